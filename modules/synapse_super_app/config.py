@@ -1,0 +1,195 @@
+"""The module's part of ``homeserver.yaml``: frozen, every key with a safe default, unknown keys refused.
+
+A wrong value stops the start with one line that names the key. Durations carry units (``180d``), secrets come as
+``*_path``.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from super_app.money import MAX_SCALE, Asset, AssetCode, iso_asset
+
+
+class InvalidConfig(Exception):
+    """One line: the key, what is wrong with it, and the remedy."""
+
+
+class FeatureName(StrEnum):
+    DIRECTORY = "directory"
+    CALLS = "calls"
+    PAYMENTS = "payments"
+    WEB = "web"
+    RECOVERY = "recovery"
+
+
+_DURATION: Final = re.compile(r"(\d+)(ms|s|m|h|d|w|y)")
+_UNIT_MS: Final = {
+    "ms": 1,
+    "s": 1_000,
+    "m": 60_000,
+    "h": 3_600_000,
+    "d": 86_400_000,
+    "w": 604_800_000,
+    "y": 31_536_000_000,
+}
+
+
+def _duration_ms(value: object) -> object:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a number with a unit, such as 90s, 10m, 24h, 180d or 2y")
+    return int(match[1]) * _UNIT_MS[match[2]]
+
+
+DurationMs = Annotated[int, BeforeValidator(_duration_ms)]
+"""Written with a unit, held in milliseconds."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Features(_Section):
+    directory: bool = True
+    calls: bool = True
+    payments: bool = True
+    web: bool = True
+    recovery: bool = False
+
+    def enabled(self) -> tuple[FeatureName, ...]:
+        return tuple(name for name in FeatureName if getattr(self, name.value))
+
+
+class ExistingUsers(_Section):
+    discover: Literal["public", "exact", "link", "none"] = "exact"
+
+
+class NewUsers(_Section):
+    discover: Literal["ask", "public", "exact", "link", "none"] = "ask"
+
+
+class DirectoryConfig(_Section):
+    existing_users: ExistingUsers = ExistingUsers()
+    new_users: NewUsers = NewUsers()
+    publish_feed: bool = True
+    min_length: Annotated[int, Field(ge=1, le=32)] = 5
+    reserved: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    feed_interval: DurationMs = 5_000
+
+
+class CallsConfig(_Section):
+    default_who: tuple[
+        Literal["everyone", "contacts", "following", "verified", "shared_rooms", "nobody"], ...
+    ] = ("contacts", "shared_rooms")
+    turn_uris: tuple[str, ...] = ()
+    turn_secret_path: str | None = None
+
+
+class AssetConfig(_Section):
+    code: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")]
+    scale: Annotated[int | None, Field(ge=0, le=MAX_SCALE)] = None
+
+    @model_validator(mode="after")
+    def _scale_is_known(self) -> "AssetConfig":
+        iso = iso_asset(self.code)
+        if iso is None and self.scale is None:
+            raise ValueError(f"{self.code} is no ISO 4217 currency, so it needs a scale, as in {{code: PTS, scale: 0}}")
+        if iso is not None and self.scale not in (None, iso.scale):
+            raise ValueError(f"{self.code} is an ISO 4217 currency with scale {iso.scale}; leave the scale out")
+        return self
+
+    def asset(self) -> Asset:
+        iso = iso_asset(self.code)
+        return iso if iso is not None else Asset(code=AssetCode(self.code), scale=self.scale or 0)
+
+
+class AcknowledgeConfig(_Section):
+    operator: str
+    licence: str
+
+
+class PaymentsConfig(_Section):
+    mode: Literal["credits", "custodial"] = "credits"
+    assets: tuple[AssetConfig, ...] = (AssetConfig(code="PTS", scale=0),)
+    acknowledge: AcknowledgeConfig | None = None
+    halt_file: str | None = None
+
+    @model_validator(mode="after")
+    def _custodial_is_acknowledged(self) -> "PaymentsConfig":
+        if self.mode == "custodial" and self.acknowledge is None:
+            raise ValueError(
+                "mode custodial holds real money: name who operates it and under which licence, "
+                "as in acknowledge: {operator: …, licence: …}, or use mode: credits"
+            )
+        codes = [asset.code for asset in self.assets]
+        if not codes or len(codes) != len(set(codes)):
+            raise ValueError("assets must name at least one asset, and each once")
+        return self
+
+    def by_code(self) -> Mapping[AssetCode, Asset]:
+        return {AssetCode(each.code): each.asset() for each in self.assets}
+
+
+class RetentionConfig(_Section):
+    call_records: DurationMs = 180 * 86_400_000
+    memos: DurationMs = 2 * 31_536_000_000
+
+
+class Config(_Section):
+    features: Features = Features()
+    on_private_api_change: Literal["disable_feature", "refuse_start"] = "disable_feature"
+    directory: DirectoryConfig = DirectoryConfig()
+    calls: CallsConfig = CallsConfig()
+    payments: PaymentsConfig = PaymentsConfig()
+    retention: RetentionConfig = RetentionConfig()
+
+
+def parse_config(raw: Mapping[str, Any] | None) -> Config:
+    """Read the ``config`` of the module entry.
+
+    Raises:
+        InvalidConfig: one line that names the key.
+    """
+    try:
+        return Config.model_validate(_lists_to_tuples(raw or {}))
+    except ValidationError as error:
+        raise InvalidConfig(_line(error)) from None
+
+
+def _lists_to_tuples(value: object) -> object:
+    # YAML has lists; the models hold tuples, and strict mode does not convert.
+    match value:
+        case dict():
+            return {key: _lists_to_tuples(item) for key, item in value.items()}
+        case list():
+            return tuple(_lists_to_tuples(item) for item in value)
+        case _:
+            return value
+
+
+def _line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location) or "config"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(location[-1], _keys_at(location[:-1]), n=1)
+        hint = f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else "; remove it"
+        return f"config.{key} is not a known key{hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"config.{key}: {message}" + (f" (got {first['input']!r})" if first["type"] != "value_error" else "")
+
+
+def _keys_at(location: list[str]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        model = field.annotation
+    return list(getattr(model, "model_fields", {}))

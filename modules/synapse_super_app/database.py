@@ -1,0 +1,66 @@
+"""The homeserver's own database, seen as ``super_app.db.Cursor``. Owns the translation, no SQL."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import LiteralString, TypeVar, cast
+
+from synapse.module_api import LoggingTransaction, ModuleApi
+from synapse.storage.engines._base import IsolationLevel
+
+from super_app.db import Cursor, Engine, Row, SqlValue
+
+T = TypeVar("T")
+
+
+class SynapseCursor:
+    """Adapts Synapse's transaction; Synapse itself turns ``?`` into the driver's placeholder."""
+
+    def __init__(self, txn: LoggingTransaction, engine: Engine) -> None:
+        self._txn = txn
+        self._engine = engine
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
+    @property
+    def rowcount(self) -> int:
+        return self._txn.rowcount
+
+    def execute(self, sql: LiteralString, parameters: Sequence[SqlValue] = ()) -> None:
+        self._txn.execute(sql, parameters)
+
+    def execute_many(self, sql: LiteralString, rows: Iterable[Sequence[SqlValue]]) -> None:
+        self._txn.execute_batch(sql, list(rows))
+
+    def execute_values(self, sql: LiteralString, rows: Sequence[Sequence[SqlValue]]) -> list[Row]:
+        if not rows:
+            return []
+        one_row = "(" + ", ".join("?" * len(rows[0])) + ")"
+        spelled = sql.replace("VALUES ?", "VALUES " + ", ".join([one_row] * len(rows)), 1)
+        self._txn.execute(spelled, [value for row in rows for value in row])
+        return self.fetchall() if self._txn.description is not None else []
+
+    def fetchone(self) -> Row | None:
+        return cast(Row | None, self._txn.fetchone())
+
+    def fetchall(self) -> list[Row]:
+        return cast(list[Row], self._txn.fetchall())
+
+
+class Database:
+    """Runs units of work in the homeserver's database, READ COMMITTED on PostgreSQL."""
+
+    def __init__(self, api: ModuleApi, engine: Engine) -> None:
+        self._api = api
+        self.engine = engine
+
+    async def run(self, name: str, work: Callable[[Cursor], T]) -> T:
+        """Run ``work`` in one transaction. It may run up to five times and must not do I/O of its own."""
+
+        def in_transaction(txn: LoggingTransaction) -> T:
+            return work(SynapseCursor(txn, self.engine))
+
+        # SQLite has no such level: its transactions are serialized, and Synapse's engine ignores the setting.
+        return await self._api.run_db_interaction(
+            f"superapp_{name}", in_transaction, isolation_level=IsolationLevel.READ_COMMITTED
+        )

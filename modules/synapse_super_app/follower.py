@@ -1,0 +1,201 @@
+"""Follows persisted room events of our types by a durable cursor over Synapse's event stream.
+
+The gate wakes it at once for our types; replication only arms a sweep, two seconds later at most, so that a flood of
+chat costs one statement every two seconds. Handlers get each event at least once and in stream order, so they are
+idempotent. An event whose handler fails is parked and retried with growing pauses; it never holds up the others.
+Rejected and soft-failed events are skipped; backfilled ones have negative positions and are not followed.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final, LiteralString
+
+from prometheus_client import Counter, Gauge
+from synapse.module_api import ModuleApi
+
+from super_app.db import Cursor
+from super_app.ids import EventId
+from synapse_super_app.database import Database
+from synapse_super_app.private_api import PrivateApi
+
+if TYPE_CHECKING:
+    from synapse.events import EventBase
+
+logger = logging.getLogger(__name__)
+
+EventHandler = Callable[["EventBase"], Awaitable[None]]
+
+_SWEEP_PAUSE_S: Final = 2.0
+_URGENT_MS: Final = 10_000
+_PAGE: Final = 500
+_RETRY_MS: Final = (1_000, 5_000, 30_000, 120_000, 600_000)
+
+_lag = Gauge("superapp_follower_lag_events", "Stream positions between the newest persisted event and the cursor.")
+_parked_total = Counter("superapp_follower_parked_total", "Events whose handler failed and that are retried.")
+
+
+class Follower:
+    """One per process; it runs only where ``start`` is called, which is the background worker."""
+
+    def __init__(self, api: ModuleApi, private: PrivateApi, database: Database) -> None:
+        self._api = api
+        self._private = private
+        self._database = database
+        self._handlers: dict[str, EventHandler] = {}
+        self._running = False
+        self._started = False
+        self._again = False
+        self._armed = False
+        self._urgent_until_ms = 0
+
+    def register(self, handlers: Mapping[str, EventHandler]) -> None:
+        twice = self._handlers.keys() & handlers.keys()
+        if twice:
+            raise RuntimeError(f"two features follow {sorted(twice)}")
+        self._handlers.update(handlers)
+
+    def expect(self) -> None:
+        """The gate let one of our events pass: for some seconds, sweep as soon as anything is persisted."""
+        self._urgent_until_ms = self._api.get_current_time_msec() + _URGENT_MS
+
+    async def start(self) -> None:
+        """Begin at the stored cursor, or now if there is none, and follow for ever."""
+        if not self._handlers:
+            return
+        position = self._private.persisted_up_to()
+        await self._database.run("follower_start", lambda cur: _begin_at(cur, position))
+        self._started = True
+        self._private.on_replication(self._wake)
+        self._api.looping_background_call(self._retry_parked, 1_000.0, desc="superapp_follower_retry")
+        self._sweep_soon()
+
+    def _wake(self) -> None:
+        if self._api.get_current_time_msec() < self._urgent_until_ms:
+            self._sweep_soon()
+        elif not self._armed:
+            self._armed = True
+            self._api.delayed_background_call(_SWEEP_PAUSE_S * 1000, self._sweep_armed, desc="superapp_follower")
+
+    async def _sweep_armed(self) -> None:
+        self._armed = False
+        self._sweep_soon()
+
+    def _sweep_soon(self) -> None:
+        if self._running:
+            self._again = True
+            return
+        self._running = True
+        self._api.run_as_background_process("superapp_follower", self._sweep)
+
+    async def _sweep(self) -> None:
+        try:
+            self._again = True
+            while self._again:
+                self._again = False
+                await self._catch_up()
+        except Exception:
+            # The cursor stands; whatever happens next wakes us again.
+            logger.exception("Following the event stream failed; it is tried again")
+            self._api.delayed_background_call(_SWEEP_PAUSE_S * 1000, self._sweep_armed, desc="superapp_follower")
+        finally:
+            self._running = False
+
+    async def _catch_up(self) -> None:
+        position = await self._database.run("follower_position", _position)
+        while (newest := self._private.persisted_up_to()) > position:
+            _lag.set(newest - position)
+            start, end = position, newest
+            found = await self._database.run(
+                "follower_read", lambda cur, start=start, end=end: _events_between(cur, start, end, self._handlers)
+            )
+            for _, event_id, event_type in found:
+                await self._handle(EventId(event_id), event_type)
+            position = found[-1][0] if len(found) == _PAGE else newest
+            reached = position
+            await self._database.run("follower_move", lambda cur, reached=reached: _move(cur, reached))
+        _lag.set(0)
+
+    async def _handle(self, event_id: EventId, event_type: str) -> None:
+        handler = self._handlers[event_type]
+        try:
+            event = await self._private.get_event(event_id)
+            if event is not None:
+                await handler(event)
+        except Exception:
+            logger.exception("Handling %s %s failed; it is parked and tried again", event_type, event_id)
+            _parked_total.inc()
+            due_ms = self._api.get_current_time_msec() + _RETRY_MS[0]
+            await self._database.run("follower_park", lambda cur: _park(cur, event_id, event_type, due_ms))
+
+    async def _retry_parked(self) -> None:
+        now_ms = self._api.get_current_time_msec()
+        for event_id, event_type, attempts in await self._database.run(
+            "follower_parked", lambda cur: _due_parked(cur, now_ms)
+        ):
+            handler = self._handlers.get(event_type)
+            try:
+                event = await self._private.get_event(EventId(event_id))
+                if handler is not None and event is not None:
+                    await handler(event)
+            except Exception:
+                logger.exception("Handling %s %s failed again (attempt %d)", event_type, event_id, attempts + 1)
+                due_ms = now_ms + _RETRY_MS[min(attempts, len(_RETRY_MS) - 1)]
+                await self._database.run(
+                    "follower_park_again", lambda cur, e=event_id, d=due_ms: _park_again(cur, e, d)
+                )
+            else:
+                await self._database.run("follower_unpark", lambda cur, e=event_id: _unpark(cur, e))
+
+
+def _begin_at(cur: Cursor, position: int) -> None:
+    cur.execute("INSERT INTO superapp_follower (singleton, position) VALUES (1, ?) ON CONFLICT (singleton) DO NOTHING", (position,))
+
+
+def _position(cur: Cursor) -> int:
+    cur.execute("SELECT position FROM superapp_follower")
+    row = cur.fetchone()
+    if row is None:
+        raise RuntimeError("the follower has no cursor; start() writes one")
+    return int(row[0] or 0)
+
+
+def _move(cur: Cursor, position: int) -> None:
+    cur.execute("UPDATE superapp_follower SET position = ? WHERE position < ?", (position, position))
+
+
+def _events_between(cur: Cursor, start: int, end: int, types: Mapping[str, object]) -> list[tuple[int, str, str]]:
+    # Synapse's own table: read only. One range of the index on stream_ordering; ours are few, so the filter is cheap.
+    marks: list[LiteralString] = ["?" for _ in types]
+    cur.execute(
+        "SELECT stream_ordering, event_id, type FROM events"
+        " WHERE stream_ordering > ? AND stream_ordering <= ? AND rejection_reason IS NULL"
+        " AND type IN (" + ", ".join(marks) + ") ORDER BY stream_ordering LIMIT ?",
+        (start, end, *types, _PAGE),
+    )
+    return [(int(row[0] or 0), str(row[1]), str(row[2])) for row in cur.fetchall()]
+
+
+def _park(cur: Cursor, event_id: str, event_type: str, due_ms: int) -> None:
+    cur.execute(
+        "INSERT INTO superapp_follower_parked (event_id, type, attempts, due_ms) VALUES (?, ?, 1, ?)"
+        " ON CONFLICT (event_id) DO NOTHING",
+        (event_id, event_type, due_ms),
+    )
+
+
+def _due_parked(cur: Cursor, now_ms: int) -> list[tuple[str, str, int]]:
+    cur.execute(
+        "SELECT event_id, type, attempts FROM superapp_follower_parked WHERE due_ms <= ? ORDER BY due_ms LIMIT 20",
+        (now_ms,),
+    )
+    return [(str(row[0]), str(row[1]), int(row[2] or 0)) for row in cur.fetchall()]
+
+
+def _park_again(cur: Cursor, event_id: str, due_ms: int) -> None:
+    cur.execute(
+        "UPDATE superapp_follower_parked SET attempts = attempts + 1, due_ms = ? WHERE event_id = ?", (due_ms, event_id)
+    )
+
+
+def _unpark(cur: Cursor, event_id: str) -> None:
+    cur.execute("DELETE FROM superapp_follower_parked WHERE event_id = ?", (event_id,))

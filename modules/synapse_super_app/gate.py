@@ -1,0 +1,57 @@
+"""The gate: ``check_event_for_spam``, with a check on the type as its first line, so that chat pays nothing.
+
+Feature handlers raise ``SynapseError`` to refuse a local sender (the code and fields reach the client verbatim) and
+return NOT_SPAM otherwise. The gate runs up to five times per send, each time with a new event id, before the event
+exists; and for every federated event. It fails closed for local senders of our types: an unexpected error there is a
+500 and nothing moves.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from synapse.module_api import NOT_SPAM, ModuleApi
+from synapse.module_api.errors import Codes
+
+from super_app.errors import Reason, Refused
+from synapse_super_app.http.refusals import error_of
+
+if TYPE_CHECKING:
+    from synapse.events import EventBase
+
+Verdict = str | Codes
+"""``NOT_SPAM``, or for a remote ring that screening hides, ``Codes.FORBIDDEN``."""
+GateHandler = Callable[["EventBase"], Awaitable[Verdict]]
+
+
+class Gate:
+    """Routes events of registered types to their feature. All others leave at the first line."""
+
+    def __init__(self, api: ModuleApi) -> None:
+        self._handlers: dict[str, GateHandler] = {}
+        self._open = False
+        self._ready = False
+        self._api = api
+
+    def register(self, handlers: Mapping[str, GateHandler]) -> None:
+        """Add handlers; the callback itself is registered with Synapse once there is one."""
+        twice = self._handlers.keys() & handlers.keys()
+        if twice:
+            raise RuntimeError(f"two features gate {sorted(twice)}")
+        self._handlers.update(handlers)
+        if not self._open:
+            self._open = True
+            self._api.register_spam_checker_callbacks(check_event_for_spam=self.check_event_for_spam)
+
+    def open(self) -> None:
+        """The tables exist; until now local senders of our types were told to wait."""
+        self._ready = True
+
+    async def check_event_for_spam(self, event: "EventBase") -> Verdict:
+        handler = self._handlers.get(event.type)
+        if handler is None:
+            return NOT_SPAM
+        if not self._ready:
+            if not self._api.is_mine(event.sender):
+                return NOT_SPAM
+            raise error_of(Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment."))
+        return await handler(event)

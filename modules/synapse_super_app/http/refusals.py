@@ -1,0 +1,74 @@
+"""The one table from a refusal to its HTTP status and Matrix error code."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from synapse.module_api.errors import SynapseError
+
+from super_app.errors import Reason, Refused
+from super_app.names import ERRCODE_PREFIX
+
+STATUS: Final[dict[Reason, HTTPStatus]] = {
+    Reason.INVALID_VALUE: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.UNKNOWN_FIELD: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.INVALID_AMOUNT: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.UNKNOWN_CURRENCY: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.MEMO_TOO_LONG: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.NOT_A_MESSAGE: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.SERVER_ONLY: HTTPStatus.FORBIDDEN,
+    Reason.HANDLE_INVALID: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.UNKNOWN_PAYEE: HTTPStatus.NOT_FOUND,
+    Reason.AMBIGUOUS_PAYEE: HTTPStatus.CONFLICT,
+    Reason.PAYEE_IS_SELF: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Reason.PAYEE_GONE: HTTPStatus.GONE,
+    Reason.PAYEE_NOT_IN_ROOM: HTTPStatus.FORBIDDEN,
+    Reason.NOT_IN_ROOM: HTTPStatus.FORBIDDEN,
+    Reason.ROOM_ENCRYPTED: HTTPStatus.FORBIDDEN,
+    Reason.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
+    Reason.ADMIN_ONLY: HTTPStatus.FORBIDDEN,
+    Reason.UNKNOWN_PAYMENT: HTTPStatus.NOT_FOUND,
+    Reason.UNKNOWN_HANDLE: HTTPStatus.NOT_FOUND,
+    Reason.UNKNOWN_CONTACT: HTTPStatus.NOT_FOUND,
+    Reason.UNKNOWN_CALL: HTTPStatus.NOT_FOUND,
+    Reason.UNKNOWN_PEER: HTTPStatus.NOT_FOUND,
+    Reason.INSUFFICIENT_FUNDS: HTTPStatus.PAYMENT_REQUIRED,
+    Reason.CONFLICT: HTTPStatus.CONFLICT,
+    Reason.PAYMENT_ID_SPENT: HTTPStatus.GONE,
+    Reason.ALREADY_DECIDED: HTTPStatus.CONFLICT,
+    Reason.REFUND_EXCEEDS_PAYMENT: HTTPStatus.CONFLICT,
+    Reason.LIMIT_EXCEEDED: HTTPStatus.TOO_MANY_REQUESTS,
+    Reason.PIN_REQUIRED: HTTPStatus.FORBIDDEN,
+    Reason.PAYMENTS_HALTED: HTTPStatus.SERVICE_UNAVAILABLE,
+    Reason.ACCOUNT_FROZEN: HTTPStatus.FORBIDDEN,
+    Reason.NO_LINK: HTTPStatus.FORBIDDEN,
+    Reason.UNKNOWN_LINK: HTTPStatus.NOT_FOUND,
+    Reason.LINK_HALTED: HTTPStatus.SERVICE_UNAVAILABLE,
+    Reason.CREDIT_LIMIT: HTTPStatus.FORBIDDEN,
+    Reason.BAD_SIGNATURE: HTTPStatus.FORBIDDEN,
+    Reason.BAD_COMMITMENT: HTTPStatus.FORBIDDEN,
+    Reason.WRONG_ORIGIN: HTTPStatus.FORBIDDEN,
+    Reason.PEER_UNREACHABLE: HTTPStatus.BAD_GATEWAY,
+    Reason.DECLINED: HTTPStatus.FORBIDDEN,
+    Reason.EXPIRED: HTTPStatus.GONE,
+    Reason.CANCELLED: HTTPStatus.GONE,
+    Reason.HANDLE_TAKEN: HTTPStatus.CONFLICT,
+    Reason.HANDLE_RESERVED: HTTPStatus.FORBIDDEN,
+    Reason.HANDLE_LOOKALIKE: HTTPStatus.CONFLICT,
+    Reason.HANDLE_FROZEN: HTTPStatus.FORBIDDEN,
+    Reason.TOO_MANY_HANDLES: HTTPStatus.CONFLICT,
+    Reason.RENAMED_RECENTLY: HTTPStatus.TOO_MANY_REQUESTS,
+    Reason.BAD_RECORD: HTTPStatus.BAD_GATEWAY,
+    Reason.NOT_AVAILABLE: HTTPStatus.FORBIDDEN,
+    Reason.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
+    Reason.STARTING: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def errcode_of(reason: Reason) -> str:
+    return ERRCODE_PREFIX + reason.name
+
+
+def error_of(refused: Refused) -> SynapseError:
+    """The refusal as the exception that Synapse turns into a Matrix error."""
+    fields: dict[str, Any] = dict(refused.fields)
+    return SynapseError(STATUS[refused.reason], refused.message, errcode_of(refused.reason), additional_fields=fields)

@@ -1,0 +1,120 @@
+"""Dispatches ``/_synapse/client/superapp/v1/…`` to routes: authenticate, validate, call, answer."""
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+from pydantic import BaseModel, ValidationError
+from synapse.module_api import DirectServeJsonResource, ModuleApi, parse_json_object_from_request
+from synapse.module_api.errors import Codes, SynapseError
+from synapse.http.site import SynapseRequest
+
+from super_app.errors import Reason, Refused
+from super_app.ids import UserId
+from super_app.names import CLIENT_API_PREFIX
+from super_app.wire import WireModel, refusal_of
+from synapse_super_app.http.openapi import document
+from synapse_super_app.http.refusals import error_of
+from synapse_super_app.http.routes import Auth, Call, Route
+
+
+class ApiResource(DirectServeJsonResource):
+    """The pinned client API and the rest of it, one leaf resource."""
+
+    isLeaf = True
+
+    def __init__(self, api: ModuleApi, version: str) -> None:
+        super().__init__()
+        self._api = api
+        self._version = version
+        self._routes: list[tuple[re.Pattern[str], Route]] = []
+        self._ready = False
+        self._document: dict[str, Any] = {}
+
+    def add(self, routes: Sequence[Route]) -> None:
+        for route in routes:
+            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(route.path))
+            self._routes.append((re.compile(pattern), route))
+        self._document = document([route for _, route in self._routes], self._version)
+
+    def open(self) -> None:
+        """The tables exist; until now every route but the document answered 503."""
+        self._ready = True
+
+    async def _async_render(self, request: SynapseRequest) -> tuple[int, Any]:
+        path = request.path.decode("ascii", errors="replace").removeprefix(CLIENT_API_PREFIX).strip("/")
+        method = request.method.decode("ascii")
+        if path == "openapi.json" and method in ("GET", "HEAD"):
+            return HTTPStatus.OK, self._document
+        if method == "OPTIONS":
+            return HTTPStatus.OK, {}
+        route, variables = self._match("GET" if method == "HEAD" else method, path)
+        request.request_metrics.name = f"superapp {route.method} {route.path}"
+        user_id = await self._authenticate(request, route)
+        if not self._ready:
+            raise error_of(Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment."))
+        answer = await route.handler(
+            Call(
+                user_id=user_id,
+                path=variables,
+                query=_read_query(request, route.query),
+                body=_read_body(request, route.body),
+            )
+        )
+        if isinstance(answer, Refused):
+            raise error_of(answer)
+        return HTTPStatus.OK, answer.model_dump(mode="json", exclude_none=True, by_alias=True)
+
+    def _match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+        known_path = False
+        for pattern, route in self._routes:
+            match = pattern.fullmatch(path)
+            if match is None:
+                continue
+            known_path = True
+            if route.method == method:
+                return route, {name: unquote(value) for name, value in match.groupdict().items()}
+        if known_path:
+            raise SynapseError(HTTPStatus.METHOD_NOT_ALLOWED, "Unrecognized request", Codes.UNRECOGNIZED)
+        raise SynapseError(HTTPStatus.NOT_FOUND, "Unrecognized request", Codes.UNRECOGNIZED)
+
+    async def _authenticate(self, request: SynapseRequest, route: Route) -> UserId:
+        if route.auth is Auth.PUBLIC:
+            return UserId("")
+        requester = await self._api.get_user_by_req(request)
+        user_id = UserId(requester.user.to_string())
+        if route.auth is Auth.ADMIN and not await self._api.is_user_admin(user_id):
+            raise error_of(
+                Refused(
+                    reason=Reason.ADMIN_ONLY,
+                    message="Only a server admin may do this; ask the operator of this homeserver.",
+                )
+            )
+        return user_id
+
+
+def _read_body(request: SynapseRequest, model: type[BaseModel] | None) -> BaseModel | None:
+    if model is None:
+        return None
+    if not issubclass(model, WireModel):
+        raise TypeError(f"{model.__name__} is not a WireModel")
+    body = model.parse(parse_json_object_from_request(request))
+    if isinstance(body, Refused):
+        raise error_of(body)
+    return body
+
+
+def _read_query(request: SynapseRequest, model: type[BaseModel] | None) -> BaseModel | None:
+    if model is None:
+        return None
+    values = {
+        name.decode("utf-8", errors="replace"): found[-1].decode("utf-8", errors="replace")
+        for name, found in (request.args or {}).items()
+    }
+    values.pop("access_token", None)
+    try:
+        return model.model_validate(values, strict=False)
+    except ValidationError as error:
+        raise error_of(refusal_of(error)) from None

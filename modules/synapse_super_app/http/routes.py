@@ -1,0 +1,54 @@
+"""What a route is: the one declaration that the dispatcher, the validation and the OpenAPI document read."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel
+
+from super_app.errors import Reason, Refused
+from super_app.ids import UserId
+
+
+class Auth(Enum):
+    """Who may call a route."""
+
+    PUBLIC = "public"
+    USER = "user"
+    ADMIN = "admin"  # a Synapse admin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request, authenticated and validated.
+
+    ``user_id`` is empty on a public route. ``body`` and ``query`` are instances of the route's models, or None.
+    """
+
+    user_id: UserId
+    path: dict[str, str]
+    query: Any
+    body: Any
+
+
+Handler = Callable[[Call], Awaitable[BaseModel | Refused]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """``path`` is below the API prefix, with ``{name}`` for a variable part: ``payments/{payment_id}``.
+
+    ``query`` models are read leniently (all query values are strings), ``body`` models strictly. ``reasons`` are the
+    refusals that the handler itself can give, for the document.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    response: type[BaseModel]
+    summary: str
+    auth: Auth = Auth.USER
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    reasons: tuple[Reason, ...] = ()

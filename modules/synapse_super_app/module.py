@@ -1,0 +1,133 @@
+"""The composition root: reads the config, probes Synapse, builds the enabled features and starts them."""
+
+import logging
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+from synapse.module_api import ModuleApi
+from synapse.module_api.errors import ConfigError
+
+from super_app.db import migrations
+from super_app.ids import ServerName
+from super_app.names import CLIENT_API_PREFIX
+from synapse_super_app.accounts import AccountBook
+from synapse_super_app.calls.feature import CallsFeature
+from synapse_super_app.config import Config, FeatureName, InvalidConfig, parse_config
+from synapse_super_app.contacts import ContactsFeature
+from synapse_super_app.database import Database
+from synapse_super_app.directory.feature import DirectoryFeature
+from synapse_super_app.follower import Follower
+from synapse_super_app.gate import Gate
+from synapse_super_app.http.resource import ApiResource
+from synapse_super_app.payments.feature import PaymentsFeature
+from synapse_super_app.private_api import PrivateApi, missing
+from synapse_super_app.runtime import Feature, Runtime
+from synapse_super_app.web.feature import WebFeature
+
+logger = logging.getLogger(__name__)
+
+_SCHEMA_POLL_S: Final = 1.0
+
+
+class SuperApp:
+    """The module that ``homeserver.yaml`` names."""
+
+    def __init__(self, config: Config, api: ModuleApi) -> None:
+        self._api = api
+        enabled = _runnable(config)
+        private = PrivateApi(api)
+        database = Database(api, private.engine)
+        server_name = ServerName(api.server_name)
+        self._runtime = Runtime(
+            api=api,
+            private=private,
+            config=config,
+            server_name=server_name,
+            database=database,
+            gate=Gate(api),
+            follower=Follower(api, private, database),
+            accounts=AccountBook(api, database, server_name),
+        )
+        self._features: list[Feature] = build_features(self._runtime, enabled)
+        self._resource = ApiResource(api, version("super-app-matrix"))
+        if self._features:
+            for feature in self._features:
+                self._resource.add(feature.routes())
+            api.register_web_resource(CLIENT_API_PREFIX, self._resource)
+            api.run_as_background_process("superapp_start", self._start)
+
+    @staticmethod
+    def parse_config(config: dict[str, Any]) -> Config:
+        try:
+            return parse_config(config)
+        except InvalidConfig as error:
+            raise ConfigError(str(error), path=("modules",)) from None
+
+    async def _start(self) -> None:
+        packages = list(dict.fromkeys(package for feature in self._features for package in feature.packages))
+        if self._runtime.is_main:
+            await self._migrate(packages)
+        else:
+            await self._wait_for_schema(packages)
+        for feature in self._features:
+            await feature.start()
+        self._runtime.gate.open()
+        self._resource.open()
+        if self._runtime.is_main:
+            await self._runtime.follower.start()
+        logger.info("Super App is ready: %s", ", ".join(feature.name for feature in self._features))
+
+    async def _migrate(self, packages: list[str]) -> None:
+        database = self._runtime.database
+        await database.run("migrations_prepare", migrations.prepare)
+        for package in packages:
+            done = await database.run("migrations_read", lambda cur, p=package: migrations.applied(cur, p))
+            for migration in migrations.load(package, database.engine)[done:]:
+                logger.info("Migrating %s: %s", package, migration.name)
+                await database.run("migrate", lambda cur, m=migration: migrations.apply(cur, m))
+
+    async def _wait_for_schema(self, packages: list[str]) -> None:
+        database = self._runtime.database
+        for package in packages:
+            wanted = len(migrations.load(package, database.engine))
+            while await self._applied(package) < wanted:
+                await self._api.sleep(_SCHEMA_POLL_S)
+
+    async def _applied(self, package: str) -> int:
+        try:
+            return await self._runtime.database.run("migrations_read", lambda cur: migrations.applied(cur, package))
+        except Exception:
+            # The main process has not made the table yet.
+            return 0
+
+
+def _runnable(config: Config) -> tuple[FeatureName, ...]:
+    """The enabled features that this Synapse can carry; one line for each that goes off."""
+    lost = missing()
+    enabled = config.features.enabled()
+    for name in enabled:
+        if name in lost:
+            use = lost[name]
+            line = f"feature {name} needs {use.symbol}, which this Synapse does not have ({use.reason})"
+            if config.on_private_api_change == "refuse_start":
+                raise ConfigError(f"{line}; switch it off in features, or use a supported Synapse", path=("modules",))
+            logger.error("Super App: %s; it is off, chat and the other features go on", line)
+    return tuple(name for name in enabled if name not in lost)
+
+
+def build_features(runtime: Runtime, enabled: tuple[FeatureName, ...]) -> list[Feature]:
+    """The features in the order in which they stand on each other. Contacts are there with any of them."""
+    if not enabled:
+        return []
+    directory = DirectoryFeature(runtime) if FeatureName.DIRECTORY in enabled else None
+    features: list[Feature] = [ContactsFeature(runtime, directory)]
+    if directory is not None:
+        features.append(directory)
+    builders: Mapping[FeatureName, Callable[[], Feature]] = {
+        FeatureName.PAYMENTS: lambda: PaymentsFeature(runtime, directory),
+        FeatureName.CALLS: lambda: CallsFeature(runtime, directory),
+        FeatureName.WEB: lambda: WebFeature(runtime),
+    }
+    features.extend(build() for name, build in builders.items() if name in enabled)
+    return features

@@ -1,0 +1,62 @@
+"""The port through which payments, calls and contacts ask who somebody is. The directory implements it.
+
+With the directory off a person is a user id (``UserIdsOnly``), and nothing else changes.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from synapse.module_api import ModuleApi
+
+from super_app.errors import Reason, Refused
+from super_app.ids import Acct, Handle, ServerName, UserId, parse_user_id, server_of
+from synapse_super_app.accounts import AccountBook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """An account somewhere on the federation. ``acct`` and ``handle`` are None where no directory vouches for them."""
+
+    user_id: UserId
+    acct: Acct | None = None
+    handle: Handle | None = None
+
+    @property
+    def server(self) -> ServerName:
+        return server_of(self.user_id)
+
+
+class People(Protocol):
+    async def resolve(self, who: str, *, asker: UserId, max_age_ms: int, timeout_ms: int = 2_000) -> Person | Refused:
+        """The person of a user id or a full handle (``@bob:other.example``).
+
+        ``max_age_ms`` bounds how old a cached answer may be: 60 000 for payments, more for chat. Refusals:
+        UNKNOWN_HANDLE (nobody, or hidden from ``asker``), AMBIGUOUS_PAYEE, HANDLE_FROZEN, PEER_UNREACHABLE,
+        BAD_RECORD.
+        """
+        ...
+
+    async def handle_of(self, user_id: UserId) -> Handle | None:
+        """The current primary handle of an account as far as this server knows; asks no other server."""
+        ...
+
+
+class UserIdsOnly:
+    """``People`` for a homeserver whose directory is off."""
+
+    def __init__(self, api: ModuleApi, accounts: AccountBook) -> None:
+        self._api = api
+        self._accounts = accounts
+
+    async def resolve(self, who: str, *, asker: UserId, max_age_ms: int, timeout_ms: int = 2_000) -> Person | Refused:
+        user_id = parse_user_id(who)
+        if user_id is None or (self._api.is_mine(user_id) and await self._api.check_user_exists(user_id) is None):
+            return Refused(
+                reason=Reason.UNKNOWN_HANDLE,
+                message=f"There is no account {who[:255]!r}; give a full user id such as @bob:example.org.",
+            )
+        acct = await self._accounts.acct_of(user_id) if self._api.is_mine(user_id) else None
+        return Person(user_id=user_id, acct=acct)
+
+    async def handle_of(self, user_id: UserId) -> Handle | None:
+        return None

@@ -1,0 +1,49 @@
+"""What an account and a contact are."""
+
+from dataclasses import dataclass
+
+from super_app.ids import Acct, Handle, ServerName, UserId
+from super_app.signing import digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Genesis:
+    """The first operation of an account. Its hash is the ``acct``, fixed at first use."""
+
+    server: ServerName
+    localpart: str
+    created_ms: int
+    nonce: str
+    """128 random bits as hex, so that an acct cannot be guessed from a user id."""
+    recovery_key: str | None = None
+
+    def content(self) -> dict[str, object]:
+        """The object that is hashed; a missing recovery key is left out."""
+        fields: dict[str, object] = {
+            "v": 1,
+            "server": self.server,
+            "localpart": self.localpart,
+            "created_ms": self.created_ms,
+            "nonce": self.nonce,
+        }
+        return fields if self.recovery_key is None else {**fields, "recovery_key": self.recovery_key}
+
+    def acct(self) -> Acct:
+        return Acct(digest(self.content()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    acct: Acct
+    user_id: UserId
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """Somebody in a person's address book. ``acct`` is empty while their homeserver runs no directory."""
+
+    acct: Acct
+    user_id: UserId
+    handle: Handle
+    since_ms: int

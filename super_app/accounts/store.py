@@ -1,0 +1,83 @@
+"""SQL of accounts and contacts."""
+
+from super_app.accounts.model import Account, Contact, Genesis
+from super_app.db import Cursor, Row
+from super_app.ids import Acct, Handle, UserId
+from super_app.signing import canonical
+
+
+def by_user_id(cur: Cursor, user_id: UserId) -> Account | None:
+    cur.execute("SELECT acct, user_id, created_ms FROM superapp_account WHERE user_id = ?", (user_id,))
+    return _account(cur.fetchone())
+
+
+def by_acct(cur: Cursor, acct: Acct) -> Account | None:
+    cur.execute("SELECT acct, user_id, created_ms FROM superapp_account WHERE acct = ?", (acct,))
+    return _account(cur.fetchone())
+
+
+def ensure(cur: Cursor, user_id: UserId, genesis: Genesis) -> Account:
+    """The account of ``user_id``; the first caller's genesis fixes it, later ones change nothing."""
+    cur.execute(
+        "INSERT INTO superapp_account (acct, user_id, genesis, created_ms) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (user_id) DO NOTHING",
+        (genesis.acct(), user_id, canonical(genesis.content()).decode(), genesis.created_ms),
+    )
+    account = by_user_id(cur, user_id)
+    if account is None:
+        raise RuntimeError(f"the account of {user_id} vanished inside its own transaction")
+    return account
+
+
+def put_contact(cur: Cursor, owner: Acct, contact: Contact) -> Contact:
+    """Add a contact, or refresh its handle and acct; ``since_ms`` stays that of the first time."""
+    cur.execute(
+        "INSERT INTO superapp_contact (owner_acct, peer_user_id, peer_acct, handle, since_ms) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (owner_acct, peer_user_id) DO UPDATE SET peer_acct = excluded.peer_acct, handle = excluded.handle",
+        (owner, contact.user_id, contact.acct, contact.handle, contact.since_ms),
+    )
+    stored = contact_of(cur, owner, contact.user_id)
+    if stored is None:
+        raise RuntimeError("a contact vanished inside its own transaction")
+    return stored
+
+
+def delete_contact(cur: Cursor, owner: Acct, peer: UserId) -> bool:
+    """Whether there was one."""
+    cur.execute("DELETE FROM superapp_contact WHERE owner_acct = ? AND peer_user_id = ?", (owner, peer))
+    return cur.rowcount == 1
+
+
+def contact_of(cur: Cursor, owner: Acct, peer: UserId) -> Contact | None:
+    cur.execute(
+        "SELECT peer_acct, peer_user_id, handle, since_ms FROM superapp_contact"
+        " WHERE owner_acct = ? AND peer_user_id = ?",
+        (owner, peer),
+    )
+    row = cur.fetchone()
+    return None if row is None else _contact(row)
+
+
+def contacts(cur: Cursor, owner: Acct) -> tuple[Contact, ...]:
+    """All contacts of an account, oldest first."""
+    cur.execute(
+        "SELECT peer_acct, peer_user_id, handle, since_ms FROM superapp_contact"
+        " WHERE owner_acct = ? ORDER BY since_ms, peer_user_id",
+        (owner,),
+    )
+    return tuple(_contact(row) for row in cur.fetchall())
+
+
+def _account(row: Row | None) -> Account | None:
+    if row is None:
+        return None
+    return Account(acct=Acct(str(row[0])), user_id=UserId(str(row[1])), created_ms=int(row[2] or 0))
+
+
+def _contact(row: Row) -> Contact:
+    return Contact(
+        acct=Acct(str(row[0])),
+        user_id=UserId(str(row[1])),
+        handle=Handle(str(row[2])),
+        since_ms=int(row[3] or 0),
+    )

@@ -1,0 +1,102 @@
+"""What clearing must ask of whoever owns payments. All calls happen inside clearing's transaction."""
+
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+from super_app.db import Cursor
+from super_app.errors import Reason, Refused
+from super_app.ids import Acct, EventId, Handle, PaymentId, RoomId, ServerName, UserId
+from super_app.ledger.model import HoldId
+from super_app.money import Money
+
+WireId = NewType("WireId", str)
+"""Unguessable id of a payment on a link: base64url SHA-256 of [payer's acct, payment_id, secret salt]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """One end of a payment as the opening names it. ``acct`` is empty for a payee whose server runs no directory."""
+
+    user_id: UserId
+    acct: str
+    handle: Handle | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A payment to another homeserver. ``salts`` (payer, payee, memo) and ``wire_salt`` are 128 random bits as hex."""
+
+    payment_id: PaymentId
+    hold_id: HoldId
+    payer: Party
+    payee: Party
+    money: Money
+    memo: str | None
+    room_id: RoomId | None
+    event_id: EventId | None
+    refund_of: PaymentId | None
+    wire_salt: str
+    salts: tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """A payment that another homeserver offers, checked: its commitments open, and the payer is of ``from_server``."""
+
+    wire_id: WireId
+    from_server: ServerName
+    payment_id: PaymentId
+    payer: Party
+    payee: Party
+    money: Money
+    memo: str | None
+    room_id: RoomId | None
+    event_id: EventId | None
+    refund_of: PaymentId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accept:
+    """The payee takes it; credit goes to this account of ours."""
+
+    acct: Acct
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """The payee is asked and has until ``until_ms`` to answer."""
+
+    acct: Acct
+    until_ms: int
+
+
+class Payee(Protocol):
+    """The payee's side. Reasons to refuse are among UNKNOWN_PAYEE, PAYEE_GONE, NOT_ALLOWED, PAYMENTS_HALTED, …"""
+
+    def offered(self, cur: Cursor, incoming: Incoming, now_ms: int) -> Accept | Ask | Refused: ...
+
+    def credited(self, cur: Cursor, incoming: Incoming, signed: dict[str, object], now_ms: int) -> None:
+        """The money is in the payee's account; ``signed`` is our RECEIPT(credited)."""
+        ...
+
+    def ended(self, cur: Cursor, incoming: Incoming, reason: Reason, now_ms: int) -> None:
+        """It ended without credit: aborted by the payer's server, lapsed, or void."""
+        ...
+
+
+class Payer(Protocol):
+    """The payer's side."""
+
+    def asked(self, cur: Cursor, payer: Acct, payment_id: PaymentId, until_ms: int, now_ms: int) -> None: ...
+
+    def committed(self, cur: Cursor, payer: Acct, payment_id: PaymentId, now_ms: int) -> None: ...
+
+    def completed(
+        self, cur: Cursor, payer: Acct, payment_id: PaymentId, signed: dict[str, object], now_ms: int
+    ) -> None:
+        """The peer's RECEIPT(credited) arrived: ``signed``."""
+        ...
+
+    def failed(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> None:
+        """It ended without credit and the money is back in ``available``: our ABORT, or RECEIPT(void)."""
+        ...

@@ -1,0 +1,96 @@
+"""Every "no" of the product. A refusal is a value; an exception means a bug or a broken world.
+
+``Reason`` is the one list of refusals. The same name is the enum member, the Matrix error code
+(``ORG.SUPERAPP.<NAME>``), the ``reason`` in room events and signed objects (the lower-case value), the metrics label
+and the heading in ``docs/refusals.md``. The HTTP status of each stands in ``synapse_super_app.http.refusals``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Reason(StrEnum):
+    """Why something is refused. Grouped by who can cure it."""
+
+    # Malformed: the same request stays wrong.
+    INVALID_VALUE = "invalid_value"
+    UNKNOWN_FIELD = "unknown_field"
+    INVALID_AMOUNT = "invalid_amount"
+    UNKNOWN_CURRENCY = "unknown_currency"
+    MEMO_TOO_LONG = "memo_too_long"
+    NOT_A_MESSAGE = "not_a_message"  # sent as state, sticky or delayed
+    SERVER_ONLY = "server_only"  # an event type that only servers send
+    HANDLE_INVALID = "handle_invalid"
+
+    # Who and where.
+    UNKNOWN_PAYEE = "unknown_payee"
+    AMBIGUOUS_PAYEE = "ambiguous_payee"
+    PAYEE_IS_SELF = "payee_is_self"
+    PAYEE_GONE = "payee_gone"
+    PAYEE_NOT_IN_ROOM = "payee_not_in_room"
+    NOT_IN_ROOM = "not_in_room"
+    ROOM_ENCRYPTED = "room_encrypted"  # a bare payment event; the API posts a commitment instead
+    NOT_ALLOWED = "not_allowed"
+    ADMIN_ONLY = "admin_only"
+    UNKNOWN_PAYMENT = "unknown_payment"
+    UNKNOWN_HANDLE = "unknown_handle"
+    UNKNOWN_CONTACT = "unknown_contact"
+    UNKNOWN_CALL = "unknown_call"
+    UNKNOWN_PEER = "unknown_peer"
+
+    # Money.
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    CONFLICT = "conflict"  # the id exists with another body
+    PAYMENT_ID_SPENT = "payment_id_spent"  # the hold of this id was released; use a new id
+    ALREADY_DECIDED = "already_decided"
+    REFUND_EXCEEDS_PAYMENT = "refund_exceeds_payment"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    PIN_REQUIRED = "pin_required"
+    PAYMENTS_HALTED = "payments_halted"
+    ACCOUNT_FROZEN = "account_frozen"
+
+    # Between homeservers.
+    NO_LINK = "no_link"
+    UNKNOWN_LINK = "unknown_link"
+    LINK_HALTED = "link_halted"
+    CREDIT_LIMIT = "credit_limit"
+    BAD_SIGNATURE = "bad_signature"
+    BAD_COMMITMENT = "bad_commitment"
+    WRONG_ORIGIN = "wrong_origin"
+    PEER_UNREACHABLE = "peer_unreachable"
+
+    # How a payment can end without success; also the ``reason`` of its receipt.
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    # Directory.
+    HANDLE_TAKEN = "handle_taken"
+    HANDLE_RESERVED = "handle_reserved"
+    HANDLE_LOOKALIKE = "handle_lookalike"
+    HANDLE_FROZEN = "handle_frozen"
+    TOO_MANY_HANDLES = "too_many_handles"
+    RENAMED_RECENTLY = "renamed_recently"
+    BAD_RECORD = "bad_record"
+
+    # Calls.
+    NOT_AVAILABLE = "not_available"
+
+    # Time and load.
+    TOO_MANY_REQUESTS = "too_many_requests"
+    STARTING = "starting"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A refusal. Whoever returns it has written nothing.
+
+    ``message`` is a sentence for the person: what is wrong, the value and the limit, and what to do. It holds no
+    secret. ``fields`` are JSON values that go beside ``errcode`` and ``error`` (``available``, ``retry_after_ms``).
+    """
+
+    reason: Reason
+    message: str
+    fields: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))

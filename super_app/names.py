@@ -1,0 +1,51 @@
+"""The names on the wire, written once (design.md, "Names on the wire"). Owns no behaviour."""
+
+from enum import StrEnum
+from typing import Final
+
+NAMESPACE: Final = "org.superapp"
+ERRCODE_PREFIX: Final = "ORG.SUPERAPP."
+
+CLIENT_API_PREFIX: Final = "/_synapse/client/superapp/v1"
+WEB_PREFIX: Final = "/superapp"
+CLEARING_PATH: Final = "/_matrix/federation/unstable/org.superapp/clearing"
+
+
+class EventType(StrEnum):
+    """Our room event types."""
+
+    PAYMENT = "org.superapp.payment"
+    PAYMENT_RECEIPT = "org.superapp.payment.receipt"
+    PAYMENT_REQUEST = "org.superapp.payment.request"
+    GIFT = "org.superapp.gift"
+    GIFT_CLAIM = "org.superapp.gift.claim"
+    CONTACT = "org.superapp.contact"
+    CALL_RING = "org.superapp.call.ring"
+    CALL_RINGING = "org.superapp.call.ringing"
+    CALL_SCREENED = "org.superapp.call.screened"
+    CALL_END = "org.superapp.call.end"
+    CALL_LINK = "org.superapp.call.link"
+    CALL_ROLES = "org.superapp.call.roles"
+
+
+STATE_TYPES: Final = frozenset({EventType.CALL_LINK, EventType.CALL_ROLES})
+"""Those of our types that are room state; the others are refused with a ``state_key``."""
+
+CARD_KEY: Final = "org.superapp.card"
+
+
+class AccountDataType(StrEnum):
+    """Our private account data types."""
+
+    CALL_POLICY = "org.superapp.call.policy"
+    PAYMENT_POLICY = "org.superapp.payment.policy"
+    CONTACTS = "org.superapp.contacts"
+
+
+class FederationQuery(StrEnum):
+    """Our federation queries (``GET /_matrix/federation/v1/query/{name}``)."""
+
+    DIRECTORY_RESOLVE = "org.superapp.directory.resolve"
+    DIRECTORY_FEED = "org.superapp.directory.feed"
+    DIRECTORY_HEAD = "org.superapp.directory.head"
+    DIRECTORY_PEERS = "org.superapp.directory.peers"
