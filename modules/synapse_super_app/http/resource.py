@@ -50,24 +50,21 @@ class ApiResource(DirectServeJsonResource):
             return HTTPStatus.OK, self._document
         if method == "OPTIONS":
             return HTTPStatus.OK, {}
-        route, variables = self._match("GET" if method == "HEAD" else method, path)
+        route, variables = self.match("GET" if method == "HEAD" else method, path)
         request.request_metrics.name = f"superapp {route.method} {route.path}"
         user_id = await self._authenticate(request, route)
         if not self._ready:
             raise error_of(Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment."))
-        answer = await route.handler(
-            Call(
-                user_id=user_id,
-                path=variables,
-                query=_read_query(request, route.query),
-                body=_read_body(request, route.body),
-            )
-        )
-        if isinstance(answer, Refused):
-            raise error_of(answer)
-        return HTTPStatus.OK, answer.model_dump(mode="json", exclude_none=True, by_alias=True)
+        # An empty body reads as {}, so that a body whose fields are all optional may be left out.
+        content = None if route.body is None else parse_json_object_from_request(request, allow_empty_body=True)
+        values = {
+            name.decode("utf-8", errors="replace"): found[-1].decode("utf-8", errors="replace")
+            for name, found in (request.args or {}).items()
+        }
+        values.pop("access_token", None)
+        return HTTPStatus.OK, await answer(route, variables, user_id, values, content)
 
-    def _match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+    def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         known_path = False
         for pattern, route in self._routes:
             match = pattern.fullmatch(path)
@@ -95,25 +92,39 @@ class ApiResource(DirectServeJsonResource):
         return user_id
 
 
-def _read_body(request: SynapseRequest, model: type[BaseModel] | None) -> BaseModel | None:
+async def answer(
+    route: Route, variables: dict[str, str], user_id: UserId, query: dict[str, str], content: object
+) -> dict[str, Any]:
+    """Validate, call the handler, and give the JSON of its answer.
+
+    Raises:
+        SynapseError: the request or the handler was refused.
+    """
+    refusal_or_answer = await route.handler(
+        Call(
+            user_id=user_id,
+            path=variables,
+            query=_read_query(query, route.query),
+            body=_read_body(content, route.body),
+        )
+    )
+    if isinstance(refusal_or_answer, Refused):
+        raise error_of(refusal_or_answer)
+    return refusal_or_answer.model_dump(mode="json", exclude_none=True, by_alias=True)
+
+
+def _read_body(content: object, model: type[WireModel] | None) -> WireModel | None:
     if model is None:
         return None
-    if not issubclass(model, WireModel):
-        raise TypeError(f"{model.__name__} is not a WireModel")
-    body = model.parse(parse_json_object_from_request(request))
+    body = model.parse(content)
     if isinstance(body, Refused):
         raise error_of(body)
     return body
 
 
-def _read_query(request: SynapseRequest, model: type[BaseModel] | None) -> BaseModel | None:
+def _read_query(values: dict[str, str], model: type[BaseModel] | None) -> BaseModel | None:
     if model is None:
         return None
-    values = {
-        name.decode("utf-8", errors="replace"): found[-1].decode("utf-8", errors="replace")
-        for name, found in (request.args or {}).items()
-    }
-    values.pop("access_token", None)
     try:
         return model.model_validate(values, strict=False)
     except ValidationError as error:

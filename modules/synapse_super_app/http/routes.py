@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from super_app.errors import Reason, Refused
 from super_app.ids import UserId
+from super_app.wire import WireModel
 
 
 class Auth(Enum):
@@ -39,7 +40,8 @@ Handler = Callable[[Call], Awaitable[BaseModel | Refused]]
 class Route:
     """``path`` is below the API prefix, with ``{name}`` for a variable part: ``payments/{payment_id}``.
 
-    ``query`` models are read leniently (all query values are strings), ``body`` models strictly. ``reasons`` are the
+    ``query`` models are read leniently (all query values are strings), ``body`` models strictly; an empty body reads as
+    ``{}``. ``reasons`` are the
     refusals that the handler itself can give, for the document.
     """
 
@@ -49,6 +51,6 @@ class Route:
     response: type[BaseModel]
     summary: str
     auth: Auth = Auth.USER
-    body: type[BaseModel] | None = None
+    body: type[WireModel] | None = None
     query: type[BaseModel] | None = None
     reasons: tuple[Reason, ...] = ()
