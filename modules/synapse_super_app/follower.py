@@ -60,8 +60,6 @@ class Follower:
 
     async def start(self) -> None:
         """Begin at the stored cursor, or now if there is none, and follow for ever."""
-        if not self._handlers:
-            return
         position = self._private.persisted_up_to()
         await self._database.run("follower_start", lambda cur: _begin_at(cur, position))
         self._started = True
@@ -102,6 +100,8 @@ class Follower:
 
     async def _catch_up(self) -> None:
         position = await self._database.run("follower_position", _position)
+        if not self._handlers:
+            return
         while (newest := self._private.persisted_up_to()) > position:
             _lag.set(newest - position)
             start, end = position, newest

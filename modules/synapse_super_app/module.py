@@ -11,6 +11,7 @@ from synapse.module_api.errors import ConfigError
 from super_app.db import migrations
 from super_app.ids import ServerName
 from super_app.names import CLIENT_API_PREFIX
+from synapse_super_app import private_api
 from synapse_super_app.accounts import AccountBook
 from synapse_super_app.calls.feature import CallsFeature
 from synapse_super_app.config import Config, FeatureName, InvalidConfig, parse_config
@@ -33,13 +34,13 @@ _SCHEMA_POLL_S: Final = 1.0
 class SuperApp:
     """The module that ``homeserver.yaml`` names."""
 
-    def __init__(self, config: Config, api: ModuleApi) -> None:
+    def __init__(self, config: Config, api: ModuleApi, private: PrivateApi | None = None) -> None:
         self._api = api
         enabled = _runnable(config)
-        private = PrivateApi(api)
+        private = PrivateApi(api) if private is None else private
         database = Database(api, private.engine)
         server_name = ServerName(api.server_name)
-        self._runtime = Runtime(
+        self.runtime = Runtime(
             api=api,
             private=private,
             config=config,
@@ -49,10 +50,10 @@ class SuperApp:
             follower=Follower(api, private, database),
             accounts=AccountBook(api, database, server_name),
         )
-        self._features: list[Feature] = build_features(self._runtime, enabled)
+        self.features: list[Feature] = build_features(self.runtime, enabled)
         self._resource = ApiResource(api, version("super-app-matrix"))
-        if self._features:
-            for feature in self._features:
+        if self.features:
+            for feature in self.features:
                 self._resource.add(feature.routes())
             api.register_web_resource(CLIENT_API_PREFIX, self._resource)
             api.run_as_background_process("superapp_start", self._start)
@@ -65,21 +66,21 @@ class SuperApp:
             raise ConfigError(str(error), path=("modules",)) from None
 
     async def _start(self) -> None:
-        packages = list(dict.fromkeys(package for feature in self._features for package in feature.packages))
-        if self._runtime.is_main:
+        packages = list(dict.fromkeys(package for feature in self.features for package in feature.packages))
+        if self.runtime.is_main:
             await self._migrate(packages)
         else:
             await self._wait_for_schema(packages)
-        for feature in self._features:
+        for feature in self.features:
             await feature.start()
-        self._runtime.gate.open()
+        self.runtime.gate.open()
         self._resource.open()
-        if self._runtime.is_main:
-            await self._runtime.follower.start()
-        logger.info("Super App is ready: %s", ", ".join(feature.name for feature in self._features))
+        if self.runtime.is_main:
+            await self.runtime.follower.start()
+        logger.info("Super App is ready: %s", ", ".join(feature.name for feature in self.features))
 
     async def _migrate(self, packages: list[str]) -> None:
-        database = self._runtime.database
+        database = self.runtime.database
         await database.run("migrations_prepare", migrations.prepare)
         for package in packages:
             done = await database.run("migrations_read", lambda cur, p=package: migrations.applied(cur, p))
@@ -88,7 +89,7 @@ class SuperApp:
                 await database.run("migrate", lambda cur, m=migration: migrations.apply(cur, m))
 
     async def _wait_for_schema(self, packages: list[str]) -> None:
-        database = self._runtime.database
+        database = self.runtime.database
         for package in packages:
             wanted = len(migrations.load(package, database.engine))
             while await self._applied(package) < wanted:
@@ -96,7 +97,7 @@ class SuperApp:
 
     async def _applied(self, package: str) -> int:
         try:
-            return await self._runtime.database.run("migrations_read", lambda cur: migrations.applied(cur, package))
+            return await self.runtime.database.run("migrations_read", lambda cur: migrations.applied(cur, package))
         except Exception:
             # The main process has not made the table yet.
             return 0
@@ -104,7 +105,7 @@ class SuperApp:
 
 def _runnable(config: Config) -> tuple[FeatureName, ...]:
     """The enabled features that this Synapse can carry; one line for each that goes off."""
-    lost = missing()
+    lost = missing(private_api.USES)
     enabled = config.features.enabled()
     for name in enabled:
         if name in lost:

@@ -31,13 +31,13 @@ class ApiResource(DirectServeJsonResource):
         self._version = version
         self._routes: list[tuple[re.Pattern[str], Route]] = []
         self._ready = False
-        self._document: dict[str, Any] = {}
+        self.document: dict[str, Any] = {}
 
     def add(self, routes: Sequence[Route]) -> None:
         for route in routes:
             pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(route.path))
             self._routes.append((re.compile(pattern), route))
-        self._document = document([route for _, route in self._routes], self._version)
+        self.document = document([route for _, route in self._routes], self._version)
 
     def open(self) -> None:
         """The tables exist; until now every route but the document answered 503."""
@@ -47,7 +47,7 @@ class ApiResource(DirectServeJsonResource):
         path = request.path.decode("ascii", errors="replace").removeprefix(CLIENT_API_PREFIX).strip("/")
         method = request.method.decode("ascii")
         if path == "openapi.json" and method in ("GET", "HEAD"):
-            return HTTPStatus.OK, self._document
+            return HTTPStatus.OK, self.document
         if method == "OPTIONS":
             return HTTPStatus.OK, {}
         route, variables = self.match("GET" if method == "HEAD" else method, path)

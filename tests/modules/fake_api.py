@@ -1,0 +1,530 @@
+"""A homeserver small enough for a unit test: a fake ModuleApi and PrivateApi over in-memory SQLite and a fake clock.
+
+``test_fake_api.py`` compares every method here with the real signature, so the fake cannot drift. Each transaction
+function runs twice, first rolled back, since Synapse may run it up to five times. The gate runs twice per send, with
+two event ids, since Synapse may run it five times.
+
+    hs = FakeHomeserver("hs1.test", config={"payments": {...}})
+    hs.start()                                  # builds SuperApp on it, migrates, opens the gate
+    hs.register("alice"); room = hs.room("@alice:hs1.test", "@bob:hs1.test")
+    event_id = hs.send("@alice:hs1.test", room, "org.superapp.payment", {...})   # raises SynapseError if refused
+    hs.call("GET", "wallet", "@alice:hs1.test")                                  # through the routes
+    hs.advance(60.0)                                                             # seconds on the fake clock
+"""
+
+import itertools
+import sqlite3
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from synapse.api.errors import SynapseError
+from synapse.api.room_versions import RoomVersions
+from synapse.events import EventBase, make_event_from_dict
+from synapse.module_api import NOT_SPAM
+from synapse.storage.database import LoggingTransaction
+from synapse.storage.engines.sqlite import Sqlite3Engine
+from synapse.types import UserID
+from twisted.internet import defer, task
+from twisted.python.failure import Failure
+
+from super_app.db import Engine
+from super_app.ids import EventId, UserId
+from synapse_super_app.http.resource import ApiResource, answer
+from synapse_super_app.http.routes import Auth
+from synapse_super_app.module import SuperApp
+
+T = TypeVar("T")
+
+START_S = 1_700_000_000.0
+
+
+class FakeAccountData:
+    """Stands for AccountDataManager."""
+
+    def __init__(self, homeserver: "FakeHomeserver") -> None:
+        self._homeserver = homeserver
+
+    async def get_global(self, user_id: str, data_type: str) -> Any:
+        return self._homeserver.account_data.get((user_id, data_type))
+
+    async def put_global(self, user_id: str, data_type: str, new_data: dict[str, Any]) -> None:
+        if user_id not in self._homeserver.users:
+            raise ValueError(f"User {user_id} does not exist on this server.")
+        self._homeserver.account_data[(user_id, data_type)] = new_data
+
+
+class FakeModuleApi:
+    """The part of ModuleApi that the module uses. Callbacks that were registered stand in ``callbacks``."""
+
+    def __init__(self, homeserver: "FakeHomeserver") -> None:
+        self._homeserver = homeserver
+        self.callbacks: dict[str, list[Callable[..., Any]]] = defaultdict(list)
+        self.web_resources: dict[str, Any] = {}
+        self._account_data = FakeAccountData(homeserver)
+
+    @property
+    def server_name(self) -> str:
+        return self._homeserver.server_name
+
+    @property
+    def public_baseurl(self) -> str:
+        return f"https://{self._homeserver.server_name}/"
+
+    @property
+    def worker_name(self) -> str | None:
+        return None
+
+    @property
+    def account_data_manager(self) -> FakeAccountData:
+        return self._account_data
+
+    def _register(self, callbacks: dict[str, Any]) -> None:
+        for name, callback in callbacks.items():
+            if callback is not None:
+                self.callbacks[name].append(callback)
+
+    def register_spam_checker_callbacks(self, **callbacks: Any) -> None:
+        self._register(callbacks)
+
+    def register_third_party_rules_callbacks(self, **callbacks: Any) -> None:
+        self._register(callbacks)
+
+    def register_account_data_callbacks(self, **callbacks: Any) -> None:
+        self._register(callbacks)
+
+    def register_web_resource(self, path: str, resource: Any) -> None:
+        self.web_resources[path] = resource
+
+    def is_mine(self, id: Any) -> bool:
+        return str(id).partition(":")[2] == self._homeserver.server_name
+
+    async def is_user_admin(self, user_id: str) -> bool:
+        return user_id in self._homeserver.admins
+
+    def get_qualified_user_id(self, username: str) -> str:
+        return username if username.startswith("@") else f"@{username}:{self.server_name}"
+
+    def check_user_exists(self, user_id: str) -> "defer.Deferred[str | None]":
+        return defer.succeed(user_id if user_id in self._homeserver.users else None)
+
+    async def get_userinfo_by_id(self, user_id: str) -> Any:
+        if user_id not in self._homeserver.users:
+            return None
+        from synapse.types import UserInfo
+
+        return UserInfo(
+            user_id=UserID.from_string(user_id),
+            is_admin=user_id in self._homeserver.admins,
+            is_guest=False,
+            consent_server_notice_sent=None,
+            consent_ts=None,
+            consent_version=None,
+            appservice_id=None,
+            creation_ts=0,
+            user_type=None,
+            is_deactivated=user_id in self._homeserver.deactivated,
+            locked=False,
+            is_shadow_banned=False,
+            approved=True,
+            suspended=False,
+        )
+
+    def run_db_interaction(
+        self, desc: str, func: Callable[..., T], *args: Any, **kwargs: Any
+    ) -> "defer.Deferred[T]":
+        kwargs.pop("isolation_level", None)
+        return self._homeserver.transact(desc, func, *args, **kwargs)
+
+    def get_current_time_msec(self) -> int:
+        return self._homeserver.now_ms()
+
+    def should_run_background_tasks(self) -> bool:
+        return True
+
+    def looping_background_call(
+        self,
+        f: Callable[..., Any],
+        msec: float,
+        *args: object,
+        desc: str | None = None,
+        run_on_all_instances: bool = False,
+        **kwargs: object,
+    ) -> None:
+        loop = task.LoopingCall(lambda: self.run_as_background_process(desc or "", f, *args, **kwargs))
+        loop.clock = self._homeserver.clock
+        loop.start(msec / 1000, now=False)
+
+    def delayed_background_call(
+        self, msec: float, f: Callable[..., Any], *args: object, desc: str | None = None, **kwargs: object
+    ) -> Any:
+        return self._homeserver.clock.callLater(
+            msec / 1000, lambda: self.run_as_background_process(desc or "", f, *args, **kwargs)
+        )
+
+    def run_as_background_process(
+        self, desc: str, func: Callable[..., Any], *args: Any, bg_start_span: bool = True, **kwargs: Any
+    ) -> "defer.Deferred[Any]":
+        deferred = defer.maybeDeferred(lambda: _as_deferred(func(*args, **kwargs)))
+        deferred.addErrback(self._homeserver.background_failed, desc)
+        return deferred
+
+    async def sleep(self, seconds: float) -> None:
+        await task.deferLater(self._homeserver.clock, seconds)
+
+    async def create_and_send_event_into_room(self, event_dict: dict[str, Any]) -> EventBase:
+        return await self._homeserver.send_async(
+            event_dict["sender"],
+            event_dict["room_id"],
+            event_dict["type"],
+            event_dict["content"],
+            state_key=event_dict.get("state_key"),
+        )
+
+    async def get_room_state(
+        self, room_id: str, event_filter: Iterable[tuple[str, str | None]] | None = None
+    ) -> dict[tuple[str, str], EventBase]:
+        wanted = None if event_filter is None else list(event_filter)
+        state = self._homeserver.rooms[room_id].state
+        return {
+            key: event
+            for key, event in state.items()
+            if wanted is None or any(key[0] == kind and name in (None, key[1]) for kind, name in wanted)
+        }
+
+    async def create_room(
+        self,
+        user_id: str,
+        config: dict[str, Any],
+        ratelimit: bool = True,
+        creator_join_profile: dict[str, Any] | None = None,
+    ) -> tuple[str, str | None]:
+        room_id = self._homeserver.room(user_id, invited=tuple(config.get("invite", ())))
+        return room_id, None
+
+
+class FakePrivateApi:
+    """Stands for PrivateApi; its methods are compared with the real one's as well."""
+
+    engine = Engine.SQLITE
+
+    def __init__(self, homeserver: "FakeHomeserver") -> None:
+        self._homeserver = homeserver
+        self._wakers: list[Callable[[], None]] = []
+
+    def persisted_up_to(self) -> int:
+        return self._homeserver.stream_position
+
+    def on_replication(self, wake: Callable[[], None]) -> None:
+        self._wakers.append(wake)
+
+    def replicate(self) -> None:
+        for wake in self._wakers:
+            wake()
+
+    async def get_event(self, event_id: EventId) -> EventBase | None:
+        event = self._homeserver.events.get(event_id)
+        return None if event is None or event.internal_metadata.is_soft_failed() else event
+
+    @staticmethod
+    def is_delayed(event: EventBase) -> bool:
+        return getattr(event.internal_metadata, "delay_id", None) is not None
+
+    @staticmethod
+    def is_sticky(event: EventBase) -> bool:
+        return "msc4354_sticky" in event.get_dict()
+
+
+class FakeRoom:
+    def __init__(self) -> None:
+        self.state: dict[tuple[str, str], EventBase] = {}
+        self.timeline: list[EventBase] = []
+
+
+class FakeHomeserver:
+    """Users, rooms and events in memory; the module's tables in an in-memory SQLite database."""
+
+    def __init__(
+        self, server_name: str = "hs1.test", config: dict[str, Any] | None = None, clock: task.Clock | None = None
+    ) -> None:
+        self.server_name = server_name
+        self.users: set[str] = set()
+        self.admins: set[str] = set()
+        self.deactivated: set[str] = set()
+        self.account_data: dict[tuple[str, str], Any] = {}
+        self.rooms: dict[str, FakeRoom] = {}
+        self.events: dict[str, EventBase] = {}
+        self.stream_position = 0
+        self.background_errors: list[tuple[str, Failure]] = []
+        self.clock = clock or task.Clock()
+        if clock is None:
+            self.clock.advance(START_S)
+        self._ids = itertools.count(1)
+        self._database = sqlite3.connect(":memory:", isolation_level=None)
+        self._database.execute("PRAGMA foreign_keys = ON")
+        self._database.execute(
+            "CREATE TABLE events (stream_ordering INTEGER PRIMARY KEY, event_id TEXT, type TEXT,"
+            " rejection_reason TEXT, room_id TEXT, sender TEXT)"
+        )
+        self._engine = Sqlite3Engine({"args": {"database": ":memory:"}})
+        self.api = FakeModuleApi(self)
+        self.private = FakePrivateApi(self)
+        self.statements: list[str] = []
+        self._config = config or {}
+
+    # Starting.
+
+    def start(self) -> SuperApp:
+        """Build the module on this homeserver, as Synapse would, and wait until it is ready."""
+        self.module = SuperApp(SuperApp.parse_config(self._config), self.api, private=self.private)  # type: ignore[arg-type]
+        self.settle()
+        return self.module
+
+    def restart(self) -> SuperApp:
+        """The process dies and a new one starts on the same database: callbacks and timers are gone."""
+        for call in self.clock.getDelayedCalls():
+            call.cancel()
+        self.api = FakeModuleApi(self)
+        self.private = FakePrivateApi(self)
+        return self.start()
+
+    def register(self, localpart: str, *, admin: bool = False) -> UserId:
+        user_id = f"@{localpart}:{self.server_name}"
+        self.users.add(user_id)
+        if admin:
+            self.admins.add(user_id)
+        return UserId(user_id)
+
+    # Time and transactions.
+
+    def now_ms(self) -> int:
+        return int(self.clock.seconds() * 1000)
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock in small steps, so that what one timer arms can fire too."""
+        steps = max(1, min(200, int(seconds * 2)))
+        for _ in range(steps):
+            self.clock.advance(seconds / steps)
+        self.settle()
+
+    def settle(self) -> None:
+        """Let everything run that waits for no clock, and fail on what failed in the background."""
+        self.clock.advance(0)
+        if self.background_errors:
+            desc, failure = self.background_errors[0]
+            raise AssertionError(f"background process {desc} failed") from failure.value
+
+    def background_failed(self, failure: Any, desc: str) -> None:
+        self.background_errors.append((desc, failure))
+
+    def transact(self, desc: str, func: Callable[..., T], *args: Any, **kwargs: Any) -> "defer.Deferred[T]":
+        self.statements.append(desc)
+        for attempt in ("rolled back", "committed"):
+            cursor = self._database.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            txn = LoggingTransaction(
+                txn=cursor,  # type: ignore[arg-type]
+                name=desc,
+                server_name=self.server_name,
+                database_engine=self._engine,
+                after_callbacks=[],
+                async_after_callbacks=[],
+                exception_callbacks=[],
+            )
+            try:
+                result = func(txn, *args, **kwargs)
+            except Exception:
+                cursor.execute("ROLLBACK")
+                return defer.fail()
+            if attempt == "committed":
+                cursor.execute("COMMIT")
+                return defer.succeed(result)
+            cursor.execute("ROLLBACK")
+        raise AssertionError("unreachable")
+
+    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        return self._database.execute(sql, parameters).fetchall()
+
+    # Rooms and events.
+
+    def room(self, creator: str, *joined: str, invited: tuple[str, ...] = (), encrypted: bool = False) -> str:
+        room_id = f"!room{next(self._ids)}:{self.server_name}"
+        self.rooms[room_id] = FakeRoom()
+        for user_id in (creator, *joined):
+            self.set_state(room_id, creator, "m.room.member", user_id, {"membership": "join"})
+        for user_id in invited:
+            self.set_state(room_id, creator, "m.room.member", user_id, {"membership": "invite", "is_direct": True})
+        if encrypted:
+            self.set_state(room_id, creator, "m.room.encryption", "", {"algorithm": "m.megolm.v1.aes-sha2"})
+        return room_id
+
+    def set_state(self, room_id: str, sender: str, event_type: str, state_key: str, content: dict[str, Any]) -> None:
+        event = self._event(sender, room_id, event_type, content, state_key=state_key)
+        self._persist(event)
+
+    def send(
+        self,
+        sender: str,
+        room_id: str,
+        event_type: str,
+        content: dict[str, Any],
+        *,
+        state_key: str | None = None,
+        delayed: bool = False,
+        sticky: bool = False,
+    ) -> str:
+        """Send as a local client. Raises the SynapseError that the client would see."""
+        sent = self.result(
+            self.send_async(
+                sender, room_id, event_type, content, state_key=state_key, delayed=delayed, sticky=sticky
+            )
+        )
+        self.settle()
+        return str(sent.event_id)
+
+    async def send_async(
+        self,
+        sender: str,
+        room_id: str,
+        event_type: str,
+        content: dict[str, Any],
+        *,
+        state_key: str | None = None,
+        delayed: bool = False,
+        sticky: bool = False,
+    ) -> EventBase:
+        member = self.rooms[room_id].state.get(("m.room.member", sender))
+        if member is None or member.content["membership"] != "join":
+            raise SynapseError(403, f"User {sender} not in room {room_id}", "M_FORBIDDEN")
+        event = None
+        for _ in range(2):
+            event = self._event(
+                sender, room_id, event_type, content, state_key=state_key, delayed=delayed, sticky=sticky
+            )
+            verdict = await self.gate(event)
+            if verdict != NOT_SPAM:
+                raise SynapseError(403, f"refused with {verdict!r}", "M_FORBIDDEN")
+        assert event is not None
+        self._persist(event)
+        return event
+
+    def gate_only(self, sender: str, room_id: str, event_type: str, content: dict[str, Any]) -> None:
+        """The gate says yes (or raises) and then the event never comes to exist."""
+        verdict = self.result(self.gate(self._event(sender, room_id, event_type, content)))
+        assert verdict == NOT_SPAM
+        self.settle()
+
+    def receive(
+        self, sender: str, room_id: str, event_type: str, content: dict[str, Any], *, state_key: str | None = None
+    ) -> str:
+        """An event arrives over federation. A gate that says no soft-fails it."""
+        event = self._event(sender, room_id, event_type, content, state_key=state_key)
+        if self.result(self.gate(event)) != NOT_SPAM:
+            event.internal_metadata.soft_failed = True
+        self._persist(event)
+        self.settle()
+        return str(event.event_id)
+
+    async def gate(self, event: EventBase) -> Any:
+        for callback in self.api.callbacks["check_event_for_spam"]:
+            verdict = await callback(event)
+            if verdict != NOT_SPAM:
+                return verdict
+        return NOT_SPAM
+
+    def sent(self, room_id: str, event_type: str) -> list[EventBase]:
+        """The events of a type in a room's timeline, oldest first."""
+        return [event for event in self.rooms[room_id].timeline if event.type == event_type]
+
+    # The client API.
+
+    def call(
+        self, method: str, path: str, user_id: str = "", body: Any = None, query: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Call a route below the API prefix. Raises the SynapseError that the client would see."""
+        resource = next(each for each in self.api.web_resources.values() if isinstance(each, ApiResource))
+        route, variables = resource.match(method, path)
+        if route.auth is Auth.ADMIN:
+            assert user_id in self.admins, "the fake does not authenticate: call admin routes as an admin"
+        content = {} if body is None and route.body is not None else body
+        result = self.result(answer(route, variables, UserId(user_id), query or {}, content))
+        self.settle()
+        return result
+
+    def result(self, awaitable: Awaitable[T]) -> T:
+        """The result of something that waits for nothing but clocks; the clock is advanced for it."""
+        deferred = _as_deferred(awaitable)
+        outcome: list[Any] = []
+        deferred.addBoth(outcome.append)
+        for _ in range(400):
+            if outcome:
+                break
+            self.clock.advance(0.05)
+        if not outcome:
+            raise AssertionError("still waiting after 20 s on the fake clock")
+        if isinstance(outcome[0], Failure):
+            outcome[0].raiseException()
+        return outcome[0]  # type: ignore[no-any-return]
+
+    def _event(
+        self,
+        sender: str,
+        room_id: str,
+        event_type: str,
+        content: dict[str, Any],
+        *,
+        state_key: str | None = None,
+        delayed: bool = False,
+        sticky: bool = False,
+    ) -> EventBase:
+        number = next(self._ids)
+        fields: dict[str, Any] = {
+            "type": event_type,
+            "room_id": room_id,
+            "sender": sender,
+            "content": content,
+            "event_id": f"$event{number}:{self.server_name}",
+            "origin_server_ts": self.now_ms(),
+            "depth": number,
+            "prev_events": [],
+            "auth_events": [],
+            "hashes": {"sha256": ""},
+            "signatures": {},
+            "unsigned": {},
+        }
+        if state_key is not None:
+            fields["state_key"] = state_key
+        if sticky:
+            fields["msc4354_sticky"] = {"duration_ms": 1000}
+        event = make_event_from_dict(fields, RoomVersions.V1, {})
+        if delayed:
+            event.internal_metadata.delay_id = "delay"
+        return event
+
+    def _persist(self, event: EventBase) -> None:
+        self.stream_position += 1
+        event.internal_metadata.stream_ordering = self.stream_position
+        self.events[event.event_id] = event
+        room = self.rooms[event.room_id]
+        room.timeline.append(event)
+        if event.is_state():
+            room.state[(event.type, event.state_key)] = event
+        self._database.execute(
+            "INSERT INTO events VALUES (?, ?, ?, NULL, ?, ?)",
+            (self.stream_position, event.event_id, event.type, event.room_id, event.sender),
+        )
+        self.private.replicate()
+
+
+def _as_deferred(value: Any) -> "defer.Deferred[Any]":
+    if isinstance(value, defer.Deferred):
+        return value
+    if isinstance(value, Coroutine):
+        return defer.ensureDeferred(value)
+    if isinstance(value, Awaitable):
+
+        async def wait() -> Any:
+            return await value
+
+        return defer.ensureDeferred(wait())
+    return defer.succeed(value)
