@@ -117,6 +117,18 @@ def test_before_the_tables_exist_a_local_sender_is_told_to_wait_and_a_remote_eve
     homeserver.receive("@bob:hs2.test", room, "org.superapp.test", {})
 
 
+def test_an_error_in_the_gate_refuses_a_local_sender_and_lets_a_remote_event_pass() -> None:
+    homeserver = FakeHomeserver()
+    module = homeserver.start()
+    module.runtime.gate.register({"org.superapp.test": _breaks})
+    alice = homeserver.register("alice")
+    room = homeserver.room(alice, "@bob:hs2.test")
+    with pytest.raises(ZeroDivisionError):
+        homeserver.send(alice, room, "org.superapp.test", {})
+    event_id = homeserver.receive("@bob:hs2.test", room, "org.superapp.test", {})
+    assert not homeserver.events[event_id].internal_metadata.is_soft_failed()
+
+
 class TestFollower:
     def test_an_event_is_handled_once_persisted_and_at_once_when_expected(self) -> None:
         homeserver, seen, room = _followed()
@@ -259,6 +271,10 @@ class TestRoutes:
 
 async def _says_yes(_event: EventBase) -> str:
     return NOT_SPAM
+
+
+async def _breaks(_event: EventBase) -> str:
+    raise ZeroDivisionError
 
 
 def _follow(module: SuperApp) -> list[str]:
