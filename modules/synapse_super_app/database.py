@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import LiteralString, TypeVar, cast
 
+from prometheus_client import Counter
 from synapse.module_api import LoggingTransaction, ModuleApi
 from synapse.storage.engines._base import IsolationLevel
 
@@ -10,13 +11,16 @@ from super_app.db import Cursor, Engine, Row, SqlValue
 
 T = TypeVar("T")
 
+_statements = Counter("superapp_sql_statements_total", "SQL statements that the modules ran, by unit of work.", ["work"])
+
 
 class SynapseCursor:
     """Adapts Synapse's transaction; Synapse itself turns ``?`` into the driver's placeholder."""
 
-    def __init__(self, txn: LoggingTransaction, engine: Engine) -> None:
+    def __init__(self, txn: LoggingTransaction, engine: Engine, work: str) -> None:
         self._txn = txn
         self._engine = engine
+        self._count = _statements.labels(work)
 
     @property
     def engine(self) -> Engine:
@@ -27,9 +31,11 @@ class SynapseCursor:
         return self._txn.rowcount
 
     def execute(self, sql: LiteralString, parameters: Sequence[SqlValue] = ()) -> None:
+        self._count.inc()
         self._txn.execute(sql, parameters)
 
     def execute_many(self, sql: LiteralString, rows: Iterable[Sequence[SqlValue]]) -> None:
+        self._count.inc()
         self._txn.execute_batch(sql, list(rows))
 
     def execute_values(self, sql: LiteralString, rows: Sequence[Sequence[SqlValue]]) -> list[Row]:
@@ -37,6 +43,7 @@ class SynapseCursor:
             return []
         one_row = "(" + ", ".join("?" * len(rows[0])) + ")"
         spelled = sql.replace("VALUES ?", "VALUES " + ", ".join([one_row] * len(rows)), 1)
+        self._count.inc()
         self._txn.execute(spelled, [value for row in rows for value in row])
         return self.fetchall() if self._txn.description is not None else []
 
@@ -58,7 +65,7 @@ class Database:
         """Run ``work`` in one transaction. It may run up to five times and must not do I/O of its own."""
 
         def in_transaction(txn: LoggingTransaction) -> T:
-            return work(SynapseCursor(txn, self.engine))
+            return work(SynapseCursor(txn, self.engine, name))
 
         # SQLite has no such level: its transactions are serialized, and Synapse's engine ignores the setting.
         return await self._api.run_db_interaction(
