@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, NewType
 
 from super_app.ids import Acct, ServerName
-from super_app.money import AssetCode, Money
+from super_app.money import MAX_AMOUNT_MINOR, AssetCode, Money
 
 TransferId = NewType("TransferId", str)
 """Idempotency key of a transfer, unique in the whole ledger: ``<cause>:<whatever makes it unique>``."""
@@ -20,8 +20,12 @@ HoldId = NewType("HoldId", str)
 HOUSE: Final = "house"
 
 
+MAX_BALANCE_MINOR: Final = MAX_AMOUNT_MINOR
+"""Largest absolute balance, so that canonical JSON can always carry it."""
+
+
 class AccountKind(StrEnum):
-    """What an account is for. ``sign`` says which balances it may have."""
+    """What an account is for. ``sign`` says which balances it may have; the database repeats it as a constraint."""
 
     AVAILABLE = "available"
     HELD = "held"
@@ -30,12 +34,25 @@ class AccountKind(StrEnum):
     DUE_TO = "due_to"  # owner is the peer: what we owe it
     DUE_FROM = "due_from"  # owner is the peer: what it owes us, as a negative balance
     IN_TRANSIT = "in_transit"
-    SUSPENSE = "suspense"
+    SUSPENSE = "suspense"  # what a restore could not fund, or whom it could not find an owner for
+    GIFT = "gift"  # given, not yet claimed
+    CLAIM = "claim"  # of an account that is gone; its owner may claim it
+    RECEIVABLE = "receivable"  # owed to the house by a person
+    PROVIDER = "provider"  # lies with a payment provider
 
     @property
     def sign(self) -> int:
-        """+1 where the balance is never negative, -1 where it is never positive."""
-        return -1 if self in (AccountKind.ISSUED, AccountKind.DUE_FROM) else 1
+        """+1 where the balance is never negative, -1 where it is never positive, 0 where it may be either."""
+        return _SIGNS.get(self, 1)
+
+
+_SIGNS: Final = {
+    AccountKind.ISSUED: -1,
+    AccountKind.DUE_FROM: -1,
+    AccountKind.RECEIVABLE: -1,
+    AccountKind.PROVIDER: -1,
+    AccountKind.SUSPENSE: 0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -81,7 +98,10 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """Move ``amount_minor`` (1 to 2**53 - 1) from ``debit`` to ``credit``, two accounts of one currency."""
+    """Move ``amount_minor`` (1 to 2**53 - 1) from ``debit`` to ``credit``, two accounts of one currency.
+
+    ``reference`` says which payment, hold or act it belongs to; it is chained for ever, so it names no person.
+    """
 
     transfer_id: TransferId
     debit: AccountKey
@@ -89,6 +109,33 @@ class Transfer:
     amount_minor: int
     cause: Cause
     reference: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError: such a transfer is a bug of the caller, not a refusal."""
+        if not 1 <= self.amount_minor <= MAX_AMOUNT_MINOR:
+            raise ValueError(f"a transfer moves 1 to {MAX_AMOUNT_MINOR} minor units, not {self.amount_minor}")
+        if self.debit.currency != self.credit.currency or self.debit == self.credit:
+            raise ValueError(f"a transfer needs two accounts of one currency, not {self.debit} and {self.credit}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A transfer in the journal: its place, what it left on both accounts, and its link in the hash chain."""
+
+    seq: int
+    transfer: Transfer
+    debit_after_minor: int
+    credit_after_minor: int
+    posted_ms: int
+    entry_hash: str
+
+    def change_of(self, key: AccountKey) -> int:
+        """By how many minor units the balance of one of its two accounts changed."""
+        return self.transfer.amount_minor if key == self.transfer.credit else -self.transfer.amount_minor
+
+    def after_of(self, key: AccountKey) -> int:
+        """The balance that it left on one of its two accounts."""
+        return self.credit_after_minor if key == self.transfer.credit else self.debit_after_minor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
