@@ -55,10 +55,11 @@ def conflict(what: str, field: str) -> Refused:
     )
 
 
-def entry_hash(
-    previous: str, seq: int, order: Transfer, debit_after_minor: int, credit_after_minor: int, posted_ms: int
-) -> str:
-    """Unpadded base64url of the SHA-256 that ties an entry to the one before it (``""`` before the first)."""
+def chained(previous: str, seq: int, order: Transfer, balances: tuple[int, int], posted_ms: int) -> Entry:
+    """The entry of ``order`` at ``seq``, with the balances that it leaves on its debit and its credit account.
+
+    Its hash is the unpadded base64url of a SHA-256 that ties it to the entry before (``""`` before the first one).
+    """
     debit, credit = order.debit, order.credit
     text = _encode(
         (
@@ -69,24 +70,30 @@ def entry_hash(
             debit.currency,
             debit.owner,
             debit.kind,
-            debit_after_minor,
+            balances[0],
             credit.owner,
             credit.kind,
-            credit_after_minor,
+            balances[1],
             order.amount_minor,
             order.cause,
             order.reference,
             posted_ms,
         )
     )
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())[:43].decode("ascii")
+    return Entry(
+        seq=seq,
+        transfer=order,
+        debit_after_minor=balances[0],
+        credit_after_minor=balances[1],
+        posted_ms=posted_ms,
+        entry_hash=base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())[:43].decode("ascii"),
+    )
 
 
 def is_linked(entry: Entry, previous: str) -> bool:
     """Whether the hash of ``entry`` follows from its content and from the hash before it."""
-    return entry.entry_hash == entry_hash(
-        previous, entry.seq, entry.transfer, entry.debit_after_minor, entry.credit_after_minor, entry.posted_ms
-    )
+    balances = (entry.debit_after_minor, entry.credit_after_minor)
+    return entry == chained(previous, entry.seq, entry.transfer, balances, entry.posted_ms)
 
 
 def _insufficient(key: AccountKey, there_is_minor: int) -> Refused:

@@ -132,9 +132,11 @@ def void_hold(cur: Cursor, hold_id: HoldId, now_ms: int) -> Hold | Refused:
     return verdict if isinstance(verdict, Refused) else _decide(cur, stored, HoldState.VOIDED, verdict)
 
 
-def issue(cur: Cursor, owner: Acct, money: Money, reference: str, operator: str, now_ms: int) -> Entry | Refused:
-    """issued -> available: new money for a person, by an operator. The same ``reference`` again changes nothing and
-    gives the entry; with another owner or amount CONFLICT."""
+def issue(cur: Cursor, owner: Acct, money: Money, *, reference: str, operator: str, now_ms: int) -> Entry | Refused:
+    """issued -> available: new money for a person, by an operator.
+
+    The same ``reference`` again changes nothing and gives the entry; with another owner or amount CONFLICT.
+    """
     order = Transfer(
         transfer_id=TransferId(f"issue:{reference}"),
         debit=house(AccountKind.ISSUED, money.currency),
@@ -164,8 +166,10 @@ def wallet(cur: Cursor, owner: Acct) -> tuple[Balance, ...]:
 
 
 def entries(cur: Cursor, key: AccountKey, before: int | None, limit: int) -> tuple[Entry, ...]:
-    """A page of an account's statement, newest first. ``before`` is the ``seq`` of the last entry of the page before;
-    None for the first page. At most ``MAX_PAGE``."""
+    """A page of an account's statement, newest first, at most ``MAX_PAGE``.
+
+    ``before`` is the ``seq`` of the last entry of the page before, None for the first page.
+    """
     return store.history(cur, key, before, min(limit, MAX_PAGE))
 
 
@@ -231,15 +235,8 @@ def _post_some(cur: Cursor, orders: Sequence[Transfer], now_ms: int) -> list[tup
             verdicts.append(after)
             continue
         seq += 1
-        previous = rules.entry_hash(previous, seq, order, *after, now_ms)
-        entry = Entry(
-            seq=seq,
-            transfer=order,
-            debit_after_minor=after[0],
-            credit_after_minor=after[1],
-            posted_ms=now_ms,
-            entry_hash=previous,
-        )
+        entry = rules.chained(previous, seq, order, after, now_ms)
+        previous = entry.entry_hash
         balances[order.debit], balances[order.credit] = after
         standing[order.transfer_id] = entry
         fresh.append(entry)

@@ -229,15 +229,14 @@ def unbalanced_currencies(cur: Cursor) -> tuple[Violation, ...]:
 
 def wrong_signs(cur: Cursor) -> tuple[Violation, ...]:
     """Accounts whose balance has a sign that their kind may not have."""
-    negative: tuple[str, ...] = tuple(kind for kind in AccountKind if kind.sign < 0)
-    positive: tuple[str, ...] = tuple(kind for kind in AccountKind if kind.sign > 0)
-    cur.execute(
-        "SELECT owner, currency, kind, balance_minor FROM superapp_ledger_account WHERE"
-        " (balance_minor < 0 AND kind IN (" + ", ".join(["?"] * len(positive)) + "))"
-        " OR (balance_minor > 0 AND kind IN (" + ", ".join(["?"] * len(negative)) + "))",
-        (*positive, *negative),
+    rows = cur.execute_values(
+        "WITH wanted (kind, sign) AS (VALUES ?)"
+        " SELECT account.owner, account.currency, account.kind, account.balance_minor"
+        " FROM superapp_ledger_account AS account JOIN wanted ON wanted.kind = account.kind"
+        " WHERE account.balance_minor * wanted.sign < 0 ORDER BY account.owner, account.currency, account.kind",
+        [(kind, kind.sign) for kind in AccountKind],
     )
-    return tuple(Violation(invariant="I2", where=_where(row), off_by=_int(row[3])) for row in cur.fetchall())
+    return tuple(Violation(invariant="I2", where=_where(row), off_by=_int(row[3])) for row in rows)
 
 
 def unmatched_holds(cur: Cursor) -> tuple[Violation, ...]:
