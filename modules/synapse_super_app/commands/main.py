@@ -1,0 +1,36 @@
+"""The ``super-app`` command: which subcommands there are, and how a failure reaches the person."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Final, cast
+
+from synapse_super_app.commands import register, up
+from synapse_super_app.commands.console import CommandFailed, say
+from synapse_super_app.commands.matrix_client import MatrixError, UnreachableError
+
+_COMMANDS: Final = (up, register)
+_INTERRUPTED: Final = 130  # what a shell reports for SIGINT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; the exit code. 0 done, 1 it failed and said why, 2 the command line is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="super-app", description="Run a Matrix homeserver on which people find, call and pay each other."
+    )
+    parser.add_argument("--version", action="version", version=version("super-app-matrix"))
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_to(subparsers)
+    parsed = parser.parse_args(arguments)
+    run = cast(Callable[[argparse.Namespace], int], parsed.run)
+    try:
+        return run(parsed)
+    except (CommandFailed, UnreachableError) as failure:
+        for line in str(failure).splitlines():
+            say(f"super-app: {line}")
+    except MatrixError as refusal:
+        say(f"super-app: {refusal.error} ({refusal.errcode})")
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return 1
