@@ -84,9 +84,10 @@ class DirectoryConfig(_Section):
 
 
 class CallsConfig(_Section):
-    default_who: tuple[
-        Literal["everyone", "contacts", "following", "verified", "shared_rooms", "nobody"], ...
-    ] = ("contacts", "shared_rooms")
+    default_who: tuple[Literal["everyone", "contacts", "following", "verified", "shared_rooms", "nobody"], ...] = (
+        "contacts",
+        "shared_rooms",
+    )
     turn_uris: tuple[str, ...] = ()
     turn_secret_path: str | None = None
 

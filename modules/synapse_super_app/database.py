@@ -1,6 +1,6 @@
 """The homeserver's own database, seen as ``super_app.db.Cursor``. Owns the translation, no SQL."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import LiteralString, TypeVar, cast
 
 from prometheus_client import Counter
@@ -11,7 +11,9 @@ from super_app.db import Cursor, Engine, Row, SqlValue
 
 T = TypeVar("T")
 
-_statements = Counter("superapp_sql_statements_total", "SQL statements that the modules ran, by unit of work.", ["work"])
+_statements = Counter(
+    "superapp_sql_statements_total", "SQL statements that the modules ran, by unit of work.", ["work"]
+)
 
 
 class SynapseCursor:
@@ -67,7 +69,7 @@ class Database:
         def in_transaction(txn: LoggingTransaction) -> T:
             return work(SynapseCursor(txn, self.engine, name))
 
+        # run_db_interaction hands isolation_level on to the database pool, though its own signature does not name it.
         # SQLite has no such level: its transactions are serialized, and Synapse's engine ignores the setting.
-        return await self._api.run_db_interaction(
-            f"superapp_{name}", in_transaction, isolation_level=IsolationLevel.READ_COMMITTED
-        )
+        interact = cast(Callable[..., Awaitable[T]], self._api.run_db_interaction)
+        return await interact(f"superapp_{name}", in_transaction, isolation_level=IsolationLevel.READ_COMMITTED)

@@ -8,6 +8,7 @@ Rejected and soft-failed events are skipped; backfilled ones have negative posit
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, LiteralString
 
 from prometheus_client import Counter, Gauge
@@ -106,13 +107,13 @@ class Follower:
             _lag.set(newest - position)
             start, end = position, newest
             found = await self._database.run(
-                "follower_read", lambda cur, start=start, end=end: _events_between(cur, start, end, self._handlers)
+                "follower_read", partial(_events_between, start=start, end=end, types=self._handlers)
             )
             for _, event_id, event_type in found:
                 await self._handle(EventId(event_id), event_type)
             position = found[-1][0] if len(found) == _PAGE else newest
             reached = position
-            await self._database.run("follower_move", lambda cur, reached=reached: _move(cur, reached))
+            await self._database.run("follower_move", partial(_move, position=reached))
         _lag.set(0)
 
     async def _handle(self, event_id: EventId, event_type: str) -> None:
@@ -140,15 +141,16 @@ class Follower:
             except Exception:
                 logger.exception("Handling %s %s failed again (attempt %d)", event_type, event_id, attempts + 1)
                 due_ms = now_ms + _RETRY_MS[min(attempts, len(_RETRY_MS) - 1)]
-                await self._database.run(
-                    "follower_park_again", lambda cur, e=event_id, d=due_ms: _park_again(cur, e, d)
-                )
+                await self._database.run("follower_park_again", partial(_park_again, event_id=event_id, due_ms=due_ms))
             else:
-                await self._database.run("follower_unpark", lambda cur, e=event_id: _unpark(cur, e))
+                await self._database.run("follower_unpark", partial(_unpark, event_id=event_id))
 
 
 def _begin_at(cur: Cursor, position: int) -> None:
-    cur.execute("INSERT INTO superapp_follower (singleton, position) VALUES (1, ?) ON CONFLICT (singleton) DO NOTHING", (position,))
+    cur.execute(
+        "INSERT INTO superapp_follower (singleton, position) VALUES (1, ?) ON CONFLICT (singleton) DO NOTHING",
+        (position,),
+    )
 
 
 def _position(cur: Cursor) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -83,10 +84,10 @@ class SuperApp:
         database = self.runtime.database
         await database.run("migrations_prepare", migrations.prepare)
         for package in packages:
-            done = await database.run("migrations_read", lambda cur, p=package: migrations.applied(cur, p))
+            done = await database.run("migrations_read", partial(migrations.applied, package=package))
             for migration in migrations.load(package, database.engine)[done:]:
                 logger.info("Migrating %s: %s", package, migration.name)
-                await database.run("migrate", lambda cur, m=migration: migrations.apply(cur, m))
+                await database.run("migrate", partial(migrations.apply, migration=migration))
 
     async def _wait_for_schema(self, packages: list[str]) -> None:
         database = self.runtime.database
@@ -98,7 +99,7 @@ class SuperApp:
     async def _applied(self, package: str) -> int:
         try:
             return await self.runtime.database.run("migrations_read", lambda cur: migrations.applied(cur, package))
-        except Exception:
+        except Exception:  # noqa: BLE001 - each engine has its own class for a missing table
             # The main process has not made the table yet.
             return 0
 

@@ -6,7 +6,7 @@ goes on. ``tests/modules/test_private_api.py`` fails when a symbol moves.
 """
 
 import importlib
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,7 +90,7 @@ class PrivateApi:
     """Typed doors to those symbols. Constructing it touches nothing that the enabled features do not need."""
 
     def __init__(self, api: ModuleApi) -> None:
-        self._hs: HomeServer = api._hs
+        self._hs: HomeServer = api._hs  # pyright: ignore[reportPrivateUsage]  # the door itself
         self._store = self._hs.get_datastores().main
 
     @property

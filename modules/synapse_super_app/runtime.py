@@ -45,9 +45,13 @@ class Feature(Protocol):
     must not read the database: the tables may not exist yet.
     """
 
-    name: str
-    packages: tuple[str, ...]
-    """Domain packages whose migrations it needs, lowest first."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Domain packages whose migrations it needs, lowest first."""
+        ...
 
     def routes(self) -> Sequence[Route]: ...
 

@@ -33,7 +33,8 @@ def put_contact(cur: Cursor, owner: Acct, contact: Contact) -> Contact:
     """Add a contact, or refresh its handle and acct; ``since_ms`` stays that of the first time."""
     cur.execute(
         "INSERT INTO superapp_contact (owner_acct, peer_user_id, peer_acct, handle, since_ms) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (owner_acct, peer_user_id) DO UPDATE SET peer_acct = excluded.peer_acct, handle = excluded.handle",
+        " ON CONFLICT (owner_acct, peer_user_id)"
+        " DO UPDATE SET peer_acct = excluded.peer_acct, handle = excluded.handle",
         (owner, contact.user_id, contact.acct, contact.handle, contact.since_ms),
     )
     stored = contact_of(cur, owner, contact.user_id)

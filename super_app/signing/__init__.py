@@ -6,14 +6,25 @@ canonical JSON of the rest (clearing.md). Keys are those of ``signedjson``, so a
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
 
 from canonicaljson import encode_canonical_json
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-__all__ = ["canonical", "digest", "from_b64", "generate_key", "key_id_of", "public_b64", "sign", "signed", "to_b64", "verify"]
+__all__ = [
+    "canonical",
+    "digest",
+    "from_b64",
+    "generate_key",
+    "key_id_of",
+    "public_b64",
+    "sign",
+    "signed",
+    "to_b64",
+    "verify",
+]
 
 _KEY_ID_LENGTH: Final = 8
 
@@ -90,14 +101,11 @@ def _unsigned(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_floats(value: object) -> None:
-    match value:
-        case float():
-            raise ValueError("canonical JSON has no floats")
-        case dict():
-            for item in value.values():
-                _refuse_floats(item)
-        case list() | tuple():
-            for item in value:
-                _refuse_floats(item)
-        case _:
-            pass
+    if isinstance(value, float):
+        raise ValueError("canonical JSON has no floats")  # noqa: TRY004 - what canonicaljson raises for NaN too
+    if isinstance(value, dict):
+        for item in cast(dict[object, object], value).values():
+            _refuse_floats(item)
+    elif isinstance(value, list | tuple):
+        for item in cast(Iterable[object], value):
+            _refuse_floats(item)

@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ValidationError
+from synapse.http.site import SynapseRequest
 from synapse.module_api import DirectServeJsonResource, ModuleApi, parse_json_object_from_request
 from synapse.module_api.errors import Codes, SynapseError
-from synapse.http.site import SynapseRequest
 
 from super_app.errors import Reason, Refused
 from super_app.ids import UserId
@@ -23,7 +23,7 @@ from synapse_super_app.http.routes import Auth, Call, Route
 class ApiResource(DirectServeJsonResource):
     """The pinned client API and the rest of it, one leaf resource."""
 
-    isLeaf = True
+    isLeaf = True  # noqa: N815 - Twisted's name
 
     def __init__(self, api: ModuleApi, version: str) -> None:
         super().__init__()
