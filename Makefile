@@ -1,0 +1,71 @@
+# What one does with this repository. Everything is installed into .venv from the lock in requirements/; nothing else
+# on the machine is touched, but for Debian packages that are missing, and these only as root (tools/install).
+#
+#   make run   [ARGS=…]   a homeserver for people, at http://localhost:8008     (super-app up)
+#   make demo  [ARGS=…]   two federated homeservers with people and money      (super-app demo)
+#   make test  [ARGS=…]   all checks and all tests; ARGS go to pytest
+#   make check            format, lint, types, import contracts
+#   make format           write what `make check` would find fault with in the format
+#   make bench [ONLY=…]   the benchmarks, or those whose name begins so
+#   make lock             new versions of all dependencies, within pyproject.toml
+#   make clean            remove .venv and what the tools have left; keeps data/
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check format bench lock clean install-run install-dev install-postgresql
+
+# Another project's environment must not leak into this one.
+unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
+
+BIN := .venv/bin
+ARGS ?=
+ONLY ?=
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install-run:
+	@tools/install run
+
+install-dev:
+	@tools/install dev
+
+install-postgresql:
+	@tools/install postgresql
+
+# exec, so that Ctrl-C and SIGTERM reach the command itself.
+run: install-run
+	@exec $(BIN)/super-app up $(ARGS)
+
+demo: install-run $(if $(findstring postgresql,$(ARGS)),install-postgresql)
+	@exec $(BIN)/super-app demo $(ARGS)
+
+test: check install-postgresql
+	@echo "super-app: running the tests" >&2
+	@exec $(BIN)/pytest $(ARGS)
+
+check: install-dev
+	@echo "super-app: checking format, lint, types and import contracts" >&2
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
+format: install-dev
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format .
+
+bench: install-dev install-postgresql
+	@exec $(BIN)/python -m benchmarks $(ONLY)
+
+UV_COMPILE := .venv/installer/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock'
+lock: install-run
+	$(UV_COMPILE) requirements/installer.in --output-file requirements/installer.txt
+	$(UV_COMPILE) pyproject.toml --extra postgresql --group build --output-file requirements/run.txt
+	$(UV_COMPILE) pyproject.toml --extra postgresql --group dev --constraint requirements/run.txt \
+		--output-file requirements/dev.txt
+
+clean:
+	rm -rf .venv .install.lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
