@@ -4,6 +4,8 @@ import argparse
 import shutil
 import signal
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Final, Protocol
@@ -37,8 +39,9 @@ def say(line: str = "") -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def raise_when_stopped() -> None:
-    """From now on SIGTERM, SIGINT and SIGHUP raise ``Stopped`` in the main thread, once: later ones are ignored.
+@contextmanager
+def stoppable() -> Generator[None]:
+    """Inside, the first SIGTERM, SIGINT or SIGHUP raises ``Stopped`` in the main thread, and later ones are ignored.
 
     A second Ctrl-C must not break off the stopping that the first one began.
     """
@@ -48,8 +51,12 @@ def raise_when_stopped() -> None:
             signal.signal(each, signal.SIG_IGN)
         raise Stopped(signal_number)
 
-    for each in _STOP_SIGNALS:
-        signal.signal(each, stop)
+    before = {each: signal.signal(each, stop) for each in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def program() -> str:

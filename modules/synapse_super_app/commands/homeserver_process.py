@@ -139,12 +139,16 @@ class Homeserver:
             self.kill()
             raise
 
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM) and return at once; ``stop`` waits."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
     def stop(self, timeout_s: float = _STOP_TIMEOUT_S) -> None:
         """End it in order (SIGTERM), and by force if it takes too long. Stopping a stopped one does nothing."""
         if self._process is None:
             return
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        self.terminate()
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:

@@ -2,14 +2,13 @@
 
 import errno
 import importlib
-import os
 import socket
 import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
 from synapse_super_app.commands.console import CommandFailed
-from synapse_super_app.commands.homeserver_config import HomeserverConfig, Listener
+from synapse_super_app.commands.homeserver_config import HomeserverConfig
 
 _CONNECT_TIMEOUT_S: Final = 5
 _MIN_SQLITE: Final = (3, 37, 0)
@@ -20,11 +19,12 @@ def check_ports(config: HomeserverConfig) -> None:
     """Refuse to start when a listener's port cannot be had."""
     for listener in config.listeners():
         for address in listener.addresses:
-            _check_port(listener, address)
+            check_port(listener.port, address, key="listeners", remedy="choose another port with --port N")
 
 
-def _check_port(listener: Listener, address: str) -> None:
-    where = f"listeners: port {listener.port} on {address}"
+def check_port(port: int, address: str, *, key: str, remedy: str) -> None:
+    """Refuse when a port is taken. ``key`` is where the person chose it, ``remedy`` how to choose another."""
+    where = f"{key}: port {port} on {address}"
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -32,16 +32,15 @@ def _check_port(listener: Listener, address: str) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            probe.bind((address, listener.port))
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise CommandFailed(
-                f"{where} is taken by another program; stop that one, or choose another port with --port N"
-            ) from None
-        if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and address == "::":
+            probe.bind((address, port))
+    except (OSError, OverflowError) as error:
+        code = error.errno if isinstance(error, OSError) else None
+        if code == errno.EADDRINUSE:
+            raise CommandFailed(f"{where} is taken by another program; stop that one, or {remedy}") from None
+        if code in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and address == "::":
             # No IPv6 here; Synapse goes on with IPv4 too.
             return
-        raise CommandFailed(f"{where} cannot be used: {os.strerror(error.errno or 0)}") from None
+        raise CommandFailed(f"{where} cannot be used ({error}); {remedy}") from None
 
 
 def check_databases(config: HomeserverConfig) -> bool:

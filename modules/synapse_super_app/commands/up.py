@@ -13,9 +13,9 @@ from synapse_super_app.commands.console import (
     Commands,
     Stopped,
     program,
-    raise_when_stopped,
     relative,
     say,
+    stoppable,
 )
 from synapse_super_app.commands.homeserver_config import DEFAULT_PATH, HomeserverConfig
 from synapse_super_app.commands.homeserver_process import Homeserver, HomeserverDied
@@ -39,9 +39,9 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    raise_when_stopped()
     try:
-        _up(arguments)
+        with stoppable():
+            _up(arguments)
     except Stopped as stopped:
         say(f"stopped   ({stopped.signal_name})")
     return 0

@@ -1,1 +1,1 @@
-"""The Synapse shell of web."""
+"""The page at /superapp/."""
