@@ -3,14 +3,98 @@
 import base64
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from super_app.errors import Reason, Refused
-from super_app.ledger.model import MAX_BALANCE_MINOR, AccountKey, AccountKind, Entry, Hold, Transfer
+from super_app.ledger.model import (
+    MAX_BALANCE_MINOR,
+    Account,
+    AccountKey,
+    AccountKind,
+    Entry,
+    Head,
+    Hold,
+    Posted,
+    Transfer,
+    TransferId,
+)
 from super_app.money import Money
 
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""A JSON list of strings and integers in this form is canonical JSON; no reordering is needed."""
+_text: Final = json.encoder.encode_basestring
+"""A string as canonical JSON has it: only quotes, backslashes and control characters escaped."""
+_UNTOUCHED: Final = (0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What becomes of a batch: a verdict for each order in order, and what is to be written for them."""
+
+    verdicts: Sequence[Posted | Refused]
+    entries: Sequence[Entry]
+    balances: Mapping[AccountKey, tuple[int, int]]
+    """Balance and newest entry of each account that changes."""
+
+
+def decide(
+    orders: Sequence[Transfer],
+    head: Head,
+    accounts: Mapping[AccountKey, Account],
+    taken: Mapping[TransferId, Entry],
+    now_ms: int,
+) -> Decision:
+    """Decide a batch, one order after the other, each on the balances that those before it leave.
+
+    ``accounts`` holds all that the orders name and that exist, as of ``head``; ``taken`` the entries that stand under
+    the orders' ids.
+    """
+    balances: dict[AccountKey, tuple[int, int]] = {}
+    ours: dict[TransferId, Entry] = {}
+    verdicts: list[Posted | Refused] = []
+    seq, previous = head.seq, head.entry_hash
+    for order in orders:
+        stored = taken.get(order.transfer_id) or ours.get(order.transfer_id)
+        if stored is not None:
+            field = differing_field(order, stored.transfer)
+            verdicts.append(Posted(entry=stored, replayed=True) if field is None else conflict("transfer id", field))
+            continue
+        debit_minor, debit_prev_seq = balances.get(order.debit) or _standing(accounts, order.debit)
+        credit_minor, credit_prev_seq = balances.get(order.credit) or _standing(accounts, order.credit)
+        left = after(order, debit_minor, credit_minor)
+        if isinstance(left, Refused):
+            verdicts.append(left)
+            continue
+        seq += 1
+        entry = chained(previous, seq, order, left, (debit_prev_seq, credit_prev_seq), posted_ms=now_ms)
+        previous = entry.entry_hash
+        balances[order.debit] = (left[0], seq)
+        balances[order.credit] = (left[1], seq)
+        ours[order.transfer_id] = entry
+        verdicts.append(Posted(entry=entry, replayed=False))
+    return Decision(verdicts=verdicts, entries=list(ours.values()), balances=balances)
+
+
+def decide_linked(
+    orders: Sequence[Transfer],
+    head: Head,
+    accounts: Mapping[AccountKey, Account],
+    taken: Mapping[TransferId, Entry],
+    now_ms: int,
+) -> Decision:
+    """Decide a batch that stands or falls together: the first refusal is that of all, and then nothing is written."""
+    decision = decide(orders, head, accounts, taken, now_ms)
+    refused = next((verdict for verdict in decision.verdicts if isinstance(verdict, Refused)), None)
+    if refused is None and taken and decision.entries:
+        refused = conflict("transfer id", "company: only some of these transfers stand")
+    if refused is None:
+        return decision
+    return Decision(verdicts=[refused] * len(orders), entries=(), balances={})
+
+
+def _standing(accounts: Mapping[AccountKey, Account], key: AccountKey) -> tuple[int, int]:
+    account = accounts.get(key)
+    return _UNTOUCHED if account is None else (account.balance_minor, account.last_seq)
 
 
 def after(order: Transfer, debit_minor: int, credit_minor: int) -> tuple[int, int] | Refused:
@@ -55,45 +139,39 @@ def conflict(what: str, field: str) -> Refused:
     )
 
 
-def chained(previous: str, seq: int, order: Transfer, balances: tuple[int, int], posted_ms: int) -> Entry:
-    """The entry of ``order`` at ``seq``, with the balances that it leaves on its debit and its credit account.
+def chained(
+    previous: str, seq: int, order: Transfer, left: tuple[int, int], prev_seqs: tuple[int, int], *, posted_ms: int
+) -> Entry:
+    """The entry of ``order`` at ``seq``; ``left`` and ``prev_seqs`` are for its debit and its credit account.
 
-    Its hash is the unpadded base64url of a SHA-256 that ties it to the entry before (``""`` before the first one).
+    Its hash is the unpadded base64url of the SHA-256 of a canonical JSON list, which begins with the hash of the entry
+    before (``""`` before the first one).
     """
     debit, credit = order.debit, order.credit
-    text = _encode(
-        (
-            "superapp-entry-1",
-            previous,
-            seq,
-            order.transfer_id,
-            debit.currency,
-            debit.owner,
-            debit.kind,
-            balances[0],
-            credit.owner,
-            credit.kind,
-            balances[1],
-            order.amount_minor,
-            order.cause,
-            order.reference,
-            posted_ms,
-        )
+    content = (
+        f'["superapp-entry-1","{previous}",{seq},{_text(order.transfer_id)},{_text(debit.currency)},'
+        f'{_text(debit.owner)},"{debit.kind}",{prev_seqs[0]},{left[0]},'
+        f'{_text(credit.owner)},"{credit.kind}",{prev_seqs[1]},{left[1]},'
+        f'{order.amount_minor},"{order.cause}",{_text(order.reference)},{posted_ms}]'
     )
+    digest = hashlib.sha256(content.encode()).digest()
     return Entry(
         seq=seq,
         transfer=order,
-        debit_after_minor=balances[0],
-        credit_after_minor=balances[1],
+        debit_prev_seq=prev_seqs[0],
+        debit_after_minor=left[0],
+        credit_prev_seq=prev_seqs[1],
+        credit_after_minor=left[1],
         posted_ms=posted_ms,
-        entry_hash=base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())[:43].decode("ascii"),
+        entry_hash=base64.urlsafe_b64encode(digest)[:43].decode("ascii"),
     )
 
 
 def is_linked(entry: Entry, previous: str) -> bool:
     """Whether the hash of ``entry`` follows from its content and from the hash before it."""
-    balances = (entry.debit_after_minor, entry.credit_after_minor)
-    return entry == chained(previous, entry.seq, entry.transfer, balances, entry.posted_ms)
+    left = (entry.debit_after_minor, entry.credit_after_minor)
+    prev_seqs = (entry.debit_prev_seq, entry.credit_prev_seq)
+    return entry == chained(previous, entry.seq, entry.transfer, left, prev_seqs, posted_ms=entry.posted_ms)
 
 
 def _insufficient(key: AccountKey, there_is_minor: int) -> Refused:

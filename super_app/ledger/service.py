@@ -3,7 +3,8 @@
 Whoever posts takes the lease row first, so no two transactions decide at once. A refusal has written nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from super_app.db import Cursor
@@ -11,11 +12,13 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct
 from super_app.ledger import rules, store
 from super_app.ledger.model import (
+    Account,
     AccountKey,
     AccountKind,
     Balance,
     Cause,
     Entry,
+    Head,
     Hold,
     HoldId,
     HoldState,
@@ -27,6 +30,7 @@ from super_app.ledger.model import (
     held,
     house,
 )
+from super_app.ledger.store import Appended
 from super_app.money import Money
 
 MAX_PER_STATEMENT: Final = 1_000
@@ -36,14 +40,67 @@ _CHAIN_CHECKED: Final = 1_000
 """Newest entries whose hashes ``violations`` computes again; ``verify_chain`` does all."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What a process knows of the ledger from its last committed transaction.
+
+    It holds as long as the head is the same, since accounts move by entries alone; that is checked under the lease.
+    """
+
+    head: Head | None
+    accounts: Mapping[AccountKey, Account]
+
+
+NOTHING: Final = Remembered(head=None, accounts={})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Verdicts of a batch, in its order, and what may be remembered once the transaction has committed."""
+
+    verdicts: Sequence[Posted | Refused]
+    head: Head
+    accounts: Mapping[AccountKey, Account]
+    """The accounts that the batch names, as of ``head``."""
+    forget: bool
+    """Whether what was remembered before no longer holds."""
+
+
 def transfer(cur: Cursor, order: Transfer, now_ms: int) -> Posted | Refused:
-    """Post one transfer. Refusals: INSUFFICIENT_FUNDS (``available``), CONFLICT (id exists with another body)."""
-    return transfer_many(cur, [order], now_ms)[0]
+    """Post one transfer.
+
+    Refusals: INSUFFICIENT_FUNDS (``available``), LIMIT_EXCEEDED, CONFLICT (the id exists with another ``field``).
+    """
+    return post(cur, [order], now_ms).verdicts[0]
 
 
 def transfer_many(cur: Cursor, orders: Sequence[Transfer], now_ms: int) -> list[Posted | Refused]:
     """Post many, in order, each with its own verdict; a constant number of statements for each thousand."""
-    return [_posted(verdict) for verdict in _post(cur, orders, now_ms)]
+    verdicts: list[Posted | Refused] = []
+    for start in range(0, len(orders), MAX_PER_STATEMENT):
+        verdicts.extend(post(cur, orders[start : start + MAX_PER_STATEMENT], now_ms).verdicts)
+    return verdicts
+
+
+def transfer_linked(cur: Cursor, orders: Sequence[Transfer], now_ms: int) -> list[Posted] | Refused:
+    """Post all of them or none (a payment and its fee); at most ``MAX_PER_STATEMENT``.
+
+    The first refusal is that of all. CONFLICT also if only some of them stand already.
+    """
+    posted: list[Posted] = []
+    for verdict in _post(cur, orders, now_ms, NOTHING, rules.decide_linked).verdicts:
+        if isinstance(verdict, Refused):
+            return verdict
+        posted.append(verdict)
+    return posted
+
+
+def post(cur: Cursor, orders: Sequence[Transfer], now_ms: int, remembered: Remembered = NOTHING) -> Outcome:
+    """Post one to ``MAX_PER_STATEMENT`` transfers, each with its own verdict.
+
+    Where all their accounts are remembered nothing is read before it is written.
+    """
+    return _post(cur, orders, now_ms, remembered, rules.decide)
 
 
 def place_hold(cur: Cursor, hold_id: HoldId, owner: Acct, money: Money, now_ms: int) -> Hold | Refused:
@@ -53,7 +110,7 @@ def place_hold(cur: Cursor, hold_id: HoldId, owner: Acct, money: Money, now_ms: 
     if stored is not None:
         field = rules.differing_hold_field(owner, money, stored)
         return stored if field is None else rules.conflict("hold", field)
-    verdict = _post_one(
+    verdict = transfer(
         cur,
         Transfer(
             transfer_id=TransferId(f"hold:{hold_id}"),
@@ -68,7 +125,7 @@ def place_hold(cur: Cursor, hold_id: HoldId, owner: Acct, money: Money, now_ms: 
     if isinstance(verdict, Refused):
         return verdict
     placed = Hold(hold_id=hold_id, owner=owner, money=money, state=HoldState.OPEN)
-    store.add_hold(cur, placed, verdict.seq)
+    store.add_hold(cur, placed, verdict.entry.seq)
     return placed
 
 
@@ -87,7 +144,7 @@ def post_hold(
         return _unknown_hold(hold_id)
     if stored.state is HoldState.VOIDED:
         return _decided(stored)
-    verdict = _post_one(
+    verdict = transfer(
         cur,
         Transfer(
             transfer_id=TransferId(f"post:{hold_id}"),
@@ -101,10 +158,9 @@ def post_hold(
     )
     if isinstance(verdict, Refused):
         return _decided(stored) if verdict.reason is Reason.CONFLICT else verdict
-    if stored.state is HoldState.POSTED:
-        return _posted((verdict, True))
-    _decide(cur, stored, HoldState.POSTED, verdict)
-    return _posted((verdict, False))
+    if stored.state is HoldState.OPEN:
+        _decide(cur, stored, HoldState.POSTED, verdict)
+    return verdict
 
 
 def void_hold(cur: Cursor, hold_id: HoldId, now_ms: int) -> Hold | Refused:
@@ -117,7 +173,7 @@ def void_hold(cur: Cursor, hold_id: HoldId, now_ms: int) -> Hold | Refused:
         return stored
     if stored.state is HoldState.POSTED:
         return _decided(stored)
-    verdict = _post_one(
+    verdict = transfer(
         cur,
         Transfer(
             transfer_id=TransferId(f"void:{hold_id}"),
@@ -145,13 +201,12 @@ def issue(cur: Cursor, owner: Acct, money: Money, *, reference: str, operator: s
         cause=Cause.ISSUE,
         reference=reference,
     )
-    verdict = _post(cur, [order], now_ms)[0]
+    verdict = transfer(cur, order, now_ms)
     if isinstance(verdict, Refused):
         return verdict
-    entry, replayed = verdict
-    if not replayed:
+    if not verdict.replayed:
         store.add_act(cur, order.transfer_id, operator)
-    return entry
+    return verdict.entry
 
 
 def balance(cur: Cursor, key: AccountKey) -> int:
@@ -206,64 +261,61 @@ def verify_chain(cur: Cursor, after_seq: int, limit: int) -> tuple[Violation, ..
     return tuple(broken)
 
 
-def _post(cur: Cursor, orders: Sequence[Transfer], now_ms: int) -> list[tuple[Entry, bool] | Refused]:
-    """Each order's entry and whether it is a replay."""
-    verdicts: list[tuple[Entry, bool] | Refused] = []
-    for start in range(0, len(orders), MAX_PER_STATEMENT):
-        verdicts.extend(_post_some(cur, orders[start : start + MAX_PER_STATEMENT], now_ms))
-    return verdicts
+_Decide = Callable[
+    [Sequence[Transfer], Head, Mapping[AccountKey, Account], Mapping[TransferId, Entry], int], rules.Decision
+]
 
 
-def _post_some(cur: Cursor, orders: Sequence[Transfer], now_ms: int) -> list[tuple[Entry, bool] | Refused]:
-    newest = store.lock(cur)
-    standing = store.entries_by_id(cur, dict.fromkeys(order.transfer_id for order in orders))
-    keys = dict.fromkeys(key for order in orders for key in (order.debit, order.credit))
-    accounts = store.accounts(cur, keys)
-    ids = {key: account.account_id for key, account in accounts.items()}
-    balances = {key: account.balance_minor for key, account in accounts.items()}
-    verdicts: list[tuple[Entry, bool] | Refused] = []
-    fresh: list[Entry] = []
-    seq, previous = newest.seq, newest.entry_hash
-    for order in orders:
-        stored = standing.get(order.transfer_id)
-        if stored is not None:
-            field = rules.differing_field(order, stored.transfer)
-            verdicts.append((stored, True) if field is None else rules.conflict("transfer id", field))
-            continue
-        after = rules.after(order, balances.get(order.debit, 0), balances.get(order.credit, 0))
-        if isinstance(after, Refused):
-            verdicts.append(after)
-            continue
-        seq += 1
-        entry = rules.chained(previous, seq, order, after, now_ms)
-        previous = entry.entry_hash
-        balances[order.debit], balances[order.credit] = after
-        standing[order.transfer_id] = entry
-        fresh.append(entry)
-        verdicts.append((entry, False))
-    if fresh:
-        touched = dict.fromkeys(key for entry in fresh for key in (entry.transfer.debit, entry.transfer.credit))
-        unopened = [key for key in touched if key not in ids]
-        if unopened:
-            ids.update(store.open_accounts(cur, unopened))
-        store.append(cur, fresh, ids)
-    return verdicts
+def _post(cur: Cursor, orders: Sequence[Transfer], now_ms: int, remembered: Remembered, decide: _Decide) -> Outcome:
+    if not 1 <= len(orders) <= MAX_PER_STATEMENT:
+        raise ValueError(f"a batch holds 1 to {MAX_PER_STATEMENT} transfers, not {len(orders)}")
+    keys = {key for order in orders for key in (order.debit, order.credit)}
+    head, accounts = _books(cur, keys, remembered)
+    decision = decide(orders, head, accounts, {}, now_ms)
+    # A batch in which all is well, as almost every one is, needs no look at its ids: writing it finds those taken.
+    # Anything else (a refusal may be the replay of what was paid long ago) is decided again with all that there is.
+    clean = len(decision.entries) == len(orders) and decision.balances.keys() <= accounts.keys()
+    if not clean or store.append(cur, head, decision.entries, accounts) is not Appended.DONE:
+        locked = store.lock(cur)
+        if locked != head:
+            head, accounts = locked, store.accounts(cur, keys)
+        taken = store.entries_by_id(cur, {order.transfer_id for order in orders})
+        decision = decide(orders, head, accounts, taken, now_ms)
+        if decision.entries:
+            accounts.update(store.open_accounts(cur, sorted(decision.balances.keys() - accounts.keys())))
+            appended = store.append(cur, head, decision.entries, accounts)
+            if appended is not Appended.DONE:
+                raise RuntimeError(f"the head was locked and all ids were looked up, and yet: {appended}")
+    return _outcome(decision, head, accounts, forget=head != remembered.head)
 
 
-def _post_one(cur: Cursor, order: Transfer, now_ms: int) -> Entry | Refused:
-    verdict = _post(cur, [order], now_ms)[0]
-    return verdict if isinstance(verdict, Refused) else verdict[0]
+def _books(cur: Cursor, keys: set[AccountKey], remembered: Remembered) -> tuple[Head, dict[AccountKey, Account]]:
+    """The accounts of ``keys`` that exist, and the head that they belong to: remembered, or read under the lease."""
+    accounts = {key: account for key in keys if (account := remembered.accounts.get(key)) is not None}
+    if remembered.head is not None and len(accounts) == len(keys):
+        return remembered.head, accounts
+    head = store.lock(cur)
+    if head != remembered.head:
+        accounts = {}
+    return head, accounts | store.accounts(cur, keys - accounts.keys())
 
 
-def _posted(verdict: tuple[Entry, bool] | Refused) -> Posted | Refused:
-    if isinstance(verdict, Refused):
-        return verdict
-    entry, replayed = verdict
-    return Posted(transfer=entry.transfer, posted_ms=entry.posted_ms, replayed=replayed)
+def _outcome(decision: rules.Decision, head: Head, accounts: Mapping[AccountKey, Account], *, forget: bool) -> Outcome:
+    changed = {
+        key: Account(account_id=accounts[key].account_id, balance_minor=balance_minor, last_seq=last_seq)
+        for key, (balance_minor, last_seq) in decision.balances.items()
+    }
+    newest = decision.entries[-1] if decision.entries else None
+    return Outcome(
+        verdicts=decision.verdicts,
+        head=head if newest is None else Head(epoch=head.epoch, seq=newest.seq, entry_hash=newest.entry_hash),
+        accounts={**accounts, **changed},
+        forget=forget,
+    )
 
 
-def _decide(cur: Cursor, stored: Hold, state: HoldState, entry: Entry) -> Hold:
-    if not store.decide_hold(cur, stored.hold_id, state, entry.seq):
+def _decide(cur: Cursor, stored: Hold, state: HoldState, posted: Posted) -> Hold:
+    if not store.decide_hold(cur, stored.hold_id, state, posted.entry.seq):
         raise RuntimeError(f"hold {stored.hold_id} was decided by somebody who does not hold the lease")
     return Hold(hold_id=stored.hold_id, owner=stored.owner, money=stored.money, state=state)
 
