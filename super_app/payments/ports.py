@@ -1,0 +1,69 @@
+"""What payments ask of what surrounds them. All calls happen inside the transaction of the ledger's writer."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from super_app.clearing.ports import Order as ClearingOrder
+from super_app.clearing.ports import WireId
+from super_app.db import Cursor
+from super_app.errors import Reason, Refused
+from super_app.ids import Acct, PaymentId, RoomId, ServerName, UserId
+from super_app.money import Money
+from super_app.payments.model import Payment, Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident:
+    """A user of this homeserver. ``policy`` is the content of their payment policy, as they wrote it, or None."""
+
+    user_id: UserId
+    deactivated: bool
+    policy: object
+
+
+class Homeserver(Protocol):
+    """What the homeserver knows of its users and rooms."""
+
+    def resident(self, cur: Cursor, user_id: UserId) -> Resident | None: ...
+
+    def share_a_room(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
+        """Whether both are joined to some room."""
+        ...
+
+    def is_joined(self, cur: Cursor, resident: UserId, room_id: RoomId) -> bool: ...
+
+    def payments_are_halted(self) -> bool:
+        """The operator's kill switch: holds stay and what has begun ends, nothing new starts."""
+        ...
+
+
+class Clears(Protocol):
+    """How a payment reaches a payee on another homeserver, and how the payee of one from elsewhere answers."""
+
+    def can_offer(self, cur: Cursor, server: ServerName, money: Money) -> Refused | None:
+        """NO_LINK, UNKNOWN_CURRENCY, LINK_HALTED, … or None where an offer may be made."""
+        ...
+
+    def offer(self, cur: Cursor, order: ClearingOrder, now_ms: int) -> Refused | None: ...
+
+    def cancel(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> Refused | None:
+        """The payer takes it back. ALREADY_DECIDED once it has been committed; otherwise ``Payer.failed`` follows."""
+        ...
+
+    def answer(
+        self, cur: Cursor, server: ServerName, wire_id: WireId, refused: Refused | None, now_ms: int
+    ) -> Refused | None:
+        """The payee who was asked has answered: yes (None) or no. EXPIRED where the offer has lapsed."""
+        ...
+
+
+class Changes(Protocol):
+    """Hears what a transaction did, so that the edge can carry on once it has committed.
+
+    A transaction may run again or be rolled back; whoever implements this keeps what it hears for the attempt that
+    commits.
+    """
+
+    def payment_changed(self, payment: Payment) -> None: ...
+
+    def receipt_owed(self, receipt: Receipt) -> None: ...

@@ -1,0 +1,297 @@
+"""Payments over a database without a homeserver: what their ports need, told by the test."""
+
+from dataclasses import dataclass, field
+
+from super_app.accounts import store as accounts
+from super_app.accounts.model import Genesis
+from super_app.clearing.model import WireId
+from super_app.clearing.ports import Incoming, Party
+from super_app.clearing.ports import Order as ClearingOrder
+from super_app.db import Cursor, Transaction
+from super_app.errors import Reason, Refused
+from super_app.ids import Acct, EventId, PaymentId, RoomId, ServerName, UserId, localpart_of, server_of
+from super_app.ledger import service as ledger
+from super_app.ledger.model import Cause, Transfer, TransferId, available, due_from, due_to
+from super_app.money import Asset, AssetCode, Money
+from super_app.payments.model import Order, PayerKey, Payment, PaymentKey, Placement, Receipt, Salts, Venue
+from super_app.payments.ports import Resident
+from super_app.payments.service import Payments
+
+PACKAGES = ("super_app.accounts", "super_app.ledger", "super_app.payments")
+HERE = ServerName("hs1.test")
+EUR = AssetCode("EUR")
+ASSETS = {EUR: Asset(code=EUR, scale=2), AssetCode("PTS"): Asset(code=AssetCode("PTS"), scale=0)}
+SALTS = Salts(wire="00" * 16, parties=("11" * 16, "22" * 16, "33" * 16), room="44" * 16)
+ROOM = RoomId("!room:hs1.test")
+EVENT = EventId("$event")
+NOW_MS = 1_700_000_000_000
+
+
+@dataclass
+class ToldHomeserver:
+    """``super_app.payments.ports.Homeserver`` as the test tells it."""
+
+    residents: dict[UserId, Resident] = field(default_factory=dict)
+    sharing: set[tuple[UserId, UserId]] = field(default_factory=set)
+    joined: set[tuple[UserId, RoomId]] = field(default_factory=set)
+    halted: bool = False
+
+    def resident(self, cur: Cursor, user_id: UserId) -> Resident | None:
+        return self.residents.get(user_id)
+
+    def share_a_room(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
+        return (resident, other) in self.sharing
+
+    def is_joined(self, cur: Cursor, resident: UserId, room_id: RoomId) -> bool:
+        return (resident, room_id) in self.joined
+
+    def payments_are_halted(self) -> bool:
+        return self.halted
+
+
+@dataclass
+class ToldClearing:
+    """``Clears`` that sends nothing: the test plays the other homeserver through ``Books.hears_*``."""
+
+    books: "Books | None" = None
+    links: set[ServerName] = field(default_factory=lambda: {ServerName("hs2.test")})
+    offer_refused: Refused | None = None
+    offers: list[ClearingOrder] = field(default_factory=list)
+    answers: list[tuple[ServerName, WireId, Refused | None]] = field(default_factory=list)
+
+    def can_offer(self, cur: Cursor, server: ServerName, money: Money) -> Refused | None:
+        if server in self.links:
+            return None
+        return Refused(reason=Reason.NO_LINK, message=f"There is no link with {server}; ask the operator for one.")
+
+    def offer(self, cur: Cursor, order: ClearingOrder, now_ms: int) -> Refused | None:
+        if self.offer_refused is not None:
+            return self.offer_refused
+        self.offers.append(order)
+        return None
+
+    def cancel(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> Refused | None:
+        assert self.books is not None
+        self.books.abort(cur, payer, payment_id, reason, now_ms)
+        return None
+
+    def answer(
+        self, cur: Cursor, server: ServerName, wire_id: WireId, refused: Refused | None, now_ms: int
+    ) -> Refused | None:
+        self.answers.append((server, wire_id, refused))
+        return None
+
+
+@dataclass
+class HeardChanges:
+    payments: list[Payment] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+
+    def payment_changed(self, payment: Payment) -> None:
+        self.payments.append(payment)
+
+    def receipt_owed(self, receipt: Receipt) -> None:
+        self.receipts.append(receipt)
+
+
+class Books:
+    """One homeserver's payments and ledger. People of it have accounts from ``open_account`` on."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.homeserver = ToldHomeserver()
+        self.clearing = ToldClearing(books=self)
+        self.changes = HeardChanges()
+        self.payments = Payments(
+            server_name=HERE,
+            assets=ASSETS,
+            homeserver=self.homeserver,
+            clearing=self.clearing,
+            changes=self.changes,
+        )
+        self.now_ms = NOW_MS
+
+    def open_account(self, name: str, minor: int = 0) -> Acct:
+        user_id = UserId(f"@{name}:{HERE}")
+        self.homeserver.residents[user_id] = Resident(user_id=user_id, deactivated=False, policy=None)
+        genesis = Genesis(server=HERE, localpart=name, created_ms=0, nonce=name)
+        acct = self.transaction(lambda cur: accounts.ensure(cur, user_id, genesis)).acct
+        if minor:
+            self.issue(acct, minor)
+        return acct
+
+    def issue(self, acct: Acct, minor: int) -> None:
+        self.transaction(
+            lambda cur: ledger.issue(
+                cur,
+                acct,
+                Money(amount_minor=minor, currency=EUR),
+                reference=f"{acct} {minor}",
+                operator="@admin:hs1.test",
+                now_ms=self.now_ms,
+            )
+        )
+
+    def set_policy(self, name: str, policy: object) -> None:
+        user_id = UserId(f"@{name}:{HERE}")
+        self.homeserver.residents[user_id] = Resident(user_id=user_id, deactivated=False, policy=policy)
+
+    def deactivate(self, name: str) -> None:
+        user_id = UserId(f"@{name}:{HERE}")
+        self.homeserver.residents[user_id] = Resident(user_id=user_id, deactivated=True, policy=None)
+
+    def account(self, user_id: UserId) -> str:
+        """The acct of a resident, "" for others."""
+        if server_of(user_id) != HERE:
+            return ""
+        return Genesis(server=HERE, localpart=localpart_of(user_id), created_ms=0, nonce=localpart_of(user_id)).acct()
+
+    def order(
+        self,
+        number: int,
+        payer: str,
+        payee: str,
+        minor: int,
+        *,
+        memo: str | None = None,
+        refund_of: PaymentId | None = None,
+        currency: AssetCode = EUR,
+    ) -> Order:
+        payer_id = UserId(f"@{payer}:{HERE}")
+        payee_id = UserId(payee if ":" in payee else f"@{payee}:{HERE}")
+        return Order(
+            payment_id=payment_id(number),
+            payer_acct=Acct(self.account(payer_id)),
+            payer=payer_id,
+            payee=Party(user_id=payee_id, acct=self.account(payee_id), handle=None),
+            money=Money(amount_minor=minor, currency=currency),
+            memo=memo,
+            refund_of=refund_of,
+        )
+
+    def place(self, order: Order) -> Payment | Refused:
+        placement = Placement(room_id=ROOM, venue=Venue.OPEN, payee_joined=True, position=7)
+        return self.transaction(lambda cur: self.payments.place(cur, order, placement, SALTS, self.now_ms))
+
+    def bind(self, order: Order, event_id: EventId = EVENT) -> Payment | None:
+        return self.transaction(lambda cur: self.payments.bind(cur, key_of(order), ROOM, event_id, self.now_ms))
+
+    def pay(self, order: Order) -> Payment:
+        placed = self.place(order)
+        assert isinstance(placed, Payment), placed
+        bound = self.bind(order)
+        assert bound is not None
+        return bound
+
+    def find(self, order: Order) -> Payment:
+        found = self.transaction(lambda cur: self.payments.find(cur, order.payer_acct, order.payment_id, None))
+        assert isinstance(found, Payment)
+        return found
+
+    def accept(self, order: Order) -> Payment | Refused:
+        payment, payee = self.find(order), Acct(order.payee.acct)
+        return self.transaction(lambda cur: self.payments.accept(cur, payee, payment, self.now_ms))
+
+    def decline(self, order: Order) -> Payment | Refused:
+        payment = self.find(order)
+        return self.transaction(lambda cur: self.payments.decline(cur, payment, self.now_ms))
+
+    def cancel(self, order: Order) -> Payment | Refused:
+        return self.transaction(lambda cur: self.payments.cancel(cur, order.payer_acct, order.payment_id, self.now_ms))
+
+    def release(self, order: Order) -> Payment | None:
+        return self.transaction(lambda cur: self.payments.release(cur, key_of(order), self.now_ms))
+
+    def expire(self, order: Order) -> Payment | None:
+        return self.transaction(lambda cur: self.payments.expire(cur, key_of(order), self.now_ms))
+
+    def wallet(self, acct: Acct) -> tuple[int, int]:
+        """Available and held EUR."""
+        balances = self.transaction(lambda cur: ledger.wallet(cur, acct))
+        for balance in balances:
+            if balance.currency == EUR:
+                return balance.available_minor, balance.held_minor
+        return 0, 0
+
+    def violations(self) -> tuple[object, ...]:
+        return self.transaction(lambda cur: (*self.payments.violations(cur), *ledger.violations(cur)))
+
+    # What clearing does to the ledger before it calls back.
+
+    def abort(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> None:
+        found = self.payments.find(cur, payer, payment_id, None)
+        assert isinstance(found, Payment)
+        ledger.void_hold(cur, found.hold_id, now_ms)
+        self.payments.failed(cur, payer, payment_id, reason, now_ms)
+
+    def hears_commit(self, order: Order) -> None:
+        def work(cur: Cursor) -> None:
+            ledger.post_hold(
+                cur,
+                order.hold_id,
+                credit=due_to(server_of(order.payee.user_id), EUR),
+                cause=Cause.COMMIT,
+                reference=order.hold_id,
+                now_ms=self.now_ms,
+            )
+            self.payments.committed(cur, order.payer_acct, order.payment_id, self.now_ms)
+
+        self.transaction(work)
+
+    def hears_receipt(self, order: Order, signed: dict[str, object]) -> None:
+        self.transaction(
+            lambda cur: self.payments.completed(cur, order.payer_acct, order.payment_id, signed, self.now_ms)
+        )
+
+    def hears_abort(self, order: Order, reason: Reason) -> None:
+        self.transaction(lambda cur: self.abort(cur, order.payer_acct, order.payment_id, reason, self.now_ms))
+
+    def hears_credit(self, incoming: Incoming, payee: Acct, signed: dict[str, object]) -> None:
+        def work(cur: Cursor) -> None:
+            posted = ledger.transfer(cur, ledger_credit(incoming, payee), self.now_ms)
+            assert not isinstance(posted, Refused), posted
+            self.payments.credited(cur, incoming, signed, self.now_ms)
+
+        self.transaction(work)
+
+
+def ledger_credit(incoming: Incoming, payee: Acct) -> Transfer:
+    return Transfer(
+        transfer_id=TransferId(f"credit:{incoming.wire_id}"),
+        debit=due_from(incoming.from_server, EUR),
+        credit=available(payee, EUR),
+        amount_minor=incoming.money.amount_minor,
+        cause=Cause.CREDIT,
+        reference=incoming.wire_id,
+    )
+
+
+def payment_id(number: int) -> PaymentId:
+    return PaymentId(f"{number:032x}")
+
+
+def key_of(order: Order) -> PaymentKey:
+    return PaymentKey(payer_key=PayerKey(order.payer_acct), payment_id=order.payment_id)
+
+
+def incoming(
+    number: int,
+    payee: str,
+    minor: int,
+    *,
+    payer: str = "@zoe:hs2.test",
+    wire_id: str = "",
+    refund_of: PaymentId | None = None,
+) -> Incoming:
+    return Incoming(
+        wire_id=WireId(wire_id or f"wire-{number}"),
+        from_server=server_of(UserId(payer)),
+        payment_id=payment_id(number),
+        payer=Party(user_id=UserId(payer), acct="acct-over-there", handle=None),
+        payee=Party(user_id=UserId(f"@{payee}:{HERE}"), acct="", handle=None),
+        money=Money(amount_minor=minor, currency=EUR),
+        memo="for you",
+        room_id=ROOM,
+        event_id=EVENT,
+        refund_of=refund_of,
+    )
