@@ -66,6 +66,7 @@ lock: install-run
 	$(UV_COMPILE) pyproject.toml --extra postgresql --group build --output-file requirements/run.txt
 	$(UV_COMPILE) pyproject.toml --extra postgresql --group dev --constraint requirements/run.txt \
 		--output-file requirements/dev.txt
+	$(UV_COMPILE) --group image --constraint requirements/run.txt --output-file requirements/image.txt
 
 clean:
 	rm -rf .venv .install.lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
