@@ -1,0 +1,147 @@
+"""Reads the call policy that a person keeps in private account data ``org.superapp.call.policy``.
+
+A policy is read key by key. A key that is malformed restricts nothing (``who`` then means everyone) and is named in
+``Reading.malformed``, so that a mistake never silences a person and the rest of what they asked for still holds.
+Unknown keys are ignored; absent ones take the operator's default.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import tzinfo
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from super_app.calls.model import Policy, QuietHours, QuietWindow, RateLimit, Refusal, ServerLists, Who
+from super_app.wire import OpenWireModel
+
+VERSION: Final = 1
+_ENTRIES_MAX: Final = 1_000
+_WINDOWS_MAX: Final = 28
+_RATE_MAX: Final = 1_000
+_WINDOW_MAX_MS: Final = 7 * 24 * 3_600_000
+_REPEAT_MAX_MS: Final = 3_600_000
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_EVERY_DAY: Final = frozenset(range(len(_DAYS)))
+_CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+
+_Name = Annotated[str, Field(min_length=1, max_length=255)]
+_Names = Annotated[list[_Name], Field(max_length=_ENTRIES_MAX)]
+_Count = Annotated[int, Field(ge=0, le=_RATE_MAX)]
+
+ZoneOf = Callable[[str], tzinfo | None]
+"""The time zone of an IANA name, or None. The caller brings it, since zones are read from files."""
+
+_T = TypeVar("_T")
+
+
+class _Servers(OpenWireModel):
+    allow: _Names | None = None
+    deny: _Names | None = None
+
+
+class _Rate(OpenWireModel):
+    caller: _Count | None = None
+    server: _Count | None = None
+    window_ms: Annotated[int | None, Field(ge=1_000, le=_WINDOW_MAX_MS)] = None
+
+
+class _Window(OpenWireModel):
+    from_: Annotated[str, Field(alias="from")]
+    to: str
+    days: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] | None = None
+
+
+class _Quiet(OpenWireModel):
+    time_zone: str
+    windows: Annotated[list[_Window], Field(max_length=_WINDOWS_MAX)]
+    repeat_ms: Annotated[int, Field(ge=0, le=_REPEAT_MAX_MS)] = 0
+
+
+_WHO: Final = TypeAdapter(list[Literal["everyone", "contacts", "following", "verified", "shared_rooms", "nobody"]])
+_NAMES: Final = TypeAdapter(_Names)
+_SERVERS: Final = TypeAdapter(_Servers)
+_RATE: Final = TypeAdapter(_Rate)
+_QUIET: Final = TypeAdapter(_Quiet)
+_REFUSAL: Final = TypeAdapter(Literal["polite", "silent"])
+
+OPEN_WHO: Final = frozenset({Who.EVERYONE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A policy as it is applied, and the keys that could not be read."""
+
+    policy: Policy
+    malformed: tuple[str, ...] = ()
+
+
+def read(content: Mapping[str, Any] | None, default: Policy, zone_of: ZoneOf) -> Reading:
+    """``content`` is the JSON object that the account data holds, in dicts and lists; None if there is none."""
+    if content is None:
+        return Reading(policy=default)
+    if type(content.get("v")) is not int or content["v"] != VERSION:
+        return Reading(policy=replace(default, who=OPEN_WHO), malformed=("v",))
+    reader = _Reader(content)
+    who = reader.take("who", _WHO, default=sorted(default.who), open_value=["everyone"])
+    allow = reader.take("allow", _NAMES, default=[], open_value=[])
+    deny = reader.take("deny", _NAMES, default=[], open_value=[])
+    servers = reader.take("servers", _SERVERS, default=_Servers(), open_value=_Servers())
+    rate = reader.take("rate", _RATE, default=_Rate(), open_value=_Rate(caller=0, server=0))
+    quiet = reader.take("quiet", _QUIET, default=None, open_value=None)
+    hours = None if quiet is None else _quiet_hours(quiet, zone_of)
+    if quiet is not None and hours is None:
+        reader.malformed.append("quiet")
+    refusal = reader.take("refusal", _REFUSAL, default=default.refusal.value, open_value=default.refusal.value)
+    policy = Policy(
+        who=frozenset(Who(each) for each in who),
+        allow=frozenset(allow),
+        deny=frozenset(deny),
+        servers=ServerLists(
+            allow=None if servers.allow is None else tuple(servers.allow),
+            deny=tuple(servers.deny or ()),
+        ),
+        rate=RateLimit(
+            caller=default.rate.caller if rate.caller is None else rate.caller,
+            server=default.rate.server if rate.server is None else rate.server,
+            window_ms=default.rate.window_ms if rate.window_ms is None else rate.window_ms,
+        ),
+        quiet=hours,
+        refusal=Refusal(refusal),
+    )
+    return Reading(policy=policy, malformed=tuple(reader.malformed))
+
+
+class _Reader:
+    """Takes keys out of a policy and notes those that are not of their shape."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._content = content
+        self.malformed: list[str] = []
+
+    def take(self, key: str, shape: "TypeAdapter[_T]", *, default: Any, open_value: Any) -> Any:
+        if key not in self._content:
+            return default
+        try:
+            return shape.validate_python(self._content[key], strict=True)
+        except ValidationError:
+            self.malformed.append(key)
+            return open_value
+
+
+def _quiet_hours(quiet: _Quiet, zone_of: ZoneOf) -> QuietHours | None:
+    zone = zone_of(quiet.time_zone)
+    windows: list[QuietWindow] = []
+    for window in quiet.windows:
+        start, end = _minute(window.from_), _minute(window.to)
+        if start is None or end is None:
+            return None
+        days = _EVERY_DAY if window.days is None else frozenset(_DAYS.index(day) for day in window.days)
+        windows.append(QuietWindow(days=days, from_minute=start, to_minute=end))
+    return None if zone is None else QuietHours(zone=zone, windows=tuple(windows), repeat_ms=quiet.repeat_ms)
+
+
+def _minute(text: str) -> int | None:
+    match = _CLOCK.fullmatch(text)
+    return None if match is None else int(match[1]) * 60 + int(match[2])

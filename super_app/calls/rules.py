@@ -1,0 +1,229 @@
+"""Pure decisions about calls: who may ring, and how a record moves. No clock, randomness, SQL or logging."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Final, assert_never
+
+from super_app.calls.model import (
+    LONGEST_CALL_MS,
+    MAX_RUNG,
+    Act,
+    CallId,
+    Decision,
+    Direction,
+    Facts,
+    Policy,
+    Protocol,
+    QuietHours,
+    Record,
+    Ring,
+    Room,
+    Rule,
+    Session,
+    SessionId,
+    Side,
+    Signal,
+    State,
+    Who,
+)
+from super_app.ids import RoomId, UserId, server_of
+from super_app.signing import digest
+
+_MS_PER_MINUTE: Final = 60_000
+_MINUTES_PER_HOUR: Final = 60
+
+# Screening.
+
+
+def screen(policy: Policy, facts: Facts) -> Decision:
+    """Whether a ring is shown. Rules speak in the order of ``Rule``; the first that has an opinion decides."""
+    names = {facts.caller, facts.circumstances.handle} - {None}
+    server = server_of(facts.caller)
+    if facts.circumstances.ignored:
+        return Decision(shown=False, rule=Rule.IGNORED)
+    if names & policy.allow:
+        return Decision(shown=True, rule=Rule.ALLOW)
+    if names & policy.deny:
+        return Decision(shown=False, rule=Rule.DENY)
+    if _matches(server, policy.servers.deny) or not (
+        policy.servers.allow is None or _matches(server, policy.servers.allow)
+    ):
+        return Decision(shown=False, rule=Rule.SERVERS)
+    if _reached(facts.shown_of_caller, policy.rate.caller) or _reached(facts.shown_of_server, policy.rate.server):
+        return Decision(shown=False, rule=Rule.RATE)
+    if policy.quiet is not None and is_quiet(policy.quiet, facts.now_ms) and not _repeats(policy.quiet, facts):
+        return Decision(shown=False, rule=Rule.QUIET)
+    return Decision(shown=any(_is_who(who, facts) for who in policy.who), rule=Rule.WHO)
+
+
+def is_quiet(quiet: QuietHours, now_ms: int) -> bool:
+    """Whether it is a quiet hour by the person's own clock, which daylight saving moves."""
+    local = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(quiet.zone)
+    minute = local.hour * _MINUTES_PER_HOUR + local.minute
+    today, yesterday = local.weekday(), (local - timedelta(days=1)).weekday()
+    for window in quiet.windows:
+        over_midnight = window.to_minute <= window.from_minute
+        if today in window.days and minute >= window.from_minute and (over_midnight or minute < window.to_minute):
+            return True
+        if over_midnight and yesterday in window.days and minute < window.to_minute:
+            return True
+    return False
+
+
+def _matches(server: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(server, pattern) for pattern in patterns)
+
+
+def _reached(count: int, limit: int) -> bool:
+    return limit > 0 and count >= limit
+
+
+def _repeats(quiet: QuietHours, facts: Facts) -> bool:
+    return facts.previous_ring_ms is not None and facts.now_ms - facts.previous_ring_ms < quiet.repeat_ms
+
+
+def _is_who(who: Who, facts: Facts) -> bool:
+    match who:
+        case Who.EVERYONE:
+            return True
+        case Who.CONTACTS:
+            return facts.contact
+        case Who.SHARED_ROOMS:
+            return facts.circumstances.shares_room
+        case Who.FOLLOWING | Who.VERIFIED:
+            # Nothing says yet whom a person follows or who is verified, so these let nobody through.
+            return False
+        case Who.NOBODY:
+            return False
+        case _:
+            assert_never(who)
+
+
+# Sessions.
+
+
+def session_id_of(room_id: RoomId, caller: UserId, call_id: CallId) -> SessionId:
+    return SessionId(digest([room_id, caller, call_id]))
+
+
+def rung(ring: Ring, room: Room) -> frozenset[UserId]:
+    """Whom a ring is for: those that it names and that are in the room, else everybody if the room is small enough."""
+    others = (room.joined | room.invited if room.is_direct else room.joined) - {ring.caller}
+    if room.is_direct:
+        return others if ring.callees is None else others & ring.callees
+    if ring.callees is not None:
+        return frozenset(sorted(others & ring.callees)[:MAX_RUNG])
+    return others if room.is_complete else frozenset()
+
+
+def wins_glare(mine: Session, other: Session) -> bool:
+    """Of two people who ring each other at once, the lesser call id stays (Matrix spec, "Glare")."""
+    return mine.call_id < other.call_id
+
+
+def is_glare(mine: Session, other: Session) -> bool:
+    return mine.callee is not None and mine.callee == other.caller and mine.caller == other.callee
+
+
+def both_are_in(mine: Session, other: Session) -> bool:
+    """With MatrixRTC whoever rings has already joined, so when both ring they have met."""
+    return mine.protocol is Protocol.MATRIXRTC and other.protocol is Protocol.MATRIXRTC
+
+
+def due_ms(session: Session, records: tuple[Record, ...]) -> int | None:
+    """When something will happen by itself: the ring ends, or the longest call; None once nothing is open."""
+    states = {record.state for record in records}
+    if State.NEW in states or State.RINGING in states:
+        return session.ring_until_ms
+    answered = [record.answer_ms for record in records if record.state is State.ANSWERED and record.answer_ms]
+    return max(answered) + LONGEST_CALL_MS if answered else None
+
+
+# Records.
+
+
+def advance(record: Record, session: Session, signal: Signal, at_ms: int) -> Record | None:
+    """The record after a signal, or None if it changes nothing: said by somebody who may not, or too late."""
+    by_caller = signal.sender == session.caller
+    by_callee = not by_caller and session.callee in (None, signal.sender)
+    if not (by_caller or by_callee) or (
+        signal.side is (Side.CALLEE if by_caller else Side.CALLER)  # what only the other side can say
+    ):
+        return None
+    if session.callee is None and by_callee:
+        # In a group each callee speaks for themselves; to the caller it matters only that somebody answered.
+        if record.direction is Direction.OUTGOING and signal.act not in (Act.ANSWER, Act.JOIN):
+            return None
+        if record.direction is Direction.INCOMING and signal.sender != record.user_id:
+            return None
+    match record.state:
+        case State.NEW | State.RINGING:
+            state = _while_ringing(record, signal, by_caller=by_caller)
+        case State.ANSWERED:
+            state = _while_answered(record, session, signal, by_caller=by_caller)
+        case _:
+            state = None
+    return None if state is None else moved(record, state, at_ms, signal.sender)
+
+
+def _while_ringing(record: Record, signal: Signal, *, by_caller: bool) -> State | None:
+    match signal.act:
+        case Act.ANSWER | Act.JOIN:
+            return None if by_caller else State.ANSWERED
+        case Act.CONFIRM:
+            # The caller's word that it was answered; the callee's own record waits for the callee's.
+            return State.ANSWERED if record.direction is Direction.OUTGOING else None
+        case Act.DECLINE:
+            return State.DECLINED
+        case Act.BUSY:
+            return State.CANCELLED if by_caller else State.BUSY
+        case Act.FAIL:
+            return State.FAILED
+        case Act.HANG_UP:
+            return State.CANCELLED if by_caller else State.DECLINED
+        case Act.GIVE_UP:
+            return State.MISSED
+        case Act.SCREEN:
+            # A callee of ours is screened here, by us, and by nobody's event.
+            return State.SCREENED if record.direction is Direction.OUTGOING else None
+        case Act.LEAVE:
+            return State.CANCELLED if by_caller else None
+        case _:
+            assert_never(signal.act)
+
+
+def _while_answered(record: Record, session: Session, signal: Signal, *, by_caller: bool) -> State | None:
+    match signal.act:
+        case Act.HANG_UP | Act.GIVE_UP | Act.FAIL:
+            return State.ENDED
+        case Act.LEAVE:
+            # A group goes on without its caller; each is in it until they leave.
+            goes_on = session.callee is None and by_caller and record.direction is Direction.INCOMING
+            return None if goes_on else State.ENDED
+        case Act.ANSWER | Act.JOIN | Act.CONFIRM | Act.DECLINE | Act.BUSY | Act.SCREEN:
+            # Another device of the callee may still say no when one has answered.
+            return None
+        case _:
+            assert_never(signal.act)
+
+
+def moved(record: Record, state: State, at_ms: int, by: UserId | None) -> Record:
+    """The record in its next state, its times in order whatever ``at_ms`` is."""
+    if state is State.RINGING:
+        return replace(record, state=state)
+    if state is State.ANSWERED:
+        return replace(record, state=state, answer_ms=max(at_ms, record.ring_ms))
+    end_ms = max(at_ms, record.answer_ms or record.ring_ms)
+    return replace(record, state=state, end_ms=end_ms, ended_by=by)
+
+
+def lapse(record: Record, session: Session, now_ms: int) -> Record | None:
+    """The record after a deadline passed, or None."""
+    if record.state in (State.NEW, State.RINGING) and now_ms >= session.ring_until_ms:
+        return moved(record, State.MISSED, session.ring_until_ms, None)
+    if record.state is State.ANSWERED and record.answer_ms is not None:
+        over_ms = record.answer_ms + LONGEST_CALL_MS
+        if now_ms >= over_ms:
+            return moved(record, State.ENDED, over_ms, None)
+    return None

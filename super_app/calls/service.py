@@ -1,0 +1,519 @@
+"""Calls, in the caller's transaction: a ring at the gate, a ring in the room, what follows it, and time passing.
+
+Everything here may run again: an event is applied once by its id, deadlines and the outbox are compared and set. Times
+and ids come in as arguments. What must be said to a room goes into the outbox in the same transaction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Final
+
+from super_app.accounts import store as accounts
+from super_app.calls import events, rules, store
+from super_app.calls.model import (
+    OUTBOX_ATTEMPTS_MAX,
+    REFUSAL_PAUSE_MS,
+    RING_GRACE_MS,
+    SAME_RTC_CALL_MS,
+    SCREENED_RECORDS_MAX,
+    Callee,
+    CallId,
+    Decision,
+    Direction,
+    Facts,
+    Local,
+    Outgoing,
+    Page,
+    Protocol,
+    Record,
+    Refusal,
+    Ring,
+    Session,
+    SessionId,
+    Signal,
+    State,
+    Who,
+)
+from super_app.db import Cursor
+from super_app.errors import Reason, Refused
+from super_app.ids import Acct, RoomId, ServerName, UserId, server_of
+from super_app.names import EventType
+
+_SWEEP_LIMIT: Final = 200
+_RETRY_MS: Final = (2_000, 10_000, 30_000, 120_000)
+
+
+class Verdict(Enum):
+    """What the gate does with a ring for somebody here."""
+
+    SHOWN = "shown"
+    SCREENED = "screened"
+    USED_UP = "used_up"  # the call of this id is over; an id rings once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """``decision`` is None where the ring was decided before. ``due_ms``: when time has something to do about it."""
+
+    verdict: Verdict
+    decision: Decision | None = None
+    due_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What became of sessions: records that came into a state, and the next time to look (None for nothing new)."""
+
+    reached: tuple[Record, ...] = ()
+    due_ms: int | None = None
+
+
+# A ring at the gate.
+
+
+def admit(
+    cur: Cursor,
+    ring: Ring,
+    callee: Callee,
+    caller: Local | None,
+    *,
+    now_ms: int,
+    refusal_ms: int,
+) -> Admission:
+    """Decide a ring in a direct room, before its event exists. It may run again for the same ring.
+
+    ``caller`` is None for one of another homeserver; such a caller gets the polite refusal as events at ``refusal_ms``,
+    some jitter from now. A local one gets it as the answer to the request.
+    """
+    session = _find(cur, ring)
+    known = None if session is None else store.locked(cur, session)
+    if known is not None:
+        mine = _record_of(store.records(cur, known.session_id), callee.local.acct)
+        if mine is not None and mine.state is State.SCREENED:
+            due = None if caller else _refuse(cur, ring, known, callee, now_ms=now_ms, due_ms=refusal_ms)
+            return Admission(verdict=Verdict.SCREENED, due_ms=due)
+        if mine is not None:
+            verdict = Verdict.SHOWN if mine.state.is_open else Verdict.USED_UP
+            return Admission(verdict=verdict, due_ms=known.due_ms)
+    decision = _decide(cur, ring, callee, now_ms)
+    if not decision.shown and not _keeps_screened(cur, ring, callee, now_ms):
+        return Admission(verdict=Verdict.SCREENED, decision=decision)
+    fresh = known or _new_session(ring, callee.local.user_id, _free_id(cur, ring))
+    store.add_session(cur, fresh)
+    if caller is None and not decision.shown:
+        store.note_event(cur, ring.event_id, fresh.session_id)
+    state = State.NEW if decision.shown else State.SCREENED
+    for record in _records(fresh, [callee.local], caller, ring, state):
+        screened_by = None if decision.shown or record.direction is Direction.OUTGOING else decision.rule
+        store.put_record(cur, replace(record, screened_by=screened_by))
+    due = _settle(cur, fresh)
+    if decision.shown:
+        return Admission(verdict=Verdict.SHOWN, decision=decision, due_ms=due)
+    due = None if caller else _refuse(cur, ring, fresh, callee, now_ms=now_ms, due_ms=refusal_ms)
+    return Admission(verdict=Verdict.SCREENED, decision=decision, due_ms=due)
+
+
+def assess(cur: Cursor, ring: Ring, callee: Callee, now_ms: int) -> Decision:
+    """What the policy says of a ring that came out of a room's past; it counts towards no rate and is not recorded."""
+    no_limit = replace(callee.policy.rate, caller=0, server=0)
+    return _decide(cur, ring, replace(callee, policy=replace(callee.policy, rate=no_limit)), now_ms)
+
+
+def _decide(cur: Cursor, ring: Ring, callee: Callee, now_ms: int) -> Decision:
+    """Load what the policy asks for, and no more, and decide."""
+    policy, owner = callee.policy, callee.local.acct
+    of_caller = of_server = 0
+    previous_ring_ms = None
+    if policy.rate.caller or policy.rate.server or (policy.quiet is not None and policy.quiet.repeat_ms):
+        of_caller, of_server, previous_ring_ms = store.recent_rings(
+            cur,
+            owner,
+            ring.caller,
+            server_of(ring.caller),
+            rate_from_ms=now_ms - policy.rate.window_ms,
+            repeat_from_ms=now_ms - (policy.quiet.repeat_ms if policy.quiet is not None else 0),
+        )
+    contact = Who.CONTACTS in policy.who and accounts.contact_of(cur, owner, ring.caller) is not None
+    facts = Facts(
+        caller=ring.caller,
+        circumstances=callee.circumstances,
+        contact=contact,
+        shown_of_caller=of_caller,
+        shown_of_server=of_server,
+        previous_ring_ms=previous_ring_ms,
+        now_ms=now_ms,
+    )
+    return rules.screen(policy, facts)
+
+
+def _keeps_screened(cur: Cursor, ring: Ring, callee: Callee, now_ms: int) -> bool:
+    # A flood from one homeserver must not fill a person's history, nor our disk.
+    kept = store.screened_records(cur, callee.local.acct, server_of(ring.caller), now_ms)
+    return kept < SCREENED_RECORDS_MAX
+
+
+def _refuse(cur: Cursor, ring: Ring, session: Session, callee: Callee, *, now_ms: int, due_ms: int) -> int | None:
+    """Owe a remote caller the polite refusal, once in ten minutes; when it is due, or None.
+
+    A call that rings in two protocols is declined in each, but said to be screened once.
+    """
+    if callee.policy.refusal is Refusal.SILENT:
+        return None
+    last = store.last_refusal(cur, callee.local.acct, ring.caller)
+    is_fresh = last is None or now_ms - last[1] >= REFUSAL_PAUSE_MS
+    if not is_fresh and last is not None and last[0] != session.session_id:
+        return None
+    sender = callee.local.user_id
+    if is_fresh:
+        store.put_refusal(cur, callee.local.acct, ring.caller, session.session_id, now_ms)
+        content = events.screened_content(session.call_id, ring.event_id)
+        _owe(cur, session, sender, due_ms=due_ms, event_type=EventType.CALL_SCREENED, content=content)
+    event_type, content = events.stock_decline(ring, session.call_id)
+    # A moment after the first: whoever understands it should have read the reason before the call is over for them.
+    _owe(cur, session, sender, due_ms=due_ms + 1, event_type=event_type, content=content)
+    return due_ms
+
+
+# A ring in the room.
+
+
+def rang(
+    cur: Cursor,
+    ring: Ring,
+    rung: frozenset[UserId],
+    callees: Sequence[Callee],
+    caller: Local | None,
+    *,
+    is_direct: bool,
+    now_ms: int,
+) -> Change:
+    """A ring's event exists. ``rung`` are all whom it is for, ``callees`` and ``caller`` those of this homeserver."""
+    if not rung or not (callees or caller):
+        return Change()
+    found = _find(cur, ring)
+    only = next(iter(rung)) if is_direct or len(rung) == 1 else None
+    if found is None:
+        fresh_session = _new_session(ring, only, _free_id(cur, ring))
+        store.add_session(cur, fresh_session)
+        found = fresh_session.session_id
+    session = store.locked(cur, found)
+    if session is None:
+        raise RuntimeError("a call vanished inside its own transaction")
+    if not store.note_event(cur, ring.event_id, session.session_id):
+        return Change()
+    session = _learned(session, ring)
+    store.update_session(cur, session)
+    reached: list[Record] = []
+    have = {record.owner: record for record in store.records(cur, session.session_id)}
+    decisions = {
+        callee.local.acct: _decide(cur, ring, callee, now_ms) for callee in callees if callee.local.acct not in have
+    }
+    for fresh in _records(session, [callee.local for callee in callees], caller, ring, State.RINGING):
+        known = have.get(fresh.owner)
+        decision = decisions.get(fresh.owner)
+        if known is not None:
+            record = rules.moved(known, State.RINGING, now_ms, None) if known.state is State.NEW else known
+        elif decision is not None and not decision.shown:
+            record = replace(rules.moved(fresh, State.SCREENED, now_ms, None), screened_by=decision.rule)
+        else:
+            record = fresh
+        if record != known:
+            store.put_record(cur, record)
+            reached.append(record)
+    glare = _resolve_glare(cur, session, now_ms)
+    due = _earlier(_settle(cur, session), glare.due_ms)
+    if ring.protocol is Protocol.SUPERAPP and only is not None and not events.is_late(ring, now_ms):
+        due = _earlier(due, _say_ringing(cur, session, now_ms))
+    return Change(reached=(*reached, *glare.reached), due_ms=due)
+
+
+def _learned(session: Session, ring: Ring) -> Session:
+    """What a further ring of the same call adds: which of our events it carries, and where its members are."""
+    return replace(
+        session,
+        rtc_event_id=ring.reference or session.rtc_event_id,
+        superapp_event_id=ring.event_id if ring.protocol is Protocol.SUPERAPP else session.superapp_event_id,
+    )
+
+
+def _resolve_glare(cur: Cursor, session: Session, now_ms: int) -> Change:
+    reached: list[Record] = []
+    due_ms: int | None = None
+    others = () if session.callee is None else store.open_of_caller(cur, session.room_id, session.callee)
+    for other_id in others:
+        other = store.locked(cur, other_id)
+        if other is None or not rules.is_glare(session, other) or not _rings(cur, session) or not _rings(cur, other):
+            continue
+        winner, loser = (session, other) if rules.wins_glare(session, other) else (other, session)
+        lost = _move_all(cur, loser, State.CANCELLED, now_ms)
+        won = _move_all(cur, winner, State.ANSWERED, now_ms) if rules.both_are_in(session, other) else []
+        reached += lost + won
+        due_ms = _earlier(due_ms, _say_end(cur, loser, lost, now_ms))
+        due_ms = _earlier(due_ms, _settle(cur, other))
+    return Change(reached=tuple(reached), due_ms=due_ms)
+
+
+def _rings(cur: Cursor, session: Session) -> bool:
+    return any(record.state is State.RINGING for record in store.records(cur, session.session_id))
+
+
+def _move_all(cur: Cursor, session: Session, state: State, now_ms: int) -> list[Record]:
+    moved = [
+        rules.moved(record, state, now_ms, None)
+        for record in store.records(cur, session.session_id)
+        if record.state is State.RINGING
+    ]
+    for record in moved:
+        store.put_record(cur, record)
+    return moved
+
+
+def _say_ringing(cur: Cursor, session: Session, now_ms: int) -> int | None:
+    due_ms = None
+    for record in store.records(cur, session.session_id):
+        if record.direction is Direction.INCOMING and record.state is State.RINGING and session.superapp_event_id:
+            due_ms = now_ms
+            content = events.ringing_content(session.call_id, session.superapp_event_id)
+            _owe(cur, session, record.user_id, due_ms=now_ms, event_type=EventType.CALL_RINGING, content=content)
+    return due_ms
+
+
+def _say_end(cur: Cursor, session: Session, reached: Sequence[Record], now_ms: int) -> int | None:
+    """Owe the room the end of a call whose caller is ours and whose record has just closed; when, or None."""
+    due_ms = None
+    for record in reached:
+        if record.direction is Direction.OUTGOING and not record.state.is_open and session.superapp_event_id:
+            due_ms = now_ms
+            outcome = State.ANSWERED if record.state is State.ENDED else record.state
+            content = events.end_content(session.call_id, session.superapp_event_id, outcome)
+            _owe(cur, session, record.user_id, due_ms=now_ms, event_type=EventType.CALL_END, content=content)
+    return due_ms
+
+
+# What follows a ring.
+
+
+def heard(cur: Cursor, signal: Signal, *, at_ms: int, now_ms: int) -> Change:
+    """An event after the ring exists. ``at_ms`` is when it came to be, on our clock: earlier deadlines passed first."""
+    reached: list[Record] = []
+    due_ms: int | None = None
+    for session_id in _meant(cur, signal):
+        session = store.locked(cur, session_id)
+        if session is None or not store.note_event(cur, signal.event_id, session_id):
+            continue
+        changed: list[Record] = []
+        for known in store.records(cur, session_id):
+            record = rules.lapse(known, session, at_ms) or known
+            record = rules.advance(record, session, signal, at_ms) or record
+            if record != known:
+                store.put_record(cur, record)
+                changed.append(record)
+        reached += changed
+        due_ms = _earlier(due_ms, _earlier(_settle(cur, session), _say_end(cur, session, changed, now_ms)))
+    return Change(reached=tuple(reached), due_ms=due_ms)
+
+
+def _meant(cur: Cursor, signal: Signal) -> tuple[SessionId, ...]:
+    if signal.call_id is not None:
+        return store.of_call(cur, signal.room_id, signal.call_id)
+    if signal.reference is not None:
+        return store.of_event(cur, signal.room_id, signal.reference)
+    return store.open_rtc(cur, signal.room_id)
+
+
+def awaits_memberships(cur: Cursor, room_id: RoomId) -> bool:
+    """Whether a membership could matter to any call in a room: the cheap question before an expensive one."""
+    return bool(store.open_rtc(cur, room_id))
+
+
+# Time passing.
+
+
+def expire(cur: Cursor, now_ms: int) -> Change:
+    """Let rings end that nobody answered, calls that nobody ended, and rings that never came to exist."""
+    reached: list[Record] = []
+    for session_id in store.due_sessions(cur, now_ms, _SWEEP_LIMIT):
+        session = store.locked(cur, session_id)
+        if session is None:
+            continue
+        records = store.records(cur, session_id)
+        if all(record.state is State.NEW for record in records):
+            store.delete_session(cur, session_id)
+            continue
+        changed = [record for known in records if (record := rules.lapse(known, session, now_ms)) is not None]
+        for record in changed:
+            store.put_record(cur, record)
+        reached += changed
+        _settle(cur, session)
+        _say_end(cur, session, changed, now_ms)
+    return Change(reached=tuple(reached), due_ms=store.next_due_ms(cur))
+
+
+def take_due(cur: Cursor, now_ms: int) -> tuple[Outgoing, ...]:
+    """Take the events that are due out of the outbox, in order. Each is sent at most once, by whoever took it."""
+    due = store.due_outgoing(cur, now_ms, _SWEEP_LIMIT)
+    return tuple(outgoing for outgoing in due if store.claim(cur, outgoing.outbox_id))
+
+
+def put_back(cur: Cursor, outgoing: Outgoing, now_ms: int) -> int | None:
+    """An event could not be sent. It is tried again a few times; when, or None for no more."""
+    attempts = outgoing.attempts + 1
+    if attempts >= OUTBOX_ATTEMPTS_MAX:
+        return None
+    due_ms = now_ms + _RETRY_MS[attempts - 1]
+    store.post(cur, replace(outgoing, attempts=attempts, due_ms=due_ms))
+    return due_ms
+
+
+def purge(cur: Cursor, before_ms: int, now_ms: int) -> int:
+    """Forget calls that began before a time; how many. To be repeated until it gives 0."""
+    store.forget_refusals(cur, now_ms - REFUSAL_PAUSE_MS)
+    aged = store.aged_sessions(cur, before_ms, _SWEEP_LIMIT)
+    for session_id in aged:
+        store.delete_session(cur, session_id)
+    return len(aged)
+
+
+# What people ask.
+
+
+def history(cur: Cursor, owner: Acct, since: str | None, limit: int) -> Page | Refused:
+    """A page of a person's records, newest first, from where the last page ended."""
+    before = None if since is None else _place(since)
+    if since is not None and before is None:
+        return Refused(
+            reason=Reason.INVALID_VALUE,
+            message="since must be the next of an earlier answer; leave it out to begin with the newest call.",
+        )
+    entries = store.history(cur, owner, before, limit + 1)
+    shown = entries[:limit]
+    last = shown[-1].record if len(entries) > limit else None
+    return Page(entries=shown, next_token=None if last is None else f"{last.ring_ms}.{last.session_id}")
+
+
+def live_call(cur: Cursor, owner: Acct, call_id: CallId) -> SessionId | Refused:
+    """The session of a call that rings or goes on for a person."""
+    session_id = store.live(cur, owner, call_id)
+    if session_id is not None:
+        return session_id
+    return Refused(
+        reason=Reason.UNKNOWN_CALL,
+        message="You take part in no live call of this id; credentials are given from the ring until the end.",
+    )
+
+
+def _place(token: str) -> tuple[int, SessionId] | None:
+    ring_ms, _, session_id = token.partition(".")
+    if not (ring_ms.isascii() and ring_ms.isdigit() and len(ring_ms) <= 15 and session_id.isprintable()):
+        return None
+    return int(ring_ms), SessionId(session_id)
+
+
+# Sessions.
+
+
+def _find(cur: Cursor, ring: Ring) -> SessionId | None:
+    """The session that a ring belongs to, if there is one."""
+    if ring.call_id is not None:
+        session_id = rules.session_id_of(ring.room_id, ring.caller, ring.call_id)
+        return session_id if store.exists(cur, session_id) else None
+    since_ms = ring.start_ms - SAME_RTC_CALL_MS
+    return store.rtc_of_caller(cur, ring.room_id, ring.caller, ring.reference, since_ms)
+
+
+def _free_id(cur: Cursor, ring: Ring) -> CallId:
+    """The id of a new call. MatrixRTC has none: the membership's event id serves, once, then the ring's own."""
+    if ring.call_id is not None:
+        return ring.call_id
+    if ring.reference is None:
+        return CallId(ring.event_id)
+    wanted = CallId(ring.reference)
+    taken = store.exists(cur, rules.session_id_of(ring.room_id, ring.caller, wanted))
+    return CallId(ring.event_id) if taken else wanted
+
+
+def _new_session(ring: Ring, callee: UserId | None, call_id: CallId) -> Session:
+    until_ms = ring.start_ms + ring.lifetime_ms + RING_GRACE_MS
+    return Session(
+        session_id=rules.session_id_of(ring.room_id, ring.caller, call_id),
+        room_id=ring.room_id,
+        call_id=call_id,
+        caller=ring.caller,
+        callee=callee,
+        protocol=ring.protocol,
+        media=ring.media,
+        ring_ms=ring.start_ms,
+        ring_until_ms=until_ms,
+        due_ms=until_ms,
+        rtc_event_id=ring.reference,
+        superapp_event_id=ring.event_id if ring.protocol is Protocol.SUPERAPP else None,
+    )
+
+
+def _records(
+    session: Session, callees: Sequence[Local], caller: Local | None, ring: Ring, state: State
+) -> list[Record]:
+    """The records that the local people of a session begin with."""
+    shared_end_ms = None if state.is_open else session.ring_ms
+    records = [
+        Record(
+            session_id=session.session_id,
+            owner=callee.acct,
+            user_id=callee.user_id,
+            direction=Direction.INCOMING,
+            peer=ring.caller,
+            peer_server=server_of(ring.caller),
+            state=state,
+            ring_ms=session.ring_ms,
+            end_ms=shared_end_ms,
+        )
+        for callee in callees
+    ]
+    if caller is not None:
+        records.append(
+            Record(
+                session_id=session.session_id,
+                owner=caller.acct,
+                user_id=caller.user_id,
+                direction=Direction.OUTGOING,
+                peer=session.callee or session.room_id,
+                peer_server=server_of(session.callee) if session.callee is not None else ServerName(""),
+                state=state,
+                ring_ms=session.ring_ms,
+                end_ms=shared_end_ms,
+            )
+        )
+    return records
+
+
+def _record_of(records: Sequence[Record], owner: Acct) -> Record | None:
+    return next((record for record in records if record.owner == owner), None)
+
+
+def _settle(cur: Cursor, session: Session) -> int | None:
+    """Write when the session is next due."""
+    due = rules.due_ms(session, store.records(cur, session.session_id))
+    store.update_session(cur, replace(session, due_ms=due))
+    return due
+
+
+def _owe(
+    cur: Cursor, session: Session, sender: UserId, *, due_ms: int, event_type: str, content: dict[str, Any]
+) -> None:
+    """Owe a room an event about a call: one of each type, in the order in which they become due."""
+    outgoing = Outgoing(
+        outbox_id=f"{session.session_id}:{event_type}",
+        due_ms=due_ms,
+        attempts=0,
+        room_id=session.room_id,
+        sender=sender,
+        event_type=event_type,
+        content=content,
+    )
+    store.post(cur, outgoing)
+
+
+def _earlier(first: int | None, second: int | None) -> int | None:
+    times = [each for each in (first, second) if each is not None]
+    return min(times) if times else None

@@ -1,0 +1,408 @@
+"""SQL of calls."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final, LiteralString, cast
+
+from super_app.calls.model import (
+    SCREENED_RECORDS_WINDOW_MS,
+    CallId,
+    Direction,
+    HistoryEntry,
+    Media,
+    Outgoing,
+    Protocol,
+    Record,
+    Rule,
+    Session,
+    SessionId,
+    State,
+)
+from super_app.db import Cursor, Row
+from super_app.ids import Acct, EventId, RoomId, ServerName, UserId
+
+_SESSION: Final = (
+    "s.session_id, s.room_id, s.call_id, s.caller, s.callee, s.protocol, s.media, s.ring_ms, s.ring_until_ms,"
+    " s.due_ms, s.rtc_event_id, s.superapp_event_id"
+)
+_SESSION_COLUMNS: Final = 12
+_RECORD: Final = (
+    "r.session_id, r.owner_acct, r.user_id, r.direction, r.peer, r.peer_server, r.state, r.ring_ms, r.answer_ms,"
+    " r.end_ms, r.ended_by, r.screened_by"
+)
+_OPEN_STATES: Final[LiteralString] = "('ringing', 'answered')"
+
+# Sessions.
+
+
+def add_session(cur: Cursor, session: Session) -> None:
+    """Add a session; one that exists stays as it is."""
+    cur.execute(
+        "INSERT INTO superapp_calls_session (session_id, room_id, call_id, caller, callee, protocol, media, ring_ms,"
+        " ring_until_ms, due_ms, rtc_event_id, superapp_event_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (session_id) DO NOTHING",
+        (
+            session.session_id,
+            session.room_id,
+            session.call_id,
+            session.caller,
+            session.callee,
+            session.protocol,
+            session.media,
+            session.ring_ms,
+            session.ring_until_ms,
+            session.due_ms,
+            session.rtc_event_id,
+            session.superapp_event_id,
+        ),
+    )
+
+
+def locked(cur: Cursor, session_id: SessionId) -> Session | None:
+    """The session, which nobody else changes until this transaction ends: writing to a row locks it everywhere."""
+    cur.execute("UPDATE superapp_calls_session SET call_id = call_id WHERE session_id = ?", (session_id,))
+    cur.execute("SELECT " + _SESSION + " FROM superapp_calls_session s WHERE s.session_id = ?", (session_id,))
+    row = cur.fetchone()
+    return None if row is None else _session(row)
+
+
+def update_session(cur: Cursor, session: Session) -> None:
+    cur.execute(
+        "UPDATE superapp_calls_session SET due_ms = ?, rtc_event_id = ?, superapp_event_id = ? WHERE session_id = ?",
+        (session.due_ms, session.rtc_event_id, session.superapp_event_id, session.session_id),
+    )
+
+
+def delete_session(cur: Cursor, session_id: SessionId) -> None:
+    """Remove a session and all that hangs on it."""
+    cur.execute("DELETE FROM superapp_calls_event WHERE session_id = ?", (session_id,))
+    cur.execute("DELETE FROM superapp_calls_record WHERE session_id = ?", (session_id,))
+    cur.execute("DELETE FROM superapp_calls_session WHERE session_id = ?", (session_id,))
+
+
+def of_call(cur: Cursor, room_id: RoomId, call_id: CallId) -> tuple[SessionId, ...]:
+    """The sessions of a room that have this call id: one for each caller that used it."""
+    cur.execute(
+        "SELECT session_id FROM superapp_calls_session WHERE room_id = ? AND call_id = ? ORDER BY ring_ms, session_id",
+        (room_id, call_id),
+    )
+    return _ids(cur)
+
+
+def of_event(cur: Cursor, room_id: RoomId, event_id: EventId) -> tuple[SessionId, ...]:
+    """The sessions of a room that an event was applied to."""
+    cur.execute(
+        "SELECT e.session_id FROM superapp_calls_event e JOIN superapp_calls_session s ON s.session_id = e.session_id"
+        " WHERE e.event_id = ? AND s.room_id = ? ORDER BY e.session_id",
+        (event_id, room_id),
+    )
+    return _ids(cur)
+
+
+def open_rtc(cur: Cursor, room_id: RoomId) -> tuple[SessionId, ...]:
+    """The open sessions of a room in which MatrixRTC memberships tell who answers and leaves."""
+    cur.execute(
+        "SELECT session_id FROM superapp_calls_session WHERE room_id = ? AND due_ms IS NOT NULL"
+        " AND (protocol = 'matrixrtc' OR rtc_event_id IS NOT NULL) ORDER BY ring_ms, session_id",
+        (room_id,),
+    )
+    return _ids(cur)
+
+
+def open_of_caller(cur: Cursor, room_id: RoomId, caller: UserId) -> tuple[SessionId, ...]:
+    cur.execute(
+        "SELECT session_id FROM superapp_calls_session WHERE room_id = ? AND due_ms IS NOT NULL AND caller = ?"
+        " ORDER BY ring_ms, session_id",
+        (room_id, caller),
+    )
+    return _ids(cur)
+
+
+def rtc_of_caller(
+    cur: Cursor, room_id: RoomId, caller: UserId, reference: EventId | None, since_ms: int
+) -> SessionId | None:
+    """The session that a MatrixRTC ring belongs to: the newest that is open for its membership, or as young as that.
+
+    A young one that was screened counts, so that the twin of a screened ring is screened with it.
+    """
+    cur.execute(
+        "SELECT s.session_id FROM superapp_calls_session s"
+        " WHERE s.caller = ? AND s.room_id = ? AND s.protocol = 'matrixrtc'"
+        " AND ((s.due_ms IS NOT NULL AND (s.rtc_event_id = ? OR s.ring_ms >= ?)) OR (s.ring_ms >= ? AND EXISTS ("
+        " SELECT 1 FROM superapp_calls_record r WHERE r.session_id = s.session_id AND r.state = 'screened')))"
+        " ORDER BY s.ring_ms DESC, s.session_id LIMIT 1",
+        (caller, room_id, reference or "", since_ms, since_ms),
+    )
+    found = _ids(cur)
+    return found[0] if found else None
+
+
+def exists(cur: Cursor, session_id: SessionId) -> bool:
+    cur.execute("SELECT 1 FROM superapp_calls_session WHERE session_id = ?", (session_id,))
+    return cur.fetchone() is not None
+
+
+def due_sessions(cur: Cursor, now_ms: int, limit: int) -> tuple[SessionId, ...]:
+    cur.execute(
+        "SELECT session_id FROM superapp_calls_session WHERE due_ms <= ? ORDER BY due_ms, session_id LIMIT ?",
+        (now_ms, limit),
+    )
+    return _ids(cur)
+
+
+def aged_sessions(cur: Cursor, before_ms: int, limit: int) -> tuple[SessionId, ...]:
+    """Sessions that began before a time and in which nothing is open."""
+    cur.execute(
+        "SELECT session_id FROM superapp_calls_session WHERE ring_ms < ? AND due_ms IS NULL ORDER BY ring_ms LIMIT ?",
+        (before_ms, limit),
+    )
+    return _ids(cur)
+
+
+def note_event(cur: Cursor, event_id: EventId, session_id: SessionId) -> bool:
+    """Remember that an event was applied to a session; False if it was before."""
+    cur.execute(
+        "INSERT INTO superapp_calls_event (event_id, session_id) VALUES (?, ?)"
+        " ON CONFLICT (event_id, session_id) DO NOTHING",
+        (event_id, session_id),
+    )
+    return cur.rowcount == 1
+
+
+# Records.
+
+
+def records(cur: Cursor, session_id: SessionId) -> tuple[Record, ...]:
+    cur.execute(
+        "SELECT " + _RECORD + " FROM superapp_calls_record r WHERE r.session_id = ? ORDER BY r.owner_acct",
+        (session_id,),
+    )
+    return tuple(_record(row) for row in cur.fetchall())
+
+
+def put_record(cur: Cursor, record: Record) -> None:
+    """Write a record as it now is."""
+    cur.execute(
+        "INSERT INTO superapp_calls_record (session_id, owner_acct, user_id, direction, peer, peer_server, state,"
+        " ring_ms, answer_ms, end_ms, ended_by, screened_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (session_id, owner_acct) DO UPDATE SET state = excluded.state, answer_ms = excluded.answer_ms,"
+        " end_ms = excluded.end_ms, ended_by = excluded.ended_by, screened_by = excluded.screened_by",
+        (
+            record.session_id,
+            record.owner,
+            record.user_id,
+            record.direction,
+            record.peer,
+            record.peer_server,
+            record.state,
+            record.ring_ms,
+            record.answer_ms,
+            record.end_ms,
+            record.ended_by,
+            record.screened_by,
+        ),
+    )
+
+
+def recent_rings(
+    cur: Cursor, owner: Acct, caller: UserId, server: ServerName, *, rate_from_ms: int, repeat_from_ms: int
+) -> tuple[int, int, int | None]:
+    """What ``owner`` has lately seen of a caller and of the caller's homeserver.
+
+    How many rings of each were shown since ``rate_from_ms``, and when the caller last rang, shown or not, since
+    ``repeat_from_ms``.
+    """
+    cur.execute(
+        "SELECT COALESCE(SUM(CASE WHEN peer = ? AND state <> 'screened' AND ring_ms > ? THEN 1 ELSE 0 END), 0),"
+        " COALESCE(SUM(CASE WHEN state <> 'screened' AND ring_ms > ? THEN 1 ELSE 0 END), 0),"
+        " MAX(CASE WHEN peer = ? AND ring_ms > ? THEN ring_ms END)"
+        " FROM superapp_calls_record"
+        " WHERE owner_acct = ? AND peer_server = ? AND ring_ms > ? AND direction = 'incoming'",
+        (
+            caller,
+            rate_from_ms,
+            rate_from_ms,
+            caller,
+            repeat_from_ms,
+            owner,
+            server,
+            min(rate_from_ms, repeat_from_ms),
+        ),
+    )
+    row = _only(cur)
+    return _int(row[0]), _int(row[1]), None if row[2] is None else _int(row[2])
+
+
+def screened_records(cur: Cursor, owner: Acct, server: ServerName, now_ms: int) -> int:
+    """How many rings of a server the owner's history keeps as screened in the current window."""
+    cur.execute(
+        "SELECT COUNT(*) FROM superapp_calls_record WHERE owner_acct = ? AND peer_server = ? AND ring_ms > ?"
+        " AND direction = 'incoming' AND state = 'screened'",
+        (owner, server, now_ms - SCREENED_RECORDS_WINDOW_MS),
+    )
+    return _int(_only(cur)[0])
+
+
+def history(cur: Cursor, owner: Acct, before: tuple[int, SessionId] | None, limit: int) -> tuple[HistoryEntry, ...]:
+    """A person's records before a place in their history, newest first. What the gate alone knows is not yet theirs."""
+    ring_ms, session_id = before or (2**62, SessionId(""))
+    cur.execute(
+        "SELECT " + _SESSION + ", " + _RECORD + " FROM superapp_calls_record r"
+        " JOIN superapp_calls_session s ON s.session_id = r.session_id"
+        " WHERE r.owner_acct = ? AND r.state <> 'new'"
+        " AND (r.ring_ms < ? OR (r.ring_ms = ? AND r.session_id < ?))"
+        " ORDER BY r.ring_ms DESC, r.session_id DESC LIMIT ?",
+        (owner, ring_ms, ring_ms, session_id, limit),
+    )
+    return tuple(
+        HistoryEntry(session=_session(row[:_SESSION_COLUMNS]), record=_record(row[_SESSION_COLUMNS:]))
+        for row in cur.fetchall()
+    )
+
+
+def live(cur: Cursor, owner: Acct, call_id: CallId) -> SessionId | None:
+    """The newest session with this call id that rings or is answered for a person."""
+    cur.execute(
+        "SELECT s.session_id FROM superapp_calls_record r"
+        " JOIN superapp_calls_session s ON s.session_id = r.session_id"
+        " WHERE r.owner_acct = ? AND s.call_id = ? AND r.state IN " + _OPEN_STATES + " ORDER BY r.ring_ms DESC LIMIT 1",
+        (owner, call_id),
+    )
+    found = _ids(cur)
+    return found[0] if found else None
+
+
+# Refusals and the outbox.
+
+
+def last_refusal(cur: Cursor, owner: Acct, caller: UserId) -> tuple[SessionId, int] | None:
+    """The call about which a caller was last told that ``owner`` is not available, and when."""
+    cur.execute(
+        "SELECT session_id, refused_ms FROM superapp_calls_refusal WHERE owner_acct = ? AND caller = ?", (owner, caller)
+    )
+    row = cur.fetchone()
+    return None if row is None else (SessionId(str(row[0])), _int(row[1]))
+
+
+def put_refusal(cur: Cursor, owner: Acct, caller: UserId, session_id: SessionId, now_ms: int) -> None:
+    cur.execute(
+        "INSERT INTO superapp_calls_refusal (owner_acct, caller, session_id, refused_ms) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (owner_acct, caller) DO UPDATE SET session_id = excluded.session_id,"
+        " refused_ms = excluded.refused_ms",
+        (owner, caller, session_id, now_ms),
+    )
+
+
+def forget_refusals(cur: Cursor, before_ms: int) -> None:
+    cur.execute("DELETE FROM superapp_calls_refusal WHERE refused_ms < ?", (before_ms,))
+
+
+def post(cur: Cursor, outgoing: Outgoing) -> None:
+    """Put an event into the outbox; one that is there already stays as it is."""
+    cur.execute(
+        "INSERT INTO superapp_calls_outbox (outbox_id, due_ms, attempts, room_id, sender, type, content)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (outbox_id) DO NOTHING",
+        (
+            outgoing.outbox_id,
+            outgoing.due_ms,
+            outgoing.attempts,
+            outgoing.room_id,
+            outgoing.sender,
+            outgoing.event_type,
+            json.dumps(outgoing.content),
+        ),
+    )
+
+
+def due_outgoing(cur: Cursor, now_ms: int, limit: int) -> tuple[Outgoing, ...]:
+    cur.execute(
+        "SELECT outbox_id, due_ms, attempts, room_id, sender, type, content FROM superapp_calls_outbox"
+        " WHERE due_ms <= ? ORDER BY due_ms, outbox_id LIMIT ?",
+        (now_ms, limit),
+    )
+    return tuple(_outgoing(row) for row in cur.fetchall())
+
+
+def claim(cur: Cursor, outbox_id: str) -> bool:
+    """Take an event out of the outbox; False if somebody else did."""
+    cur.execute("DELETE FROM superapp_calls_outbox WHERE outbox_id = ?", (outbox_id,))
+    return cur.rowcount == 1
+
+
+def next_due_ms(cur: Cursor) -> int | None:
+    """The earliest time at which a session or the outbox needs attention."""
+    cur.execute(
+        "SELECT MIN(due_ms) FROM ("
+        " SELECT MIN(due_ms) AS due_ms FROM superapp_calls_session WHERE due_ms IS NOT NULL"
+        " UNION ALL SELECT MIN(due_ms) AS due_ms FROM superapp_calls_outbox) AS due"
+    )
+    value = _only(cur)[0]
+    return None if value is None else _int(value)
+
+
+# Rows.
+
+
+def _only(cur: Cursor) -> Row:
+    row = cur.fetchone()
+    if row is None:
+        raise RuntimeError("an aggregate gave no row")
+    return row
+
+
+def _ids(cur: Cursor) -> tuple[SessionId, ...]:
+    return tuple(SessionId(str(row[0])) for row in cur.fetchall())
+
+
+def _int(value: str | int | None) -> int:
+    return int(value or 0)
+
+
+def _maybe_int(value: str | int | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _session(row: Sequence[str | int | None]) -> Session:
+    return Session(
+        session_id=SessionId(str(row[0])),
+        room_id=RoomId(str(row[1])),
+        call_id=CallId(str(row[2])),
+        caller=UserId(str(row[3])),
+        callee=None if row[4] is None else UserId(str(row[4])),
+        protocol=Protocol(str(row[5])),
+        media=Media(str(row[6])),
+        ring_ms=_int(row[7]),
+        ring_until_ms=_int(row[8]),
+        due_ms=_maybe_int(row[9]),
+        rtc_event_id=None if row[10] is None else EventId(str(row[10])),
+        superapp_event_id=None if row[11] is None else EventId(str(row[11])),
+    )
+
+
+def _record(row: Sequence[str | int | None]) -> Record:
+    return Record(
+        session_id=SessionId(str(row[0])),
+        owner=Acct(str(row[1])),
+        user_id=UserId(str(row[2])),
+        direction=Direction(str(row[3])),
+        peer=str(row[4]),
+        peer_server=ServerName(str(row[5])),
+        state=State(str(row[6])),
+        ring_ms=_int(row[7]),
+        answer_ms=_maybe_int(row[8]),
+        end_ms=_maybe_int(row[9]),
+        ended_by=None if row[10] is None else UserId(str(row[10])),
+        screened_by=None if row[11] is None else Rule(str(row[11])),
+    )
+
+
+def _outgoing(row: Row) -> Outgoing:
+    return Outgoing(
+        outbox_id=str(row[0]),
+        due_ms=_int(row[1]),
+        attempts=_int(row[2]),
+        room_id=RoomId(str(row[3])),
+        sender=UserId(str(row[4])),
+        event_type=str(row[5]),
+        content=cast(dict[str, Any], json.loads(str(row[6]))),
+    )
