@@ -174,6 +174,19 @@ def is_linked(entry: Entry, previous: str) -> bool:
     return entry == chained(previous, entry.seq, entry.transfer, left, prev_seqs, posted_ms=entry.posted_ms)
 
 
+def not_durable(setting: str) -> Refused:
+    """Why payments do not start on a database that runs with ``setting`` off (``synchronous`` is SQLite's)."""
+    remedy = {
+        "synchronous": "run SQLite with PRAGMA synchronous = FULL",
+        "synchronous_commit": "remove synchronous_commit: false from the database section of homeserver.yaml",
+    }.get(setting, f"set {setting} = on in postgresql.conf")
+    return Refused(
+        reason=Reason.PAYMENTS_HALTED,
+        message=f"The database can lose a commit in a power cut, so payments do not start: {remedy}.",
+        fields={"setting": setting},
+    )
+
+
 def _insufficient(key: AccountKey, there_is_minor: int) -> Refused:
     what = "" if key.kind is AccountKind.AVAILABLE else f" in {key.kind.value}"
     return Refused(

@@ -66,6 +66,11 @@ class Outcome:
     """Whether what was remembered before no longer holds."""
 
 
+def take_lease(cur: Cursor) -> None:
+    """Take the lease row until the transaction ends: from here on nobody else decides."""
+    store.lock(cur)
+
+
 def transfer(cur: Cursor, order: Transfer, now_ms: int) -> Posted | Refused:
     """Post one transfer.
 
@@ -312,6 +317,12 @@ def _outcome(decision: rules.Decision, head: Head, accounts: Mapping[AccountKey,
         accounts={**accounts, **changed},
         forget=forget,
     )
+
+
+def check_durability(cur: Cursor) -> Refused | None:
+    """Whether a commit survives a power cut. Payments do not start where it does not."""
+    lacking = store.lacking_durability(cur)
+    return None if lacking is None else rules.not_durable(lacking)
 
 
 def _decide(cur: Cursor, stored: Hold, state: HoldState, posted: Posted) -> Hold:

@@ -327,6 +327,20 @@ def misfolded_accounts(cur: Cursor) -> tuple[Violation, ...]:
     return tuple(Violation(invariant="fold", where=_where(row), off_by=_int(row[3])) for row in cur.fetchall())
 
 
+def lacking_durability(cur: Cursor) -> str | None:
+    """The setting of the database under which a power cut can undo a commit; None if there is none."""
+    if cur.engine is Engine.SQLITE:
+        # https://www.sqlite.org/pragma.html#pragma_synchronous: 2 is FULL, 3 is EXTRA; below, WAL loses commits.
+        cur.execute("PRAGMA synchronous")
+        return None if _int(_one(cur)[0]) >= 2 else "synchronous"
+    cur.execute(
+        "SELECT name FROM pg_settings"
+        " WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND setting = 'off' ORDER BY name"
+    )
+    row = cur.fetchone()
+    return None if row is None else str(row[0])
+
+
 def _entry(row: Row) -> Entry:
     return Entry(
         seq=_int(row[0]),
@@ -358,7 +372,7 @@ def _where(row: Row) -> str:
 def _one(cur: Cursor) -> Row:
     row = cur.fetchone()
     if row is None:
-        raise RuntimeError("the ledger has no head; its migrations have not run")
+        raise RuntimeError("a statement that always gives a row gave none; have the ledger's migrations run?")
     return row
 
 
