@@ -1,0 +1,342 @@
+"""The directory's operations, each inside the caller's transaction. A refusal has written nothing that counts.
+
+Who changes an account's names, or issues its records, first locks the account's standing, so that ``seq`` is a chain
+without forks. The look of a new name is decided by the primary key of the skeletons, and the feed's counter is the
+last thing that a transaction touches.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from nacl.signing import SigningKey
+
+from super_app.db import Cursor
+from super_app.directory import records, rules, store
+from super_app.directory.model import (
+    FEED_PAGE,
+    RECORD_LIFETIME_MS,
+    RENEW_AFTER_MS,
+    AskedBy,
+    Discover,
+    Facts,
+    FeedPage,
+    FrozenFor,
+    Hit,
+    Holding,
+    Name,
+    NewAccount,
+    Origin,
+    Record,
+    Role,
+    State,
+    Withdrawal,
+    full,
+)
+from super_app.directory.naming import NamePolicy, check_grant, skeleton, spellings
+from super_app.errors import Refused
+from super_app.ids import Acct, ServerName, UserId, localpart_of
+from super_app.signing import canonical, digest
+
+# Fields of a record that differ between two records which say the same.
+_CHANGING: Final = frozenset({"seq", "prev", "issued", "expires", "key_id", "signature"})
+_SEARCH_SPARE: Final = 20
+"""Rows fetched beyond the limit, since several handles may be one person's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuer:
+    """In whose name records are signed."""
+
+    server: ServerName
+    key: SigningKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody asks for with a name; None leaves it to the rules."""
+
+    role: Role | None
+    discover: Discover | None
+
+
+def put(
+    cur: Cursor,
+    issuer: Issuer,
+    acct: Acct,
+    text: str,
+    wish: Wish,
+    *,
+    facts: Facts,
+    policy: NamePolicy,
+    localpart_of: UserId | None,
+    default_discover: Discover,
+    now_ms: int,
+) -> Mapping[str, Any] | Refused:
+    """Claim a name, take a released one back, or change one's own; the signed record.
+
+    ``localpart_of`` is the account of this homeserver whose localpart the name is, if any.
+    """
+    standing = store.lock_standing(cur, acct)
+    held = store.first_of(cur, spellings(text))
+    claim = rules.decide_claim(
+        standing, text, held, role=wish.role, policy=policy, localpart_of=localpart_of, now_ms=now_ms
+    )
+    if isinstance(claim, Refused):
+        return claim
+    match claim.step:
+        case rules.Step.KEEP:
+            pass
+        case rules.Step.TAKE_BACK:
+            store.set_state(cur, claim.name, State.ACTIVE, None)
+        case rules.Step.TAKE:
+            inherited = next((each.discover for each in standing.holdings if each.primary), default_discover)
+            refused = _take(cur, claim.name, acct, origin=Origin.CLAIMED, discover=inherited, now_ms=now_ms)
+            if refused is not None:
+                return refused
+    if wish.discover is not None:
+        store.set_discover(cur, claim.name, wish.discover, chosen=True)
+    if claim.role is Role.PRIMARY:
+        _make_primary(cur, standing.acct, claim, now_ms if claim.renames else standing.renamed_ms)
+    return _issue_changed(cur, issuer, acct, facts, now_ms)[claim.name]
+
+
+def grant(
+    cur: Cursor, issuer: Issuer, acct: Acct, text: str, *, facts: Facts, discover: Discover, now_ms: int
+) -> Mapping[str, Any] | Refused:
+    """The operator gives a name, short or reserved, as an alias; the look must be nobody's all the same."""
+    name = check_grant(text)
+    if isinstance(name, Refused):
+        return name
+    standing = store.lock_standing(cur, acct)
+    held = store.holding(cur, name)
+    if held is not None and not rules.is_free(held, now_ms):
+        return rules.name_taken(name)
+    refused = _take(cur, name, standing.acct, origin=Origin.GRANTED, discover=discover, now_ms=now_ms)
+    return refused if refused is not None else _issue_changed(cur, issuer, acct, facts, now_ms)[name]
+
+
+def settle(
+    cur: Cursor, issuer: Issuer, name: Name, acct: Acct, *, facts: Facts, now_ms: int
+) -> Mapping[str, Any] | Refused:
+    """A contested name goes to the account whose localpart it is; it could never name anybody else again."""
+    held = store.holding(cur, name)
+    if held is None or held.frozen_for is not FrozenFor.AMBIGUOUS:
+        return rules.no_such_handle(name)
+    standings = {each: store.lock_standing(cur, each) for each in sorted({held.acct, acct})}
+    loser = standings[held.acct]
+    store.drop_skeleton(cur, name)
+    store.renew_all(cur, loser.acct)
+    if loser.primary == name:
+        store.set_primary(cur, loser.acct, None, loser.last_primary, loser.renamed_ms)
+    store.give_to_localpart(cur, name, acct, held.discover, now_ms)
+    return _issue_changed(cur, issuer, acct, facts, now_ms)[name]
+
+
+def release(
+    cur: Cursor, issuer: Issuer, acct: Acct, text: str, *, facts: Facts, now_ms: int
+) -> Mapping[str, Any] | Refused:
+    """Give a claimed name up; the signed record that says so."""
+    standing = store.lock_standing(cur, acct)
+    held = rules.decide_release(store.first_of(cur, spellings(text)), acct, text)
+    if isinstance(held, Refused):
+        return held
+    store.set_state(cur, held.name, State.RELEASED, now_ms)
+    if held.primary:
+        store.set_primary(cur, acct, None, standing.last_primary, standing.renamed_ms)
+    return _issue_changed(cur, issuer, acct, facts, now_ms)[held.name]
+
+
+def retire(cur: Cursor, issuer: Issuer, acct: Acct, *, facts: Facts, now_ms: int) -> None:
+    """A deactivated account is found no more, and its claimed names go the way of released ones."""
+    standing = store.lock_standing(cur, acct)
+    for held in standing.holdings:
+        if held.state is not State.ACTIVE:
+            continue
+        if held.origin is Origin.LOCALPART:
+            store.set_discover(cur, held.name, Discover.NONE, chosen=held.chosen)
+        else:
+            store.set_state(cur, held.name, State.RELEASED, now_ms)
+    if standing.primary is not None:
+        store.set_primary(cur, acct, None, standing.last_primary, standing.renamed_ms)
+    _issue_changed(cur, issuer, acct, facts, now_ms)
+
+
+def adopt(cur: Cursor, accounts: Sequence[NewAccount], now_ms: int) -> tuple[Name, ...]:
+    """Give accounts their first handle. Names that somebody else holds freeze; those are returned."""
+    store.add_accounts(cur, accounts, [skeleton(each.name) for each in accounts])
+    frozen: list[Name] = []
+    for account, held in store.held_by_others(cur, accounts):
+        if rules.is_free(held, now_ms):
+            store.drop_skeleton(cur, held.name)
+            owner = store.acct_of(cur, account.user_id)
+            store.give_to_localpart(cur, held.name, owner, account.discover, now_ms)
+        elif store.freeze(cur, held.name, FrozenFor.AMBIGUOUS, account.user_id):
+            frozen.append(held.name)
+    return tuple(frozen)
+
+
+def blocks_registration(cur: Cursor, user_id: UserId, now_ms: int) -> bool:
+    """Whether the localpart of an account that is about to exist is somebody's handle, alias or quarantined name."""
+    held = store.first_of(cur, spellings(localpart_of(user_id)))
+    return held is not None and rules.blocks_registration(held, user_id, now_ms)
+
+
+def find(cur: Cursor, text: str, by: AskedBy) -> Holding | None:
+    """The holding that a handle (or the user id that it spells) leads to; who may see it is not asked here.
+
+    By user id, a public primary handle answers for the localpart.
+    """
+    held = store.first_of(cur, spellings(text))
+    if held is None or by is AskedBy.HANDLE or held.state is not State.ACTIVE:
+        return held
+    primary = store.primary_of(cur, held.user_id) if held.origin is Origin.LOCALPART else None
+    return primary if primary is not None and primary.discover is Discover.PUBLIC else held
+
+
+def up_to_date(held: Holding, server: ServerName, facts: Facts, now_ms: int) -> Mapping[str, Any] | None:
+    """The newest record of a holding, if it still says what is true. What it is an alias of, a change issues anew."""
+    if held.record is None or held.renew_ms <= now_ms:
+        return None
+    content = store.loaded(held.record)
+    said = {name: value for name, value in content.items() if name not in _CHANGING and name != "alias_of"}
+    return content if said == records.stable_part(held, server, facts, alias_of=None) else None
+
+
+def current_record(
+    cur: Cursor, issuer: Issuer, acct: Acct, name: Name, *, facts: Facts, now_ms: int
+) -> Mapping[str, Any] | None:
+    """The record of an account's name, issued anew if need be; None if the name is the account's no more."""
+    store.lock_standing(cur, acct)
+    return _issue_changed(cur, issuer, acct, facts, now_ms).get(name)
+
+
+def _take(cur: Cursor, name: Name, acct: Acct, *, origin: Origin, discover: Discover, now_ms: int) -> Refused | None:
+    seen = skeleton(name)
+    store.free_expired(cur, seen, now_ms - rules.FREE_AFTER_MS)
+    if store.looks_like_an_account(cur, seen, acct):
+        return rules.looks_taken(name)
+    if not store.take_skeleton(cur, seen, name):
+        return rules.name_taken(name) if store.name_with_skeleton(cur, seen) == name else rules.looks_taken(name)
+    if not store.take(cur, name, acct, origin=origin, skeleton=seen, discover=discover, now_ms=now_ms):
+        store.drop_skeleton(cur, name)
+        return rules.name_taken(name)
+    return None
+
+
+def _make_primary(cur: Cursor, acct: Acct, claim: rules.Claim, renamed_ms: int) -> None:
+    held = store.holding(cur, claim.name)
+    # No primary name means the localpart.
+    primary = None if held is None or held.origin is Origin.LOCALPART else claim.name
+    store.set_primary(cur, acct, primary, claim.name, renamed_ms)
+
+
+def _issue_changed(cur: Cursor, issuer: Issuer, acct: Acct, facts: Facts, now_ms: int) -> dict[Name, Mapping[str, Any]]:
+    """The records of all names of an account whose standing is locked; those that are out of date issued anew."""
+    holdings = store.holdings_of(cur, acct)
+    primary = next((each for each in holdings if each.primary and rules.in_feed(each)), None)
+    issued: dict[Name, Mapping[str, Any]] = {}
+    for held in holdings:
+        # Only a public primary handle is named; a hidden one must not leak through its aliases.
+        alias_of = None if primary is None or held.primary or held.state is not State.ACTIVE else primary.name
+        current = up_to_date(held, issuer.server, facts, now_ms)
+        named = None if alias_of is None else full(alias_of, issuer.server)
+        if current is None or current.get("alias_of") != named:
+            current = _issue(cur, issuer, held, facts, alias_of=alias_of, now_ms=now_ms)
+        issued[held.name] = current
+    return issued
+
+
+def _issue(
+    cur: Cursor, issuer: Issuer, held: Holding, facts: Facts, *, alias_of: Name | None, now_ms: int
+) -> Mapping[str, Any]:
+    content = records.record(
+        held,
+        issuer.server,
+        facts,
+        issuer.key,
+        seq=held.seq + 1,
+        prev=held.digest,
+        alias_of=alias_of,
+        issued_ms=now_ms,
+    )
+    text = canonical(content).decode()
+    store.save_record(
+        cur, held.name, seq=held.seq + 1, digest=digest(content), record=text, renew_ms=now_ms + RENEW_AFTER_MS
+    )
+    if rules.in_feed(held):
+        store.publish(cur, held.name, text, None)
+    elif store.is_published(cur, held.name):
+        gone = records.withdrawal(full(held.name, issuer.server), held.seq + 1, issuer.key, issued_ms=now_ms)
+        store.publish(cur, held.name, canonical(gone).decode(), now_ms)
+    return content
+
+
+# The feed, ours and others'.
+
+
+def feed(cur: Cursor, since: int, limit: int) -> FeedPage:
+    return store.feed(cur, since, max(1, min(limit, FEED_PAGE)))
+
+
+def replicate(
+    cur: Cursor,
+    server: ServerName,
+    entries: Collection[Record | Withdrawal],
+    *,
+    position: int,
+    polled_ms: int,
+    now_ms: int,
+) -> None:
+    """Keep a verified page of a peer's feed. ``polled_ms`` is 0 until the feed was read to its end."""
+    store.withdraw_replicas(cur, [each for each in entries if isinstance(each, Withdrawal)])
+    store.put_replicas(cur, [each for each in entries if isinstance(each, Record)], now_ms)
+    store.set_feed_position(cur, server, position, polled_ms)
+
+
+def tidy(cur: Cursor, now_ms: int) -> None:
+    """Forget what has expired everywhere."""
+    store.forget_expired(cur, now_ms)
+    store.forget_withdrawn(cur, now_ms - RECORD_LIFETIME_MS)
+    store.forget_peers(cur, now_ms - rules.FREE_AFTER_MS)
+
+
+# Search.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """What somebody typed, read as a handle: a name, and the server as far as it was typed (None: no colon yet)."""
+
+    name: Name
+    server: str | None
+
+
+def search(
+    cur: Cursor, asker: Acct, term: Term, own_server: ServerName, *, now_ms: int, limit: int
+) -> tuple[tuple[Hit, ...], frozenset[UserId]]:
+    """Ranked hits among local and replicated handles, and which of them are contacts of the asker."""
+    rows = limit + _SEARCH_SPARE
+    hits: list[Hit] = []
+    held = store.holding(cur, term.name)
+    if held is not None and held.state is State.ACTIVE and _may_find(held, term, own_server):
+        hits.append(replace(store.hit_of(held, term.name, own_server), exact=True))
+    if term.server is None:
+        hits += store.search_local(cur, term.name, own_server, rows)
+        hits += store.search_replicas(cur, term.name, now_ms, rows)
+        typed = term.name
+    else:
+        typed = Name(f"{term.name}:{term.server}")
+        hits += store.search_handles(cur, f"@{typed}", now_ms, rows)
+    for handle, user_id, acct in store.search_contacts(cur, asker, typed, rows):
+        exact = handle.removeprefix("@") in (typed, f"{typed}:{own_server}")
+        hits.append(Hit(handle=handle, user_id=user_id, acct=acct, exact=exact, local=False, primary=True, badges=()))
+    contacts = store.contacts_among(cur, asker, list(dict.fromkeys(hit.user_id for hit in hits)))
+    return rules.rank(hits, contacts, limit), contacts
+
+
+def _may_find(held: Holding, term: Term, own_server: ServerName) -> bool:
+    """Whether exactly this name, typed with or without its server, finds a local holding."""
+    if term.server is None:
+        return held.discover in (Discover.PUBLIC, Discover.EXACT)
+    return term.server == own_server and held.discover is not Discover.NONE

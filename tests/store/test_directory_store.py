@@ -1,0 +1,804 @@
+"""The directory in the database: names and their looks, records, feeds, search."""
+
+import itertools
+import json
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytest
+from engines import Database
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from super_app.accounts import store as accounts
+from super_app.accounts.model import Contact, Genesis
+from super_app.db import Cursor, Engine, Transaction
+from super_app.directory import records, rules, service, store
+from super_app.directory.model import (
+    DAY_MS,
+    AskedBy,
+    DirectoryKey,
+    Discover,
+    Facts,
+    FrozenFor,
+    Known,
+    Name,
+    NewAccount,
+    Origin,
+    Record,
+    Role,
+    State,
+    Withdrawal,
+)
+from super_app.directory.naming import NamePolicy, skeleton
+from super_app.directory.service import Issuer, Term, Wish
+from super_app.errors import Reason, Refused
+from super_app.ids import Acct, Handle, ServerName, UserId, localpart_of
+from super_app.signing import canonical, digest, generate_key, key_id_of, public_b64, verify
+
+pytestmark = pytest.mark.packages("super_app.accounts", "super_app.directory")
+
+HERE, THERE = ServerName("hs1.test"), ServerName("hs2.test")
+KEY = generate_key(b"\x07" * 32)
+ISSUER = Issuer(server=HERE, key=KEY)
+FACTS = Facts(msk=None, services={"chat": True, "call": True, "pay": True})
+POLICY = NamePolicy(min_length=5)
+NOW_MS = 1_700_000_000_000
+
+
+def new_account(localpart: str, discover: Discover = Discover.EXACT, created_ms: int = NOW_MS) -> NewAccount:
+    genesis = Genesis(server=HERE, localpart=localpart, created_ms=created_ms, nonce="00" * 16)
+    return NewAccount(
+        user_id=UserId(f"@{localpart}:{HERE}"),
+        acct=genesis.acct(),
+        genesis=canonical(genesis.content()).decode(),
+        name=Name(localpart),
+        discover=discover,
+        created_ms=created_ms,
+    )
+
+
+@dataclass
+class Directory:
+    """The service as the shell calls it, on one connection and at a time that the test moves."""
+
+    run: Transaction
+    now_ms: int = NOW_MS
+    facts: Facts = field(default_factory=lambda: FACTS)
+
+    def register(self, localpart: str, discover: Discover = Discover.EXACT) -> Acct:
+        account = new_account(localpart, discover, self.now_ms)
+        self.run(lambda cur: store.install(cur, self.now_ms))
+        self.run(lambda cur: service.adopt(cur, [account], self.now_ms))
+        return account.acct
+
+    def put(
+        self, acct: Acct, name: str, *, role: Role | None = None, discover: Discover | None = None
+    ) -> Mapping[str, Any] | Refused:
+        wish = Wish(role=role, discover=discover)
+        return self.run(
+            lambda cur: service.put(
+                cur,
+                ISSUER,
+                acct,
+                name,
+                wish,
+                facts=self.facts,
+                policy=POLICY,
+                localpart_of=None,
+                default_discover=Discover.EXACT,
+                now_ms=self.now_ms,
+            )
+        )
+
+    def claim(self, acct: Acct, name: str, **wishes: Any) -> Mapping[str, Any]:
+        answer = self.put(acct, name, **wishes)
+        assert not isinstance(answer, Refused), answer
+        assert verify(answer, public_b64(KEY))
+        return answer
+
+    def refusal(self, acct: Acct, name: str, **wishes: Any) -> Reason:
+        answer = self.put(acct, name, **wishes)
+        assert isinstance(answer, Refused), answer
+        return answer.reason
+
+    def release(self, acct: Acct, name: str) -> Mapping[str, Any] | Refused:
+        return self.run(lambda cur: service.release(cur, ISSUER, acct, name, facts=self.facts, now_ms=self.now_ms))
+
+    def record_of(self, acct: Acct, name: str) -> Mapping[str, Any] | None:
+        return self.run(
+            lambda cur: service.current_record(cur, ISSUER, acct, Name(name), facts=self.facts, now_ms=self.now_ms)
+        )
+
+    def feed(self, since: int = 0, limit: int = 500) -> tuple[list[dict[str, Any]], int, int]:
+        page = self.run(lambda cur: service.feed(cur, since, limit))
+        return [json.loads(entry) for entry in page.entries], page.next_position, page.head
+
+    def search(self, asker: Acct, name: str, server: str | None = None, limit: int = 10) -> list[str]:
+        term = Term(name=Name(name), server=server)
+        hits, _ = self.run(lambda cur: service.search(cur, asker, term, HERE, now_ms=self.now_ms, limit=limit))
+        return [hit.handle for hit in hits]
+
+
+@pytest.fixture
+def directory(transaction: Transaction) -> Directory:
+    return Directory(run=transaction)
+
+
+class TestFirstHandles:
+    def test_an_account_has_its_localpart_whatever_its_form_and_issues_its_record_when_asked(
+        self, directory: Directory
+    ) -> None:
+        acct = directory.register("b=o/b")
+        record = directory.record_of(acct, "b=o/b")
+        assert record is not None
+        assert (record["handle"], record["acct"], record["discover"]) == ("@b=o/b:hs1.test", acct, "exact")
+        assert (record["seq"], "prev" in record) == (1, False)
+
+    def test_adopting_an_account_again_changes_nothing(self, directory: Directory) -> None:
+        acct = directory.register("alice")
+        directory.claim(acct, "alice", discover=Discover.PUBLIC)
+        assert directory.register("alice") == acct
+        held = directory.run(lambda cur: store.holding(cur, Name("alice")))
+        assert held is not None
+        assert held.discover is Discover.PUBLIC
+
+    def test_accounts_may_look_alike_but_nobody_may_claim_what_looks_like_one(self, directory: Directory) -> None:
+        directory.register("oliver")
+        directory.register("0liver")
+        carol = directory.register("carol")
+        assert directory.refusal(carol, "ol1ver") is Reason.HANDLE_LOOKALIKE
+
+    def test_an_unchanged_record_is_not_issued_twice_and_a_changed_one_is(self, directory: Directory) -> None:
+        acct = directory.register("alice")
+        first = directory.record_of(acct, "alice")
+        assert first is not None
+        assert directory.record_of(acct, "alice") == first
+        directory.facts = Facts(msk="a-new-master-key", services=FACTS.services)
+        second = directory.record_of(acct, "alice")
+        assert second is not None
+        assert (second["seq"], second["prev"], second["msk"]) == (2, digest(first), "a-new-master-key")
+
+    def test_a_record_is_issued_anew_ten_days_before_it_expires(self, directory: Directory) -> None:
+        acct = directory.register("alice")
+        first = directory.record_of(acct, "alice")
+        directory.now_ms += 20 * DAY_MS - 1
+        assert directory.record_of(acct, "alice") == first
+        directory.now_ms += 1
+        second = directory.record_of(acct, "alice")
+        assert second is not None
+        assert second["expires"] == directory.now_ms + 30 * DAY_MS
+
+    def test_new_terms_make_every_record_due(self, directory: Directory) -> None:
+        acct = directory.register("alice", Discover.PUBLIC)
+        directory.record_of(acct, "alice")
+        assert directory.run(lambda cur: store.issue_under(cur, "key 1"))
+        assert not directory.run(lambda cur: store.issue_under(cur, "key 1"))
+        due = directory.run(lambda cur: store.due_for_renewal(cur, directory.now_ms, 10))
+        assert [held.name for held in due] == ["alice"]
+
+
+class TestClaims:
+    def test_a_claimed_name_is_primary_and_the_localpart_stays(self, directory: Directory) -> None:
+        acct = directory.register("bob1234")
+        record = directory.claim(acct, "Bobby", discover=Discover.PUBLIC)
+        assert (record["handle"], record["status"]) == ("@bobby:hs1.test", "active")
+        primary = directory.run(lambda cur: store.primary_of(cur, UserId("@bob1234:hs1.test")))
+        assert primary is not None
+        assert primary.name == "bobby"
+        localpart = directory.record_of(acct, "bob1234")
+        assert localpart is not None
+        assert localpart["alias_of"] == "@bobby:hs1.test"
+
+    def test_a_hidden_primary_is_not_named_by_its_aliases(self, directory: Directory) -> None:
+        acct = directory.register("bob1234")
+        directory.claim(acct, "bobby", discover=Discover.EXACT)
+        localpart = directory.record_of(acct, "bob1234")
+        assert localpart is not None
+        assert "alias_of" not in localpart
+
+    @pytest.mark.parametrize("name", ["bobby", "BOBBY", "b0bby", "b.obby", "bo_bby"])
+    def test_a_taken_name_and_its_look_alikes_are_refused(self, directory: Directory, name: str) -> None:
+        directory.claim(directory.register("alice"), "bobby")
+        carol = directory.register("carol")
+        before = directory.run(_everything)
+        reason = directory.refusal(carol, name)
+        assert reason is (Reason.HANDLE_TAKEN if name.lower() == "bobby" else Reason.HANDLE_LOOKALIKE)
+        assert directory.run(_everything) == before
+
+    def test_a_look_alike_of_ones_own_localpart_is_ones_own(self, directory: Directory) -> None:
+        acct = directory.register("a-lice")
+        assert directory.claim(acct, "alice")["handle"] == "@alice:hs1.test"
+
+    def test_a_rename_keeps_the_old_name_as_an_alias_and_is_possible_once(self, directory: Directory) -> None:
+        acct = directory.register("bob1234")
+        directory.claim(acct, "bobby", discover=Discover.PUBLIC)
+        directory.claim(acct, "robert")
+        old = directory.record_of(acct, "bobby")
+        assert old is not None
+        assert old["alias_of"] == "@robert:hs1.test"
+        assert directory.refusal(acct, "robby") is Reason.RENAMED_RECENTLY
+        directory.now_ms += 28 * DAY_MS
+        directory.claim(acct, "robby")
+        directory.now_ms += 28 * DAY_MS
+        assert directory.refusal(acct, "rupert") is Reason.TOO_MANY_HANDLES
+
+    def test_a_new_name_is_as_discoverable_as_the_primary_one(self, directory: Directory) -> None:
+        acct = directory.register("bob1234", Discover.NONE)
+        assert directory.claim(acct, "bobby")["discover"] == "none"
+
+    def test_the_records_of_a_name_are_one_chain_across_its_owners(self, directory: Directory) -> None:
+        alice, bob = directory.register("alice"), directory.register("bob")
+        first = directory.claim(alice, "wonder")
+        gone = directory.release(alice, "wonder")
+        assert not isinstance(gone, Refused)
+        directory.now_ms += 90 * DAY_MS
+        again = directory.claim(bob, "wonder")
+        assert (gone["seq"], gone["prev"], gone["status"]) == (2, digest(first), "released")
+        assert (again["seq"], again["prev"], again["acct"]) == (3, digest(gone), bob)
+
+    def test_a_granted_name_may_be_short_or_reserved_but_not_taken(self, directory: Directory) -> None:
+        alice, bob = directory.register("alice"), directory.register("bob")
+
+        def grant(acct: Acct, name: str) -> Mapping[str, Any] | Refused:
+            return directory.run(
+                lambda cur: service.grant(
+                    cur, ISSUER, acct, name, facts=FACTS, discover=Discover.EXACT, now_ms=directory.now_ms
+                )
+            )
+
+        granted = grant(alice, "al")
+        assert not isinstance(granted, Refused)
+        assert granted["handle"] == "@al:hs1.test"
+        taken, close = grant(bob, "al"), grant(bob, "a1")
+        assert isinstance(taken, Refused)
+        assert taken.reason is Reason.HANDLE_TAKEN
+        assert isinstance(close, Refused)
+        assert close.reason is Reason.HANDLE_LOOKALIKE
+        assert isinstance(grant(bob, "Straße"), Refused)
+
+
+class TestReleases:
+    def test_a_released_primary_gives_way_to_the_localpart(self, directory: Directory) -> None:
+        acct = directory.register("bob1234")
+        directory.claim(acct, "bobby")
+        directory.release(acct, "bobby")
+        primary = directory.run(lambda cur: store.primary_of(cur, UserId("@bob1234:hs1.test")))
+        assert primary is not None
+        assert primary.name == "bob1234"
+
+    def test_a_released_name_and_its_look_alikes_are_quarantined(self, directory: Directory) -> None:
+        alice, bob = directory.register("alice"), directory.register("bob")
+        directory.claim(alice, "wonder")
+        directory.release(alice, "wonder")
+        directory.now_ms += 89 * DAY_MS
+        assert directory.refusal(bob, "wonder") is Reason.HANDLE_TAKEN
+        assert directory.refusal(bob, "w0nder") is Reason.HANDLE_LOOKALIKE
+        directory.now_ms += 1 * DAY_MS
+        directory.claim(bob, "w0nder")
+        assert directory.refusal(alice, "wonder") is Reason.HANDLE_LOOKALIKE
+
+    def test_its_owner_takes_it_back_within_30_days(self, directory: Directory) -> None:
+        acct = directory.register("alice")
+        directory.claim(acct, "wonder")
+        directory.release(acct, "wonder")
+        directory.now_ms += 30 * DAY_MS - 1
+        assert directory.claim(acct, "wonder")["status"] == "active"
+
+    def test_a_deactivated_account_is_found_no_more(self, directory: Directory) -> None:
+        acct = directory.register("alice", Discover.PUBLIC)
+        directory.claim(acct, "wonder")
+        directory.run(lambda cur: service.retire(cur, ISSUER, acct, facts=FACTS, now_ms=directory.now_ms))
+        assert [entry["type"] for entry in directory.feed()[0]] == [records.WITHDRAWAL_TYPE] * 2
+        wonder = directory.run(lambda cur: store.holding(cur, Name("wonder")))
+        alice = directory.run(lambda cur: store.holding(cur, Name("alice")))
+        assert wonder is not None
+        assert alice is not None
+        assert (wonder.state, alice.discover) == (State.RELEASED, Discover.NONE)
+
+
+class TestRegistration:
+    def blocked(self, directory: Directory, localpart: str) -> bool:
+        user_id = UserId(f"@{localpart}:{HERE}")
+        return directory.run(lambda cur: service.blocks_registration(cur, user_id, directory.now_ms))
+
+    def test_a_handle_an_alias_and_a_quarantined_name_count_as_taken(self, directory: Directory) -> None:
+        acct = directory.register("alice")
+        directory.claim(acct, "wonder")
+        directory.claim(acct, "mirror", role=Role.ALIAS)
+        assert self.blocked(directory, "wonder")
+        assert self.blocked(directory, "WONDER")
+        assert self.blocked(directory, "mirror")
+        directory.release(acct, "mirror")
+        assert self.blocked(directory, "mirror")
+        directory.now_ms += 90 * DAY_MS
+        assert not self.blocked(directory, "mirror")
+
+    def test_a_look_alike_and_ones_own_localpart_do_not(self, directory: Directory) -> None:
+        acct = directory.register("alice")
+        directory.claim(acct, "wonder")
+        assert not self.blocked(directory, "w0nder")
+        assert not self.blocked(directory, "alice")
+
+    def test_an_account_that_comes_to_exist_all_the_same_freezes_the_handle_until_it_is_settled(
+        self, directory: Directory
+    ) -> None:
+        alice = directory.register("alice")
+        directory.claim(alice, "wonder", discover=Discover.PUBLIC)
+        intruder = new_account("wonder", Discover.PUBLIC)
+        assert directory.run(lambda cur: service.adopt(cur, [intruder], directory.now_ms)) == ("wonder",)
+        held = directory.run(lambda cur: store.holding(cur, Name("wonder")))
+        assert held is not None
+        assert (held.frozen_for, held.contested_by) == (FrozenFor.AMBIGUOUS, "@wonder:hs1.test")
+        assert rules.frozen_refusal(held, "@wonder:hs1.test").reason is Reason.AMBIGUOUS_PAYEE
+        frozen = directory.record_of(alice, "wonder")
+        assert frozen is not None
+        assert (frozen["status"], frozen["frozen_for"]) == ("frozen", "ambiguous")
+
+        # The same account found again by a later sweep is no news.
+        assert directory.run(lambda cur: service.adopt(cur, [intruder], directory.now_ms)) == ()
+
+        settled = directory.run(
+            lambda cur: service.settle(cur, ISSUER, Name("wonder"), intruder.acct, facts=FACTS, now_ms=directory.now_ms)
+        )
+        assert not isinstance(settled, Refused)
+        assert (settled["acct"], settled["status"]) == (intruder.acct, "active")
+        primary = directory.run(lambda cur: store.primary_of(cur, UserId("@alice:hs1.test")))
+        assert primary is not None
+        assert primary.name == "alice"
+        again = directory.run(
+            lambda cur: service.settle(cur, ISSUER, Name("wonder"), intruder.acct, facts=FACTS, now_ms=directory.now_ms)
+        )
+        assert isinstance(again, Refused)
+
+    def test_a_name_that_was_free_again_belongs_to_a_new_account_of_that_localpart(self, directory: Directory) -> None:
+        alice = directory.register("alice")
+        directory.claim(alice, "wonder")
+        directory.release(alice, "wonder")
+        directory.now_ms += 90 * DAY_MS
+        wonder = directory.register("wonder")
+        record = directory.record_of(wonder, "wonder")
+        assert record is not None
+        assert (record["acct"], record["seq"]) == (wonder, 3)
+
+
+class TestFinding:
+    def find(self, directory: Directory, text: str, by: AskedBy) -> str | None:
+        held = directory.run(lambda cur: service.find(cur, text, by))
+        return None if held is None else held.name
+
+    def test_a_user_id_leads_to_the_public_primary_handle_and_a_handle_to_itself(self, directory: Directory) -> None:
+        acct = directory.register("bob1234")
+        directory.claim(acct, "bobby", discover=Discover.PUBLIC)
+        assert self.find(directory, "bob1234", AskedBy.USER_ID) == "bobby"
+        assert self.find(directory, "bob1234", AskedBy.HANDLE) == "bob1234"
+        assert self.find(directory, "Bobby", AskedBy.HANDLE) == "bobby"
+        assert self.find(directory, "nobody", AskedBy.HANDLE) is None
+
+    def test_a_hidden_primary_handle_is_not_found_by_user_id(self, directory: Directory) -> None:
+        acct = directory.register("bob1234")
+        directory.claim(acct, "bobby", discover=Discover.EXACT)
+        assert self.find(directory, "bob1234", AskedBy.USER_ID) == "bob1234"
+
+
+class TestFeed:
+    def test_it_holds_each_public_name_once_with_its_newest_record(self, directory: Directory) -> None:
+        alice, bob = directory.register("alice"), directory.register("bob")
+        directory.claim(alice, "alice", discover=Discover.PUBLIC)
+        directory.claim(bob, "bob", discover=Discover.PUBLIC)
+        directory.claim(alice, "alice", discover=Discover.EXACT)
+        newest = directory.claim(alice, "alice", discover=Discover.PUBLIC)
+        entries, position, head = directory.feed()
+        assert [entry["handle"] for entry in entries] == ["@bob:hs1.test", "@alice:hs1.test"]
+        assert entries[1] == newest
+        assert position == head == 4
+
+    def test_hidden_names_never_enter_it(self, directory: Directory) -> None:
+        acct = directory.register("alice")
+        for discover in (Discover.EXACT, Discover.LINK, Discover.NONE):
+            directory.claim(acct, "alice", discover=discover)
+        assert directory.feed() == ([], 0, 0)
+
+    def test_a_name_that_leaves_is_withdrawn_and_forgotten_when_every_copy_has_expired(
+        self, directory: Directory
+    ) -> None:
+        acct = directory.register("alice")
+        directory.claim(acct, "alice", discover=Discover.PUBLIC)
+        directory.claim(acct, "alice", discover=Discover.NONE)
+        (entry,), position, _ = directory.feed(since=1)
+        assert (entry["type"], entry["handle"]) == (records.WITHDRAWAL_TYPE, "@alice:hs1.test")
+        directory.now_ms += 31 * DAY_MS
+        directory.run(lambda cur: service.tidy(cur, directory.now_ms))
+        assert directory.feed() == ([], position, position)
+
+    def test_it_comes_in_pages_without_gaps(self, directory: Directory) -> None:
+        for number in range(7):
+            acct = directory.register(f"user{number}x")
+            directory.claim(acct, f"user{number}x", discover=Discover.PUBLIC)
+        seen: list[str] = []
+        position = 0
+        for _ in range(4):
+            entries, position, head = directory.feed(since=position, limit=2)
+            seen += [entry["handle"] for entry in entries]
+            assert head == 7
+        assert seen == [f"@user{number}x:hs1.test" for number in range(7)]
+        assert directory.feed(since=7) == ([], 7, 7)
+
+
+def foreign(name: str, *, server: ServerName = THERE, seq: int = 1, issued_ms: int = NOW_MS, **changes: Any) -> Record:
+    """A verified record of another server."""
+    user_id = changes.pop("user_id", f"@{name}:{server}")
+    content: dict[str, Any] = {
+        "handle": f"@{name}:{server}",
+        "server": server,
+        "acct": (name + "A" * 43)[:43],
+        "user_id": user_id,
+        "seq": seq,
+        "status": "active",
+        "discover": "public",
+        "issued": issued_ms,
+        "expires": issued_ms + 30 * DAY_MS,
+        "badges": [],
+        "services": {},
+        **changes,
+    }
+    return Record(
+        handle=Handle(content["handle"]),
+        server=server,
+        acct=Acct(content["acct"]),
+        user_id=UserId(user_id),
+        seq=seq,
+        status=records.Status(content["status"]),
+        frozen_for=None,
+        discover=Discover(content["discover"]),
+        alias_of=content.get("alias_of"),
+        issued_ms=issued_ms,
+        expires_ms=content["expires"],
+        badges=(),
+        content=content,
+    )
+
+
+class TestPeersAndReplicas:
+    def replicate(self, directory: Directory, *entries: Record | Withdrawal, position: int = 1) -> None:
+        directory.run(lambda cur: store.meet(cur, THERE, directory.now_ms))
+        directory.run(
+            lambda cur: service.replicate(
+                cur, THERE, entries, position=position, polled_ms=directory.now_ms, now_ms=directory.now_ms
+            )
+        )
+
+    def known(self, directory: Directory, handle: str) -> Known | None:
+        return directory.run(lambda cur: store.known_by_handle(cur, Handle(handle), directory.now_ms))
+
+    def withdrawal(self, name: str, issued_ms: int) -> Withdrawal:
+        return Withdrawal(handle=Handle(f"@{name}:{THERE}"), server=THERE, seq=2, issued_ms=issued_ms)
+
+    def test_a_replicated_record_is_as_fresh_as_the_feed_it_came_with(self, directory: Directory) -> None:
+        self.replicate(directory, foreign("bob"))
+        directory.now_ms += 50_000
+        self.replicate(directory, position=2)
+        known = self.known(directory, "@bob:hs2.test")
+        assert known is not None
+        assert known.record == foreign("bob")
+        assert known.current_ms == directory.now_ms
+        peer = directory.run(lambda cur: store.peer(cur, THERE))
+        assert peer is not None
+        assert peer.feed_position == 2
+
+    def test_a_hidden_record_is_only_as_fresh_as_the_answer_that_brought_it(self, directory: Directory) -> None:
+        self.replicate(directory)
+        directory.run(lambda cur: store.put_replicas(cur, [foreign("bob", discover="exact")], NOW_MS))
+        directory.now_ms += 50_000
+        self.replicate(directory)
+        known = self.known(directory, "@bob:hs2.test")
+        assert known is not None
+        assert known.current_ms == NOW_MS
+
+    def test_an_older_record_never_replaces_a_newer_one(self, directory: Directory) -> None:
+        self.replicate(directory, foreign("bob", seq=2, issued_ms=NOW_MS + 5))
+        self.replicate(directory, foreign("bob", seq=1, issued_ms=NOW_MS))
+        known = self.known(directory, "@bob:hs2.test")
+        assert known is not None
+        assert known.record.seq == 2
+
+    def test_a_withdrawn_record_is_forgotten(self, directory: Directory) -> None:
+        self.replicate(directory, foreign("bob"), foreign("carol"))
+        self.replicate(directory, self.withdrawal("bob", NOW_MS + 1))
+        assert self.known(directory, "@bob:hs2.test") is None
+        assert self.known(directory, "@carol:hs2.test") is not None
+
+    def test_a_withdrawal_leaves_alone_what_is_newer_or_hidden(self, directory: Directory) -> None:
+        self.replicate(directory, foreign("bob", issued_ms=NOW_MS + 2))
+        directory.run(lambda cur: store.put_replicas(cur, [foreign("carol", discover="exact")], NOW_MS))
+        self.replicate(directory, self.withdrawal("bob", NOW_MS + 1), self.withdrawal("carol", NOW_MS + 1))
+        assert self.known(directory, "@bob:hs2.test") is not None
+        assert self.known(directory, "@carol:hs2.test") is not None
+
+    def test_an_expired_record_is_unknown_and_swept_away(self, directory: Directory) -> None:
+        self.replicate(directory, foreign("bob"))
+        directory.register("alice")
+        directory.now_ms += 30 * DAY_MS
+        assert self.known(directory, "@bob:hs2.test") is None
+        directory.run(lambda cur: service.tidy(cur, directory.now_ms))
+        directory.now_ms -= DAY_MS
+        assert self.known(directory, "@bob:hs2.test") is None
+
+    def test_a_key_is_pinned_on_first_use_and_another_one_changes_nothing(self, directory: Directory) -> None:
+        first, second = _directory_key(1), _directory_key(2)
+        directory.run(lambda cur: store.meet(cur, THERE, NOW_MS))
+        assert directory.run(lambda cur: store.pin(cur, first)) == first
+        assert directory.run(lambda cur: store.pin(cur, second)) == first
+        self.replicate(directory, foreign("bob"))
+        assert directory.run(lambda cur: store.unpin(cur, THERE))
+        assert self.known(directory, "@bob:hs2.test") is None
+        assert directory.run(lambda cur: store.pin(cur, second)) == second
+        directory.run(lambda cur: store.unpin(cur, THERE))
+        assert not directory.run(lambda cur: store.unpin(cur, THERE))
+
+    def test_a_peer_that_publishes_no_more_is_forgotten_with_its_public_records(self, directory: Directory) -> None:
+        self.replicate(directory, foreign("bob"))
+        directory.run(lambda cur: store.put_replicas(cur, [foreign("carol", discover="exact")], NOW_MS))
+        assert directory.run(lambda cur: store.forget_feed_of(cur, THERE)) == 1
+        assert self.known(directory, "@carol:hs2.test") is not None
+
+    def test_peers_come_most_recently_met_first(self, directory: Directory) -> None:
+        for number, server in enumerate(["a.test", "b.test", "a.test"]):
+            directory.run(partial(store.meet, server=ServerName(server), now_ms=NOW_MS + number))
+        found = directory.run(lambda cur: store.peers(cur, 10))
+        assert [peer.server for peer in found] == ["a.test", "b.test"]
+
+    def test_the_primary_handle_of_a_user_id_is_the_one_that_is_no_alias(self, directory: Directory) -> None:
+        bob = "@bob:hs2.test"
+        self.replicate(
+            directory,
+            foreign("bob", alias_of="@bobby:hs2.test", issued_ms=NOW_MS + 9),
+            foreign("bobby", user_id=bob),
+        )
+        known = directory.run(lambda cur: store.known_by_user_id(cur, UserId(bob), directory.now_ms))
+        assert known is not None
+        assert known.record.handle == "@bobby:hs2.test"
+
+
+class TestSearch:
+    @pytest.fixture
+    def people(self, directory: Directory) -> Acct:
+        """Alice, who searches, among local and replicated handles."""
+        alice = directory.register("alice", Discover.PUBLIC)
+        for name, discover in [
+            ("alicia", Discover.PUBLIC),
+            ("alison", Discover.EXACT),
+            ("alina", Discover.LINK),
+            ("alima", Discover.NONE),
+        ]:
+            directory.register(name, discover)
+        directory.run(lambda cur: store.meet(cur, THERE, NOW_MS))
+        directory.run(
+            lambda cur: service.replicate(
+                cur,
+                THERE,
+                [foreign("alice"), foreign("alicia"), foreign("alyssa"), foreign("alf", status="frozen")],
+                position=4,
+                polled_ms=NOW_MS,
+                now_ms=NOW_MS,
+            )
+        )
+        return alice
+
+    def test_exact_names_come_before_prefixes_and_ones_own_server_before_others(
+        self, directory: Directory, people: Acct
+    ) -> None:
+        assert directory.search(people, "alice") == ["@alice:hs1.test", "@alice:hs2.test"]
+        assert directory.search(people, "alic") == [
+            "@alice:hs1.test",
+            "@alicia:hs1.test",
+            "@alice:hs2.test",
+            "@alicia:hs2.test",
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "server", "found"),
+        [
+            ("alison", None, True),
+            ("aliso", None, False),
+            ("alison", "hs1.test", True),
+            ("alina", None, False),
+            ("alina", "hs1.test", True),
+            ("alima", None, False),
+            ("alima", "hs1.test", False),
+        ],
+    )
+    def test_who_is_not_public_is_found_as_they_chose(
+        self, directory: Directory, people: Acct, name: str, server: str | None, found: bool
+    ) -> None:
+        assert (
+            f"@{localpart_of(UserId('@' + name + ':x'))}:hs1.test" in directory.search(people, name, server)
+        ) == found
+
+    def test_a_full_handle_finds_the_one_and_a_typed_server_narrows(self, directory: Directory, people: Acct) -> None:
+        assert directory.search(people, "alice", "hs2.test") == ["@alice:hs2.test"]
+        assert directory.search(people, "alice", "h") == ["@alice:hs2.test"]
+        assert directory.search(people, "alice", "x") == []
+
+    def test_frozen_and_unknown_names_are_not_found(self, directory: Directory, people: Acct) -> None:
+        assert directory.search(people, "alf") == []
+        assert directory.search(people, "zoe") == []
+
+    def test_contacts_come_first_in_their_tier_and_are_found_even_when_hidden(
+        self, directory: Directory, people: Acct
+    ) -> None:
+        for name in ("alyssa", "alima"):
+            contact = Contact(
+                acct=Acct(""), user_id=UserId(f"@{name}:hs2.test"), handle=Handle(f"@{name}:hs2.test"), since_ms=1
+            )
+            directory.run(partial(accounts.put_contact, owner=people, contact=contact))
+        assert directory.search(people, "al")[:2] == ["@alima:hs2.test", "@alyssa:hs2.test"]
+        term = Term(name=Name("al"), server=None)
+        _, contacts = directory.run(
+            lambda cur: service.search(cur, people, term, HERE, now_ms=directory.now_ms, limit=10)
+        )
+        assert contacts == {"@alyssa:hs2.test", "@alima:hs2.test"}
+
+    def test_no_more_than_the_limit(self, directory: Directory, people: Acct) -> None:
+        assert len(directory.search(people, "al", limit=3)) == 3
+
+
+@pytest.mark.parametrize("engine", [Engine.POSTGRESQL], indirect=True)
+@pytest.mark.usefixtures("engine")
+def test_of_200_concurrent_claims_of_a_name_and_its_look_alikes_exactly_one_wins(database: Database) -> None:
+    spellings = ["wonder", "w0nder", "vvonder", "won.der", "wo_nder", "vv0nder", "w.o.n.d.e.r", "w_0nder"]
+    setup = Directory(run=database.connect(rerun=False))
+    claims: queue.Queue[tuple[Acct, str]] = queue.Queue()
+    for number, name in zip(range(200), itertools.cycle(spellings), strict=False):
+        claims.put((setup.register(f"user{number}"), name))
+    outcomes: list[Mapping[str, Any] | Refused] = []
+    directories = [Directory(run=database.connect(rerun=False)) for _ in range(20)]
+    together = threading.Barrier(len(directories))
+
+    def work(directory: Directory) -> None:
+        together.wait()
+        while True:
+            try:
+                acct, name = claims.get_nowait()
+            except queue.Empty:
+                return
+            outcomes.append(directory.put(acct, name, discover=Discover.PUBLIC))
+
+    threads = [threading.Thread(target=work, args=(directory,)) for directory in directories]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(outcomes) == 200
+    won = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
+    assert len(won) == 1
+    refused = {outcome.reason for outcome in outcomes if isinstance(outcome, Refused)}
+    assert refused <= {Reason.HANDLE_TAKEN, Reason.HANDLE_LOOKALIKE}
+    held = setup.run(lambda cur: store.name_with_skeleton(cur, skeleton("wonder")))
+    assert held == localpart_of(Handle(won[0]["handle"]))
+    assert [entry["handle"] for entry in setup.feed()[0]] == [won[0]["handle"]]
+
+
+def test_of_200_claims_in_turn_exactly_one_wins(transaction: Transaction) -> None:
+    """SQLite lets one writer in at a time, so there the claims of a crowd are claims in turn."""
+    directory = Directory(run=transaction)
+    outcomes = [
+        directory.put(directory.register(f"user{number}"), name)
+        for number, name in zip(range(200), itertools.cycle(["wonder", "w0nder", "vvonder"]), strict=False)
+    ]
+    assert [isinstance(outcome, Refused) for outcome in outcomes] == [False] + [True] * 199
+
+
+@pytest.mark.parametrize("engine", [Engine.POSTGRESQL], indirect=True)
+@pytest.mark.usefixtures("engine")
+def test_positions_of_concurrent_changes_appear_in_the_order_of_their_commits(database: Database) -> None:
+    """A reader that has seen position n never misses a change below n that was still being committed."""
+    setup = Directory(run=database.connect(rerun=False))
+    accts = [setup.register(f"user{number}") for number in range(60)]
+    work: queue.Queue[int] = queue.Queue()
+    for number in range(60):
+        work.put(number)
+
+    def publish(directory: Directory) -> None:
+        while True:
+            try:
+                number = work.get_nowait()
+            except queue.Empty:
+                return
+            directory.claim(accts[number], f"user{number}", discover=Discover.PUBLIC)
+
+    threads = [threading.Thread(target=publish, args=(Directory(run=database.connect(rerun=False)),)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    seen: list[str] = []
+    position = 0
+    while any(thread.is_alive() for thread in threads) or position < 60:
+        entries, position, _ = setup.feed(since=position)
+        seen += [entry["handle"] for entry in entries]
+    assert sorted(seen) == sorted(f"@user{number}:hs1.test" for number in range(60))
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "alias", "release", "public", "hide"]),
+        st.integers(0, 1),
+        st.sampled_from(["wonder", "w0nder", "mirror", "rabbit", "hatter"]),
+        st.sampled_from([0, 1, 28, 31, 91]),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(steps=STEPS)
+def test_whatever_two_people_do_the_rules_hold(transaction: Transaction, steps: Any) -> None:
+    transaction(_wipe)
+    directory = Directory(run=transaction)
+    accts = [directory.register("alice"), directory.register("bob")]
+    for action, who, name, days in steps:
+        directory.now_ms += days * DAY_MS
+        match action:
+            case "put":
+                directory.put(accts[who], name)
+            case "alias":
+                directory.put(accts[who], name, role=Role.ALIAS)
+            case "release":
+                directory.release(accts[who], name)
+            case "public":
+                directory.put(accts[who], ["alice", "bob"][who], discover=Discover.PUBLIC)
+            case _:
+                directory.put(accts[who], ["alice", "bob"][who], discover=Discover.NONE)
+        _check(directory, accts)
+
+
+def _check(directory: Directory, accts: list[Acct]) -> None:
+    looks: list[str] = []
+    published = {entry["handle"] for entry in directory.feed()[0] if entry["type"] == records.RECORD_TYPE}
+    public: set[str] = set()
+    for acct in accts:
+        held = directory.run(partial(store.holdings_of, acct=acct))
+        active = [each for each in held if each.state is State.ACTIVE]
+        claimed = [each for each in active if each.origin is not Origin.LOCALPART]
+        assert sum(each.primary for each in active) == 1
+        assert len([each for each in claimed if not each.primary]) <= 2
+        looks += [skeleton(each.name) for each in claimed]
+        public |= {f"@{each.name}:{HERE}" for each in active if each.discover is Discover.PUBLIC}
+        for each in active:
+            if each.record is not None:
+                content = json.loads(each.record)
+                assert content["seq"] == each.seq
+                assert digest(content) == each.digest
+    assert len(looks) == len(set(looks))
+    assert published == public
+
+
+def _wipe(cur: Cursor) -> None:
+    cur.execute("DELETE FROM superapp_directory_feed")
+    cur.execute("DELETE FROM superapp_directory_state")
+    cur.execute("DELETE FROM superapp_directory_owner")
+    cur.execute("DELETE FROM superapp_directory_skeleton")
+    cur.execute("DELETE FROM superapp_directory_handle")
+    cur.execute("DELETE FROM superapp_account")
+
+
+def _everything(cur: Cursor) -> list[object]:
+    rows: list[object] = []
+    for sql in (
+        "SELECT * FROM superapp_directory_handle ORDER BY name",
+        "SELECT * FROM superapp_directory_skeleton ORDER BY skeleton",
+        "SELECT * FROM superapp_directory_owner ORDER BY acct",
+        "SELECT * FROM superapp_directory_feed ORDER BY name",
+        "SELECT head FROM superapp_directory_state",
+    ):
+        cur.execute(sql)
+        rows.append(cur.fetchall())
+    return rows
+
+
+def _directory_key(number: int) -> DirectoryKey:
+    key = generate_key(bytes([number]) * 32)
+    return DirectoryKey(server=THERE, key_id=key_id_of(key), public_key=public_b64(key), certificate={"n": number})
