@@ -102,7 +102,7 @@ def _unsigned(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_floats(value: object) -> None:
     if isinstance(value, float):
-        raise ValueError("canonical JSON has no floats")  # noqa: TRY004 - what canonicaljson raises for NaN too
+        raise ValueError("canonical JSON has no floats")
     if isinstance(value, dict):
         for item in cast(dict[object, object], value).values():
             _refuse_floats(item)
