@@ -65,8 +65,16 @@ _DEPENDED_ON: Final = (
     "trusted_key_servers",
     "suppress_key_server_warning",
 )
-# Keys of Synapse that are near one of those and mean something else.
-_NEIGHBOURS: Final = frozenset({"modules", "database", "databases", "url_preview_ip_range_blacklist"})
+# Keys of Synapse that are spelt nearly like one of those and mean something else.
+_NEIGHBOURS: Final = frozenset(
+    {
+        "databases",
+        "macaroon_secret_key",
+        "registration_shared_secret",
+        "url_preview_ip_range_blacklist",
+        "user_directory",
+    }
+)
 _NEARNESS: Final = 0.88
 
 _SEARCHES_PER_SECOND: Final = 1.0

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from synapse_super_app.commands.console import CommandFailed
-from synapse_super_app.commands.homeserver_config import HomeserverConfig
+from synapse_super_app.commands.homeserver_config import SECRET_KEYS, HomeserverConfig
 
-_SECRETS: Final = ("registration_shared_secret_path", "macaroon_secret_key_path", "form_secret_path")
 _LOCK: Final = "super-app.lock"
 
 # Everything to a file that turns over at midnight; what an operator should see also to the console.
@@ -60,7 +59,7 @@ def prepare(config: HomeserverConfig, *, has_accounts: bool) -> list[Path]:
     """
     for folder in _folders(config):
         make_writable(folder)
-    made = [path for key in _SECRETS if (path := config.path_at(key)) is not None and _make_secret(path)]
+    made = [path for key in SECRET_KEYS if (path := config.path_at(key)) is not None and _make_secret(path)]
     signing_key = config.path_at("signing_key_path")
     if signing_key is not None and not signing_key.exists():
         if has_accounts:
@@ -117,7 +116,7 @@ def make_writable(folder: Path) -> None:
 def _folders(config: HomeserverConfig) -> list[Path]:
     media = config.path_at("media_store_path")
     files = [*config.sqlite_files(), config.path_at("pid_file"), config.path_at("signing_key_path")]
-    files += [config.path_at("log_config"), *(config.path_at(key) for key in _SECRETS)]
+    files += [config.path_at("log_config"), *(config.path_at(key) for key in SECRET_KEYS)]
     folders = [config.data_folder(), *(path.parent for path in files if path is not None)]
     return list(dict.fromkeys([*folders, *([media] if media is not None else [])]))
 

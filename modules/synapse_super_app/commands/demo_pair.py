@@ -5,7 +5,6 @@ everything as it was. All parts end with the process that started them, see ``ti
 """
 
 import os
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -216,11 +215,6 @@ class DemoPair:
         peer = self.sides[1 - index]
         module = dict(self._module_config)
         module["directory"] = {**module.get("directory", {}), "peers": [peer.name]}
-        for name in ("macaroon_secret", "form_secret"):
-            path = side.folder / name
-            if not path.exists():
-                path.touch(mode=0o600)
-                path.write_text(secrets.token_urlsafe(32), encoding="ascii")
         config = loopback.synapse_config(
             folder=side.folder,
             client_port=self._client_ports[index],

@@ -14,6 +14,8 @@ MODULE: Final = "synapse_super_app.SuperApp"
 DATA_PREFIX: Final = "data/"
 """Paths in the file that begin so lie in the data folder, which ``--data`` puts elsewhere."""
 
+SECRET_KEYS: Final = ("registration_shared_secret_path", "macaroon_secret_key_path", "form_secret_path")
+_PATH_KEYS: Final = (*SECRET_KEYS, "signing_key_path", "pid_file", "media_store_path", "log_config")
 _DEFAULT_ADDRESSES: Final = ("::", "0.0.0.0")  # noqa: S104 - Synapse's default, here to check that the port is free
 
 
@@ -138,11 +140,17 @@ def overridden(
 
 
 def write_copy(config: HomeserverConfig, path: Path) -> HomeserverConfig:
-    """Write the config for Synapse to read; its relative paths go on meaning what they mean in the original."""
+    """Write the config for Synapse to read.
+
+    The paths that we know of are absolute in it, so that it can be read from its new place. Any other relative path
+    stays relative to the folder of the original, where Synapse is started.
+    """
+    content = cast(dict[str, Any], _moved(dict(config.content), config.folder / DATA_PREFIX))
+    content |= {key: str(found) for key in _PATH_KEYS if (found := config.path_at(key)) is not None}
     path.touch(mode=0o600)
     head = f"# Written by super-app up at every start from {config.path}: edit that one.\n"
-    path.write_text(head + yaml.safe_dump(dict(config.content), sort_keys=False), encoding="utf-8")
-    return replace(config, path=path)
+    path.write_text(head + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return replace(config, path=path, content=content)
 
 
 def _with_port(config: HomeserverConfig, content: dict[str, Any], port: int) -> dict[str, Any]:

@@ -4,6 +4,8 @@ They are made, not edited: rate limits are out of the way, a peer that comes bac
 made with a known secret. ``homeserver.yaml`` is the config of a homeserver for people.
 """
 
+import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,11 @@ from synapse_super_app.commands.certificates import ServerCertificate
 from synapse_super_app.commands.homeserver_config import MODULE
 
 ADDRESS: Final = "127.0.0.1"
-REGISTRATION_SECRET: Final = "only-on-this-machine"  # noqa: S105 - these homeservers listen on loopback only
+# Known to everybody on this machine, as is all that these homeservers hold; they listen on loopback only.
+REGISTRATION_SECRET: Final = "only-on-this-machine"  # noqa: S105
 
+_PORTS: Final = range(20_000, 32_000)
+_PORT_TRIES: Final = 200
 _PLENTY: Final = {"per_second": 10_000, "burst_count": 10_000}
 
 
@@ -29,6 +34,28 @@ class Federation:
 def server_name(port: int) -> str:
     """A name with an IP address and a port needs neither DNS nor .well-known, so two servers find each other."""
     return f"{ADDRESS}:{port}"
+
+
+def free_ports(count: int) -> int:
+    """The first of ``count`` consecutive ports that are free now, below the range that the kernel hands out itself.
+
+    Raises:
+        RuntimeError: there are none.
+    """
+    for _ in range(_PORT_TRIES):
+        first = _PORTS.start + secrets.randbelow(len(_PORTS) - count)
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
+    raise RuntimeError(f"found no {count} free ports in a row between {_PORTS.start} and {_PORTS.stop}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError:
+            return False
+    return True
 
 
 def client_url(port: int) -> str:
@@ -81,8 +108,8 @@ def synapse_config(
         "media_store_path": str(folder / "media"),
         "signing_key_path": str(folder / "signing.key"),
         "registration_shared_secret": REGISTRATION_SECRET,
-        "macaroon_secret_key_path": str(folder / "macaroon_secret"),
-        "form_secret_path": str(folder / "form_secret"),
+        "macaroon_secret_key": REGISTRATION_SECRET,
+        "form_secret": REGISTRATION_SECRET,
         "report_stats": False,
         "trusted_key_servers": [],
         "suppress_key_server_warning": True,

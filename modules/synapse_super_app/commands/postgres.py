@@ -280,6 +280,7 @@ def _check_version(binaries: Path, cluster: Path) -> None:
 
 
 def _spawn(command: list[str], cwd: Path, account: _Account | None, output: int) -> "subprocess.Popen[bytes]":
+    # Not by way of tied_child.py, which the server's account might not be able to read.
     parent = os.getpid()
 
     def end_with_parent() -> None:
