@@ -38,23 +38,24 @@ class Homeserver(Protocol):
 
 
 class Clears(Protocol):
-    """How a payment reaches a payee on another homeserver, and how the payee of one from elsewhere answers."""
+    """How a payment reaches a payee on another homeserver, and how the payee of one from elsewhere answers.
 
-    def can_offer(self, cur: Cursor, server: ServerName, money: Money) -> Refused | None:
-        """NO_LINK, UNKNOWN_CURRENCY, LINK_HALTED, … or None where an offer may be made."""
-        ...
+    ``super_app.clearing.service.Clearing`` is one.
+    """
 
-    def offer(self, cur: Cursor, order: ClearingOrder, now_ms: int) -> Refused | None: ...
+    def can_pay(self, cur: Cursor, to_server: ServerName, money: Money) -> Refused | None: ...
 
-    def cancel(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> Refused | None:
-        """The payer takes it back. ALREADY_DECIDED once it has been committed; otherwise ``Payer.failed`` follows."""
-        ...
+    def offer(self, cur: Cursor, order: ClearingOrder, to_server: ServerName, now_ms: int) -> WireId | Refused: ...
 
-    def answer(
-        self, cur: Cursor, server: ServerName, wire_id: WireId, refused: Refused | None, now_ms: int
-    ) -> Refused | None:
-        """The payee who was asked has answered: yes (None) or no. EXPIRED where the offer has lapsed."""
-        ...
+    def cancel(
+        self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int
+    ) -> Refused | None: ...
+
+    def accept(self, cur: Cursor, from_server: ServerName, wire_id: WireId, now_ms: int) -> Refused | None: ...
+
+    def refuse(
+        self, cur: Cursor, from_server: ServerName, wire_id: WireId, reason: Reason, now_ms: int
+    ) -> Refused | None: ...
 
 
 class Changes(Protocol):

@@ -11,7 +11,7 @@ from typing import Final
 
 from super_app.accounts import store as accounts
 from super_app.accounts.model import Genesis
-from super_app.clearing.ports import Accept, Ask, Incoming, Party
+from super_app.clearing.ports import Accept, Ask, Incoming, Party, WireId
 from super_app.clearing.ports import Order as ClearingOrder
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
@@ -53,14 +53,23 @@ class Payments:
         server_name: ServerName,
         assets: Mapping[AssetCode, Asset],
         homeserver: Homeserver,
-        clearing: Clears,
         changes: Changes,
     ) -> None:
         self._server_name = server_name
         self._assets = assets
         self._homeserver = homeserver
-        self._clearing = clearing
         self._changes = changes
+        self._clears: Clears | None = None
+
+    def clear_through(self, clearing: Clears) -> None:
+        """Connect clearing, which needs this service itself. Once, before anything else is asked."""
+        self._clears = clearing
+
+    @property
+    def _clearing(self) -> Clears:
+        if self._clears is None:
+            raise RuntimeError("payments are asked before clear_through() was called")
+        return self._clears
 
     # The payer.
 
@@ -81,7 +90,7 @@ class Payments:
             payee_acct = Acct(order.payee.acct)
             refused = self._judge_local_payee(cur, order, payee_acct)
         else:
-            refused = self._clearing.can_offer(cur, order.payee_server, order.money)
+            refused = self._clearing.can_pay(cur, order.payee_server, order.money)
         refused = refused or self._judge_refund(cur, order.payer, order.payee.user_id, order.refund_of, order.money)
         if refused is not None:
             return refused
@@ -152,9 +161,9 @@ class Payments:
             return self._carry_to_resident(cur, payment, bound, payment.payee_acct, now_ms)
         # Clearing may call back at once, and then finds the payment bound.
         self._advance(cur, payment, bound, now_ms)
-        refused = self._clearing.offer(cur, _clearing_order(bound), now_ms)
-        if refused is not None:
-            return self._give_back(cur, bound, State.FAILED, refused.reason, now_ms)
+        offered = self._clearing.offer(cur, _clearing_order(bound), server_of(bound.payee.user_id), now_ms)
+        if isinstance(offered, Refused):
+            return self._give_back(cur, bound, State.FAILED, offered.reason, now_ms)
         return store.find(cur, key)
 
     def cancel(self, cur: Cursor, payer: Acct, payment_id: PaymentId, now_ms: int) -> Payment | Refused:
@@ -193,8 +202,8 @@ class Payments:
             return payments_halted()
         if payment.payer_acct is not None:
             return self._credit(cur, payment, payment, payee, now_ms)
-        self._advance(cur, payment, replace(payment, answered=True, due_ms=None), now_ms)
-        return self._answer(cur, payment, None, now_ms)
+        refused = self._clearing.accept(cur, server_of(payment.payer), _wire_id(payment), now_ms)
+        return refused or self._advance(cur, payment, replace(payment, answered=True, due_ms=None), now_ms)
 
     def decline(self, cur: Cursor, payment: Payment, now_ms: int) -> Payment | Refused:
         """The payee says no and the money goes back."""
@@ -205,9 +214,10 @@ class Payments:
             return payment
         if payment.payer_acct is not None:
             return self._give_back(cur, payment, State.DECLINED, Reason.DECLINED, now_ms)
-        refusal = Refused(reason=Reason.DECLINED, message="The payee declined the payment.")
-        self._advance(cur, payment, replace(payment, state=State.DECLINED, reason=Reason.DECLINED, due_ms=None), now_ms)
-        return self._answer(cur, payment, refusal, now_ms)
+        refused = self._clearing.refuse(cur, server_of(payment.payer), _wire_id(payment), Reason.DECLINED, now_ms)
+        return refused or self._advance(
+            cur, payment, replace(payment, state=State.DECLINED, reason=Reason.DECLINED, due_ms=None), now_ms
+        )
 
     def expire(self, cur: Cursor, key: PaymentKey, now_ms: int) -> Payment | None:
         """A payee of ours did not answer in time: the money goes back. None if there is nothing to do."""
@@ -406,12 +416,6 @@ class Payments:
         _expect(voided, payment)
         return self._advance(cur, payment, replace(payment, state=state, reason=reason, due_ms=None), now_ms)
 
-    def _answer(self, cur: Cursor, payment: Payment, refusal: Refused | None, now_ms: int) -> Payment | Refused:
-        if payment.wire_id is None:
-            raise RuntimeError(f"{payment.key} came from another homeserver without a wire id")
-        refused = self._clearing.answer(cur, server_of(payment.payer), payment.wire_id, refusal, now_ms)
-        return refused or self._again(cur, payment.key)
-
     def _advance(self, cur: Cursor, before: Payment, after: Payment, now_ms: int) -> Payment:
         if not store.advance(cur, before, after):
             raise RuntimeError(f"{before.key} moved inside the transaction of the one writer")
@@ -571,6 +575,12 @@ def _end_of(reason: Reason) -> State:
             return State.CANCELLED
         case _:
             return State.FAILED
+
+
+def _wire_id(payment: Payment) -> WireId:
+    if payment.wire_id is None:
+        raise RuntimeError(f"{payment.key} came from another homeserver without a wire id")
+    return payment.wire_id
 
 
 def _incoming_key(incoming: Incoming) -> PaymentKey:

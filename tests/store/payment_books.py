@@ -57,29 +57,34 @@ class ToldClearing:
     links: set[ServerName] = field(default_factory=lambda: {ServerName("hs2.test")})
     offer_refused: Refused | None = None
     offers: list[ClearingOrder] = field(default_factory=list)
-    answers: list[tuple[ServerName, WireId, Refused | None]] = field(default_factory=list)
+    answers: list[tuple[ServerName, WireId, Reason | None]] = field(default_factory=list)
+    answer_refused: Refused | None = None
 
-    def can_offer(self, cur: Cursor, server: ServerName, money: Money) -> Refused | None:
-        if server in self.links:
+    def can_pay(self, cur: Cursor, to_server: ServerName, money: Money) -> Refused | None:
+        if to_server in self.links:
             return None
-        return Refused(reason=Reason.NO_LINK, message=f"There is no link with {server}; ask the operator for one.")
+        return Refused(reason=Reason.NO_LINK, message=f"There is no link with {to_server}; ask the operator for one.")
 
-    def offer(self, cur: Cursor, order: ClearingOrder, now_ms: int) -> Refused | None:
+    def offer(self, cur: Cursor, order: ClearingOrder, to_server: ServerName, now_ms: int) -> WireId | Refused:
         if self.offer_refused is not None:
             return self.offer_refused
         self.offers.append(order)
-        return None
+        return WireId(f"wire {order.payment_id} {to_server}")
 
     def cancel(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> Refused | None:
         assert self.books is not None
         self.books.abort(cur, payer, payment_id, reason, now_ms)
         return None
 
-    def answer(
-        self, cur: Cursor, server: ServerName, wire_id: WireId, refused: Refused | None, now_ms: int
+    def accept(self, cur: Cursor, from_server: ServerName, wire_id: WireId, now_ms: int) -> Refused | None:
+        self.answers.append((from_server, wire_id, None))
+        return self.answer_refused
+
+    def refuse(
+        self, cur: Cursor, from_server: ServerName, wire_id: WireId, reason: Reason, now_ms: int
     ) -> Refused | None:
-        self.answers.append((server, wire_id, refused))
-        return None
+        self.answers.append((from_server, wire_id, reason))
+        return self.answer_refused
 
 
 @dataclass
@@ -106,9 +111,9 @@ class Books:
             server_name=HERE,
             assets=ASSETS,
             homeserver=self.homeserver,
-            clearing=self.clearing,
             changes=self.changes,
         )
+        self.payments.clear_through(self.clearing)
         self.now_ms = NOW_MS
 
     def open_account(self, name: str, minor: int = 0) -> Acct:

@@ -478,10 +478,20 @@ class TestFromAnotherHomeserver:
         self.offer(books, offered)
         payment = self.received(books, bob)
         books.transaction(lambda cur: books.payments.decline(cur, payment, books.now_ms))
-        server, wire_id, refused = books.clearing.answers[-1]
-        assert (server, wire_id, reason_of(refused)) == ("hs2.test", offered.wire_id, Reason.DECLINED)
+        assert books.clearing.answers[-1] == ("hs2.test", offered.wire_id, Reason.DECLINED)
         assert self.received(books, bob).state is State.DECLINED
         assert reason_of(self.offer(books, offered)) is Reason.DECLINED
+
+    def test_an_answer_that_clearing_refuses_has_written_nothing(self, books: Books, bob: Acct) -> None:
+        books.set_policy("bob", ASK)
+        self.offer(books, incoming(1, "bob", 500))
+        payment = self.received(books, bob)
+        books.clearing.answer_refused = Refused(reason=Reason.CREDIT_LIMIT, message="Too much; try again later.")
+        accepted = books.transaction(lambda cur: books.payments.accept(cur, bob, payment, books.now_ms))
+        assert reason_of(accepted) is Reason.CREDIT_LIMIT
+        declined = books.transaction(lambda cur: books.payments.decline(cur, payment, books.now_ms))
+        assert reason_of(declined) is Reason.CREDIT_LIMIT
+        assert self.received(books, bob) == payment
 
     def test_it_ends_when_the_payers_homeserver_aborts(self, books: Books, bob: Acct) -> None:
         offered = incoming(1, "bob", 500)
