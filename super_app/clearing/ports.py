@@ -1,16 +1,16 @@
 """What clearing must ask of whoever owns payments. All calls happen inside clearing's transaction."""
 
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import Protocol
 
+from super_app.clearing.model import WireId
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, EventId, Handle, PaymentId, RoomId, ServerName, UserId
 from super_app.ledger.model import HoldId
 from super_app.money import Money
 
-WireId = NewType("WireId", str)
-"""Unguessable id of a payment on a link: base64url SHA-256 of [payer's acct, payment_id, secret salt]."""
+__all__ = ["Accept", "Ask", "Incoming", "Order", "Party", "Payee", "Payer", "WireId"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,11 @@ class Payee(Protocol):
         ...
 
     def ended(self, cur: Cursor, incoming: Incoming, reason: Reason, now_ms: int) -> None:
-        """It ended without credit: aborted by the payer's server, lapsed, or void."""
+        """It ended without credit: aborted by the payer's server, expired while the payee was asked, or void.
+
+        A reservation that lapses has not ended: a late COMMIT may still be credited, and if not, this is called then.
+        Not called after a refusal that ``offered`` or ``Clearing.refuse`` gave.
+        """
         ...
 
 
@@ -98,5 +102,8 @@ class Payer(Protocol):
         ...
 
     def failed(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> None:
-        """It ended without credit and the money is back in ``available``: our ABORT, or RECEIPT(void)."""
+        """It ended without credit and the money is back in ``available``: our ABORT, or RECEIPT(void).
+
+        Called for every such end, also from inside ``Clearing.cancel``.
+        """
         ...

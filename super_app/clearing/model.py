@@ -1,0 +1,442 @@
+"""Values of clearing: links, the objects of their chains, and payments on either side of them.
+
+*Ours* and *theirs* say who signed an object; *out* and *in* which way the money goes. A payment that we send (out) has
+our OFFER, COMMIT or ABORT and their PENDING, ACCEPT or REJECT and RECEIPT; one that we get (in) the other way round.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final, NewType
+
+from super_app.errors import Refused
+from super_app.ids import Acct, PaymentId, ServerName
+from super_app.ledger.model import HoldId
+from super_app.money import MAX_AMOUNT_MINOR, AssetCode
+
+WireId = NewType("WireId", str)
+"""Unguessable id of a payment on a link: digest of [payer's acct, payment_id, secret salt]."""
+LinkId = NewType("LinkId", str)
+"""Digest of the sorted pair of server names: one link a pair, epochs inside it."""
+MessageId = NewType("MessageId", str)
+"""Digest of an object without its signature."""
+KeyId = NewType("KeyId", str)
+
+JsonObject = dict[str, Any]
+"""A JSON object as it came from outside or goes there; whoever holds one has checked it, or is about to."""
+
+VERSION: Final = 1
+FIRST_EPOCH: Final = 1
+DEFAULT_MAX_COUNT: Final = 10_000
+
+
+class MessageType(StrEnum):
+    LINK_OPEN = "LINK_OPEN"
+    LIMIT = "LIMIT"
+    OFFER = "OFFER"
+    PENDING = "PENDING"
+    ACCEPT = "ACCEPT"
+    REJECT = "REJECT"
+    COMMIT = "COMMIT"
+    ABORT = "ABORT"
+    RECEIPT = "RECEIPT"
+    STATUS = "STATUS?"
+    RANGE = "RANGE?"
+    HEAD = "HEAD?"
+
+
+class Outcome(StrEnum):
+    """What a RECEIPT says; its ``reason``."""
+
+    CREDITED = "credited"
+    VOID = "void"
+
+
+class Sender(StrEnum):
+    """Who signed an object."""
+
+    OURS = "ours"
+    THEIRS = "theirs"
+
+
+class Decision(StrEnum):
+    """What the payer's server decided, once and alone."""
+
+    COMMIT = "COMMIT"
+    ABORT = "ABORT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What every object of one payment repeats. Two objects of one id with different terms are a conflict."""
+
+    wire_id: WireId
+    payer_commit: str
+    payee_commit: str
+    memo_commit: str
+    amount_minor: int
+    currency: AssetCode
+    scale: int
+    e2e_id: str | None = None
+    """Set on the legs of a routed payment; none of ours is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """The newest object of the other side below which its sender misses nothing. ``seq`` 0: none yet.
+
+    ``signature`` is that object's own, so that a ``seen`` which runs ahead of its reader proves itself.
+    """
+
+    seq: int = 0
+    hash: str = ""
+    signature: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What one side grants the other in one currency, in minor units.
+
+    ``limit_minor`` bounds what the other may owe; ``max_count`` and ``max_sum_minor`` what it may have in flight.
+    """
+
+    currency: AssetCode
+    scale: int
+    limit_minor: int
+    max_count: int = DEFAULT_MAX_COUNT
+    max_sum_minor: int = MAX_AMOUNT_MINOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentKey:
+    """A payment key as LINK_OPEN brings it. ``certificate`` is signed by the Matrix key of its server."""
+
+    public_key: str
+    certificate: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainObject:
+    """A signed object of a chain, its form checked. ``content`` is the object itself; the rest is read out of it."""
+
+    content: JsonObject
+    message_id: MessageId
+    type: MessageType
+    link_id: LinkId
+    epoch: int
+    seq: int
+    prev_hash: str
+    from_server: ServerName
+    to_server: ServerName
+    seen: Seen
+    key_id: KeyId
+    signature: str
+    terms: Terms | None = None
+    ttl_ms: int = 0
+    valid_ms: int = 0
+    reason: str = ""
+    routed: bool = False
+    grants: tuple[Grant, ...] = ()
+    key: PaymentKey | None = None
+
+    def payment_terms(self) -> Terms:
+        """The terms of an object that belongs to a payment."""
+        if self.terms is None:
+            raise RuntimeError(f"{self.type} belongs to no payment")
+        return self.terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """STATUS?, RANGE? or HEAD?: unsigned, not part of a chain, answered with stored objects."""
+
+    type: MessageType
+    message_id: MessageId
+    link_id: LinkId
+    from_server: ServerName
+    to_server: ServerName
+    wire_id: WireId | None = None
+    of: ServerName | None = None
+    epoch: int = 0
+    from_seq: int = 0
+    to_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """An object as it stands in a chain. ``body`` is its canonical JSON."""
+
+    sender: Sender
+    epoch: int
+    seq: int
+    message_id: MessageId
+    type: MessageType
+    wire_id: WireId | None
+    prev_hash: str
+    signature: str
+    body: str
+
+
+class LinkState(StrEnum):
+    ACTIVE = "active"
+    FROZEN = "frozen"  # the peer contradicted itself: no new exposure, what is undecided is aborted
+    HALTED = "halted"  # the peer knows more than we do: nothing is signed at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One link, as seen from here. Epoch and seq are those of the newest object; seq 0 for none.
+
+    ``their_seq`` is the newest of theirs with none missing below it, ``their_newest`` the newest of all; where they
+    differ there is a gap. ``checked_boot`` names the run of our process in which the peer confirmed that it knows no
+    more of us than we do.
+    """
+
+    link_id: LinkId
+    peer: ServerName
+    state: LinkState
+    stopped_why: str
+    wanted: bool
+    checked_boot: str
+    our_key_id: KeyId
+    our_epoch: int
+    our_seq: int
+    our_hash: str
+    their_epoch: int
+    their_seq: int
+    their_hash: str
+    their_signature: str
+    their_newest: int
+    acked_seq: int
+    our_open_ms: int
+    their_open_ms: int
+    attempts: int
+    next_try_ms: int
+    last_try_ms: int
+    last_error: str
+    gap_attempts: int
+    gap_due_ms: int | None
+    tombstones: int
+
+    @property
+    def is_open(self) -> bool:
+        return self.our_open_ms > 0 and self.their_open_ms > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrencyLine:
+    """One currency of a link: what each side grants, and what is in flight. Amounts in minor units."""
+
+    currency: AssetCode
+    ours: Grant | None
+    theirs: Grant | None
+    theirs_epoch: int
+    theirs_seq: int
+    reserved_minor: int
+    """Σ of what we ACCEPTed and neither credited nor let lapse."""
+    unreceipted_minor: int
+    """Σ of what we COMMITted and the peer has not RECEIPTed."""
+    in_flight_count: int
+    """Their payments that are asked or reserved."""
+    in_flight_minor: int
+
+
+class OutState(StrEnum):
+    OFFERED = "offered"
+    ASKED = "asked"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    COMPLETED = "completed"
+    VOIDED = "voided"  # committed, then RECEIPT(void)
+
+    @property
+    def is_undecided(self) -> bool:
+        return self in (OutState.OFFERED, OutState.ASKED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutPayment:
+    """A payment that we send. ``due_ms`` is when its ttl ends, None once it is decided."""
+
+    link_id: LinkId
+    peer: ServerName
+    terms: Terms
+    payer: Acct
+    payment_id: PaymentId
+    hold_id: HoldId
+    state: OutState
+    answer: MessageType | None
+    receipt: Outcome | None
+    offered_ms: int
+    due_ms: int | None
+
+
+class InState(StrEnum):
+    ASKED = "asked"
+    ACCEPTED = "accepted"  # reserved
+    LAPSED = "lapsed"  # the reservation was freed; a late COMMIT is credited if the limit then allows
+    REJECTED = "rejected"
+    CREDITED = "credited"
+    VOID = "void"
+    DOUBT = "doubt"  # a COMMIT whose OFFER we do not know: we ask the peer whether we are the old one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InPayment:
+    """A payment that we get.
+
+    ``acct`` is the account of ours that is credited, None where nobody accepted. ``offered`` is False for a tombstone:
+    its ABORT came before its OFFER. ``due_ms`` is when the asking or the reservation ends. ``used_minor`` and
+    ``limit_minor`` are the credit used after we accepted and the limit then in force (I5).
+    """
+
+    link_id: LinkId
+    peer: ServerName
+    terms: Terms
+    state: InState
+    decision: Decision | None
+    offered: bool
+    acct: Acct | None
+    due_ms: int | None
+    used_minor: int | None = None
+    limit_minor: int | None = None
+
+
+class EvidenceKind(StrEnum):
+    """What a peer did wrong, or what shows that we are old. ``first`` and ``second`` of the evidence say with what."""
+
+    EQUIVOCATION = "equivocation"  # two objects at one place of a chain
+    BROKEN_CHAIN = "broken_chain"  # an object whose prev_hash names another predecessor than the signed one
+    COMMIT_AND_ABORT = "commit_and_abort"
+    CREDITED_AND_VOID = "credited_and_void"
+    UNFOUNDED_RECEIPT = "unfounded_receipt"  # credited what we never committed
+    FALSE_SEEN = "false_seen"  # claims an object of ours that we never signed
+    PEER_AHEAD = "peer_ahead"  # holds an object of ours that we do not have
+    FORKED = "forked"  # holds another object of ours than we have in that place
+
+    @property
+    def halts(self) -> bool:
+        return self in (EvidenceKind.PEER_AHEAD, EvidenceKind.FORKED)
+
+    @property
+    def freezes(self) -> bool:
+        return not self.halts and self is not EvidenceKind.FALSE_SEEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Kept for good. ``first`` is what we had (may be empty), ``second`` what came; canonical JSON both."""
+
+    kind: EvidenceKind
+    peer: ServerName
+    first: str
+    second: str
+    recorded_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """Something that the operator must be told at once."""
+
+    kind: EvidenceKind
+    peer: ServerName
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What was done with an object. ``objects`` are ours that answer it and go into the HTTP answer.
+
+    ``refused`` is the HTTP answer instead where the object was not taken but evidence of it was written. ``moved`` is
+    True when payments or the outbox may have changed.
+    """
+
+    objects: tuple[JsonObject, ...] = ()
+    refused: Refused | None = None
+    alarms: tuple[Alarm, ...] = ()
+    moved: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """One request to make: ``PUT …/clearing/{message_id}`` with ``body`` at ``peer``. ``seq`` 0 for a query."""
+
+    peer: ServerName
+    link_id: LinkId
+    message_id: MessageId
+    type: MessageType
+    epoch: int
+    seq: int
+    body: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agenda:
+    """What there is to do towards one peer: errands now, and when to look again (None: when woken)."""
+
+    errands: tuple[Errand, ...] = ()
+    wake_ms: int | None = None
+
+
+class Trouble(StrEnum):
+    """Why an errand failed. The peer's being away delays all that goes there; its refusal only the one object."""
+
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkTerms:
+    """What an operator grants a peer."""
+
+    peer: ServerName
+    grants: tuple[Grant, ...]
+
+
+class LinkPhase(StrEnum):
+    """Where a link stands, in the operator's words."""
+
+    CHECKING = "checking"  # the peer has not yet told us since our start what it knows
+    WAITING_FOR_PEER = "waiting_for_peer"
+    WAITING_FOR_US = "waiting_for_us"
+    OPEN = "open"
+    FROZEN = "frozen"
+    HALTED = "halted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """One currency of a link in figures, in minor units. ``used_minor`` of ``granted`` is what the peer owes net."""
+
+    currency: AssetCode
+    scale: int
+    granted: Grant | None
+    received: Grant | None
+    usable: bool
+    due_to_minor: int
+    due_from_minor: int
+    reserved_minor: int
+    unreceipted_minor: int
+    used_minor: int
+    in_flight_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkView:
+    """A link as its operator sees it."""
+
+    link_id: LinkId
+    peer: ServerName
+    phase: LinkPhase
+    why: str
+    our_epoch: int
+    our_seq: int
+    their_epoch: int
+    their_seq: int
+    unsent: int
+    tombstones: int
+    last_error: str
+    next_try_ms: int
+    exposures: tuple[Exposure, ...]
+    evidence: Mapping[EvidenceKind, int] = field(default_factory=lambda: MappingProxyType({}))

@@ -1,0 +1,607 @@
+"""Clearing as its callers see it: payments offer, accept and cancel; the shell hands over what arrives and sends.
+
+Every method runs inside one transaction of the ledger's writer, which nobody else decides beside. A ``Refused`` has
+written nothing. No method talks to the network: what is to be sent stands in the outbox when the transaction commits,
+and ``due`` reads it from there.
+"""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import Final
+
+from nacl.signing import SigningKey
+
+from super_app.clearing import objects, rules, store
+from super_app.clearing.chain import Chain, Handled, Identity, Stopped
+from super_app.clearing.inbound import Inbound
+from super_app.clearing.links import Links
+from super_app.clearing.model import (
+    Agenda,
+    Alarm,
+    ChainObject,
+    Errand,
+    Evidence,
+    InState,
+    JsonObject,
+    KeyId,
+    Link,
+    LinkState,
+    LinkTerms,
+    LinkView,
+    MessageId,
+    MessageType,
+    OutPayment,
+    OutState,
+    Query,
+    Received,
+    Sender,
+    Stored,
+    Trouble,
+)
+from super_app.clearing.outbound import Outbound
+from super_app.clearing.ports import Order, Payee, Payer, WireId
+from super_app.clearing.rules import MaySign, SeenVerdict
+from super_app.db import Cursor
+from super_app.errors import Reason, Refused
+from super_app.ids import Acct, PaymentId, ServerName
+from super_app.ledger.model import Violation
+from super_app.money import Asset, AssetCode, Money
+from super_app.signing import digest
+
+TICK_PAGE: Final = 100
+
+
+class Clearing:
+    """One homeserver's side of all its links.
+
+    ``certificate`` is signed by the homeserver's Matrix key and names ``key``; ``boot`` is a nonce of this run of the
+    process, so that what a peer confirmed to an earlier run counts no more.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: ServerName,
+        key: SigningKey,
+        certificate: JsonObject,
+        boot: str,
+        assets: Mapping[AssetCode, Asset],
+        payee: Payee,
+        payer: Payer,
+    ) -> None:
+        self.server = server
+        self._chain = Chain(Identity(server=server, key=key, certificate=certificate, boot=boot))
+        self._assets = assets
+        self._outbound = Outbound(self._chain, payer)
+        self._inbound = Inbound(self._chain, payee)
+        self._links = Links(self._chain, self._inbound, assets)
+
+    # For payments.
+
+    def can_pay(self, cur: Cursor, to_server: ServerName, money: Money) -> Refused | None:
+        """NO_LINK, LINK_HALTED or UNKNOWN_CURRENCY; None if a payment may be offered. Writes nothing."""
+        return self._links.can_pay(cur, to_server, money)
+
+    def offer(self, cur: Cursor, order: Order, to_server: ServerName, now_ms: int) -> WireId | Refused:
+        """Offer a payment, whose hold exists, to the payee's server. The same order again gives the same id.
+
+        Refusals: those of ``can_pay``, and CONFLICT for another order under the id of this one.
+        """
+        link = store.link(cur, objects.link_id_of(self.server, to_server))
+        known = store.out_of(cur, Acct(order.payer.acct), order.payment_id)
+        if known is not None:
+            if (
+                link is not None
+                and known.link_id == link.link_id
+                and known.terms == objects.terms_of(order, known.terms.scale)
+            ):
+                return known.terms.wire_id
+            return Refused(
+                reason=Reason.CONFLICT, message="Another payment was offered under this id; use a new payment_id."
+            )
+        refused = self.can_pay(cur, to_server, order.money)
+        if refused is not None:
+            return refused
+        if link is None:
+            raise RuntimeError("a link that can be paid over is not there")
+        return self._outbound.offer(cur, link, order, self._assets[order.money.currency].scale, now_ms)
+
+    def cancel(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> Refused | None:
+        """ABORT a payment that is not decided; again changes nothing. ``Payer.failed`` is called from within.
+
+        Refusals: UNKNOWN_PAYMENT, ALREADY_DECIDED (it is committed), LINK_HALTED (nothing may be signed now).
+        """
+        payment = store.out_of(cur, payer, payment_id)
+        if payment is None:
+            return Refused(reason=Reason.UNKNOWN_PAYMENT, message="No such payment was offered to another homeserver.")
+        return self._outbound.cancel(cur, self._link(cur, payment), payment, reason, now_ms)
+
+    def accept(self, cur: Cursor, from_server: ServerName, wire_id: WireId, now_ms: int) -> Refused | None:
+        """The payee, who was asked, takes the payment.
+
+        Refusals: UNKNOWN_PAYMENT, ALREADY_DECIDED, EXPIRED, CREDIT_LIMIT (may be tried again), NO_LINK, LINK_HALTED.
+        """
+        link = store.link(cur, objects.link_id_of(self.server, from_server))
+        if link is None:
+            return self._chain.why_not(None, from_server)
+        return self._inbound.accept(cur, link, wire_id, now_ms)
+
+    def refuse(
+        self, cur: Cursor, from_server: ServerName, wire_id: WireId, reason: Reason, now_ms: int
+    ) -> Refused | None:
+        """The payee, who was asked, declines. Refusals as for ``accept``, without CREDIT_LIMIT."""
+        link = store.link(cur, objects.link_id_of(self.server, from_server))
+        if link is None:
+            return self._chain.why_not(None, from_server)
+        return self._inbound.refuse(cur, link, wire_id, reason, now_ms)
+
+    def outgoing(self, cur: Cursor, payer: Acct, payment_id: PaymentId) -> OutState | None:
+        """Where a payment that we offered stands; None if we never offered it."""
+        payment = store.out_of(cur, payer, payment_id)
+        return None if payment is None else payment.state
+
+    def incoming(self, cur: Cursor, from_server: ServerName, wire_id: WireId) -> InState | None:
+        """Where a payment that was offered to us stands."""
+        payment = store.in_(cur, objects.link_id_of(self.server, from_server), wire_id)
+        return None if payment is None else payment.state
+
+    # For operators.
+
+    def open_link(self, cur: Cursor, terms: LinkTerms, now_ms: int) -> LinkView | Refused:
+        """Open our side of a link, or change what it grants. Refusals: INVALID_VALUE, UNKNOWN_CURRENCY, LINK_HALTED."""
+        refused = self._links.open(cur, terms, now_ms)
+        if refused is not None:
+            return refused
+        link = store.link(cur, objects.link_id_of(self.server, terms.peer))
+        if link is None:
+            raise RuntimeError("a link vanished inside its own transaction")
+        return self._links.view(cur, link)
+
+    def links(self, cur: Cursor) -> tuple[LinkView, ...]:
+        return tuple(self._links.view(cur, link) for link in store.links(cur))
+
+    def evidence(self, cur: Cursor, peer: ServerName, limit: int) -> tuple[Evidence, ...]:
+        """What is kept against a peer, newest first."""
+        return store.evidence(cur, objects.link_id_of(self.server, peer), limit)
+
+    def violations(self, cur: Cursor) -> tuple[Violation, ...]:
+        """I4, I5 and our half of I3, checked over all links."""
+        return self._links.violations(cur)
+
+    def erase(self, cur: Cursor, before_ms: int) -> int:
+        """Erase names and memos of ended payments stored before a time; how many."""
+        return store.erase_openings(cur, before_ms)
+
+    # What arrives.
+
+    def receive(
+        self,
+        cur: Cursor,
+        origin: ServerName,
+        body: object,
+        now_ms: int,
+        *,
+        certified: AbstractSet[MessageId] = frozenset(),
+    ) -> Received | Refused:
+        """Handle the body of a PUT that ``origin`` sent, authenticated by X-Matrix.
+
+        ``certified`` names the LINK_OPENs whose certificate Synapse's keyring has verified.
+        """
+        read = objects.read_body(body)
+        if isinstance(read, Refused):
+            return read
+        found, opening = read
+        return self._receive(
+            cur, origin, found, opening, now_ms, due_ms=now_ms + rules.DIRECT_ANSWER_MS, certified=certified
+        )
+
+    # What is to be sent.
+
+    def started(self, cur: Cursor, now_ms: int) -> tuple[LinkView, ...]:
+        """Once in each run, before anything else: whatever pause a link was in, its peer is asked at once."""
+        for link in store.links(cur):
+            if link.wanted:
+                store.put_link(cur, replace(link, attempts=0, next_try_ms=now_ms))
+        return self.links(cur)
+
+    def peers(self, cur: Cursor) -> tuple[ServerName, ...]:
+        """Peers with whom there may be something to do."""
+        return tuple(link.peer for link in store.links(cur) if link.wanted)
+
+    def due(
+        self,
+        cur: Cursor,
+        peer: ServerName,
+        now_ms: int,
+        *,
+        limit: int,
+        under_way: AbstractSet[MessageId] = frozenset(),
+    ) -> Agenda:
+        """What to send to a peer now, beside what is under way, and when to ask again. Writes nothing."""
+        link = store.link(cur, objects.link_id_of(self.server, peer))
+        if link is None or not link.wanted or link.state is LinkState.HALTED:
+            return Agenda()
+        if link.next_try_ms > now_ms:
+            return Agenda(wake_ms=link.next_try_ms)
+        if link.checked_boot != self._chain.me.boot:
+            head = self._query(link, MessageType.HEAD)
+            return Agenda(errands=() if head.message_id in under_way else (head,))
+        errands: list[Errand] = []
+        gap_wake_ms = link.gap_due_ms
+        if link.gap_due_ms is not None and link.gap_due_ms <= now_ms:
+            errands += [each for each in (self._gap(link),) if each.message_id not in under_way]
+            gap_wake_ms = None
+        for stored in store.outbox_due(cur, link.link_id, now_ms, limit + len(under_way)):
+            if stored.message_id not in under_way and len(errands) < limit:
+                errands.append(self._delivery(cur, link, stored))
+            if stored.type is MessageType.LINK_OPEN:
+                # Nothing else makes sense to the peer before it.
+                break
+        wakes = [each for each in (gap_wake_ms, store.outbox_next_ms(cur, link.link_id)) if each is not None]
+        later = [each for each in wakes if each > now_ms]
+        return Agenda(errands=tuple(errands), wake_ms=min(later, default=None))
+
+    def delivered(
+        self,
+        cur: Cursor,
+        errand: Errand,
+        answer: Sequence[object],
+        now_ms: int,
+        *,
+        certified: AbstractSet[MessageId] = frozenset(),
+    ) -> Received:
+        """The peer answered 200 with these objects: what was sent is there, and the objects are handled.
+
+        ``refused`` of the result is the first refusal of an object in the answer; the others were handled all the same.
+        """
+        link = store.link(cur, errand.link_id)
+        if link is None:
+            raise RuntimeError("an errand was run for a link that is not there")
+        link = replace(link, attempts=0, next_try_ms=0, last_try_ms=now_ms, last_error="")
+        store.put_link(cur, link)
+        alarms: list[Alarm] = []
+        refused: Refused | None = None
+        read: list[ChainObject] = []
+        for each in map(objects.read_object, answer):
+            if isinstance(each, ChainObject):
+                read.append(each)
+            elif isinstance(each, Refused):
+                refused = refused or each
+        if errand.type is MessageType.HEAD:
+            alarm = self._heads(cur, link, read, now_ms)
+            alarms += [] if alarm is None else [alarm]
+        for found in read:
+            if found.from_server != errand.peer:
+                continue
+            handled = self._receive(cur, errand.peer, found, None, now_ms, due_ms=now_ms, certified=certified)
+            if isinstance(handled, Received):
+                alarms += handled.alarms
+                refused = refused or handled.refused
+            else:
+                refused = refused or handled
+        if errand.type is MessageType.RANGE:
+            self._gap_answered(cur, link, now_ms)
+        elif errand.seq > 0:
+            self._object_delivered(cur, errand, now_ms)
+        return Received(alarms=tuple(alarms), refused=refused, moved=True)
+
+    def failed(
+        self,
+        cur: Cursor,
+        errand: Errand,
+        trouble: Trouble,
+        now_ms: int,
+        *,
+        error: str,
+        reason: Reason | None = None,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        """An errand came to nothing: try it again by the ladder. ``reason`` is the peer's own, if it gave one.
+
+        A refused OFFER is aborted, so that its payer has the money back at once.
+        """
+        link = store.link(cur, errand.link_id)
+        if link is None:
+            return
+        link = replace(link, last_try_ms=now_ms, last_error=error[:500])
+        if trouble is Trouble.UNREACHABLE or errand.type is MessageType.HEAD:
+            attempts = link.attempts + 1
+            pause_ms = retry_after_ms if retry_after_ms is not None else rules.retry_ms(attempts)
+            store.put_link(cur, replace(link, attempts=attempts, next_try_ms=now_ms + max(1_000, pause_ms)))
+        else:
+            link = replace(link, attempts=0)
+            store.put_link(cur, link)
+            if errand.type is MessageType.RANGE:
+                self._postpone_gap(cur, link, now_ms)
+            else:
+                self._postpone(cur, errand, now_ms)
+        if errand.type is MessageType.OFFER and reason is not None and retry_after_ms is None:
+            self._offer_refused(cur, errand, reason, now_ms)
+
+    def tick(self, cur: Cursor, now_ms: int) -> int | None:
+        """Do what time has made due: ttls that ended, payees who did not answer, reservations that lapse.
+
+        Returns when to come again, None for not before something else happens.
+        """
+        wakes: list[int] = []
+        for link in store.links(cur):
+            if self._chain.may_sign(link) is MaySign.NOTHING:
+                continue
+            outgoing = store.out_due(cur, link.link_id, now_ms, TICK_PAGE)
+            incoming = store.in_due(cur, link.link_id, now_ms, TICK_PAGE)
+            now_link = link
+            for payment in outgoing:
+                now_link = self._outbound.expire(cur, now_link, payment, now_ms)
+            for asked in incoming:
+                now_link = self._inbound.expire(cur, now_link, asked, now_ms)
+            found = (store.out_next_ms(cur, link.link_id), store.in_next_ms(cur, link.link_id))
+            wakes += [each for each in found if each is not None]
+        return min(wakes, default=None)
+
+    # Receiving.
+
+    def _receive(
+        self,
+        cur: Cursor,
+        origin: ServerName,
+        found: ChainObject | Query,
+        opening: JsonObject | None,
+        now_ms: int,
+        *,
+        due_ms: int,
+        certified: AbstractSet[MessageId],
+    ) -> Received | Refused:
+        if found.from_server != origin or found.to_server != self.server:
+            return Refused(
+                reason=Reason.WRONG_ORIGIN,
+                message=f"from_server must be {origin}, which sent this, and to_server {self.server}.",
+            )
+        if found.link_id != objects.link_id_of(self.server, origin):
+            return Refused(
+                reason=Reason.UNKNOWN_LINK,
+                message="link_id is not the digest of the sorted pair of the two server names.",
+            )
+        link = store.link(cur, found.link_id)
+        if isinstance(found, Query):
+            return Received(objects=self._answer(cur, found), moved=self._is_back(cur, link, now_ms))
+        return self._take(cur, link, found, opening, now_ms, due_ms, certified)
+
+    def _is_back(self, cur: Cursor, link: Link | None, now_ms: int) -> bool:
+        """A peer reaches us that we could not reach: what waits for it need wait no longer. Whether that is so."""
+        if link is None or not link.wanted or link.attempts == 0:
+            return False
+        store.put_link(cur, replace(link, attempts=0, next_try_ms=now_ms))
+        return True
+
+    def _take(
+        self,
+        cur: Cursor,
+        link: Link | None,
+        found: ChainObject,
+        opening: JsonObject | None,
+        now_ms: int,
+        due_ms: int,
+        certified: AbstractSet[MessageId],
+    ) -> Received | Refused:
+        """Handle an object of a chain whose sender and link are right."""
+        refused = self._check_signature(cur, link, found, certified)
+        if refused is not None:
+            return refused
+        if link is None or (found.type is MessageType.LINK_OPEN and link.our_open_ms == 0):
+            return self._take_link_open(cur, link, found, now_ms)
+        placed = self._chain.place(cur, link, found, now_ms)
+        if isinstance(placed, Refused):
+            return placed
+        if isinstance(placed, Stopped):
+            return Received(refused=placed.refused, alarms=(placed.alarm,))
+        if placed is not None:
+            return Received(objects=self._chain.answers(cur, link, found), moved=self._is_back(cur, link, now_ms))
+        if found.type is not MessageType.LINK_OPEN:
+            refused = self._chain.why_not(link, link.peer)
+            if refused is not None and self._is_back(cur, link, now_ms):
+                return Received(refused=refused, moved=True)
+            if refused is not None:
+                return refused
+        link = replace(link, attempts=0, next_try_ms=min(link.next_try_ms, now_ms))
+        verdict, epoch, there = self._chain.judge_seen(cur, link, found.seen)
+        kind = verdict.evidence
+        if kind is not None and kind.halts:
+            stopped = self._chain.stop(cur, link, kind, there, found, now_ms)
+            return Received(refused=stopped.refused, alarms=(stopped.alarm,))
+        handled = self._handle(cur, link, found, opening, now_ms, due_ms)
+        if isinstance(handled, Refused):
+            return handled
+        if isinstance(handled, Stopped):
+            return Received(refused=handled.refused, alarms=(handled.alarm,))
+        alarms: tuple[Alarm, ...] = ()
+        if verdict is SeenVerdict.LIE:
+            alarms = (self._chain.note_lie(cur, handled.link, found, now_ms),)
+        else:
+            self._acknowledge(cur, handled.link, epoch, found.seen.seq)
+        return Received(objects=self._chain.answers(cur, handled.link, found), alarms=alarms, moved=True)
+
+    def _take_link_open(self, cur: Cursor, link: Link | None, found: ChainObject, now_ms: int) -> Received | Refused:
+        """A LINK_OPEN while our side is not signed yet."""
+        if link is not None:
+            there = store.object_at(cur, link.link_id, Sender.THEIRS, found.epoch, found.seq)
+            if there is not None and there.message_id == found.message_id:
+                return Received()
+        handled = self._links.on_link_open(cur, link, found, now_ms)
+        if isinstance(handled, Refused):
+            return handled
+        return Received(moved=True)
+
+    def _handle(
+        self,
+        cur: Cursor,
+        link: Link,
+        found: ChainObject,
+        opening: JsonObject | None,
+        now_ms: int,
+        due_ms: int,
+    ) -> Handled:
+        match found.type:
+            case MessageType.LINK_OPEN:
+                return self._links.on_link_open(cur, link, found, now_ms)
+            case MessageType.LIMIT:
+                return self._links.on_limit(cur, link, found, now_ms)
+            case MessageType.OFFER:
+                return self._inbound.on_offer(cur, link, found, opening, now_ms, due_ms)
+            case MessageType.COMMIT | MessageType.ABORT:
+                return self._inbound.on_decision(cur, link, found, now_ms, due_ms)
+            case MessageType.PENDING:
+                return self._outbound.on_pending(cur, link, found, now_ms, due_ms)
+            case MessageType.ACCEPT:
+                return self._outbound.on_accept(cur, link, found, now_ms, due_ms)
+            case MessageType.REJECT:
+                return self._outbound.on_reject(cur, link, found, now_ms, due_ms)
+            case MessageType.RECEIPT:
+                return self._outbound.on_receipt(cur, link, found, now_ms, due_ms)
+            case MessageType.STATUS | MessageType.RANGE | MessageType.HEAD:
+                raise RuntimeError(f"{found.type} is a query")
+
+    def _check_signature(
+        self, cur: Cursor, link: Link | None, found: ChainObject, certified: AbstractSet[MessageId]
+    ) -> Refused | None:
+        pinned: Mapping[KeyId, str] = {} if link is None else store.keys(cur, link.link_id, Sender.THEIRS)
+        opens = found.type is MessageType.LINK_OPEN and found.key is not None
+        if opens and found.key is not None and (link is None or link.our_open_ms == 0 or link.their_open_ms == 0):
+            if found.message_id not in certified or not objects.certifies(found.key, found.from_server):
+                return Refused(
+                    reason=Reason.BAD_SIGNATURE,
+                    message="The certificate of the payment key is not signed by this server's Matrix key.",
+                )
+            public: str | None = found.key.public_key
+        elif link is None or not pinned:
+            return self._chain.why_not(None, found.from_server)
+        else:
+            public = pinned.get(found.key_id)
+        if public is None or not objects.is_signed_by(found, public):
+            return Refused(
+                reason=Reason.BAD_SIGNATURE,
+                message=f"The signature is not of {found.key_id} over this object, or that key is not of this link.",
+            )
+        return None
+
+    def _acknowledge(self, cur: Cursor, link: Link, epoch: int, seq: int) -> None:
+        if epoch == link.our_epoch and seq > link.acked_seq:
+            store.put_link(cur, replace(link, acked_seq=seq))
+            store.outbox_acknowledged(cur, link.link_id, epoch, seq)
+
+    # Queries.
+
+    def _answer(self, cur: Cursor, query: Query) -> tuple[JsonObject, ...]:
+        """Stored objects, byte for byte; of a link that we do not know, none."""
+        match query.type:
+            case MessageType.HEAD:
+                found = [
+                    each
+                    for each in (
+                        store.newest_object(cur, query.link_id, Sender.THEIRS),
+                        store.newest_object(cur, query.link_id, Sender.OURS),
+                    )
+                    if each is not None
+                ]
+            case MessageType.STATUS if query.wire_id is not None:
+                found = list(store.objects_of(cur, query.link_id, query.wire_id))
+            case _ if query.of not in (query.from_server, query.to_server):
+                found = []
+            case _:
+                sender = Sender.OURS if query.of == self.server else Sender.THEIRS
+                found = list(
+                    store.objects_between(
+                        cur, query.link_id, sender, query.epoch, query.from_seq, query.to_seq, rules.RANGE_PAGE
+                    )
+                )
+        return tuple(store.content_of(each.body) for each in found)
+
+    def _heads(self, cur: Cursor, link: Link, answer: Sequence[ChainObject], now_ms: int) -> Alarm | None:
+        own = [
+            each
+            for each in answer
+            if each.from_server == self.server and each.to_server == link.peer and each.link_id == link.link_id
+        ]
+        return self._links.on_head(cur, link, own, now_ms).alarm
+
+    # Sending.
+
+    def _query(self, link: Link, kind: MessageType, **fields: int | str) -> Errand:
+        content = {**objects.query_fields(kind, link.link_id, self.server, link.peer), **fields}
+        return Errand(
+            peer=link.peer,
+            link_id=link.link_id,
+            message_id=MessageId(digest(content)),
+            type=kind,
+            epoch=0,
+            seq=0,
+            body={"object": content},
+        )
+
+    def _gap(self, link: Link) -> Errand:
+        return self._query(
+            link,
+            MessageType.RANGE,
+            of=link.peer,
+            epoch=link.their_epoch,
+            from_seq=link.their_seq + 1,
+            to_seq=max(link.their_newest - 1, link.their_seq + 1),
+        )
+
+    def _delivery(self, cur: Cursor, link: Link, stored: Stored) -> Errand:
+        body: JsonObject = {"object": store.content_of(stored.body)}
+        if stored.type is MessageType.OFFER and stored.wire_id is not None:
+            opening = store.opening(cur, link.link_id, Sender.OURS, stored.wire_id)
+            if opening is not None:
+                body["opening"] = opening
+        return Errand(
+            peer=link.peer,
+            link_id=link.link_id,
+            message_id=stored.message_id,
+            type=stored.type,
+            epoch=stored.epoch,
+            seq=stored.seq,
+            body=body,
+        )
+
+    def _object_delivered(self, cur: Cursor, errand: Errand, now_ms: int) -> None:
+        if errand.type in (MessageType.COMMIT, MessageType.ABORT):
+            # The peer has it and owes the RECEIPT; should it forget both, we say it again.
+            self._postpone(cur, errand, now_ms)
+        else:
+            store.outbox_done(cur, errand.link_id, errand.epoch, errand.seq)
+
+    def _postpone(self, cur: Cursor, errand: Errand, now_ms: int) -> None:
+        attempts = store.outbox_attempts(cur, errand.link_id, errand.epoch, errand.seq)
+        if attempts is not None:
+            due_ms = now_ms + rules.retry_ms(attempts + 1)
+            store.outbox_postpone(cur, errand.link_id, errand.epoch, errand.seq, attempts + 1, due_ms)
+
+    def _gap_answered(self, cur: Cursor, before: Link, now_ms: int) -> None:
+        link = store.link(cur, before.link_id)
+        if link is None or link.gap_due_ms is None:
+            return
+        if link.their_seq > before.their_seq:
+            store.put_link(cur, replace(link, gap_attempts=0, gap_due_ms=now_ms))
+        else:
+            self._postpone_gap(cur, link, now_ms)
+
+    def _postpone_gap(self, cur: Cursor, link: Link, now_ms: int) -> None:
+        attempts = link.gap_attempts + 1
+        store.put_link(cur, replace(link, gap_attempts=attempts, gap_due_ms=now_ms + rules.retry_ms(attempts)))
+
+    def _offer_refused(self, cur: Cursor, errand: Errand, reason: Reason, now_ms: int) -> None:
+        link = store.link(cur, errand.link_id)
+        stored = store.object_at(cur, errand.link_id, Sender.OURS, errand.epoch, errand.seq)
+        if link is None or stored is None or stored.wire_id is None:
+            return
+        payment = store.out(cur, errand.link_id, stored.wire_id)
+        if payment is None or not payment.state.is_undecided or self._chain.may_sign(link) is MaySign.NOTHING:
+            return
+        self._outbound.abort(cur, link, payment, reason, now_ms, due_ms=now_ms)
+
+    def _link(self, cur: Cursor, payment: OutPayment) -> Link:
+        link = store.link(cur, payment.link_id)
+        if link is None:
+            raise RuntimeError("a payment stands on a link that is not there")
+        return link
