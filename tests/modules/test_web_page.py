@@ -1,0 +1,143 @@
+"""The page at /superapp/: what it says, and with which headers it goes out."""
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_api import FakeHomeserver
+from twisted.web.test.requesthelper import DummyRequest
+
+from synapse_super_app.config import Config, parse_config
+from synapse_super_app.web.feature import landing_page
+
+ALL_OFF = {"directory": False, "calls": False, "payments": False, "web": True}
+
+
+def text_of(config: Config, server_name: str = "example.org") -> str:
+    page = landing_page(server_name=server_name, homeserver_url="https://chat.example.org/", config=config)
+    without_tags = re.sub(r"<[^>]+>", " ", page[""].content.decode())
+    return html.unescape(re.sub(r"\s+", " ", without_tags))
+
+
+def fetch(path: str) -> Any:
+    """A request of Twisted's own tests, after it was answered."""
+    homeserver = FakeHomeserver("hs1.test", config={"features": ALL_OFF})
+    homeserver.start()
+    resource = homeserver.api.web_resources["/superapp"]
+    request: Any = DummyRequest([])
+    request.path = path.encode()
+    request.write(resource.render(request))
+    return request
+
+
+def header(request: Any, name: str) -> str:
+    (value,) = request.responseHeaders.getRawHeaders(name)
+    return str(value)
+
+
+def test_it_says_where_to_sign_in_and_who_we_are() -> None:
+    text = text_of(Config())
+    assert (
+        "example.org is a Matrix homeserver"
+        in landing_page(server_name="example.org", homeserver_url="https://chat.example.org/", config=Config())[
+            ""
+        ].content.decode()
+    )
+    assert "change the homeserver to https://chat.example.org" in text
+    assert "@you:example.org" in text
+
+
+@pytest.mark.parametrize(
+    ("feature", "sentence"),
+    [("directory", "Find somebody"), ("calls", "Ring them"), ("payments", "Pay them")],
+)
+def test_it_offers_what_is_on_and_nothing_else(feature: str, sentence: str) -> None:
+    assert sentence in text_of(parse_config({"features": {**ALL_OFF, feature: True}}))
+    assert sentence not in text_of(parse_config({"features": {feature: False}}))
+
+
+def test_with_everything_else_off_it_still_says_how_to_join() -> None:
+    text = text_of(parse_config({"features": ALL_OFF}))
+    assert "How to join" in text
+    assert "Things to try" not in text
+    assert "What you get" not in text
+
+
+def test_it_says_whose_money_it_is() -> None:
+    assert "PTS is points: nobody can cash them in or out." in text_of(Config())
+    custodial = parse_config(
+        {
+            "payments": {
+                "mode": "custodial",
+                "assets": [{"code": "EUR"}],
+                "acknowledge": {"operator": "Example Bank", "licence": "No. 12 <AT>"},
+            }
+        }
+    )
+    assert "Money here is held by Example Bank (licence: No. 12 <AT>)." in text_of(custodial)
+
+
+def test_values_from_the_config_cannot_become_markup() -> None:
+    page = landing_page(server_name="<b>x</b>", homeserver_url="https://x/", config=Config())[""].content
+    assert b"<b>x</b>" not in page
+    assert b"&lt;b&gt;x&lt;/b&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "start"),
+    [
+        ("/superapp/", "text/html; charset=utf-8", b"<!doctype html>"),
+        ("/superapp/style.css", "text/css; charset=utf-8", b"/*"),
+        ("/superapp/icon.svg", "image/svg+xml", b"<svg"),
+    ],
+)
+def test_its_files_go_out_with_strict_headers(path: str, content_type: str, start: bytes) -> None:
+    request = fetch(path)
+    assert request.responseCode is None  # Twisted's default, 200
+    assert b"".join(request.written).startswith(start)
+    assert header(request, "Content-Type") == content_type
+    policy = header(request, "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; ")
+    assert "script-src" not in policy
+    assert "unsafe" not in policy
+    assert header(request, "X-Content-Type-Options") == "nosniff"
+    assert header(request, "Referrer-Policy") == "no-referrer"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/superapp/nothing", "/superapp/../config.py", "/superapp/feature.py", "/superapp//", "/superapp/style.css/"],
+)
+def test_a_path_that_is_no_file_is_404(path: str) -> None:
+    request = fetch(path)
+    assert request.responseCode == 404
+    assert b"".join(request.written) == b"There is nothing here.\n"
+
+
+def test_without_the_slash_it_sends_there() -> None:
+    request = fetch("/superapp")
+    assert request.responseCode == 308
+    assert header(request, "Location") == "superapp/"
+
+
+def test_it_refers_to_no_other_host() -> None:
+    files = landing_page(server_name="example.org", homeserver_url="https://chat.example.org/", config=Config())
+    for name, file in files.items():
+        links = re.findall(r"""(?:src|href|url|xlink:href)\s*[=(]\s*["']?([^"')\s>]+)""", file.content.decode())
+        for link in links:
+            assert "//" not in link, (name, link)
+
+
+def test_with_the_feature_off_there_is_no_route() -> None:
+    homeserver = FakeHomeserver("hs1.test", config={"features": {**ALL_OFF, "web": False, "directory": True}})
+    homeserver.start()
+    assert "/superapp" not in homeserver.api.web_resources
+
+
+def test_the_files_are_in_the_package() -> None:
+    import synapse_super_app.web
+
+    page = Path(synapse_super_app.web.__file__).parent / "page"
+    assert {path.name for path in page.iterdir()} == {"index.html", "style.css", "icon.svg"}
