@@ -86,32 +86,48 @@ def admit(
     ``caller`` is None for one of another homeserver; such a caller gets the polite refusal as events at ``refusal_ms``,
     some jitter from now. A local one gets it as the answer to the request.
     """
-    session = _find(cur, ring)
-    known = None if session is None else store.locked(cur, session)
+    known = _decided_before(cur, _find(cur, ring), ring, callee, caller, now_ms=now_ms, refusal_ms=refusal_ms)
     if known is not None:
-        mine = _record_of(store.records(cur, known.session_id), callee.local.acct)
-        if mine is not None and mine.state is State.SCREENED:
-            due = None if caller else _refuse(cur, ring, known, callee, now_ms=now_ms, due_ms=refusal_ms)
-            return Admission(verdict=Verdict.SCREENED, due_ms=due)
-        if mine is not None:
-            verdict = Verdict.SHOWN if mine.state.is_open else Verdict.USED_UP
-            return Admission(verdict=verdict, due_ms=known.due_ms)
+        return known
     decision = _decide(cur, ring, callee, now_ms)
     if not decision.shown and not _keeps_screened(cur, ring, callee, now_ms):
         return Admission(verdict=Verdict.SCREENED, decision=decision)
-    fresh = known or _new_session(ring, callee.local.user_id, _free_id(cur, ring))
-    store.add_session(cur, fresh)
+    session = _opened(cur, ring, callee.local.user_id)
+    known = _decided_before(cur, session.session_id, ring, callee, caller, now_ms=now_ms, refusal_ms=refusal_ms)
+    if known is not None:
+        return known  # by another process, just now
     if caller is None and not decision.shown:
-        store.note_event(cur, ring.event_id, fresh.session_id)
+        store.note_event(cur, ring.event_id, session.session_id)
     state = State.NEW if decision.shown else State.SCREENED
-    for record in _records(fresh, [callee.local], caller, ring, state):
+    for record in _records(session, [callee.local], caller, ring, state):
         screened_by = None if decision.shown or record.direction is Direction.OUTGOING else decision.rule
         store.put_record(cur, replace(record, screened_by=screened_by))
-    due = _settle(cur, fresh)
+    due = _settle(cur, session)
     if decision.shown:
         return Admission(verdict=Verdict.SHOWN, decision=decision, due_ms=due)
-    due = None if caller else _refuse(cur, ring, fresh, callee, now_ms=now_ms, due_ms=refusal_ms)
+    due = None if caller else _refuse(cur, ring, session, callee, now_ms=now_ms, due_ms=refusal_ms)
     return Admission(verdict=Verdict.SCREENED, decision=decision, due_ms=due)
+
+
+def _decided_before(
+    cur: Cursor,
+    session_id: SessionId | None,
+    ring: Ring,
+    callee: Callee,
+    caller: Local | None,
+    *,
+    now_ms: int,
+    refusal_ms: int,
+) -> Admission | None:
+    """What was decided about this call when it rang before; a policy that changed since does not change that."""
+    session = None if session_id is None else store.locked(cur, session_id)
+    mine = None if session is None else _record_of(store.records(cur, session.session_id), callee.local.acct)
+    if session is None or mine is None:
+        return None
+    if mine.state is State.SCREENED:
+        due = None if caller else _refuse(cur, ring, session, callee, now_ms=now_ms, due_ms=refusal_ms)
+        return Admission(verdict=Verdict.SCREENED, due_ms=due)
+    return Admission(verdict=Verdict.SHOWN if mine.state.is_open else Verdict.USED_UP, due_ms=session.due_ms)
 
 
 def assess(cur: Cursor, ring: Ring, callee: Callee, now_ms: int) -> Decision:
@@ -191,15 +207,8 @@ def rang(
     """A ring's event exists. ``rung`` are all whom it is for, ``callees`` and ``caller`` those of this homeserver."""
     if not rung or not (callees or caller):
         return Change()
-    found = _find(cur, ring)
     only = next(iter(rung)) if is_direct or len(rung) == 1 else None
-    if found is None:
-        fresh_session = _new_session(ring, only, _free_id(cur, ring))
-        store.add_session(cur, fresh_session)
-        found = fresh_session.session_id
-    session = store.locked(cur, found)
-    if session is None:
-        raise RuntimeError("a call vanished inside its own transaction")
+    session = _opened(cur, ring, only)
     if not store.note_event(cur, ring.event_id, session.session_id):
         return Change()
     session = _learned(session, ring)
@@ -420,6 +429,19 @@ def _find(cur: Cursor, ring: Ring) -> SessionId | None:
         return session_id if store.exists(cur, session_id) else None
     since_ms = ring.start_ms - SAME_RTC_CALL_MS
     return store.rtc_of_caller(cur, ring.room_id, ring.caller, ring.reference, since_ms)
+
+
+def _opened(cur: Cursor, ring: Ring, callee: UserId | None) -> Session:
+    """The session that a ring belongs to, made now if there is none, and locked before anything hangs on it."""
+    session_id = _find(cur, ring)
+    if session_id is None:
+        session = _new_session(ring, callee, _free_id(cur, ring))
+        store.add_session(cur, session)
+        session_id = session.session_id
+    found = store.locked(cur, session_id)
+    if found is None:
+        raise RuntimeError("a call vanished inside its own transaction")
+    return found
 
 
 def _free_id(cur: Cursor, ring: Ring) -> CallId:
