@@ -1,13 +1,47 @@
-"""What every suite may use: one private PostgreSQL server for the whole run."""
+"""What every suite may use: one private PostgreSQL server for the whole run; and what each suite took of its budget."""
 
+import re
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from synapse_super_app.commands.postgres import PrivatePostgres
+
+_TESTS = Path(__file__).parent
+_BUDGET_ROW = re.compile(r"^\| `(?P<suite>\w+)` \|.*\| (?P<budget_s>\d+) s \|$", re.MULTILINE)
+
+
+class SuiteTimes:
+    """Adds up what the tests of each suite took, fixtures included, and shows it beside the budget."""
+
+    def __init__(self, budgets_s: dict[str, int]) -> None:
+        self._budgets_s = budgets_s
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._tests: defaultdict[str, int] = defaultdict(int)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        suite = report.nodeid.split("/")[1] if report.nodeid.startswith("tests/") else "elsewhere"
+        self._seconds[suite] += report.duration
+        self._tests[suite] += report.when == "call"
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.section("time of each suite")
+        for suite, seconds in sorted(self._seconds.items()):
+            budget_s = self._budgets_s.get(suite)
+            verdict = "" if budget_s is None or seconds <= budget_s else "  OVER BUDGET, see docs/testing.md"
+            terminalreporter.write_line(
+                f"{suite:<12}{self._tests[suite]:>6} tests {seconds:>7.1f} s of {budget_s or '?':>4} s{verdict}"
+            )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    table = (_TESTS.parent / "docs" / "testing.md").read_text(encoding="utf-8")
+    budgets_s = {row["suite"]: int(row["budget_s"]) for row in _BUDGET_ROW.finditer(table)}
+    config.pluginmanager.register(SuiteTimes(budgets_s), "suite-times")
 
 
 @pytest.fixture(scope="session")

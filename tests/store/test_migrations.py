@@ -81,7 +81,7 @@ def _columns(cur: Cursor) -> set[tuple[str, str]]:
     match cur.engine:
         case Engine.SQLITE:
             cur.execute(
-                "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table'"
+                "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_xinfo(t.name) c WHERE t.type = 'table'"
             )
         case Engine.POSTGRESQL:
             cur.execute(
