@@ -77,6 +77,7 @@ class Reason(StrEnum):
 
     # Calls.
     NOT_AVAILABLE = "not_available"
+    NO_TURN = "no_turn"
 
     # Time and load.
     TOO_MANY_REQUESTS = "too_many_requests"

@@ -83,13 +83,31 @@ class DirectoryConfig(_Section):
     feed_interval: DurationMs = 5_000
 
 
+class CallRateConfig(_Section):
+    """How many rings are shown to one person per window, of one caller and of one homeserver; 0 for any number."""
+
+    caller: Annotated[int, Field(ge=0, le=1_000)] = 10
+    server: Annotated[int, Field(ge=0, le=1_000)] = 60
+    window: DurationMs = 600_000
+
+
 class CallsConfig(_Section):
     default_who: tuple[Literal["everyone", "contacts", "following", "verified", "shared_rooms", "nobody"], ...] = (
         "contacts",
         "shared_rooms",
     )
+    default_rate: CallRateConfig = CallRateConfig()
     turn_uris: tuple[str, ...] = ()
     turn_secret_path: str | None = None
+
+    @model_validator(mode="after")
+    def _turn_is_whole(self) -> "CallsConfig":
+        if bool(self.turn_uris) != bool(self.turn_secret_path):
+            raise ValueError(
+                "turn_uris and turn_secret_path belong together: name the TURN server's URIs and the file that holds "
+                "its shared secret, or neither"
+            )
+        return self
 
 
 class AssetConfig(_Section):

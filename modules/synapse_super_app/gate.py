@@ -15,6 +15,7 @@ from synapse.module_api import NOT_SPAM, ModuleApi
 from synapse.module_api.errors import Codes
 
 from super_app.errors import Reason, Refused
+from super_app.names import NAMESPACE
 from synapse_super_app.http.refusals import error_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Gate:
             self._api.register_spam_checker_callbacks(check_event_for_spam=self.check_event_for_spam)
 
     def open(self) -> None:
-        """The tables exist; until now local senders of our types were told to wait."""
+        """The tables exist; until now local senders of our types were told to wait, and stock events just passed."""
         self._ready = True
 
     async def check_event_for_spam(self, event: "EventBase") -> Verdict:
@@ -55,7 +56,7 @@ class Gate:
         if handler is None:
             return NOT_SPAM
         if not self._ready:
-            if not self._api.is_mine(event.sender):
+            if not event.type.startswith(NAMESPACE) or not self._api.is_mine(event.sender):
                 return NOT_SPAM
             raise error_of(Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment."))
         if self._api.is_mine(event.sender):
