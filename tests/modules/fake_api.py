@@ -130,9 +130,7 @@ class FakeModuleApi:
             suspended=False,
         )
 
-    def run_db_interaction(
-        self, desc: str, func: Callable[..., T], *args: Any, **kwargs: Any
-    ) -> "defer.Deferred[T]":
+    def run_db_interaction(self, desc: str, func: Callable[..., T], *args: Any, **kwargs: Any) -> "defer.Deferred[T]":
         kwargs.pop("isolation_level", None)
         return self._homeserver.transact(desc, func, *args, **kwargs)
 
@@ -375,9 +373,7 @@ class FakeHomeserver:
     ) -> str:
         """Send as a local client. Raises the SynapseError that the client would see."""
         sent = self.result(
-            self.send_async(
-                sender, room_id, event_type, content, state_key=state_key, delayed=delayed, sticky=sticky
-            )
+            self.send_async(sender, room_id, event_type, content, state_key=state_key, delayed=delayed, sticky=sticky)
         )
         self.settle()
         return str(sent.event_id)

@@ -9,6 +9,9 @@ from pydantic import BaseModel
 from synapse.events import EventBase
 from synapse.module_api import NOT_SPAM, AccountDataManager, ModuleApi
 from synapse.module_api.errors import ConfigError, SynapseError
+
+from super_app.errors import Reason, Refused
+from super_app.wire import WireModel
 from synapse_super_app import private_api
 from synapse_super_app.config import FeatureName
 from synapse_super_app.http.openapi import document
@@ -16,9 +19,6 @@ from synapse_super_app.http.resource import ApiResource
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.module import SuperApp
 from synapse_super_app.private_api import PrivateApi, PrivateUse
-
-from super_app.errors import Reason, Refused
-from super_app.wire import WireModel
 
 MOVED = PrivateUse(
     symbol="synapse.notifier:Notifier.no_such_method", features=frozenset({FeatureName.CALLS}), reason="a test"

@@ -1,0 +1,122 @@
+"""How long a payment takes beside a plain message on the same pair of federated homeservers."""
+
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from benchmarks.frame import Context, Row
+from super_app.db import Engine
+from super_app.names import EventType
+from synapse_super_app.commands import loopback
+from synapse_super_app.commands.demo_pair import CURRENCY, PORTS, DemoPair
+from synapse_super_app.commands.matrix_client import Json, MatrixClient
+
+NAMES: Final = ("payment.local", "payment.federated")
+_GOALS: Final = {"payment.local": "<= 2.2", "payment.federated": "<= 1.5"}
+_ROUNDS: Final = 5
+_EACH: Final = 20
+_WARM_UP: Final = 5
+_BALANCE_MINOR: Final = 1_000_000
+_SYNC_MS: Final = 10_000
+
+
+def run(context: Context) -> Iterator[Row]:
+    pair = DemoPair(data=context.folder / "payment", port_base=loopback.free_ports(PORTS), engine=Engine.POSTGRESQL)
+    with pair:
+        alice = pair.client("alice")
+        pair.admins[0].issue(alice.user_id, _BALANCE_MINOR, CURRENCY, "benchmark")
+        if context.wants("payment.local"):
+            dave = pair.client("dave")
+            room = alice.create_room(preset="private_chat", invite=[dave.user_id], is_direct=True)
+            dave.join(room)
+            yield _measure(context, "payment.local", alice, dave, room, _until_receipt)
+        if context.wants("payment.federated"):
+            yield _measure(context, "payment.federated", alice, pair.client("bob"), pair.room_id, _until_credited)
+
+
+def _measure(
+    context: Context,
+    name: str,
+    payer: MatrixClient,
+    payee: MatrixClient,
+    room: str,
+    until_paid: Callable[["_Watch", MatrixClient, str, int], float],
+) -> Row:
+    watch = _Watch(payee, room)
+    context.say(f"{name}: {_ROUNDS} rounds of {_EACH} payments and {_EACH} messages in turns")
+    messages: list[float] = []
+    payments: list[float] = []
+    for round_number in range(_ROUNDS + 1):
+        each = _EACH if round_number else _WARM_UP
+        texts = [_message_ms(watch, payer, room) for _ in range(each)]
+        paid = [_payment_ms(watch, payer, room, until_paid) for _ in range(each)]
+        if round_number:
+            messages.append(statistics.median(texts))
+            payments.append(statistics.median(paid))
+    return Row(
+        name=name,
+        value=statistics.median(payments),
+        unit="ms p50",
+        yardstick="plain message to the payee's /sync",
+        yardstick_value=statistics.median(messages),
+        goal=_GOALS[name],
+        n=_ROUNDS * _EACH,
+    )
+
+
+class _Watch:
+    """The payee's ``/sync``, asked again as soon as it answers."""
+
+    def __init__(self, client: MatrixClient, room: str) -> None:
+        self.client = client
+        self._room = room
+        self._token = str(client.sync()["next_batch"])
+        self._filter: dict[str, Any] = {"room": {"rooms": [room], "timeline": {"limit": 50}}, "presence": {"types": []}}
+
+    def until(self, wanted: Callable[[Json], bool]) -> None:
+        """Return when an event comes for which ``wanted`` is true."""
+        while True:
+            answer = self.client.sync(self._token, timeout_ms=_SYNC_MS, filter_json=self._filter)
+            self._token = str(answer["next_batch"])
+            joined = answer.get("rooms", {}).get("join", {}).get(self._room, {})
+            if any(wanted(event) for event in joined.get("timeline", {}).get("events", [])):
+                return
+
+
+def _message_ms(watch: _Watch, sender: MatrixClient, room: str) -> float:
+    text = secrets.token_hex(8)
+    began_s = time.perf_counter()
+    sender.send_text(room, text)
+    watch.until(lambda event: event["content"].get("body") == text)
+    return (time.perf_counter() - began_s) * 1000
+
+
+def _payment_ms(
+    watch: _Watch,
+    payer: MatrixClient,
+    room: str,
+    until_paid: Callable[["_Watch", MatrixClient, str, int], float],
+) -> float:
+    payment_id = secrets.token_hex(16)
+    order = {"payment_id": payment_id, "payee": watch.client.user_id, "amount": 1, "currency": CURRENCY}
+    began_ns = time.time_ns()
+    payer.send(room, EventType.PAYMENT, order)
+    return until_paid(watch, payer, payment_id, began_ns)
+
+
+def _until_receipt(watch: _Watch, _payer: MatrixClient, payment_id: str, began_ns: int) -> float:
+    watch.until(lambda event: _is_receipt_of(event, payment_id))
+    return (time.time_ns() - began_ns) / 1e6
+
+
+def _until_credited(watch: _Watch, payer: MatrixClient, payment_id: str, began_ns: int) -> float:
+    """From the order to the credit in the payee's books, by the payee's server's clock, which is this machine's."""
+    watch.until(lambda event: _is_receipt_of(event, payment_id))
+    credited_ms = int(watch.client.payment(payment_id, payer=payer.user_id)["ended_ts"])
+    return credited_ms - began_ns / 1e6
+
+
+def _is_receipt_of(event: Json, payment_id: str) -> bool:
+    return event["type"] == EventType.PAYMENT_RECEIPT and event["content"].get("payment_id") == payment_id
