@@ -138,6 +138,8 @@ class PaymentsConfig(_Section):
     assets: tuple[AssetConfig, ...] = (AssetConfig(code="PTS", scale=0),)
     acknowledge: AcknowledgeConfig | None = None
     halt_file: str | None = None
+    key_path: str | None = None
+    """File of the payment key; beside the homeserver's signing key if not given."""
 
     @model_validator(mode="after")
     def _custodial_is_acknowledged(self) -> "PaymentsConfig":

@@ -6,14 +6,19 @@ goes on. ``tests/modules/test_private_api.py`` fails when a symbol moves.
 """
 
 import importlib
-from collections.abc import Callable, Collection, Mapping
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from synapse.module_api import ModuleApi
+from synapse.module_api import ModuleApi, run_in_background
 
-from super_app.db import Engine
-from super_app.ids import EventId
+from super_app.db import Cursor, Engine
+from super_app.ids import EventId, RoomId, ServerName, UserId
+from super_app.names import AccountDataType, EventType, FederationQuery
 from synapse_super_app.config import FeatureName
 
 if TYPE_CHECKING:
@@ -56,10 +61,175 @@ USES: Final[tuple[PrivateUse, ...]] = (
     ),
     PrivateUse(
         symbol="synapse.api.constants:StickyEvent.EVENT_FIELD_NAME",
+        features=frozenset({FeatureName.PAYMENTS, FeatureName.CALLS}),
+        reason="to refuse a payment or a ring that was sent as a sticky event (MSC4354)",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.events_worker:EventRedactBehaviour.as_is",
         features=frozenset({FeatureName.PAYMENTS}),
-        reason="to refuse a payment that was sent as a sticky event (MSC4354)",
+        reason="a payment event that is redacted before it is followed still binds its order",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.roommember:RoomMemberWorkerStore.get_current_hosts_in_room",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="which homeservers can read a receipt; ModuleApi would load every member event of the room",
+    ),
+    PrivateUse(
+        symbol="synapse.config._base:read_config_files",
+        features=frozenset({FeatureName.DIRECTORY, FeatureName.PAYMENTS}),
+        reason="where the signing key is, to keep our keys beside it; Synapse does not remember the path",
+    ),
+    PrivateUse(
+        symbol="synapse.crypto.keyring:Keyring.verify_json_for_server",
+        features=frozenset({FeatureName.DIRECTORY, FeatureName.PAYMENTS}),
+        reason="the Matrix key of a server certifies its other keys, and the keyring knows Matrix keys",
+    ),
+    PrivateUse(
+        symbol="synapse.server:HomeServer.signing_key",
+        features=frozenset({FeatureName.DIRECTORY, FeatureName.PAYMENTS}),
+        reason="our Matrix key certifies our other keys",
+    ),
+    PrivateUse(
+        symbol="synapse.federation.transport.server:SERVLET_GROUPS",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="signed objects arrive by PUT on a federation path, which no web resource of a module can have",
+    ),
+    PrivateUse(
+        symbol="synapse.federation.transport.server._base:BaseFederationServlet.RATELIMIT",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="authenticates those requests by X-Matrix; they have a limit of their own instead of rc_federation",
+    ),
+    PrivateUse(
+        symbol="synapse.http.matrixfederationclient:MatrixFederationHttpClient.put_json",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="to send signed objects to other servers; clearing keeps its own pauses",
+    ),
+    PrivateUse(
+        symbol="synapse.federation.federation_server:FederationHandlerRegistry.register_query_handler",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="other servers ask by federation queries, which authenticate them",
+    ),
+    PrivateUse(
+        symbol="synapse.http.matrixfederationclient:MatrixFederationHttpClient.get_json",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="to ask other servers, with a timeout of our own",
+    ),
+    PrivateUse(
+        symbol="synapse.util.async_helpers:timeout_deferred",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="the client's timeout holds for each attempt, and a person waits for all of them",
+    ),
+    PrivateUse(
+        symbol="synapse.handlers.register:RegistrationHandler.check_username",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="a localpart that is somebody's handle is not available; the callback alone is asked too late",
+    ),
+    PrivateUse(
+        symbol="synapse.handlers.user_directory:UserDirectoryHandler.search_users",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="handles are found where every client searches for people",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.user_directory:UserDirectoryStore._get_user_in_directory",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="display names of remote people as this server has seen them",
+    ),
+    PrivateUse(
+        symbol=(
+            "synapse.module_api.callbacks.spamchecker_callbacks:SpamCheckerModuleApiCallbacks.check_username_for_spam"
+        ),
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="results that we add pass the filters of other modules as Synapse's own do",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.end_to_end_keys:EndToEndKeyWorkerStore.get_e2e_cross_signing_key",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="a record names the person's cross-signing master key",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.roommember:RoomMemberWorkerStore.get_rooms_for_user",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="whether another server has a room in common with a person who is hidden",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.roommember:RoomMemberWorkerStore.is_host_joined",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="the same",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.roommember:RoomMemberWorkerStore.get_room_summary",
+        features=frozenset({FeatureName.CALLS}),
+        reason="whether a room is a direct one; ModuleApi would load every member event of the room",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.roommember:RoomMemberWorkerStore.get_users_in_room",
+        features=frozenset({FeatureName.CALLS}),
+        reason="whom a ring in a group is for; ModuleApi would load their member events",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.roommember:RoomMemberWorkerStore.get_rooms_for_user",
+        features=frozenset({FeatureName.CALLS}),
+        reason="whether caller and callee share a room, for call policies; ModuleApi lists nobody's rooms",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonRoom:
+    """A room of two people, the first of them joined."""
+
+    room_id: RoomId
+    other_joined: bool
+    """False where the other is invited."""
+    only_two: bool
+    """Nobody else is joined or invited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynapseAccount:
+    """An account of this homeserver as Synapse keeps it."""
+
+    user_id: UserId
+    created_ms: int
+    deactivated: bool
+    ghost: bool
+    """It belongs to an application service."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    display_name: str | None
+    avatar_url: str | None
+
+
+class NoAnswer(Exception):
+    """Another homeserver did not answer a query. ``status`` is what it answered instead, None if nothing at all."""
+
+    def __init__(self, status: int | None, what: str) -> None:
+        super().__init__(what)
+        self.status = status
+
+
+class PutFailed(Exception):
+    """Another homeserver did not take a PUT. ``status`` and ``errcode`` are of its answer, None if there was none."""
+
+    def __init__(self, what: str, status: int | None = None, answer: Mapping[str, Any] | None = None) -> None:
+        super().__init__(what)
+        self.status = status
+        self.answer: Mapping[str, Any] = answer or {}
+
+    @property
+    def errcode(self) -> str | None:
+        found = self.answer.get("errcode")
+        return found if isinstance(found, str) else None
+
+
+PutHandler = Callable[[ServerName, str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
+"""The authenticated origin, the last part of the path, and the body; returns the answer or raises SynapseError."""
+
+
+UserSearch = Callable[[str, str, int], Awaitable[Mapping[str, Any]]]
+"""The signature of Synapse's user directory search: user id, term, limit."""
 
 
 def missing(uses: Collection[PrivateUse] = USES) -> Mapping[FeatureName, PrivateUse]:
@@ -78,9 +248,10 @@ def _exists(symbol: str) -> bool:
         found: Any = importlib.import_module(module_name)
         for part in path.split("."):
             # Protocol members and attrs fields stand in __annotations__ rather than on the class.
-            if not hasattr(found, part) and part in getattr(found, "__annotations__", {}):
+            if part in getattr(found, "__annotations__", {}):
                 return True
-            found = getattr(found, part)
+            # Not bound: Synapse's caching descriptors refuse to be read from a class.
+            found = inspect.getattr_static(found, part)
     except (ImportError, AttributeError):
         return False
     return True
@@ -125,3 +296,309 @@ class PrivateApi:
         from synapse.api.constants import StickyEvent
 
         return StickyEvent.EVENT_FIELD_NAME in event.get_dict()
+
+    # Users, rooms and events of payments. The cursor methods read Synapse's own tables inside a transaction of ours,
+    # so that a decision stands on what is true when it is written. They write nothing.
+
+    @staticmethod
+    def is_deactivated(cur: Cursor, user_id: UserId) -> bool | None:
+        """Whether a user of this homeserver is deactivated, None if there is no such user."""
+        cur.execute("SELECT deactivated FROM users WHERE name = ?", (user_id,))
+        row = cur.fetchone()
+        return None if row is None else bool(row[0])
+
+    @staticmethod
+    def account_data(cur: Cursor, user_id: UserId, data_type: AccountDataType) -> object:
+        """The content of a user's global account data, None if there is none."""
+        cur.execute(
+            "SELECT content FROM account_data WHERE user_id = ? AND account_data_type = ?", (user_id, data_type)
+        )
+        row = cur.fetchone()
+        return None if row is None else json.loads(str(row[0]))
+
+    @staticmethod
+    def is_joined(cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
+        """Whether a user of this homeserver is joined to a room."""
+        cur.execute(
+            "SELECT 1 FROM local_current_membership WHERE user_id = ? AND room_id = ? AND membership = 'join'",
+            (user_id, room_id),
+        )
+        return cur.fetchone() is not None
+
+    @staticmethod
+    def share_a_room(cur: Cursor, user_id: UserId, other: UserId) -> bool:
+        """Whether a user of this homeserver is joined to some room with somebody else."""
+        cur.execute(
+            "SELECT 1 FROM local_current_membership AS own JOIN current_state_events AS theirs"
+            " ON theirs.room_id = own.room_id AND theirs.type = 'm.room.member' AND theirs.state_key = ?"
+            " AND theirs.membership = 'join'"
+            " WHERE own.user_id = ? AND own.membership = 'join' LIMIT 1",
+            (other, user_id),
+        )
+        return cur.fetchone() is not None
+
+    @staticmethod
+    def common_rooms(cur: Cursor, user_id: UserId, other: UserId) -> tuple[CommonRoom, ...]:
+        """The rooms to which a user of this homeserver is joined and somebody else is joined or invited."""
+        # Counting stops at three: only whether there are exactly two matters.
+        cur.execute(
+            "SELECT own.room_id, theirs.membership, (SELECT COUNT(*) FROM (SELECT 1 FROM current_state_events AS member"
+            " WHERE member.room_id = own.room_id AND member.type = 'm.room.member'"
+            " AND member.membership IN ('join', 'invite') LIMIT 3) AS some)"
+            " FROM local_current_membership AS own JOIN current_state_events AS theirs"
+            " ON theirs.room_id = own.room_id AND theirs.type = 'm.room.member' AND theirs.state_key = ?"
+            " AND theirs.membership IN ('join', 'invite')"
+            " WHERE own.user_id = ? AND own.membership = 'join' ORDER BY own.room_id",
+            (other, user_id),
+        )
+        return tuple(
+            CommonRoom(room_id=RoomId(str(row[0])), other_joined=row[1] == "join", only_two=row[2] == 2)
+            for row in cur.fetchall()
+        )
+
+    @staticmethod
+    def events_of(
+        cur: Cursor, room_id: RoomId, sender: UserId, event_type: EventType, after: int
+    ) -> tuple[EventId, ...]:
+        """Persisted events of one type and sender in a room above a stream position, in stream order."""
+        cur.execute(
+            "SELECT event_id FROM events WHERE room_id = ? AND stream_ordering > ? AND type = ? AND sender = ?"
+            " AND rejection_reason IS NULL ORDER BY stream_ordering",
+            (room_id, after, event_type, sender),
+        )
+        return tuple(EventId(str(row[0])) for row in cur.fetchall())
+
+    @staticmethod
+    def references_to(cur: Cursor, event_id: EventId, event_type: EventType) -> tuple[tuple[EventId, UserId], ...]:
+        """Events of one type that refer to an event (``m.reference``), with their senders."""
+        cur.execute(
+            "SELECT events.event_id, events.sender FROM event_relations JOIN events"
+            " ON events.event_id = event_relations.event_id"
+            " WHERE event_relations.relates_to_id = ? AND event_relations.relation_type = 'm.reference'"
+            " AND events.type = ? ORDER BY events.stream_ordering",
+            (event_id, event_type),
+        )
+        return tuple((EventId(str(row[0])), UserId(str(row[1]))) for row in cur.fetchall())
+
+    async def get_original(self, event_id: EventId) -> "EventBase | None":
+        """A persisted event as it was sent, whether it was redacted since or not."""
+        from synapse.storage.databases.main.events_worker import EventRedactBehaviour
+
+        event = await self._store.get_event(event_id, redact_behaviour=EventRedactBehaviour.as_is, allow_none=True)
+        return None if event is None or event.internal_metadata.is_soft_failed() else event
+
+    async def servers_in_room(self, room_id: RoomId) -> frozenset[ServerName]:
+        """The homeservers that have somebody joined to a room."""
+        # Synapse's caching decorator is typed as if it were not bound.
+        hosts = await cast(Any, self._store).get_current_hosts_in_room(room_id)
+        return frozenset(ServerName(host) for host in hosts)
+
+    # Names and queries of the directory.
+
+    def key_folder(self) -> Path:
+        """The folder of Synapse's signing key, or of its config where the key stands in the config itself."""
+        from synapse.config._base import read_config_files
+
+        files = self._hs.config.config_files
+        path = read_config_files(files).get("signing_key_path")
+        return Path(path).resolve().parent if path else Path(files[-1]).resolve().parent
+
+    def signed_by_server(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """``value`` with this homeserver's signature (Matrix spec, appendices, "Signing JSON")."""
+        from signedjson.sign import sign_json
+
+        signed: dict[str, Any] = sign_json(dict(value), self._hs.hostname, self._hs.signing_key)
+        return signed
+
+    async def is_signed_by(self, server: ServerName, value: Mapping[str, Any], now_ms: int) -> bool:
+        """Whether a homeserver's Matrix key, valid now, signed ``value``. False also if its key cannot be had."""
+        from synapse.api.errors import SynapseError
+
+        try:
+            await self._hs.get_keyring().verify_json_for_server(server, dict(value), now_ms)
+        except SynapseError:
+            return False
+        return True
+
+    def answer_query(
+        self, name: FederationQuery, handler: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+    ) -> None:
+        """Answer a federation query. ``origin`` among the arguments is authenticated; all values are strings."""
+        self._hs.get_federation_registry().register_query_handler(name, handler)
+
+    async def query(
+        self, server: ServerName, name: FederationQuery, arguments: Mapping[str, str], timeout_ms: int
+    ) -> Mapping[str, Any]:
+        """Ask another homeserver, whatever Synapse thinks of its health: our callers have pauses of their own.
+
+        Raises:
+            NoAnswer: it answered with an error, or not at all.
+        """
+        from synapse.api.errors import HttpResponseException, RequestSendFailed, SynapseError
+        from synapse.logging.context import make_deferred_yieldable
+        from synapse.util.async_helpers import timeout_deferred
+        from twisted.internet import defer
+
+        request = run_in_background(
+            self._hs.get_federation_http_client().get_json,
+            destination=server,
+            path=f"/_matrix/federation/v1/query/{name}",
+            args=dict(arguments),
+            retry_on_dns_fail=False,
+            timeout=timeout_ms,
+            ignore_backoff=True,
+        )
+        timed = timeout_deferred(deferred=request, timeout=timeout_ms / 1000, clock=self._hs.get_clock())
+        try:
+            answer = await make_deferred_yieldable(timed)
+        except HttpResponseException as error:
+            raise NoAnswer(error.code, str(error)) from error
+        except (RequestSendFailed, SynapseError, defer.TimeoutError, OSError, ValueError) as error:
+            raise NoAnswer(None, f"{type(error).__name__}: {error}") from error
+        return answer
+
+    def answer_put(self, group: str, path: str, handler: PutHandler) -> None:
+        """Answer ``PUT {path}/{…}`` of other homeservers. To be called while the module is built, before listeners."""
+        from synapse.federation.transport.server import SERVLET_GROUPS
+        from synapse.federation.transport.server._base import BaseFederationServlet
+
+        class Servlet(BaseFederationServlet):
+            PREFIX = path
+            PATH = "/(?P<last_part>[^/]*)"
+            RATELIMIT = False
+            CATEGORY = "Super App"
+
+            async def on_PUT(  # noqa: N802 - Synapse's name
+                self, origin: str, content: Mapping[str, Any], query: object, last_part: str
+            ) -> tuple[int, dict[str, Any]]:
+                return 200, await handler(ServerName(origin), last_part, content)
+
+        SERVLET_GROUPS[group] = (Servlet,)
+
+    async def put(
+        self, server: ServerName, path: str, body: Mapping[str, Any], timeout_ms: int
+    ) -> Mapping[str, Any]:
+        """PUT to another homeserver once, whatever Synapse thinks of its health: our callers have pauses of their own.
+
+        Raises:
+            PutFailed: it answered with an error, or not at all.
+        """
+        from synapse.api.errors import HttpResponseException, RequestSendFailed, SynapseError
+
+        try:
+            # With a timeout of its own a request is tried once.
+            answer: Mapping[str, Any] = await self._hs.get_federation_http_client().put_json(
+                destination=server, path=path, data=dict(body), timeout=timeout_ms, ignore_backoff=True
+            )
+        except (HttpResponseException, RequestSendFailed) as error:
+            inner = error.inner_exception if isinstance(error, RequestSendFailed) else error
+            if isinstance(inner, HttpResponseException):
+                raise PutFailed(str(inner), inner.code, _json_object(inner.response)) from error
+            raise PutFailed(f"{type(inner).__name__}: {inner}") from error
+        except (SynapseError, OSError, ValueError) as error:
+            raise PutFailed(f"{type(error).__name__}: {error}") from error
+        return answer
+
+    def guard_usernames(self, guard: Callable[[str], Awaitable[None]]) -> None:
+        """Ask ``guard`` about each localpart that Synapse found available; it raises SynapseError if it is not."""
+        handler = self._hs.get_registration_handler()
+        check_username = handler.check_username
+
+        @wraps(check_username)
+        async def guarded(localpart: str, *args: Any, **kwargs: Any) -> None:
+            await check_username(localpart, *args, **kwargs)
+            await guard(localpart)
+
+        cast(Any, handler).check_username = guarded
+
+    def wrap_user_search(self, wrap: Callable[[UserSearch], UserSearch]) -> None:
+        """Put ``wrap`` of Synapse's user directory search in its place."""
+        handler = self._hs.get_user_directory_handler()
+        cast(Any, handler).search_users = wrap(handler.search_users)
+
+    async def is_hidden_by_modules(self, asker: UserId, user_id: UserId, profile: Profile) -> bool:
+        """Whether a spam checker of another module keeps somebody out of ``asker``'s search results."""
+        spam_checker = self._hs.get_module_api_callbacks().spam_checker
+        shown = {"user_id": user_id, "display_name": profile.display_name, "avatar_url": profile.avatar_url}
+        return await spam_checker.check_username_for_spam(cast(Any, shown), asker)
+
+    async def profile_seen(self, user_id: UserId) -> Profile:
+        """Somebody's profile as this homeserver has seen it in rooms; asks no other server."""
+        found = await self._store._get_user_in_directory(user_id)
+        return (
+            Profile(display_name=None, avatar_url=None)
+            if found is None
+            else Profile(display_name=found[0], avatar_url=found[1])
+        )
+
+    async def master_key(self, user_id: UserId) -> str | None:
+        """The public cross-signing master key of a local user, unpadded base64."""
+        found = await self._store.get_e2e_cross_signing_key(user_id, "master")
+        keys = {} if found is None else found.get("keys", {})
+        return next(iter(keys.values()), None)
+
+    async def is_in_our_rooms(self, user_id: UserId) -> bool:
+        """Whether a user of another homeserver is joined to a room that this one is in."""
+        return bool(await cast(Any, self._store).get_rooms_for_user(user_id))
+
+    async def shares_a_room(self, user_id: UserId, server: ServerName) -> bool:
+        """Whether somebody of ``server`` is joined to a room with a user."""
+        store = cast(Any, self._store)  # the caching decorator is typed as if it were not bound
+        for room_id in await store.get_rooms_for_user(user_id):
+            if await store.is_host_joined(room_id, server):
+                return True
+        return False
+
+    @staticmethod
+    def accounts_since(cur: Cursor, created_s: int, after: str, limit: int) -> tuple[SynapseAccount, ...]:
+        """Accounts, guests excepted, that were made at or after a time (in seconds), by user id."""
+        cur.execute(
+            "SELECT name, creation_ts, deactivated, appservice_id FROM users"
+            " WHERE is_guest = 0 AND creation_ts >= ? AND name > ? ORDER BY name LIMIT ?",
+            (created_s, after, limit),
+        )
+        return tuple(
+            SynapseAccount(
+                user_id=UserId(str(row[0])),
+                created_ms=int(row[1] or 0) * 1000,
+                deactivated=bool(row[2]),
+                ghost=row[3] is not None,
+            )
+            for row in cur.fetchall()
+        )
+
+    # Who is where (call screening).
+
+    async def members(
+        self, room_id: RoomId, at_most: int
+    ) -> tuple[frozenset[UserId], frozenset[UserId]] | None:
+        """Those who joined a room and those who are invited, or None if they are more than ``at_most``."""
+        store = cast(Any, self._store)
+        summary = await store.get_room_summary(room_id)
+        parts = [summary[membership] for membership in ("join", "invite") if membership in summary]
+        if sum(part.count for part in parts) > at_most:
+            return None
+        named = {
+            membership: frozenset(UserId(user_id) for user_id, _ in summary[membership].members)
+            for membership in ("join", "invite")
+            if membership in summary
+        }
+        joined, invited = named.get("join", frozenset()), named.get("invite", frozenset())
+        if len(joined) + len(invited) < sum(part.count for part in parts):
+            # The summary names the first few only. Who is invited to a group is not rung, so those suffice of them.
+            joined = frozenset(UserId(user_id) for user_id in await store.get_users_in_room(room_id))
+        return joined, invited
+
+    async def rooms_of(self, user_id: UserId) -> frozenset[str]:
+        """The rooms that anybody, of whatever homeserver, has joined, as far as this homeserver is in them."""
+        rooms: frozenset[str] = await cast(Any, self._store).get_rooms_for_user(user_id)
+        return rooms
+
+
+def _json_object(text: bytes) -> Mapping[str, Any]:
+    """The JSON object of an error's body; empty where it is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return cast(Mapping[str, Any], found) if isinstance(found, dict) else {}

@@ -182,16 +182,23 @@ class Clearing:
         body: object,
         now_ms: int,
         *,
+        message_id: str | None = None,
         certified: AbstractSet[MessageId] = frozenset(),
     ) -> Received | Refused:
         """Handle the body of a PUT that ``origin`` sent, authenticated by X-Matrix.
 
-        ``certified`` names the LINK_OPENs whose certificate Synapse's keyring has verified.
+        ``message_id`` is what the path of the request calls the object. ``certified`` names the LINK_OPENs whose
+        certificate Synapse's keyring has verified.
         """
         read = objects.read_body(body)
         if isinstance(read, Refused):
             return read
         found, opening = read
+        if message_id is not None and message_id != found.message_id:
+            return Refused(
+                reason=Reason.INVALID_VALUE,
+                message="The path must end in the message_id of the object: its digest without the signature.",
+            )
         return self._receive(
             cur, origin, found, opening, now_ms, due_ms=now_ms + rules.DIRECT_ANSWER_MS, certified=certified
         )
@@ -306,9 +313,12 @@ class Clearing:
             return
         link = replace(link, last_try_ms=now_ms, last_error=error[:500])
         if trouble is Trouble.UNREACHABLE or errand.type is MessageType.HEAD:
-            attempts = link.attempts + 1
-            pause_ms = retry_after_ms if retry_after_ms is not None else rules.retry_ms(attempts)
-            store.put_link(cur, replace(link, attempts=attempts, next_try_ms=now_ms + max(1_000, pause_ms)))
+            # Requests under way at the same time fail together, and count as one failure.
+            if link.next_try_ms <= now_ms:
+                attempts = link.attempts + 1
+                pause_ms = retry_after_ms if retry_after_ms is not None else rules.retry_ms(attempts)
+                link = replace(link, attempts=attempts, next_try_ms=now_ms + max(1_000, pause_ms))
+            store.put_link(cur, link)
         else:
             link = replace(link, attempts=0)
             store.put_link(cur, link)
@@ -324,7 +334,6 @@ class Clearing:
 
         Returns when to come again, None for not before something else happens.
         """
-        wakes: list[int] = []
         for link in store.links(cur):
             if self._chain.may_sign(link) is MaySign.NOTHING:
                 continue
@@ -335,8 +344,15 @@ class Clearing:
                 now_link = self._outbound.expire(cur, now_link, payment, now_ms)
             for asked in incoming:
                 now_link = self._inbound.expire(cur, now_link, asked, now_ms)
-            found = (store.out_next_ms(cur, link.link_id), store.in_next_ms(cur, link.link_id))
-            wakes += [each for each in found if each is not None]
+        return self.next_tick_ms(cur)
+
+    def next_tick_ms(self, cur: Cursor) -> int | None:
+        """When ``tick`` has something to do next, None for never as things stand. Writes nothing."""
+        wakes: list[int] = []
+        for link in store.links(cur):
+            if self._chain.may_sign(link) is not MaySign.NOTHING:
+                found = (store.out_next_ms(cur, link.link_id), store.in_next_ms(cur, link.link_id))
+                wakes += [each for each in found if each is not None]
         return min(wakes, default=None)
 
     # Receiving.

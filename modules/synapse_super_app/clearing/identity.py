@@ -1,0 +1,40 @@
+"""The payment key of this homeserver, and clearing built on it.
+
+The key is a file beside the homeserver's signing key, made at the first start and readable by its owner only. It is
+apart from the Matrix key, which certifies it: who holds one of them cannot sign for the other.
+"""
+
+import secrets
+from pathlib import Path
+
+from super_app.clearing import objects
+from super_app.clearing.ports import Payee, Payer
+from super_app.clearing.service import Clearing
+from synapse_super_app.directory import keys as key_files
+from synapse_super_app.runtime import Runtime
+
+
+def build_clearing(runtime: Runtime, *, payee: Payee, payer: Payer) -> Clearing:
+    """Clearing as this process runs it. Makes the payment key if there is none yet.
+
+    Raises:
+        OSError: the key cannot be read or made; the message names its path.
+        ValueError: the file is no key file.
+    """
+    config = runtime.config.payments
+    path = key_path(runtime.private.key_folder(), runtime.server_name, config.key_path)
+    key_files.make_if_missing(path)
+    key = key_files.read(path)
+    return Clearing(
+        server=runtime.server_name,
+        key=key,
+        certificate=runtime.private.signed_by_server(objects.certificate_fields(runtime.server_name, key)),
+        boot=secrets.token_urlsafe(12),
+        assets=config.by_code(),
+        payee=payee,
+        payer=payer,
+    )
+
+
+def key_path(folder: Path, server: str, configured: str | None) -> Path:
+    return Path(configured) if configured is not None else folder / f"{server}.superapp.payment.key"

@@ -1,0 +1,310 @@
+"""Clearing in the homeserver: what arrives over federation, what is sent, time, and the operator's routes.
+
+Objects arrive by PUT on a federation path, authenticated by X-Matrix; the answer to one is a refusal or the objects of
+ours that answer it. All work on links goes through the ledger's writer. Fails closed: what cannot be verified or
+written is refused, and the peer sends it again.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from super_app.clearing import objects
+from super_app.clearing.model import ChainObject, LinkPhase, MessageId, Received
+from super_app.clearing.service import Clearing
+from super_app.errors import Reason, Refused
+from super_app.ids import ServerName
+from super_app.names import CLEARING_PATH
+from synapse_super_app.clearing import metrics
+from synapse_super_app.clearing.admin import (
+    EvidenceListModel,
+    LinkBody,
+    LinkModel,
+    LinksModel,
+    evidence_model,
+    link_model,
+)
+from synapse_super_app.clearing.sender import Sender
+from synapse_super_app.http.refusals import error_of
+from synapse_super_app.http.routes import Auth, Call, Route
+from synapse_super_app.ledger.writer import LedgerWriter
+from synapse_super_app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_SERVLET_GROUP: Final = "superapp_clearing"
+_MAX_UNDER_WAY: Final = 64
+"""Requests of one origin at a time."""
+_STRANGERS_PER_S: Final = 5
+_STRANGERS_BURST: Final = 50
+"""Requests of servers without a link, all of them together: they may ask to open one."""
+_PUBLISH_MS: Final = 60_000.0
+_ERASE_MS: Final = 3_600_000.0
+_TIME_PAUSE_MS: Final = 100
+_TICK_RETRY_MS: Final = 5_000
+_EVIDENCE_SHOWN: Final = 100
+
+
+class _Timer(Protocol):
+    def active(self) -> int: ...
+
+    def cancel(self) -> None: ...
+
+
+class ClearingShell:
+    """Constructed by payments, whose ``start`` calls this ``start``; everything else comes from outside."""
+
+    def __init__(self, runtime: Runtime, writer: LedgerWriter, clearing: Clearing) -> None:
+        self._runtime = runtime
+        self._writer = writer
+        self._clearing = clearing
+        self._sender = Sender(runtime, writer, clearing, certified=self._certified, handled=self._handled)
+        self._peers: set[ServerName] = set()
+        self._under_way: Counter[ServerName] = Counter()
+        self._strangers = _Bucket(_STRANGERS_PER_S, _STRANGERS_BURST)
+        self._ready = False
+        self._tick_timer: _Timer | None = None
+        self._tick_ms: int | None = None
+        self._looks_at_time = False
+        if runtime.is_main:
+            # Elsewhere the path stays unknown, so that a request is not taken where nobody may write.
+            runtime.private.answer_put(_SERVLET_GROUP, CLEARING_PATH, self._put)
+
+    def routes(self) -> Sequence[Route]:
+        return (
+            Route(
+                method="POST",
+                path="admin/links",
+                handler=self._post_link,
+                response=LinkModel,
+                body=LinkBody,
+                auth=Auth.ADMIN,
+                summary="Open a link for payments with another homeserver, or change the credit that we grant it",
+                reasons=(Reason.UNKNOWN_CURRENCY, Reason.NO_LINK, Reason.LINK_HALTED),
+            ),
+            Route(
+                method="GET",
+                path="admin/links",
+                handler=self._get_links,
+                response=LinksModel,
+                auth=Auth.ADMIN,
+                summary="The links with other homeservers: where they stand, what waits for whom, who owes what",
+            ),
+            Route(
+                method="GET",
+                path="admin/links/{peer}/evidence",
+                handler=self._get_evidence,
+                response=EvidenceListModel,
+                auth=Auth.ADMIN,
+                summary="What is kept against a peer: objects that contradict each other, newest first",
+                reasons=(Reason.UNKNOWN_PEER,),
+            ),
+        )
+
+    async def start(self) -> None:
+        """Ask every peer what it knows of us, send what is left from before, and take up time again."""
+        if not self._runtime.is_main:
+            return
+        now_ms = self._runtime.now_ms()
+        views = await self._writer.run("clearing_start", lambda cur: self._clearing.started(cur, now_ms))
+        for view in views:
+            if view.phase in (LinkPhase.FROZEN, LinkPhase.HALTED):
+                logger.error("Payments with %s are stopped: %s", view.peer, view.why)
+        metrics.publish(views)
+        self._peers.update(view.peer for view in views if view.phase is not LinkPhase.WAITING_FOR_US)
+        self._ready = True
+        self.wake()
+        self._runtime.api.looping_background_call(self._publish, _PUBLISH_MS, desc="superapp_clearing_publish")
+        self._runtime.api.looping_background_call(self._erase, _ERASE_MS, desc="superapp_clearing_erase")
+
+    def wake(self) -> None:
+        """Something was committed that may be to send or to time. Returns at once."""
+        if not self._ready:
+            return
+        self._sender.wake(self._peers)
+        self._time_soon()
+
+    # What arrives.
+
+    async def _put(self, origin: ServerName, message_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        if not self._ready:
+            raise error_of(
+                Refused(
+                    reason=Reason.STARTING,
+                    message="The server is starting; try again in a moment.",
+                    fields={"retry_after_ms": 2_000},
+                )
+            )
+        refused = self._admit(origin)
+        if refused is not None:
+            raise error_of(_counted(refused))
+        self._under_way[origin] += 1
+        try:
+            received = await self._receive(origin, message_id, body)
+        finally:
+            self._under_way[origin] -= 1
+            if self._under_way[origin] == 0:
+                del self._under_way[origin]
+        if isinstance(received, Refused):
+            # An object that we cannot take yet may be one that we can once the peer has answered us.
+            if received.reason is Reason.LINK_HALTED:
+                self._sender.wake({origin} & self._peers)
+            raise error_of(_counted(received))
+        self._handled(received)
+        if received.moved:
+            self._sender.wake({origin} & self._peers)
+        if received.refused is not None:
+            raise error_of(_counted(received.refused))
+        return {"objects": list(received.objects)}
+
+    async def _receive(self, origin: ServerName, message_id: str, body: Mapping[str, Any]) -> Received | Refused:
+        certified = await self._certified(origin, [body])
+        now_ms = self._runtime.now_ms()
+        received = await self._writer.run(
+            "clearing_receive",
+            lambda cur: self._clearing.receive(cur, origin, body, now_ms, message_id=message_id, certified=certified),
+        )
+        if isinstance(received, Received):
+            kind = body["object"]["type"]
+            metrics.objects_total.labels("in", kind).inc()
+        return received
+
+    def _admit(self, origin: ServerName) -> Refused | None:
+        if self._under_way[origin] >= _MAX_UNDER_WAY or (
+            origin not in self._peers and not self._strangers.take(self._runtime.now_ms())
+        ):
+            return Refused(
+                reason=Reason.TOO_MANY_REQUESTS,
+                message="Too many requests at once; send the next one later.",
+                fields={"retry_after_ms": 1_000},
+            )
+        return None
+
+    async def _certified(self, origin: ServerName, bodies: Sequence[object]) -> frozenset[MessageId]:
+        """The LINK_OPENs among these bodies whose certificate the Matrix key of ``origin`` signed."""
+        found: set[MessageId] = set()
+        for body in bodies:
+            if not _is_link_open(body):
+                continue
+            read = objects.read_body(body)
+            if isinstance(read, Refused) or not isinstance(read[0], ChainObject) or read[0].key is None:
+                continue
+            # Whether the Matrix key was replaced since does not matter: the payment key was certified when it was made.
+            if await self._runtime.private.is_signed_by(origin, read[0].key.certificate, 0):
+                found.add(read[0].message_id)
+        return frozenset(found)
+
+    def _handled(self, received: Received) -> None:
+        """After the commit of what a peer sent, by itself or as an answer."""
+        for alarm in received.alarms:
+            logger.error("Clearing with %s: %s (%s)", alarm.peer, alarm.message, alarm.kind.value)
+            metrics.sound(alarm)
+        if received.refused is not None:
+            logger.info("Refused an object of a peer: %s", received.refused.message)
+        if received.moved:
+            self._time_soon()
+
+    # Time.
+
+    def _time_soon(self) -> None:
+        """What was committed may have brought a deadline. Many commits in a row are one look."""
+        if not self._looks_at_time:
+            self._looks_at_time = True
+            self._runtime.api.delayed_background_call(_TIME_PAUSE_MS, self._look_at_time, desc="superapp_clearing_time")
+
+    async def _look_at_time(self) -> None:
+        self._looks_at_time = False
+        next_ms = await self._runtime.database.run("clearing_next", self._clearing.next_tick_ms)
+        if next_ms is not None:
+            self._tick_at(next_ms)
+
+    def _tick_at(self, when_ms: int) -> None:
+        if self._tick_timer is not None and self._tick_timer.active():
+            if self._tick_ms is not None and self._tick_ms <= when_ms:
+                return
+            self._tick_timer.cancel()
+        self._tick_ms = when_ms
+        pause_ms = max(1, when_ms - self._runtime.now_ms())
+        self._tick_timer = self._runtime.api.delayed_background_call(
+            pause_ms, self._tick, desc="superapp_clearing_tick"
+        )
+
+    async def _tick(self) -> None:
+        now_ms = self._runtime.now_ms()
+        try:
+            next_ms = await self._writer.run("clearing_tick", lambda cur: self._clearing.tick(cur, now_ms))
+        except Exception:
+            logger.exception("Ending what is due failed; it is tried again")
+            next_ms = now_ms + _TICK_RETRY_MS
+        if next_ms is not None:
+            self._tick_at(next_ms)
+        self._sender.wake(self._peers)
+
+    # Operators.
+
+    async def _post_link(self, call: Call) -> LinkModel | Refused:
+        body: LinkBody = call.body
+        terms = body.terms(dict(self._runtime.config.payments.by_code()))
+        if isinstance(terms, Refused):
+            return terms
+        now_ms = self._runtime.now_ms()
+        view = await self._writer.run("clearing_open", lambda cur: self._clearing.open_link(cur, terms, now_ms))
+        if isinstance(view, Refused):
+            return view
+        self._peers.add(terms.peer)
+        self.wake()
+        return link_model(view)
+
+    async def _get_links(self, call: Call) -> LinksModel:
+        views = await self._runtime.database.run("clearing_links", self._clearing.links)
+        return LinksModel(links=[link_model(view) for view in views])
+
+    async def _get_evidence(self, call: Call) -> EvidenceListModel | Refused:
+        peer = ServerName(call.path["peer"])
+        views = await self._runtime.database.run("clearing_links", self._clearing.links)
+        if all(view.peer != peer for view in views):
+            return Refused(reason=Reason.UNKNOWN_PEER, message=f"There is no link with {peer[:255]!r}.")
+        found = await self._runtime.database.run(
+            "clearing_evidence", lambda cur: self._clearing.evidence(cur, peer, _EVIDENCE_SHOWN)
+        )
+        return EvidenceListModel(evidence=[evidence_model(each) for each in found])
+
+    async def _publish(self) -> None:
+        metrics.publish(await self._runtime.database.run("clearing_links", self._clearing.links))
+
+    async def _erase(self) -> None:
+        before_ms = self._runtime.now_ms() - self._runtime.config.retention.memos
+        await self._writer.run("clearing_erase", lambda cur: self._clearing.erase(cur, before_ms))
+
+
+class _Bucket:
+    """A number of requests a second, and some more at once."""
+
+    def __init__(self, per_s: int, burst: int) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._level_millis = burst * 1_000
+        self._at_ms = 0
+
+    def take(self, now_ms: int) -> bool:
+        passed_ms = max(0, now_ms - self._at_ms)
+        self._at_ms = now_ms
+        self._level_millis = min(self._burst * 1_000, self._level_millis + passed_ms * self._per_s)
+        if self._level_millis < 1_000:
+            return False
+        self._level_millis -= 1_000
+        return True
+
+
+def _is_link_open(body: object) -> bool:
+    match body:
+        case {"object": {"type": "LINK_OPEN"}}:
+            return True
+        case _:
+            return False
+
+
+def _counted(refused: Refused) -> Refused:
+    metrics.refused_total.labels("in", refused.reason.value).inc()
+    return refused
