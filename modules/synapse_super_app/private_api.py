@@ -85,9 +85,9 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="the Matrix key of a server certifies its other keys, and the keyring knows Matrix keys",
     ),
     PrivateUse(
-        symbol="synapse.server:HomeServer.signing_key",
+        symbol="synapse.config.key:KeyConfig.read_signing_keys",
         features=frozenset({FeatureName.DIRECTORY, FeatureName.PAYMENTS}),
-        reason="our Matrix key certifies our other keys",
+        reason="our Matrix key, which this reads into HomeServer.signing_key, certifies our other keys",
     ),
     PrivateUse(
         symbol="synapse.federation.transport.server:SERVLET_GROUPS",
