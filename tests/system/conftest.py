@@ -27,20 +27,18 @@ changes it back, or uses ``fresh_demo``.
 
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lone import LoneHomeserver
+from lone import LoneHomeserver, MakeLone
 from running_demo import RunningDemo
 
 from super_app.db import Engine
 from synapse_super_app.commands.demo_pair import PORTS, DemoPair
 from synapse_super_app.commands.loopback import free_ports
-
-MakeLone = Callable[..., LoneHomeserver]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,3 +81,7 @@ class LoneHomeserver:
     def answer(self, path: str) -> Any:
         with self.anybody() as client:
             return json.loads(client.request_raw("GET", path)[1])
+
+
+MakeLone = Callable[..., LoneHomeserver]
+"""What the fixture ``lone`` gives: ``lone(module_config, …)``, the arguments of ``LoneHomeserver`` but the folder."""
