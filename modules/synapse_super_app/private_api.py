@@ -5,6 +5,9 @@ each is looked up; when one moved, the features that need it go off (or the star
 goes on. ``tests/modules/test_private_api.py`` fails when a symbol moves.
 """
 
+# Using what Synapse keeps to itself is what this file is for.
+# pyright: reportPrivateUsage=none
+
 import importlib
 import inspect
 import json
@@ -261,7 +264,7 @@ class PrivateApi:
     """Typed doors to those symbols. Constructing it touches nothing that the enabled features do not need."""
 
     def __init__(self, api: ModuleApi) -> None:
-        self._hs: HomeServer = api._hs  # pyright: ignore[reportPrivateUsage]  # the door itself
+        self._hs: HomeServer = api._hs
         self._store = self._hs.get_datastores().main
 
     @property
@@ -300,15 +303,13 @@ class PrivateApi:
     # Users, rooms and events of payments. The cursor methods read Synapse's own tables inside a transaction of ours,
     # so that a decision stands on what is true when it is written. They write nothing.
 
-    @staticmethod
-    def is_deactivated(cur: Cursor, user_id: UserId) -> bool | None:
+    def is_deactivated(self, cur: Cursor, user_id: UserId) -> bool | None:
         """Whether a user of this homeserver is deactivated, None if there is no such user."""
         cur.execute("SELECT deactivated FROM users WHERE name = ?", (user_id,))
         row = cur.fetchone()
         return None if row is None else bool(row[0])
 
-    @staticmethod
-    def account_data(cur: Cursor, user_id: UserId, data_type: AccountDataType) -> object:
+    def account_data(self, cur: Cursor, user_id: UserId, data_type: AccountDataType) -> object:
         """The content of a user's global account data, None if there is none."""
         cur.execute(
             "SELECT content FROM account_data WHERE user_id = ? AND account_data_type = ?", (user_id, data_type)
@@ -316,8 +317,7 @@ class PrivateApi:
         row = cur.fetchone()
         return None if row is None else json.loads(str(row[0]))
 
-    @staticmethod
-    def is_joined(cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
+    def is_joined(self, cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
         """Whether a user of this homeserver is joined to a room."""
         cur.execute(
             "SELECT 1 FROM local_current_membership WHERE user_id = ? AND room_id = ? AND membership = 'join'",
@@ -325,8 +325,7 @@ class PrivateApi:
         )
         return cur.fetchone() is not None
 
-    @staticmethod
-    def share_a_room(cur: Cursor, user_id: UserId, other: UserId) -> bool:
+    def share_a_room(self, cur: Cursor, user_id: UserId, other: UserId) -> bool:
         """Whether a user of this homeserver is joined to some room with somebody else."""
         cur.execute(
             "SELECT 1 FROM local_current_membership AS own JOIN current_state_events AS theirs"
@@ -337,8 +336,7 @@ class PrivateApi:
         )
         return cur.fetchone() is not None
 
-    @staticmethod
-    def common_rooms(cur: Cursor, user_id: UserId, other: UserId) -> tuple[CommonRoom, ...]:
+    def common_rooms(self, cur: Cursor, user_id: UserId, other: UserId) -> tuple[CommonRoom, ...]:
         """The rooms to which a user of this homeserver is joined and somebody else is joined or invited."""
         # Counting stops at three: only whether there are exactly two matters.
         cur.execute(
@@ -356,9 +354,8 @@ class PrivateApi:
             for row in cur.fetchall()
         )
 
-    @staticmethod
     def events_of(
-        cur: Cursor, room_id: RoomId, sender: UserId, event_type: EventType, after: int
+        self, cur: Cursor, room_id: RoomId, sender: UserId, event_type: EventType, after: int
     ) -> tuple[EventId, ...]:
         """Persisted events of one type and sender in a room above a stream position, in stream order."""
         cur.execute(
@@ -368,8 +365,9 @@ class PrivateApi:
         )
         return tuple(EventId(str(row[0])) for row in cur.fetchall())
 
-    @staticmethod
-    def references_to(cur: Cursor, event_id: EventId, event_type: EventType) -> tuple[tuple[EventId, UserId], ...]:
+    def references_to(
+        self, cur: Cursor, event_id: EventId, event_type: EventType
+    ) -> tuple[tuple[EventId, UserId], ...]:
         """Events of one type that refer to an event (``m.reference``), with their senders."""
         cur.execute(
             "SELECT events.event_id, events.sender FROM event_relations JOIN events"
@@ -475,9 +473,7 @@ class PrivateApi:
 
         SERVLET_GROUPS[group] = (Servlet,)
 
-    async def put(
-        self, server: ServerName, path: str, body: Mapping[str, Any], timeout_ms: int
-    ) -> Mapping[str, Any]:
+    async def put(self, server: ServerName, path: str, body: Mapping[str, Any], timeout_ms: int) -> Mapping[str, Any]:
         """PUT to another homeserver once, whatever Synapse thinks of its health: our callers have pauses of their own.
 
         Raises:
@@ -549,8 +545,7 @@ class PrivateApi:
                 return True
         return False
 
-    @staticmethod
-    def accounts_since(cur: Cursor, created_s: int, after: str, limit: int) -> tuple[SynapseAccount, ...]:
+    def accounts_since(self, cur: Cursor, created_s: int, after: str, limit: int) -> tuple[SynapseAccount, ...]:
         """Accounts, guests excepted, that were made at or after a time (in seconds), by user id."""
         cur.execute(
             "SELECT name, creation_ts, deactivated, appservice_id FROM users"
@@ -569,9 +564,7 @@ class PrivateApi:
 
     # Who is where (call screening).
 
-    async def members(
-        self, room_id: RoomId, at_most: int
-    ) -> tuple[frozenset[UserId], frozenset[UserId]] | None:
+    async def members(self, room_id: RoomId, at_most: int) -> tuple[frozenset[UserId], frozenset[UserId]] | None:
         """Those who joined a room and those who are invited, or None if they are more than ``at_most``."""
         store = cast(Any, self._store)
         summary = await store.get_room_summary(room_id)
