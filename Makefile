@@ -45,12 +45,13 @@ test: check install-postgresql
 	@exec $(BIN)/pytest $(ARGS)
 
 check: install-dev
-	@echo "super-app: checking format, lint, types and import contracts" >&2
-	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/mypy
-	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	@failed=; try() { echo "super-app: $$*" >&2; "$(BIN)/$$@" || failed="$$failed $$1"; }; \
+	try ruff format --check --quiet .; \
+	try ruff check --quiet .; \
+	try lint-imports --no-logo; \
+	try mypy; \
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 try pyright; \
+	if [ -n "$$failed" ]; then echo "super-app: these found fault:$$failed" >&2; exit 1; fi
 
 format: install-dev
 	@$(BIN)/ruff check --quiet --fix .
