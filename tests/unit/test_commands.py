@@ -1,0 +1,207 @@
+"""The commands that ask a running homeserver, against one that answers from a table."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from super_app.money import MAX_AMOUNT_MINOR
+from synapse_super_app.commands.admin_access import TOKEN_VARIABLE, minor_units
+from synapse_super_app.commands.console import CommandFailed
+from synapse_super_app.commands.main import main
+
+API = "/_synapse/client/superapp/v1"
+WALLET = {
+    "accounts": [
+        {"currency": "EUR", "scale": 2, "available": 0, "held": 0},
+        {"currency": "PTS", "scale": 0, "available": 0, "held": 0},
+    ]
+}
+LINK = {
+    "peer": "hs2.example",
+    "state": "waiting_for_peer",
+    "currencies": [{"currency": "EUR", "scale": 2, "granted_minor": 100_000, "due_to_minor": 250, "due_from_minor": 0}],
+}
+
+
+class Table(ThreadingHTTPServer):
+    """Answers by method and path; remembers what was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: dict[tuple[str, str], tuple[int, Any]] = {
+            ("GET", "/_matrix/client/v3/account/whoami"): (200, {"user_id": "@operator:hs1.example"}),
+            ("GET", f"{API}/wallet"): (200, WALLET),
+        }
+        self.asked: list[tuple[str, str, Any, str | None]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def body_of(self, method: str, path: str) -> Any:
+        (body,) = [asked[2] for asked in self.asked if asked[:2] == (method, path)]
+        return body
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Table  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def handle_any(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append(
+            (self.command, self.path, json.loads(raw) if raw else None, self.headers.get("Authorization"))
+        )
+        status, content = self.server.answers.get(
+            (self.command, self.path), (404, {"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"})
+        )
+        answer = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_PUT = do_POST = handle_any  # noqa: N815
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
+    monkeypatch.setenv(TOKEN_VARIABLE, "secret-token")
+    table = Table()
+    threading.Thread(target=table.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    yield table
+    table.shutdown()
+    table.server_close()
+
+
+@pytest.mark.parametrize(
+    ("text", "scale", "minor"),
+    [("12.50", 2, 1250), ("12.5", 2, 1250), ("12", 2, 1200), ("0.01", 2, 1), ("7", 0, 7), ("1.000", 3, 1000)],
+)
+def test_amounts_are_read_exactly(text: str, scale: int, minor: int) -> None:
+    assert minor_units(text, "XYZ", scale) == minor
+
+
+@pytest.mark.parametrize(
+    ("text", "scale", "remedy"),
+    [
+        ("1.005", 2, "write it as 12.50"),
+        ("1.5", 0, "write it as 12"),
+        ("1,50", 2, "write it as 12.50"),
+        ("-1", 2, "write it as 12.50"),
+        ("1e3", 2, "write it as 12.50"),
+        ("", 2, "write it as 12.50"),
+        ("١٢", 2, "write it as 12.50"),
+        ("90071992547409.92", 2, f"the most is {MAX_AMOUNT_MINOR} minor units"),
+    ],
+)
+def test_what_is_no_exact_amount_is_refused(text: str, scale: int, remedy: str) -> None:
+    with pytest.raises(CommandFailed, match=remedy):
+        minor_units(text, "XYZ", scale)
+
+
+def test_issue_asks_with_minor_units_and_says_what_happened(there: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    there.answers["POST", f"{API}/admin/issue"] = (
+        200,
+        {"user_id": "@alice:hs1.example", "amount": 1250, "currency": "EUR", "reference": "gift"},
+    )
+    assert main(["issue", "alice", "12.50", "EUR", "--reference", "gift", "--url", there.url]) == 0
+    assert there.body_of("POST", f"{API}/admin/issue") == {
+        "user_id": "@alice:hs1.example",
+        "amount": 1250,
+        "currency": "EUR",
+        "reference": "gift",
+    }
+    assert {asked[3] for asked in there.asked} == {"Bearer secret-token"}
+    assert capsys.readouterr().out == "@alice:hs1.example got 12.50 EUR (gift).\n"
+
+
+def test_a_refusal_is_printed_as_the_homeservers_sentence(there: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    refusal = {"errcode": "ORG.SUPERAPP.ADMIN_ONLY", "error": "Only a server admin may do this."}
+    there.answers["POST", f"{API}/admin/issue"] = (403, refusal)
+    assert main(["issue", "@bob:hs1.example", "1", "PTS", "--reference", "x", "--url", there.url]) == 1
+    assert capsys.readouterr().err == "super-app: Only a server admin may do this. (ORG.SUPERAPP.ADMIN_ONLY)\n"
+
+
+def test_a_currency_that_the_homeserver_does_not_know(there: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["issue", "alice", "1", "USD", "--reference", "x", "--url", there.url]) == 1
+    assert "does not pay in 'USD'; it knows: EUR, PTS" in capsys.readouterr().err
+
+
+def test_opening_a_link_grants_credit_in_minor_units(there: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    there.answers["POST", f"{API}/admin/links"] = (200, LINK)
+    options = ["--peer", "hs2.example", "--currency", "EUR", "--limit", "1000.00", "--currency", "PTS", "--limit", "5"]
+    assert main(["link", "open", *options, "--url", there.url]) == 0
+    assert there.body_of("POST", f"{API}/admin/links") == {
+        "peer": "hs2.example",
+        "currencies": [
+            {"currency": "EUR", "credit_limit_minor": 100_000},
+            {"currency": "PTS", "credit_limit_minor": 5},
+        ],
+    }
+    assert capsys.readouterr().out == (
+        "hs2.example  waiting_for_peer: the other operator opens it too, by super-app link open with us as the peer\n"
+        "  we grant 1000.00 EUR, it owes us 0.00 EUR, we owe it 2.50 EUR\n"
+    )
+
+
+def test_each_currency_of_a_link_needs_its_limit(there: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--peer", "hs2.example", "--currency", "EUR", "--currency", "PTS", "--limit", "5"]
+    assert main(["link", "open", *options, "--url", there.url]) == 1
+    assert "each --currency needs its --limit: there are 2 and 1" in capsys.readouterr().err
+    assert there.asked == []
+
+
+def test_links_are_listed(there: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    there.answers["GET", f"{API}/admin/links"] = (200, {"links": []})
+    assert main(["link", "list", "--url", there.url]) == 0
+    assert capsys.readouterr().out == "There is no link yet; open one with super-app link open.\n"
+    halted = {**LINK, "state": "frozen", "reason": "It signed two objects with one number."}
+    there.answers["GET", f"{API}/admin/links"] = (200, {"links": [LINK, halted]})
+    assert main(["link", "list", "--url", there.url]) == 0
+    assert "hs2.example  frozen: It signed two objects with one number.\n" in capsys.readouterr().out
+
+
+def test_login_keeps_the_token_from_others(there: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there.answers["POST", "/_matrix/client/v3/login"] = (
+        200,
+        {"user_id": "@operator:hs1.example", "access_token": "made-now", "device_id": "D"},
+    )
+    (tmp_path / "password").write_text("secret\n", encoding="utf-8")
+    token = tmp_path / "token"
+    token.write_text("old\n", encoding="ascii")
+    token.chmod(0o644)
+    options = ["--password-file", str(tmp_path / "password"), "--token-file", str(token), "--url", there.url]
+    assert main(["login", "operator", *options]) == 0
+    assert token.read_text(encoding="ascii") == "made-now\n"
+    assert token.stat().st_mode & 0o077 == 0
+    assert capsys.readouterr().out == f"{token} holds an access token of @operator:hs1.example.\n"
+    assert main(["link", "list", "--token-file", str(token), "--url", there.url]) == 1
+    assert there.asked[-1][3] == "Bearer made-now"
+
+
+def test_without_a_token_it_says_how_to_get_one(
+    there: Table, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(TOKEN_VARIABLE)
+    assert main(["link", "list", "--url", there.url]) == 1
+    assert "no access token: make one with super-app login NAME --token-file FILE" in capsys.readouterr().err
+    assert main(["link", "list", "--url", there.url, "--token-file", "/nowhere"]) == 1
+    assert "--token-file: cannot read /nowhere" in capsys.readouterr().err
+
+
+def test_a_command_line_that_makes_no_sense_exits_with_2() -> None:
+    for arguments in ([], ["nonsense"], ["link"], ["link", "open"], ["issue", "alice"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
