@@ -155,8 +155,7 @@ class Head:
     entry_hash: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class Account(NamedTuple):
     """An account as of the head: its balance and its newest entry. ``account_id`` is the database's number for it."""
 
     account_id: int

@@ -41,29 +41,21 @@ _CHAIN_CHECKED: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered:
-    """What a process knows of the ledger from its last committed transaction.
+class Outcome:
+    """Verdicts of a batch, in its order, and the books after it: the head, and the accounts that the batch names."""
 
-    It holds as long as the head is the same, since accounts move by entries alone; that is checked under the lease.
-    """
-
-    head: Head | None
+    verdicts: Sequence[Posted | Refused]
+    before: Head
+    head: Head
     accounts: Mapping[AccountKey, Account]
-
-
-NOTHING: Final = Remembered(head=None, accounts={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Verdicts of a batch, in its order, and what may be remembered once the transaction has committed."""
+class Prepared:
+    """A batch that was decided on remembered books. ``outcome`` comes true if ``carry_out`` says so."""
 
-    verdicts: Sequence[Posted | Refused]
-    head: Head
-    accounts: Mapping[AccountKey, Account]
-    """The accounts that the batch names, as of ``head``."""
-    forget: bool
-    """Whether what was remembered before no longer holds."""
+    entries: Sequence[Entry]
+    outcome: Outcome
 
 
 def take_lease(cur: Cursor) -> None:
@@ -93,19 +85,41 @@ def transfer_linked(cur: Cursor, orders: Sequence[Transfer], now_ms: int) -> lis
     The first refusal is that of all. CONFLICT also if only some of them stand already.
     """
     posted: list[Posted] = []
-    for verdict in _post(cur, orders, now_ms, NOTHING, rules.decide_linked).verdicts:
+    for verdict in _post(cur, orders, now_ms, rules.decide_linked).verdicts:
         if isinstance(verdict, Refused):
             return verdict
         posted.append(verdict)
     return posted
 
 
-def post(cur: Cursor, orders: Sequence[Transfer], now_ms: int, remembered: Remembered = NOTHING) -> Outcome:
-    """Post one to ``MAX_PER_STATEMENT`` transfers, each with its own verdict.
+def post(cur: Cursor, orders: Sequence[Transfer], now_ms: int) -> Outcome:
+    """Post one to ``MAX_PER_STATEMENT`` transfers, each with its own verdict."""
+    return _post(cur, orders, now_ms, rules.decide)
 
-    Where all their accounts are remembered nothing is read before it is written.
+
+def prepare(
+    orders: Sequence[Transfer], now_ms: int, head: Head, accounts: Mapping[AccountKey, Account]
+) -> Prepared | None:
+    """Decide a batch without a database, on books that were right at ``head``.
+
+    None if one of its accounts is not among those remembered, or if not all is well: a refusal may be the replay of
+    what was paid long ago, so it takes a look into the journal.
     """
-    return _post(cur, orders, now_ms, remembered, rules.decide)
+    named = _named(orders, accounts)
+    if named is None:
+        return None
+    decision = rules.decide(orders, head, named, {}, now_ms)
+    if len(decision.entries) < len(orders):
+        return None
+    return Prepared(entries=decision.entries, outcome=_outcome(decision, head, named))
+
+
+def carry_out(cur: Cursor, prepared: Prepared) -> bool:
+    """Write what was prepared, in one statement.
+
+    False, with nothing written, if the books have moved or an id is taken. The lease is held in either case.
+    """
+    return store.append(cur, prepared.outcome.before, prepared.entries, prepared.outcome.accounts) is Appended.DONE
 
 
 def place_hold(cur: Cursor, hold_id: HoldId, owner: Acct, money: Money, now_ms: int) -> Hold | Refused:
@@ -271,19 +285,16 @@ _Decide = Callable[
 ]
 
 
-def _post(cur: Cursor, orders: Sequence[Transfer], now_ms: int, remembered: Remembered, decide: _Decide) -> Outcome:
+def _post(cur: Cursor, orders: Sequence[Transfer], now_ms: int, decide: _Decide) -> Outcome:
     if not 1 <= len(orders) <= MAX_PER_STATEMENT:
         raise ValueError(f"a batch holds 1 to {MAX_PER_STATEMENT} transfers, not {len(orders)}")
-    keys = {key for order in orders for key in (order.debit, order.credit)}
-    head, accounts = _books(cur, keys, remembered)
+    head = store.lock(cur)
+    accounts = store.accounts(cur, {key for order in orders for key in (order.debit, order.credit)})
     decision = decide(orders, head, accounts, {}, now_ms)
     # A batch in which all is well, as almost every one is, needs no look at its ids: writing it finds those taken.
-    # Anything else (a refusal may be the replay of what was paid long ago) is decided again with all that there is.
+    # Anything else is decided again with them, as a refusal may be the replay of what was paid long ago.
     clean = len(decision.entries) == len(orders) and decision.balances.keys() <= accounts.keys()
     if not clean or store.append(cur, head, decision.entries, accounts) is not Appended.DONE:
-        locked = store.lock(cur)
-        if locked != head:
-            head, accounts = locked, store.accounts(cur, keys)
         taken = store.entries_by_id(cur, {order.transfer_id for order in orders})
         decision = decide(orders, head, accounts, taken, now_ms)
         if decision.entries:
@@ -291,32 +302,32 @@ def _post(cur: Cursor, orders: Sequence[Transfer], now_ms: int, remembered: Reme
             appended = store.append(cur, head, decision.entries, accounts)
             if appended is not Appended.DONE:
                 raise RuntimeError(f"the head was locked and all ids were looked up, and yet: {appended}")
-    return _outcome(decision, head, accounts, forget=head != remembered.head)
+    return _outcome(decision, head, accounts)
 
 
-def _books(cur: Cursor, keys: set[AccountKey], remembered: Remembered) -> tuple[Head, dict[AccountKey, Account]]:
-    """The accounts of ``keys`` that exist, and the head that they belong to: remembered, or read under the lease."""
-    accounts = {key: account for key in keys if (account := remembered.accounts.get(key)) is not None}
-    if remembered.head is not None and len(accounts) == len(keys):
-        return remembered.head, accounts
-    head = store.lock(cur)
-    if head != remembered.head:
-        accounts = {}
-    return head, accounts | store.accounts(cur, keys - accounts.keys())
+def _named(orders: Sequence[Transfer], accounts: Mapping[AccountKey, Account]) -> dict[AccountKey, Account] | None:
+    """The accounts that the orders name; None if one of them is missing."""
+    named: dict[AccountKey, Account] = {}
+    for order in orders:
+        debit, credit = accounts.get(order.debit), accounts.get(order.credit)
+        if debit is None or credit is None:
+            return None
+        named[order.debit] = debit
+        named[order.credit] = credit
+    return named
 
 
-def _outcome(decision: rules.Decision, head: Head, accounts: Mapping[AccountKey, Account], *, forget: bool) -> Outcome:
-    changed = {
-        key: Account(account_id=accounts[key].account_id, balance_minor=balance_minor, last_seq=last_seq)
-        for key, (balance_minor, last_seq) in decision.balances.items()
-    }
-    newest = decision.entries[-1] if decision.entries else None
-    return Outcome(
-        verdicts=decision.verdicts,
-        head=head if newest is None else Head(epoch=head.epoch, seq=newest.seq, entry_hash=newest.entry_hash),
-        accounts={**accounts, **changed},
-        forget=forget,
-    )
+def _outcome(decision: rules.Decision, head: Head, accounts: dict[AccountKey, Account]) -> Outcome:
+    for key, (balance_minor, last_seq) in decision.balances.items():
+        accounts[key] = Account(account_id=accounts[key].account_id, balance_minor=balance_minor, last_seq=last_seq)
+    return Outcome(verdicts=decision.verdicts, before=head, head=_head_after(head, decision), accounts=accounts)
+
+
+def _head_after(head: Head, decision: rules.Decision) -> Head:
+    if not decision.entries:
+        return head
+    newest = decision.entries[-1]
+    return Head(epoch=head.epoch, seq=newest.seq, entry_hash=newest.entry_hash)
 
 
 def check_durability(cur: Cursor) -> Refused | None:

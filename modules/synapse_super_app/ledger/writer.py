@@ -10,13 +10,13 @@ It does not decide anything (``super_app.ledger``) and sends nothing anywhere.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final, Generic, LiteralString, Protocol, TypeVar, cast
 
 from prometheus_client import Counter, Gauge, Histogram
-from synapse.logging.context import PreserveLoggingContext
+from synapse.logging.context import SENTINEL_CONTEXT, PreserveLoggingContext, set_current_context
 from synapse.module_api import ModuleApi, make_deferred_yieldable, run_in_background
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -86,6 +86,25 @@ _Finished = list[tuple[_Job, object]]
 """Jobs with what each one's ``done`` is called with: its result, or a Failure."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Batch:
+    orders: list[_Order] = field(default_factory=list)
+    works: list[_Work[Any]] = field(default_factory=list)
+    before: Head | None = None
+    """The head of the books before it, as far as they are remembered."""
+    prepared: service.Prepared | None = None
+    """The orders, decided on those books."""
+
+    def __len__(self) -> int:
+        return len(self.orders) + len(self.works)
+
+    def jobs(self) -> list[_Job]:
+        return [*self.orders, *self.works]
+
+    def split(self) -> "list[_Batch]":
+        return [*(_Batch(orders=[job]) for job in self.orders), *(_Batch(works=[job]) for job in self.works)]
+
+
 class LedgerWriter:
     """Queue and batches of one process."""
 
@@ -93,8 +112,11 @@ class LedgerWriter:
         self._runtime = runtime
         self._queue: deque[_Job] = deque()
         self._running = False
+        # The books as they are after the batches that were taken, if those take the course that was prepared.
         self._head: Head | None = None
         self._accounts: dict[AccountKey, Account] = {}
+        # The head after the batches that are done, None if unknown.
+        self._settled: Head | None = None
 
     async def run(self, name: LiteralString, work: Callable[[Cursor], T]) -> T:
         """Run ``work`` in a transaction that holds the lease. It may run several times, beside others' works.
@@ -103,92 +125,117 @@ class LedgerWriter:
         """
         job = _Work(name=name, work=work)
         self._add(job)
-        return await make_deferred_yieldable(job.done)
+        return await _yieldable(job.done)
 
     async def transfer(self, order: Transfer) -> Posted | Refused:
         """Post one transfer, as ``super_app.ledger.service.transfer``."""
         job = _Order(order=order)
         self._add(job)
-        return await make_deferred_yieldable(job.done)
+        return await _yieldable(job.done)
 
     def _add(self, job: _Job) -> None:
         self._queue.append(job)
-        _waiting.set(len(self._queue))
         if not self._running:
             self._running = True
             self._runtime.api.run_as_background_process("superapp_ledger_writer", self._drain)
 
     async def _drain(self) -> None:
         finished: _Finished = []
+        following: _Batch | None = None
         try:
             while True:
-                if len(self._queue) < _TRANSFERS_PER_BATCH:
+                if following is None and len(self._queue) < _TRANSFERS_PER_BATCH:
                     # Few are waiting: tell those who are done first, so that what they do next can join.
                     _tell(finished)
                     finished = []
-                batch = self._take()
+                batch = following or self._take()
                 if not batch:
                     return
                 running = run_in_background(self._settle, batch)
-                # Many are waiting: the database works while those who are done are told.
+                # The database works; meanwhile tell those who are done, and have a full batch ready for it.
                 _tell(finished)
+                following = self._take() if len(self._queue) >= _TRANSFERS_PER_BATCH else None
                 finished = await make_deferred_yieldable(running)
+                if following is not None and following.before != self._settled:
+                    # The books are not what it was prepared on, or by now they are known.
+                    self._head = self._settled
+                    self._prepare(following)
         finally:
             self._running = False
 
-    def _take(self) -> list[_Job]:
-        batch: list[_Job] = []
-        works = 0
-        while self._queue and len(batch) < _TRANSFERS_PER_BATCH and works < _WORKS_PER_BATCH:
+    def _take(self) -> _Batch:
+        batch = _Batch()
+        while self._queue and len(batch.orders) < _TRANSFERS_PER_BATCH and len(batch.works) < _WORKS_PER_BATCH:
             job = self._queue.popleft()
-            works += isinstance(job, _Work)
-            batch.append(job)
+            if isinstance(job, _Order):
+                batch.orders.append(job)
+            else:
+                batch.works.append(job)
         _waiting.set(len(self._queue))
+        self._prepare(batch)
         return batch
 
-    async def _settle(self, batch: Sequence[_Job]) -> _Finished:
+    def _prepare(self, batch: _Batch) -> None:
+        """Decide its orders on the books that are remembered, and remember the books as they will be after it."""
+        batch.before, batch.prepared = self._head, None
+        if batch.orders and batch.before is not None:
+            orders = [job.order for job in batch.orders]
+            batch.prepared = service.prepare(orders, self._runtime.now_ms(), batch.before, self._accounts)
+        if batch.prepared is None or batch.works:
+            # What the books will be is known after the commit.
+            self._head = None
+        else:
+            self._remember(batch.prepared.outcome)
+
+    async def _settle(self, batch: _Batch) -> _Finished:
         """Run a batch to its end. Does not raise."""
         _jobs_per_batch.observe(len(batch))
         try:
             return await self._commit(batch)
         except Exception as error:  # noqa: BLE001 - whatever a job raises belongs to the one who waits for it
+            self._forget()
             if len(batch) == 1:
-                return [(batch[0], _failure())]
+                return [(job, _failure()) for job in batch.jobs()]
             logger.warning("A batch of %d ledger jobs failed (%s); each runs again alone", len(batch), error)
         finished: _Finished = []
-        for job in batch:
+        for alone in batch.split():
             _alone_total.inc()
             try:
-                finished += await self._commit([job])
+                finished += await self._commit(alone)
             except Exception:  # noqa: BLE001 - as above
-                finished.append((job, _failure()))
+                self._forget()
+                finished += [(job, _failure()) for job in alone.jobs()]
         return finished
 
-    async def _commit(self, batch: Sequence[_Job]) -> _Finished:
+    async def _commit(self, batch: _Batch) -> _Finished:
         """One transaction, again and again while the database is away.
 
         A commit whose outcome is unknown is simply tried again: every job is idempotent by its id, so the second run
         finds what the first one did.
         """
-        works = [job for job in batch if isinstance(job, _Work)]
-        orders = [job for job in batch if isinstance(job, _Order)]
+        orders = [job.order for job in batch.orders]
         now_ms = self._runtime.now_ms()
-        remembered = service.Remembered(head=self._head, accounts=self._accounts)
+        prepared = batch.prepared
 
         def in_transaction(cur: Cursor) -> tuple[service.Outcome | None, list[object]]:
-            if works:
+            if prepared is not None and service.carry_out(cur, prepared):
+                outcome: service.Outcome | None = prepared.outcome
+            else:
                 service.take_lease(cur)
-            outcome = service.post(cur, [job.order for job in orders], now_ms, remembered) if orders else None
-            return outcome, [job.work(cur) for job in works]
+                outcome = service.post(cur, orders, now_ms) if orders else None
+            return outcome, [job.work(cur) for job in batch.works]
 
-        name = works[0].name if len(batch) == 1 and works else "ledger_batch"
+        name = batch.works[0].name if len(batch) == 1 and batch.works else "ledger_batch"
         outcome, results = await self._until_told(name, in_transaction)
-        if outcome is not None:
+        if batch.works or outcome is None:
+            self._forget()
+        elif prepared is None or outcome is not prepared.outcome:
+            if prepared is not None or outcome.before != batch.before:
+                self._forget()
             self._remember(outcome)
-            verdicts: Sequence[object] = outcome.verdicts
-        else:
-            verdicts = ()
-        return [*zip(orders, verdicts, strict=True), *zip(works, results, strict=True)]
+        self._settled = None if batch.works or outcome is None else outcome.head
+        verdicts = () if outcome is None else outcome.verdicts
+        return [*zip(batch.orders, verdicts, strict=True), *zip(batch.works, results, strict=True)]
 
     async def _until_told(self, name: str, in_transaction: Callable[[Cursor], T]) -> T:
         for pause_s in _RETRY_PAUSES_S:
@@ -207,10 +254,23 @@ class LedgerWriter:
         return await self._runtime.database.run(name, in_transaction)
 
     def _remember(self, outcome: service.Outcome) -> None:
-        if outcome.forget or len(self._accounts) > _REMEMBERED_ACCOUNTS:
+        if len(self._accounts) > _REMEMBERED_ACCOUNTS:
             self._accounts = {}
         self._accounts.update(outcome.accounts)
         self._head = outcome.head
+
+    def _forget(self) -> None:
+        self._head = self._settled = None
+        self._accounts = {}
+
+
+async def _yieldable(done: "Deferred[T]") -> T:
+    """``make_deferred_yieldable`` without its bookkeeping for debugging, which costs more than the queue does."""
+    calling = set_current_context(SENTINEL_CONTEXT)
+    try:
+        return await done
+    finally:
+        set_current_context(calling)
 
 
 def _failure() -> Failure:
