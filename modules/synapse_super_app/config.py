@@ -81,6 +81,7 @@ class DirectoryConfig(_Section):
     reserved: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     feed_interval: DurationMs = 5_000
+    key_path: str | None = None
 
 
 class CallRateConfig(_Section):

@@ -1,6 +1,7 @@
 """What an account and a contact are."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from super_app.ids import Acct, Handle, ServerName, UserId
 from super_app.signing import digest
@@ -37,6 +38,10 @@ class Account:
     acct: Acct
     user_id: UserId
     created_ms: int
+
+
+MAX_CONTACTS: Final = 2_000
+"""They are mirrored into one account data event, which every client of the person loads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

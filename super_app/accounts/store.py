@@ -30,11 +30,11 @@ def ensure(cur: Cursor, user_id: UserId, genesis: Genesis) -> Account:
 
 
 def put_contact(cur: Cursor, owner: Acct, contact: Contact) -> Contact:
-    """Add a contact, or refresh its handle and acct; ``since_ms`` stays that of the first time."""
+    """Add a contact, or refresh it: ``since_ms`` stays that of the first time, and a known acct is not forgotten."""
     cur.execute(
         "INSERT INTO superapp_contact (owner_acct, peer_user_id, peer_acct, handle, since_ms) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT (owner_acct, peer_user_id)"
-        " DO UPDATE SET peer_acct = excluded.peer_acct, handle = excluded.handle",
+        " ON CONFLICT (owner_acct, peer_user_id) DO UPDATE SET handle = excluded.handle, peer_acct ="
+        " CASE WHEN excluded.peer_acct = '' THEN superapp_contact.peer_acct ELSE excluded.peer_acct END",
         (owner, contact.user_id, contact.acct, contact.handle, contact.since_ms),
     )
     stored = contact_of(cur, owner, contact.user_id)
@@ -57,6 +57,24 @@ def contact_of(cur: Cursor, owner: Acct, peer: UserId) -> Contact | None:
     )
     row = cur.fetchone()
     return None if row is None else _contact(row)
+
+
+def contact_called(cur: Cursor, owner: Acct, text: str) -> Contact | None:
+    """The contact with this user id, or with this handle."""
+    cur.execute(
+        "SELECT peer_acct, peer_user_id, handle, since_ms FROM superapp_contact"
+        " WHERE owner_acct = ? AND (peer_user_id = ? OR handle = ?)"
+        " ORDER BY CASE WHEN peer_user_id = ? THEN 0 ELSE 1 END LIMIT 1",
+        (owner, text, text, text),
+    )
+    row = cur.fetchone()
+    return None if row is None else _contact(row)
+
+
+def count_contacts(cur: Cursor, owner: Acct) -> int:
+    cur.execute("SELECT COUNT(*) FROM superapp_contact WHERE owner_acct = ?", (owner,))
+    row = cur.fetchone()
+    return int(row[0] or 0) if row is not None else 0
 
 
 def contacts(cur: Cursor, owner: Acct) -> tuple[Contact, ...]:

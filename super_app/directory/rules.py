@@ -76,7 +76,7 @@ def decide_claim(
 def _claim_own(standing: Standing, held: Holding, role: Role | None, now_ms: int) -> Claim | Refused:
     match held.state:
         case State.FROZEN:
-            return handle_frozen(held)
+            return frozen_refusal(None, held.name)
         case State.ACTIVE:
             now = Role.PRIMARY if held.primary else Role.ALIAS
             wanted = now if role is None else role
@@ -148,7 +148,7 @@ def decide_release(held: Holding | None, acct: Acct, text: str) -> Holding | Ref
     if held is None or held.acct != acct or held.state in (State.RELEASED, State.FREE):
         return no_such_handle(text)
     if held.state is State.FROZEN:
-        return handle_frozen(held)
+        return frozen_refusal(None, held.name)
     if held.origin is Origin.LOCALPART:
         return Refused(
             reason=Reason.NOT_ALLOWED,
@@ -235,22 +235,16 @@ def no_such_handle(text: str) -> Refused:
     )
 
 
-def handle_frozen(held: Holding) -> Refused:
+def frozen_refusal(why: FrozenFor | None, text: str) -> Refused:
+    if why is FrozenFor.AMBIGUOUS:
+        return Refused(
+            reason=Reason.AMBIGUOUS_PAYEE,
+            message=(
+                f"{text[:255]!a} is one person's handle and another person's user id, so it names nobody until "
+                "the operator has decided; use another handle of the person you mean."
+            ),
+        )
     return Refused(
         reason=Reason.HANDLE_FROZEN,
-        message=f"{held.name} is frozen until the operator of this homeserver has decided whose it is.",
+        message=f"{text[:255]!a} is frozen until the operator of its homeserver has decided whose it is.",
     )
-
-
-def ambiguous(text: str) -> Refused:
-    return Refused(
-        reason=Reason.AMBIGUOUS_PAYEE,
-        message=(
-            f"{text[:255]!a} is one person's handle and another person's user id, so it names nobody until the "
-            "operator has decided; use another handle of the person you mean."
-        ),
-    )
-
-
-def frozen_refusal(held: Holding, text: str) -> Refused:
-    return ambiguous(text) if held.frozen_for is FrozenFor.AMBIGUOUS else handle_frozen(held)

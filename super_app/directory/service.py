@@ -211,6 +211,15 @@ def current_record(
     return _issue_changed(cur, issuer, acct, facts, now_ms).get(name)
 
 
+def renew(cur: Cursor, issuer: Issuer, due: Collection[Holding], facts: Mapping[Acct, Facts], *, now_ms: int) -> None:
+    """Issue records that are due. All accounts are locked before the feed is touched, as everywhere."""
+    accts = sorted({held.acct for held in due})
+    for acct in accts:
+        store.lock_standing(cur, acct)
+    for acct in accts:
+        _issue_changed(cur, issuer, acct, facts[acct], now_ms)
+
+
 def _take(cur: Cursor, name: Name, acct: Acct, *, origin: Origin, discover: Discover, now_ms: int) -> Refused | None:
     seen = skeleton(name)
     store.free_expired(cur, seen, now_ms - rules.FREE_AFTER_MS)
@@ -285,13 +294,15 @@ def replicate(
     entries: Collection[Record | Withdrawal],
     *,
     position: int,
-    polled_ms: int,
+    at_end: bool,
     now_ms: int,
 ) -> None:
-    """Keep a verified page of a peer's feed. ``polled_ms`` is 0 until the feed was read to its end."""
+    """Keep a verified page of a peer's feed; ``at_end`` if the feed was read to its end, and so is current."""
     store.withdraw_replicas(cur, [each for each in entries if isinstance(each, Withdrawal)])
     store.put_replicas(cur, [each for each in entries if isinstance(each, Record)], now_ms)
-    store.set_feed_position(cur, server, position, polled_ms)
+    store.set_feed_position(cur, server, position)
+    if at_end:
+        store.set_polled(cur, server, now_ms)
 
 
 def tidy(cur: Cursor, now_ms: int) -> None:

@@ -381,11 +381,13 @@ def forget_peers(cur: Cursor, met_before_ms: int) -> None:
     cur.execute("DELETE FROM superapp_directory_peer WHERE met_ms < ? AND key_id IS NULL", (met_before_ms,))
 
 
-def set_feed_position(cur: Cursor, server: ServerName, position: int, polled_ms: int) -> None:
-    cur.execute(
-        "UPDATE superapp_directory_peer SET feed_position = ?, polled_ms = ? WHERE server = ?",
-        (position, polled_ms, server),
-    )
+def set_feed_position(cur: Cursor, server: ServerName, position: int) -> None:
+    cur.execute("UPDATE superapp_directory_peer SET feed_position = ? WHERE server = ?", (position, server))
+
+
+def set_polled(cur: Cursor, server: ServerName, polled_ms: int) -> None:
+    """The feed was read to its end at this time; 0 if what was read of it is good for nothing."""
+    cur.execute("UPDATE superapp_directory_peer SET polled_ms = ? WHERE server = ?", (polled_ms, server))
 
 
 # Replicas.

@@ -13,26 +13,46 @@ two event ids, since Synapse may run it five times.
 """
 
 import itertools
+import json
+import shutil
 import sqlite3
+import tempfile
+import weakref
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
+from signedjson.key import generate_signing_key, get_verify_key
+from signedjson.sign import SignatureVerifyException, sign_json, verify_signed_json
 from synapse.api.errors import SynapseError
 from synapse.api.room_versions import RoomVersions
 from synapse.events import EventBase, make_event_from_dict
+from synapse.events.utils import prune_event
 from synapse.module_api import NOT_SPAM
+from synapse.spam_checker_api import RegistrationBehaviour
 from synapse.storage.database import LoggingTransaction
 from synapse.storage.engines.sqlite import Sqlite3Engine
 from synapse.types import UserID
 from twisted.internet import defer, task
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from super_app.db import Engine
-from super_app.ids import EventId, UserId
+from super_app.db import Cursor, Engine
+from super_app.ids import EventId, RoomId, ServerName, UserId
+from super_app.names import AccountDataType, EventType, FederationQuery
 from synapse_super_app.http.resource import ApiResource, answer
 from synapse_super_app.http.routes import Auth
 from synapse_super_app.module import SuperApp
+from synapse_super_app.private_api import (
+    CommonRoom,
+    NoAnswer,
+    Profile,
+    PutFailed,
+    PutHandler,
+    SynapseAccount,
+    UserSearch,
+)
 
 T = TypeVar("T")
 
@@ -93,6 +113,12 @@ class FakeModuleApi:
     def register_account_data_callbacks(self, **callbacks: Any) -> None:
         self._register(callbacks)
 
+    def register_account_validity_callbacks(self, **callbacks: Any) -> None:
+        self._register(callbacks)
+
+    async def defer_to_thread(self, f: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        return f(*args, **kwargs)
+
     def register_web_resource(self, path: str, resource: Any) -> None:
         self.web_resources[path] = resource
 
@@ -121,7 +147,7 @@ class FakeModuleApi:
             consent_ts=None,
             consent_version=None,
             appservice_id=None,
-            creation_ts=0,
+            creation_ts=self._homeserver.created_s(user_id),
             user_type=None,
             is_deactivated=user_id in self._homeserver.deactivated,
             locked=False,
@@ -147,14 +173,14 @@ class FakeModuleApi:
         *args: object,
         desc: str | None = None,
         run_on_all_instances: bool = False,
-        **kwargs: object,
+        **kwargs: Any,
     ) -> None:
         loop = task.LoopingCall(lambda: self.run_as_background_process(desc or "", f, *args, **kwargs))
-        loop.clock = self._homeserver.clock
+        loop.clock = cast(IReactorTime, self._homeserver.clock)
         loop.start(msec / 1000, now=False)
 
     def delayed_background_call(
-        self, msec: float, f: Callable[..., Any], *args: object, desc: str | None = None, **kwargs: object
+        self, msec: float, f: Callable[..., Any], *args: object, desc: str | None = None, **kwargs: Any
     ) -> Any:
         return self._homeserver.clock.callLater(
             msec / 1000, lambda: self.run_as_background_process(desc or "", f, *args, **kwargs)
@@ -168,7 +194,7 @@ class FakeModuleApi:
         return deferred
 
     async def sleep(self, seconds: float) -> None:
-        await task.deferLater(self._homeserver.clock, seconds)
+        await task.deferLater(cast(IReactorTime, self._homeserver.clock), seconds)
 
     async def create_and_send_event_into_room(self, event_dict: dict[str, Any]) -> EventBase:
         return await self._homeserver.send_async(
@@ -183,7 +209,8 @@ class FakeModuleApi:
         self, room_id: str, event_filter: Iterable[tuple[str, str | None]] | None = None
     ) -> dict[tuple[str, str], EventBase]:
         wanted = None if event_filter is None else list(event_filter)
-        state = self._homeserver.rooms[room_id].state
+        room = self._homeserver.rooms.get(room_id)
+        state = {} if room is None else room.state
         return {
             key: event
             for key, event in state.items()
@@ -209,6 +236,15 @@ class FakePrivateApi:
     def __init__(self, homeserver: "FakeHomeserver") -> None:
         self._homeserver = homeserver
         self._wakers: list[Callable[[], None]] = []
+        self.put_handlers: dict[str, PutHandler] = {}
+        self.queries: dict[FederationQuery, Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]] = {}
+        self.username_guards: list[Callable[[str], Awaitable[None]]] = []
+        self.user_search: UserSearch = self._synapse_search
+
+    async def _synapse_search(self, user_id: str, search_term: str, limit: int) -> Mapping[str, Any]:
+        rows = self._homeserver.user_directory
+        found = [row for row in rows if search_term.lstrip("@").casefold() in str(row["display_name"]).casefold()]
+        return {"limited": len(found) > limit, "results": found[:limit]}
 
     def persisted_up_to(self) -> int:
         return self._homeserver.stream_position
@@ -232,6 +268,144 @@ class FakePrivateApi:
     def is_sticky(event: EventBase) -> bool:
         return "msc4354_sticky" in event.get_dict()
 
+    async def members(self, room_id: RoomId, at_most: int) -> tuple[frozenset[UserId], frozenset[UserId]] | None:
+        memberships = self._homeserver.memberships(room_id)
+        joined = frozenset(UserId(each) for each, membership in memberships.items() if membership == "join")
+        invited = frozenset(UserId(each) for each, membership in memberships.items() if membership == "invite")
+        return None if len(joined | invited) > at_most else (joined, invited)
+
+    async def rooms_of(self, user_id: UserId) -> frozenset[str]:
+        rooms = self._homeserver.rooms
+        return frozenset(each for each in rooms if self._homeserver.memberships(each).get(user_id) == "join")
+
+    def is_deactivated(self, cur: Cursor, user_id: UserId) -> bool | None:
+        return user_id in self._homeserver.deactivated if user_id in self._homeserver.users else None
+
+    def account_data(self, cur: Cursor, user_id: UserId, data_type: AccountDataType) -> object:
+        return self._homeserver.account_data.get((user_id, data_type))
+
+    def is_joined(self, cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
+        return room_id in self._homeserver.rooms and self._homeserver.memberships(room_id).get(user_id) == "join"
+
+    def share_a_room(self, cur: Cursor, user_id: UserId, other: UserId) -> bool:
+        each_room = (self._homeserver.memberships(room_id) for room_id in self._homeserver.rooms)
+        return any(room.get(user_id) == room.get(other) == "join" for room in each_room)
+
+    def common_rooms(self, cur: Cursor, user_id: UserId, other: UserId) -> tuple[CommonRoom, ...]:
+        found: list[CommonRoom] = []
+        for room_id in sorted(self._homeserver.rooms):
+            members = self._homeserver.memberships(room_id)
+            present = [name for name, membership in members.items() if membership in ("join", "invite")]
+            if members.get(user_id) == "join" and other in present:
+                joined = members[other] == "join"
+                found.append(CommonRoom(room_id=RoomId(room_id), other_joined=joined, only_two=len(present) == 2))
+        return tuple(found)
+
+    def events_of(
+        self, cur: Cursor, room_id: RoomId, sender: UserId, event_type: EventType, after: int
+    ) -> tuple[EventId, ...]:
+        return tuple(
+            EventId(event.event_id)
+            for event in self._homeserver.rooms[room_id].timeline
+            if (event.sender, event.type) == (sender, event_type)
+            and (event.internal_metadata.stream_ordering or 0) > after
+        )
+
+    def references_to(
+        self, cur: Cursor, event_id: EventId, event_type: EventType
+    ) -> tuple[tuple[EventId, UserId], ...]:
+        relation = {"rel_type": "m.reference", "event_id": event_id}
+        return tuple(
+            (EventId(event.event_id), UserId(event.sender))
+            for event in self._homeserver.events.values()
+            if event.type == event_type and event.content.get("m.relates_to") == relation
+        )
+
+    async def get_original(self, event_id: EventId) -> EventBase | None:
+        return self._homeserver.originals.get(event_id) or await self.get_event(event_id)
+
+    async def servers_in_room(self, room_id: RoomId) -> frozenset[ServerName]:
+        members = self._homeserver.memberships(room_id).items()
+        return frozenset(ServerName(name.partition(":")[2]) for name, membership in members if membership == "join")
+
+    def key_folder(self) -> Path:
+        return self._homeserver.folder
+
+    def signed_by_server(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        signed: dict[str, Any] = sign_json(dict(value), self._homeserver.server_name, self._homeserver.matrix_key)
+        return signed
+
+    async def is_signed_by(self, server: ServerName, value: Mapping[str, Any], now_ms: int) -> bool:
+        other = self._homeserver.reach(server)
+        try:
+            verify_signed_json(dict(value), server, get_verify_key(other.matrix_key))
+        except SignatureVerifyException:
+            return False
+        return True
+
+    def answer_query(
+        self, name: FederationQuery, handler: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+    ) -> None:
+        self.queries[name] = handler
+
+    async def query(
+        self, server: ServerName, name: FederationQuery, arguments: Mapping[str, str], timeout_ms: int
+    ) -> Mapping[str, Any]:
+        self._homeserver.asked.append((server, name, dict(arguments)))
+        handler = self._homeserver.reach(server).private.queries.get(name)
+        if handler is None:
+            raise NoAnswer(404, "no handler for this query")
+        try:
+            answered = await handler({**arguments, "origin": self._homeserver.server_name})
+        except SynapseError as error:
+            raise NoAnswer(error.code, error.msg) from error
+        # What crosses the wire is JSON.
+        loaded: Mapping[str, Any] = json.loads(json.dumps(answered))
+        return loaded
+
+    def guard_usernames(self, guard: Callable[[str], Awaitable[None]]) -> None:
+        self.username_guards.append(guard)
+
+    def wrap_user_search(self, wrap: Callable[[UserSearch], UserSearch]) -> None:
+        self.user_search = wrap(self.user_search)
+
+    async def is_hidden_by_modules(self, asker: UserId, user_id: UserId, profile: Profile) -> bool:
+        return user_id in self._homeserver.hidden_by_modules
+
+    async def profile_seen(self, user_id: UserId) -> Profile:
+        return self._homeserver.profiles.get(user_id, Profile(display_name=None, avatar_url=None))
+
+    async def master_key(self, user_id: UserId) -> str | None:
+        return self._homeserver.master_keys.get(user_id)
+
+    async def is_in_our_rooms(self, user_id: UserId) -> bool:
+        return bool(await self.rooms_of(user_id))
+
+    async def shares_a_room(self, user_id: UserId, server: ServerName) -> bool:
+        rooms = [self._homeserver.memberships(room_id) for room_id in await self.rooms_of(user_id)]
+        return any(
+            membership == "join" and each.endswith(f":{server}") for room in rooms for each, membership in room.items()
+        )
+
+    def accounts_since(self, cur: Cursor, created_s: int, after: str, limit: int) -> tuple[SynapseAccount, ...]:
+        homeserver = self._homeserver
+        found = [each for each in sorted(homeserver.users) if each > after and homeserver.created_s(each) >= created_s]
+        return tuple(
+            SynapseAccount(
+                user_id=UserId(each),
+                created_ms=homeserver.created_s(each) * 1000,
+                deactivated=each in homeserver.deactivated,
+                ghost=False,
+            )
+            for each in found[:limit]
+        )
+
+    def answer_put(self, group: str, path: str, handler: PutHandler) -> None:
+        self.put_handlers[path] = handler
+
+    async def put(self, server: ServerName, path: str, body: Mapping[str, Any], timeout_ms: int) -> Mapping[str, Any]:
+        raise PutFailed(f"{server} is not on this network")
+
 
 class FakeRoom:
     def __init__(self) -> None:
@@ -252,6 +426,21 @@ class FakeHomeserver:
         self.account_data: dict[tuple[str, str], Any] = {}
         self.rooms: dict[str, FakeRoom] = {}
         self.events: dict[str, EventBase] = {}
+        self.originals: dict[str, EventBase] = {}
+        """What redacted events were before."""
+        self.folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.matrix_key = generate_signing_key("a_fake")
+        self.reachable: dict[str, FakeHomeserver] = {}
+        """Other homeservers that answer queries; all others are silent."""
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        """The queries that this one sent."""
+        self.profiles: dict[str, Profile] = {}
+        self.master_keys: dict[str, str] = {}
+        self.hidden_by_modules: set[str] = set()
+        self.user_directory: list[dict[str, Any]] = []
+        """The rows among which Synapse's own user search looks."""
+        self.registered_s: dict[str, int] = {}
         self.stream_position = 0
         self.background_errors: list[tuple[str, Failure]] = []
         self.clock = clock or task.Clock()
@@ -280,7 +469,7 @@ class FakeHomeserver:
 
     def restart(self) -> SuperApp:
         """The process dies and a new one starts on the same database: callbacks and timers are gone."""
-        for call in self.clock.getDelayedCalls():
+        for call in list(cast(list[Any], self.clock.getDelayedCalls())):
             call.cancel()
         self.api = FakeModuleApi(self)
         self.private = FakePrivateApi(self)
@@ -292,6 +481,31 @@ class FakeHomeserver:
         if admin:
             self.admins.add(user_id)
         return UserId(user_id)
+
+    def register_as_synapse(self, localpart: str) -> UserId:
+        """Register as a client does: through the guards and callbacks. Raises the SynapseError that it would see."""
+        for guard in self.private.username_guards:
+            self.result(guard(localpart))
+        for callback in self.api.callbacks["check_registration_for_spam"]:
+            assert self.result(callback(None, localpart, [], None)) is RegistrationBehaviour.ALLOW
+        user_id = self.register(localpart)
+        self.registered_s[user_id] = self.now_ms() // 1000
+        for callback in self.api.callbacks["on_user_registration"]:
+            self.result(callback(user_id))
+        self.settle()
+        return user_id
+
+    def created_s(self, user_id: str) -> int:
+        """When an account was made; those that ``register`` made have always been there."""
+        return self.registered_s.get(user_id, 0)
+
+    def reach(self, server: str) -> "FakeHomeserver":
+        """A homeserver on the network. Raises NoAnswer if it is not reachable now."""
+        if server == self.server_name:
+            return self
+        if server not in self.reachable:
+            raise NoAnswer(None, f"{server} is down")
+        return self.reachable[server]
 
     # Time and transactions.
 
@@ -321,7 +535,7 @@ class FakeHomeserver:
             cursor = self._database.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             txn = LoggingTransaction(
-                txn=cursor,  # type: ignore[arg-type]
+                txn=cursor,  # pyright: ignore[reportArgumentType]  # typeshed has its arguments positional-only
                 name=desc,
                 server_name=self.server_name,
                 database_engine=self._engine,
@@ -345,6 +559,11 @@ class FakeHomeserver:
 
     # Rooms and events.
 
+    def redact(self, event_id: str) -> None:
+        """The content goes, as after a redaction."""
+        event = self.originals[event_id] = self.events[event_id]
+        self.events[event_id] = prune_event(event)
+
     def room(self, creator: str, *joined: str, invited: tuple[str, ...] = (), encrypted: bool = False) -> str:
         room_id = f"!room{next(self._ids)}:{self.server_name}"
         self.rooms[room_id] = FakeRoom()
@@ -355,6 +574,10 @@ class FakeHomeserver:
         if encrypted:
             self.set_state(room_id, creator, "m.room.encryption", "", {"algorithm": "m.megolm.v1.aes-sha2"})
         return room_id
+
+    def memberships(self, room_id: str) -> dict[str, str]:
+        state = self.rooms[room_id].state.items()
+        return {name: event.content["membership"] for (kind, name), event in state if kind == "m.room.member"}
 
     def set_state(self, room_id: str, sender: str, event_type: str, state_key: str, content: dict[str, Any]) -> None:
         event = self._event(sender, room_id, event_type, content, state_key=state_key)

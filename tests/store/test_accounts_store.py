@@ -1,5 +1,7 @@
 """Accounts and contacts in the database."""
 
+from functools import partial
+
 import pytest
 
 from super_app.accounts import store
@@ -94,3 +96,20 @@ def test_nobody_without_an_account_has_contacts(transaction: Transaction) -> Non
 
     with pytest.raises(Exception, match=r"(?i)foreign key"):
         transaction(add)
+
+
+def test_a_refresh_without_an_acct_does_not_forget_it(transaction: Transaction, alice: Acct) -> None:
+    transaction(lambda cur: store.put_contact(cur, alice, contact(BOB, acct="acct-of-bob")))
+    assert transaction(lambda cur: store.put_contact(cur, alice, contact(BOB))).acct == "acct-of-bob"
+
+
+def test_a_contact_is_called_by_user_id_or_by_handle_the_user_id_first(transaction: Transaction, alice: Acct) -> None:
+    bob = contact(BOB, handle="@robert:hs2.test")
+    robert = contact(UserId("@robert:hs2.test"), handle="@bobby:hs2.test")
+    for each in (bob, robert):
+        transaction(partial(store.put_contact, owner=alice, contact=each))
+    assert transaction(lambda cur: store.contact_called(cur, alice, "@bob:hs2.test")) == bob
+    assert transaction(lambda cur: store.contact_called(cur, alice, "@robert:hs2.test")) == robert
+    assert transaction(lambda cur: store.contact_called(cur, alice, "@bobby:hs2.test")) == robert
+    assert transaction(lambda cur: store.contact_called(cur, alice, "@carol:hs2.test")) is None
+    assert transaction(lambda cur: store.count_contacts(cur, alice)) == 2

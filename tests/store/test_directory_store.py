@@ -32,6 +32,7 @@ from super_app.directory.model import (
     Record,
     Role,
     State,
+    Status,
     Withdrawal,
 )
 from super_app.directory.naming import NamePolicy, skeleton
@@ -334,7 +335,7 @@ class TestRegistration:
         held = directory.run(lambda cur: store.holding(cur, Name("wonder")))
         assert held is not None
         assert (held.frozen_for, held.contested_by) == (FrozenFor.AMBIGUOUS, "@wonder:hs1.test")
-        assert rules.frozen_refusal(held, "@wonder:hs1.test").reason is Reason.AMBIGUOUS_PAYEE
+        assert rules.frozen_refusal(held.frozen_for, "@wonder:hs1.test").reason is Reason.AMBIGUOUS_PAYEE
         frozen = directory.record_of(alice, "wonder")
         assert frozen is not None
         assert (frozen["status"], frozen["frozen_for"]) == ("frozen", "ambiguous")
@@ -452,7 +453,7 @@ def foreign(name: str, *, server: ServerName = THERE, seq: int = 1, issued_ms: i
         acct=Acct(content["acct"]),
         user_id=UserId(user_id),
         seq=seq,
-        status=records.Status(content["status"]),
+        status=Status(content["status"]),
         frozen_for=None,
         discover=Discover(content["discover"]),
         alias_of=content.get("alias_of"),
@@ -468,7 +469,7 @@ class TestPeersAndReplicas:
         directory.run(lambda cur: store.meet(cur, THERE, directory.now_ms))
         directory.run(
             lambda cur: service.replicate(
-                cur, THERE, entries, position=position, polled_ms=directory.now_ms, now_ms=directory.now_ms
+                cur, THERE, entries, position=position, at_end=True, now_ms=directory.now_ms
             )
         )
 
@@ -583,7 +584,7 @@ class TestSearch:
                 THERE,
                 [foreign("alice"), foreign("alicia"), foreign("alyssa"), foreign("alf", status="frozen")],
                 position=4,
-                polled_ms=NOW_MS,
+                at_end=True,
                 now_ms=NOW_MS,
             )
         )

@@ -276,8 +276,8 @@ class TestSeeing:
 
     def test_an_ambiguous_name_says_so_and_its_status_is_frozen(self) -> None:
         frozen = holding("first", state=State.FROZEN, frozen_for=FrozenFor.AMBIGUOUS)
-        assert frozen_refusal(frozen, "@first:hs1.test").reason is Reason.AMBIGUOUS_PAYEE
-        assert frozen_refusal(replace(frozen, frozen_for=None), "@first:hs1.test").reason is Reason.HANDLE_FROZEN
+        assert frozen_refusal(frozen.frozen_for, "@first:hs1.test").reason is Reason.AMBIGUOUS_PAYEE
+        assert frozen_refusal(None, "@first:hs1.test").reason is Reason.HANDLE_FROZEN
         assert frozen.status is Status.FROZEN
 
 

@@ -1,21 +1,65 @@
-"""The directory feature in the homeserver."""
+"""The directory feature in the homeserver: puts its parts together and starts them."""
 
+import logging
 from collections.abc import Sequence
+from typing import Final
 
+from super_app.directory.service import Issuer
 from synapse_super_app.config import FeatureName
+from synapse_super_app.directory import keys
+from synapse_super_app.directory.answers import Answers
+from synapse_super_app.directory.feed import FeedReader
+from synapse_super_app.directory.own import OwnHandles
+from synapse_super_app.directory.peers import Peers
+from synapse_super_app.directory.people import DirectoryPeople
+from synapse_super_app.directory.registration import Registration
+from synapse_super_app.directory.routes import DirectoryRoutes
+from synapse_super_app.directory.search import Search
 from synapse_super_app.http.routes import Route
 from synapse_super_app.runtime import Runtime
 
+logger = logging.getLogger(__name__)
+
+_UPKEEP_MS: Final = 600_000.0
+
 
 class DirectoryFeature:
+    """``people`` is how other features ask who somebody is."""
+
     name = FeatureName.DIRECTORY
     packages = ("super_app.accounts", "super_app.directory")
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._own = OwnHandles(runtime)
+        self._peers = Peers(runtime)
+        self._answers = Answers(runtime, self._own, self._peers)
+        self._reader = FeedReader(runtime, self._peers)
+        self.people = DirectoryPeople(runtime, self._own, self._peers)
+        search = Search(runtime, self._own, self.people)
+        self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, search, self._answers)
+        self._answers.register(self._reader.heard)
+        Registration(runtime.api, runtime.private, self._own).register()
+        runtime.private.wrap_user_search(search.in_user_directory)
 
     def routes(self) -> Sequence[Route]:
-        return ()
+        return self._routes.routes()
 
     async def start(self) -> None:
-        return None
+        runtime = self._runtime
+        path = keys.key_path(runtime.private.key_folder(), runtime.server_name, runtime.config.directory.key_path)
+        if runtime.is_main:
+            keys.make_if_missing(path)
+        await self._own.start(Issuer(server=runtime.server_name, key=keys.read(path)))
+        if runtime.is_main:
+            await self._reader.start()
+            runtime.api.looping_background_call(self._upkeep, _UPKEEP_MS, desc="superapp_directory_upkeep")
+            runtime.api.run_as_background_process("superapp_directory_upkeep", self._upkeep)
+
+    async def _upkeep(self) -> None:
+        try:
+            await self._own.adopt_missing()
+            self._own.renew_soon()
+            await self._own.tidy()
+        except Exception:
+            logger.exception("Upkeep of the directory failed; it is tried again in ten minutes")

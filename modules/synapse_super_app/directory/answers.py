@@ -1,0 +1,119 @@
+"""What this homeserver answers to other homeservers: who somebody is, and the feed of public records.
+
+A hidden handle and one that does not exist get the same signed answer. Each origin has a budget, and a smaller one for
+questions that lead to nobody, so that guessing names is slow.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from prometheus_client import Counter
+
+from super_app.directory import records, rules, service
+from super_app.directory.model import FEED_PAGE, AskedBy, Discover, Holding
+from super_app.errors import Reason, Refused
+from super_app.ids import Handle, ServerName, localpart_of, server_of
+from super_app.names import FederationQuery
+from synapse_super_app.directory.budget import Budget
+from synapse_super_app.directory.own import OwnHandles
+from synapse_super_app.directory.peers import Peers
+from synapse_super_app.http.refusals import error_of
+from synapse_super_app.runtime import Runtime
+
+_MAX_ASKED: Final = 255
+
+_answered = Counter("superapp_directory_answered_total", "Questions of other servers by outcome.", ["outcome"])
+
+
+class Answers:
+    """The federation queries."""
+
+    def __init__(self, runtime: Runtime, own: OwnHandles, peers: Peers) -> None:
+        self._runtime = runtime
+        self._peers = peers
+        self._own = own
+        self._certificate: dict[str, Any] | None = None
+        self._questions = Budget(burst=200, every_ms=50)
+        self._misses = Budget(burst=300, every_ms=2_000)
+        self._heard: Callable[[ServerName], None] | None = None
+
+    def register(self, heard: Callable[[ServerName], None]) -> None:
+        """Answer from now on; ``heard`` is told of each server that asks."""
+        self._heard = heard
+        self._runtime.private.answer_query(FederationQuery.DIRECTORY_RESOLVE, self.resolve)
+        self._runtime.private.answer_query(FederationQuery.DIRECTORY_FEED, self.feed)
+
+    async def resolve(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """``handle`` or ``user_id`` of this homeserver, to a record, a services part, or "nobody"."""
+        origin = await self._begin(arguments)
+        own = self._own
+        by = AskedBy.USER_ID if "user_id" in arguments else AskedBy.HANDLE
+        asked = str(arguments.get(by.value, ""))
+        if len(asked) > _MAX_ASKED or server_of(Handle(asked)) != self._runtime.server_name:
+            raise error_of(
+                Refused(
+                    reason=Reason.INVALID_VALUE,
+                    message=f"Ask for one handle or one user_id of {self._runtime.server_name}.",
+                )
+            )
+        held = await own.find(localpart_of(Handle(asked)), by)
+        answer = None if held is None else await self._seen(held, by, origin)
+        if answer is None:
+            now_ms = self._runtime.now_ms()
+            spent = self._misses.take(origin, now_ms)
+            if spent is not None:
+                raise error_of(spent)
+            answer = records.absent(own.issuer.server, asked, by, own.issuer.key, issued_ms=now_ms)
+        _answered.labels(str(answer["type"]).rpartition(".")[2]).inc()
+        return {"answer": answer, "certificate": self.certificate()}
+
+    async def _seen(self, held: Holding, by: AskedBy, origin: ServerName) -> Mapping[str, Any] | None:
+        # A contested name is frozen; its record says so whoever of the two is meant by the user id.
+        hidden = by is AskedBy.USER_ID and held.discover is Discover.NONE
+        shares_room = hidden and await self._runtime.private.shares_a_room(held.user_id, origin)
+        match rules.sight_of(held, by, is_owner=False, shares_room=shares_room):
+            case rules.Sight.RECORD:
+                return await self._own.record(held)
+            case rules.Sight.SERVICES:
+                return await self._own.services(held)
+            case rules.Sight.NOTHING:
+                return None
+
+    async def feed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Public records and withdrawals after ``since``, at most ``limit`` (500)."""
+        await self._begin(arguments)
+        since, limit = _number(arguments, "since", 0), _number(arguments, "limit", FEED_PAGE)
+        common = {"v": records.VERSION, "server": self._runtime.server_name, "certificate": self.certificate()}
+        if not self._runtime.config.directory.publish_feed:
+            return {**common, "publishes": False, "entries": [], "next": 0, "head": 0}
+        page = await self._runtime.database.run("directory_feed", lambda cur: service.feed(cur, since, limit))
+        entries = [json.loads(entry) for entry in page.entries]
+        return {**common, "publishes": True, "entries": entries, "next": page.next_position, "head": page.head}
+
+    def certificate(self) -> dict[str, Any]:
+        """Our directory key, certified by our Matrix key."""
+        if self._certificate is None:
+            issuer = self._own.issuer
+            content = records.certificate(issuer.server, issuer.key, issued_ms=self._runtime.now_ms())
+            self._certificate = self._runtime.private.signed_by_server(content)
+        return self._certificate
+
+    async def _begin(self, arguments: Mapping[str, Any]) -> ServerName:
+        if not self._own.ready:
+            raise error_of(Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment."))
+        origin = ServerName(str(arguments["origin"]))
+        spent = self._questions.take(origin, self._runtime.now_ms())
+        if spent is not None:
+            raise error_of(spent)
+        await self._peers.meet(origin)
+        if self._heard is not None:
+            self._heard(origin)
+        return origin
+
+
+def _number(arguments: Mapping[str, Any], name: str, default: int) -> int:
+    text = str(arguments.get(name, default))
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise error_of(Refused(reason=Reason.INVALID_VALUE, message=f"{name} must be a whole number, 0 or more."))
+    return int(text)

@@ -1,0 +1,188 @@
+"""Replicates the feeds of other homeservers, so that no query leaves this one while somebody types.
+
+Runs on the main process. A peer that the operator named is read every ``feed_interval``, one that merely had to do
+with us every minute; failures double the pause, and a peer that asks us something is read at once again.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from super_app.db import Cursor
+from super_app.directory import records, service, store
+from super_app.directory.model import FEED_PAGE, DirectoryKey, Record, Withdrawal
+from super_app.errors import Refused
+from super_app.ids import ServerName
+from synapse_super_app.directory.peers import NoDirectory, Peers
+from synapse_super_app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_MET_INTERVAL_MS: Final = 60_000
+_MAX_PAUSE_NAMED_MS: Final = 300_000
+_MAX_PAUSE_MET_MS: Final = 21_600_000
+_PAGES_PER_TURN: Final = 40
+_MAX_PEERS: Final = 2_000
+_POLLED_NOTE_MS: Final = 20_000
+"""An unchanged feed is noted at most this often, well within the minute for which payments trust a record."""
+
+_refused = Counter("superapp_directory_feed_refused_total", "Entries of other servers' feeds that were refused.")
+_replicated = Counter("superapp_directory_feed_entries_total", "Entries of other servers' feeds that were kept.")
+_failing = Gauge("superapp_directory_peers_failing", "Peers whose feed could not be read the last time.")
+
+
+@dataclass(slots=True)
+class _Pace:
+    """When a peer is read next, and how often in a row it failed."""
+
+    due_ms: int = 0
+    failures: int = 0
+    running: bool = False
+    noted_ms: int = 0
+
+
+class FeedReader:
+    """Reads feeds into the table of replicas."""
+
+    def __init__(self, runtime: Runtime, peers: Peers) -> None:
+        self._runtime = runtime
+        self._peers = peers
+        self._interval_ms = runtime.config.directory.feed_interval
+        own = runtime.server_name
+        self._named = tuple(ServerName(name) for name in runtime.config.directory.peers if name != own)
+        self._paces: dict[ServerName, _Pace] = {server: _Pace() for server in self._named}
+
+    async def start(self) -> None:
+        now_ms = self._runtime.now_ms()
+        for server in self._named:
+            await self._runtime.database.run("directory_meet", partial(store.meet, server=server, now_ms=now_ms))
+        for peer in await self._runtime.database.run("directory_peers", partial(store.peers, limit=_MAX_PEERS)):
+            self._paces.setdefault(peer.server, _Pace())
+        step_ms = min(self._interval_ms, 1_000)
+        self._runtime.api.looping_background_call(self._turn, float(step_ms), desc="superapp_directory_feed")
+        await self._turn()
+
+    def heard(self, server: ServerName) -> None:
+        """A server asked us something, so it is up: read it soon, and go on reading it."""
+        pace = self._paces.get(server)
+        if pace is None:
+            if server == self._runtime.server_name or len(self._paces) >= _MAX_PEERS:
+                return
+            self._paces[server] = _Pace()
+        elif pace.failures:
+            pace.failures = 0
+            pace.due_ms = 0
+
+    async def _turn(self) -> None:
+        now_ms = self._runtime.now_ms()
+        for server, pace in list(self._paces.items()):
+            if pace.due_ms <= now_ms and not pace.running:
+                pace.running = True
+                self._runtime.api.run_as_background_process("superapp_directory_poll", self._poll, server, pace)
+        _failing.set(sum(pace.failures > 0 for pace in self._paces.values()))
+
+    async def _poll(self, server: ServerName, pace: _Pace) -> None:
+        try:
+            done = await self.read(server, pace)
+            pace.failures = 0 if done else pace.failures + 1
+        except Exception:
+            pace.failures += 1
+            logger.exception("Reading the feed of %s failed; it is tried again", server)
+        finally:
+            pace.running = False
+            pace.due_ms = self._runtime.now_ms() + self._pause_ms(server, pace.failures)
+
+    def _pause_ms(self, server: ServerName, failures: int) -> int:
+        named = server in self._named
+        pause = self._interval_ms if named else max(self._interval_ms, _MET_INTERVAL_MS)
+        longest = max(pause, _MAX_PAUSE_NAMED_MS if named else _MAX_PAUSE_MET_MS)
+        # After 20 doublings every pause is at its longest.
+        return int(min(pause * 2 ** min(failures, 20), longest))
+
+    async def read(self, server: ServerName, pace: _Pace) -> bool:
+        """Read a feed to its end, or some pages of it; False if the peer did not give it."""
+        peer = await self._peers.peer(server)
+        position = 0 if peer is None else peer.feed_position
+        for _ in range(_PAGES_PER_TURN):
+            page = await self._peers.feed_page(server, position, FEED_PAGE)
+            if isinstance(page, Refused | NoDirectory):
+                return False
+            content, key = page
+            following, head = content.get("next"), content.get("head")
+            entries = content.get("entries")
+            if type(following) is not int or type(head) is not int or not isinstance(entries, list):
+                logger.warning("The feed of %s is malformed; it is tried again", server)
+                return False
+            if content.get("publishes") is not True:
+                await self._forget(server)
+                # There is nothing to be quick about, so it is asked as rarely as one that fails.
+                return False
+            if head < position:
+                logger.warning("The feed of %s went back from %d to %d; it is read anew", server, position, head)
+                position = 0
+                continue
+            if following < position or (following == position and entries):
+                logger.warning("The feed of %s does not advance beyond %d; it is tried again", server, position)
+                return False
+            await self._keep(server, key, pace, entries[:FEED_PAGE], position, following, at_end=following >= head)
+            position = following
+            if position >= head:
+                break
+        return True
+
+    async def _keep(
+        self,
+        server: ServerName,
+        key: DirectoryKey,
+        pace: _Pace,
+        entries: Sequence[object],
+        position: int,
+        following: int,
+        *,
+        at_end: bool,
+    ) -> None:
+        now_ms = self._runtime.now_ms()
+        if following == position and now_ms - pace.noted_ms < _POLLED_NOTE_MS:
+            return
+        # A page of 500 signatures takes long enough to be noticed by people who chat.
+        verified = await self._runtime.api.defer_to_thread(_verified, entries, server, key.public_key, now_ms)
+        kept = [entry for entry in verified if not isinstance(entry, Refused)]
+        refused = [entry for entry in verified if isinstance(entry, Refused)]
+        if refused:
+            _refused.inc(len(refused))
+            logger.warning("%d entries of the feed of %s were refused; the first: %s", len(refused), server, refused[0])
+        await self._runtime.database.run(
+            "directory_replicate",
+            partial(
+                service.replicate,
+                server=server,
+                entries=kept,
+                position=following,
+                at_end=at_end,
+                now_ms=now_ms,
+            ),
+        )
+        _replicated.inc(len(kept))
+        pace.noted_ms = now_ms
+
+    async def _forget(self, server: ServerName) -> None:
+        """The peer publishes no feed (any more)."""
+        gone = await self._runtime.database.run("directory_unpublish", partial(_forget_feed, server=server))
+        if gone:
+            logger.info("%s publishes no feed any more; %d records were forgotten", server, gone)
+
+
+def _forget_feed(cur: Cursor, server: ServerName) -> int:
+    store.set_feed_position(cur, server, 0)
+    store.set_polled(cur, server, 0)
+    return store.forget_feed_of(cur, server)
+
+
+def _verified(
+    entries: Sequence[object], server: ServerName, public_key: str, now_ms: int
+) -> list[Record | Withdrawal | Refused]:
+    return [records.read_feed_entry(entry, server, public_key, now_ms) for entry in entries]

@@ -1,0 +1,316 @@
+"""This homeserver's own handles: first handles of its accounts, claims, releases, and records kept current."""
+
+import logging
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from prometheus_client import Counter
+
+from super_app.accounts.model import Genesis
+from super_app.db import Cursor
+from super_app.directory import records, service, store
+from super_app.directory.model import (
+    AskedBy,
+    Discover,
+    Facts,
+    Holding,
+    Name,
+    NewAccount,
+    State,
+)
+from super_app.directory.naming import NamePolicy, normalise, spellings
+from super_app.directory.service import Issuer, Wish
+from super_app.errors import Refused
+from super_app.ids import Acct, UserId, localpart_of
+from super_app.signing import canonical, key_id_of
+from synapse_super_app.private_api import SynapseAccount
+from synapse_super_app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_SWEEP_PAGE: Final = 500
+_SWEEP_MARGIN_MS: Final = 3_600_000
+"""How long an account may have been in the making when the last sweep passed."""
+_RENEWAL_BATCH: Final = 50
+
+_changes = Counter("superapp_directory_changes_total", "Claims and releases of handles by outcome.", ["outcome"])
+_frozen = Counter("superapp_directory_frozen_total", "Handles frozen because an account of that localpart appeared.")
+
+
+class OwnHandles:
+    """All that changes or issues what this homeserver says about its own people."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._database = runtime.database
+        self._issuer: Issuer | None = None
+        features = runtime.config.features
+        self._services = {"chat": True, "call": features.calls, "pay": features.payments}
+        settings = runtime.config.directory
+        self._policy = NamePolicy(min_length=settings.min_length, reserved=settings.reserved)
+        self._existing_discover = Discover(settings.existing_users.discover)
+        asked = settings.new_users.discover
+        # "ask" is exact until the person has answered; ``chosen`` of the holding says whether they have.
+        self._new_discover = Discover.EXACT if asked == "ask" else Discover(asked)
+        self._installed_ms = 0
+        self._renewing = False
+        self._renew_again = False
+
+    @property
+    def ready(self) -> bool:
+        return self._issuer is not None
+
+    @property
+    def issuer(self) -> Issuer:
+        if self._issuer is None:
+            raise RuntimeError("the directory has not started yet")
+        return self._issuer
+
+    async def start(self, issuer: Issuer) -> None:
+        """Read or write what is fixed at installation, and sign from now on."""
+        now_ms = self._runtime.now_ms()
+        if self._runtime.is_main:
+            await self._database.run("directory_install", partial(store.install, now_ms=now_ms))
+            terms = canonical({"key": key_id_of(issuer.key), "services": self._services}).decode()
+            if await self._database.run("directory_terms", partial(store.issue_under, terms=terms)):
+                logger.info("Records are issued anew under %s", terms)
+        self._installed_ms = await self._database.run("directory_installed", store.installed_ms)
+        self._issuer = issuer
+
+    # Looking up.
+
+    async def find(self, text: str, by: AskedBy) -> Holding | None:
+        """The holding that a name or localpart leads to; an account that nobody has asked about is adopted now."""
+        found = await self._database.run("directory_find", partial(service.find, text=text, by=by))
+        if found is not None and found.state is not State.FREE:
+            return found
+        user_id = await self._account_with(text)
+        if user_id is None:
+            return None
+        await self._adopt_now(user_id)
+        return await self._database.run("directory_find", partial(service.find, text=text, by=by))
+
+    async def _account_with(self, text: str) -> UserId | None:
+        for name in spellings(text):
+            user_id = UserId(f"@{name}:{self._runtime.server_name}")
+            account = await self._runtime.api.get_userinfo_by_id(user_id)
+            if account is not None and not account.is_guest:
+                return user_id
+        return None
+
+    async def record(self, held: Holding) -> Mapping[str, Any] | None:
+        """The signed record of a holding, current; None if it changed hands in this moment."""
+        facts = await self._facts(held.user_id)
+        now_ms = self._runtime.now_ms()
+        current = service.up_to_date(held, self.issuer.server, facts, now_ms)
+        if current is not None:
+            return current
+        return await self._database.run(
+            "directory_issue",
+            partial(
+                service.current_record, issuer=self.issuer, acct=held.acct, name=held.name, facts=facts, now_ms=now_ms
+            ),
+        )
+
+    async def services(self, held: Holding) -> dict[str, Any]:
+        """The signed services part of a hidden person."""
+        facts = await self._facts(held.user_id)
+        now_ms = self._runtime.now_ms()
+        return records.services_part(held, self.issuer.server, facts, self.issuer.key, issued_ms=now_ms)
+
+    async def holdings(self, user_id: UserId) -> tuple[Holding, ...]:
+        """The names of a local account that it has not given up for good."""
+        acct = await self.acct_of(user_id)
+        return await self._database.run("directory_mine", partial(store.holdings_of, acct=acct))
+
+    async def acct_of(self, user_id: UserId) -> Acct:
+        """The acct of a local account, which has its first handle from now on."""
+        acct = await self._runtime.accounts.acct_of(user_id)
+        held = await self._database.run("directory_first", partial(store.holding, name=Name(localpart_of(user_id))))
+        if held is None:
+            await self._adopt_now(user_id)
+        return acct
+
+    # Changing.
+
+    async def put(self, user_id: UserId, text: str, wish: Wish) -> Mapping[str, Any] | Refused:
+        acct = await self.acct_of(user_id)
+        facts = await self._facts(user_id)
+        now_ms = self._runtime.now_ms()
+        name = normalise(text)
+
+        def work(cur: Cursor) -> Mapping[str, Any] | Refused:
+            # In the same transaction as the claim, so that a registration in the meantime is seen if it committed.
+            owner = None if isinstance(name, Refused) else UserId(f"@{name}:{self.issuer.server}")
+            registered = owner is not None and self._runtime.private.is_deactivated(cur, owner) is not None
+            return service.put(
+                cur,
+                self.issuer,
+                acct,
+                text,
+                wish,
+                facts=facts,
+                policy=self._policy,
+                localpart_of=owner if registered else None,
+                default_discover=self._new_discover,
+                now_ms=now_ms,
+            )
+
+        return self._counted(await self._database.run("directory_put", work))
+
+    async def release(self, user_id: UserId, text: str) -> Mapping[str, Any] | Refused:
+        acct = await self.acct_of(user_id)
+        facts = await self._facts(user_id)
+        work = partial(
+            service.release, issuer=self.issuer, acct=acct, text=text, facts=facts, now_ms=self._runtime.now_ms()
+        )
+        return self._counted(await self._database.run("directory_release", work))
+
+    async def grant(self, user_id: UserId, text: str) -> Mapping[str, Any] | Refused:
+        """The operator gives a name, or settles one that an account contests."""
+        acct = await self.acct_of(user_id)
+        facts = await self._facts(user_id)
+        now_ms = self._runtime.now_ms()
+
+        def work(cur: Cursor) -> Mapping[str, Any] | Refused:
+            held = store.first_of(cur, spellings(text))
+            if held is not None and held.contested_by == user_id:
+                return service.settle(cur, self.issuer, held.name, acct, facts=facts, now_ms=now_ms)
+            return service.grant(cur, self.issuer, acct, text, facts=facts, discover=self._new_discover, now_ms=now_ms)
+
+        answer = self._counted(await self._database.run("directory_grant", work))
+        self.renew_soon()
+        return answer
+
+    async def retire(self, user_id: UserId) -> None:
+        acct = await self.acct_of(user_id)
+        facts = await self._facts(user_id)
+        work = partial(service.retire, issuer=self.issuer, acct=acct, facts=facts, now_ms=self._runtime.now_ms())
+        await self._database.run("directory_retire", work)
+
+    async def blocks_registration(self, user_id: UserId) -> bool:
+        work = partial(service.blocks_registration, user_id=user_id, now_ms=self._runtime.now_ms())
+        return await self._database.run("directory_registration", work)
+
+    @staticmethod
+    def _counted(answer: Mapping[str, Any] | Refused) -> Mapping[str, Any] | Refused:
+        _changes.labels(answer.reason.value if isinstance(answer, Refused) else "done").inc()
+        return answer
+
+    # First handles.
+
+    async def adopt(self, accounts: Sequence[SynapseAccount]) -> None:
+        """Give accounts their first handles."""
+        if not accounts:
+            return
+        now_ms = self._runtime.now_ms()
+        new = [self._new_account(account, now_ms) for account in accounts]
+        frozen = await self._database.run("directory_adopt", partial(service.adopt, accounts=new, now_ms=now_ms))
+        for name in frozen:
+            _frozen.inc()
+            logger.warning(
+                "An account @%s:%s came to exist although somebody else has that handle; the handle is frozen, and "
+                "nobody can be paid under it until PUT admin/handles/%s gives it to the account",
+                name,
+                self.issuer.server,
+                name,
+            )
+        self.renew_soon()
+
+    async def adopt_missing(self) -> None:
+        """Find accounts that no callback told of: those from before the installation, and any that were missed."""
+        started_ms = self._runtime.now_ms()
+        known_ms = await self._database.run("directory_known", store.accounts_known_ms)
+        since_s = max(0, known_ms - _SWEEP_MARGIN_MS) // 1000
+        after = ""
+        while True:
+            page = await self._database.run(
+                "directory_sweep",
+                partial(self._runtime.private.accounts_since, created_s=since_s, after=after, limit=_SWEEP_PAGE),
+            )
+            await self.adopt(page)
+            if len(page) < _SWEEP_PAGE:
+                break
+            after = page[-1].user_id
+        await self._database.run("directory_swept", partial(store.set_accounts_known, known_ms=started_ms))
+
+    async def registered(self, user_id: UserId) -> None:
+        """An account has come to exist in this moment."""
+        await self._adopt_now(user_id)
+
+    async def _adopt_now(self, user_id: UserId) -> None:
+        found = await self._runtime.api.get_userinfo_by_id(user_id)
+        if found is None or found.is_guest:
+            return
+        account = SynapseAccount(
+            user_id=user_id,
+            created_ms=found.creation_ts * 1000,
+            deactivated=found.is_deactivated,
+            ghost=found.appservice_id is not None,
+        )
+        await self.adopt([account])
+
+    def _new_account(self, account: SynapseAccount, now_ms: int) -> NewAccount:
+        genesis = Genesis(
+            server=self.issuer.server,
+            localpart=localpart_of(account.user_id),
+            created_ms=now_ms,
+            nonce=secrets.token_hex(16),
+        )
+        if account.ghost or account.deactivated:
+            discover = Discover.NONE
+        elif account.created_ms < self._installed_ms:
+            discover = self._existing_discover
+        else:
+            discover = self._new_discover
+        return NewAccount(
+            user_id=account.user_id,
+            acct=genesis.acct(),
+            genesis=canonical(genesis.content()).decode(),
+            name=Name(localpart_of(account.user_id)),
+            discover=discover,
+            created_ms=now_ms,
+        )
+
+    # Renewal.
+
+    def renew_soon(self) -> None:
+        """Issue what is due among public records, in the background."""
+        if not self._runtime.is_main:
+            return
+        if self._renewing:
+            self._renew_again = True
+            return
+        self._renewing = True
+        self._runtime.api.run_as_background_process("superapp_directory_renew", self._renew)
+
+    async def _renew(self) -> None:
+        try:
+            self._renew_again = True
+            while self._renew_again:
+                self._renew_again = False
+                await self.renew()
+        finally:
+            self._renewing = False
+
+    async def renew(self) -> None:
+        """Issue every public record that is due, a batch a transaction."""
+        while True:
+            now_ms = self._runtime.now_ms()
+            due = await self._database.run(
+                "directory_due", partial(store.due_for_renewal, now_ms=now_ms, limit=_RENEWAL_BATCH)
+            )
+            if not due:
+                return
+            facts = {held.acct: await self._facts(held.user_id) for held in due}
+
+            work = partial(service.renew, issuer=self.issuer, due=due, facts=facts, now_ms=now_ms)
+            await self._database.run("directory_renew", work)
+
+    async def tidy(self) -> None:
+        await self._database.run("directory_tidy", partial(service.tidy, now_ms=self._runtime.now_ms()))
+
+    async def _facts(self, user_id: UserId) -> Facts:
+        return Facts(msk=await self._runtime.private.master_key(user_id), services=self._services)

@@ -1,0 +1,201 @@
+"""``People`` with the directory on: the port through which payments, calls and contacts ask who somebody is.
+
+Our own people come from the database. Other servers' come from replicated records while these are as fresh as the
+asker needs, and otherwise from their server, in a verified answer.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from super_app.directory import rules, store
+from super_app.directory.model import (
+    Absent,
+    AskedBy,
+    Discover,
+    FrozenFor,
+    Holding,
+    Known,
+    Record,
+    ServicesPart,
+    State,
+    Status,
+    full,
+)
+from super_app.directory.naming import normalise
+from super_app.errors import Reason, Refused
+from super_app.ids import Handle, ServerName, UserId, localpart_of, parse_user_id, server_of
+from synapse_super_app.directory.budget import Budget
+from synapse_super_app.directory.own import OwnHandles
+from synapse_super_app.directory.peers import NoDirectory, Peers
+from synapse_super_app.people import Person
+from synapse_super_app.runtime import Runtime
+
+_MAX_REMEMBERED: Final = 10_000
+_UNREACHABLE_FOR_MS: Final = 5_000
+_OTHERWISE_FOR_MS: Final = 30_000
+"""How long what is no record is remembered: enough for a gate that asks five times, little for a new handle."""
+
+
+class DirectoryPeople:
+    """Implements ``synapse_super_app.people.People``."""
+
+    def __init__(self, runtime: Runtime, own: OwnHandles, peers: Peers) -> None:
+        self._runtime = runtime
+        self._own = own
+        self._peers = peers
+        self._questions = Budget(burst=100, every_ms=1_000)
+        self._misses = Budget(burst=60, every_ms=10_000)
+        self._remembered: dict[tuple[str, AskedBy], tuple[int, Person | Refused]] = {}
+
+    # The port.
+
+    async def resolve(self, who: str, *, asker: UserId, max_age_ms: int, timeout_ms: int = 2_000) -> Person | Refused:
+        user_id = parse_user_id(who)
+        if user_id is None:
+            return Refused(
+                reason=Reason.UNKNOWN_HANDLE,
+                message=f"{who[:255]!a} is no full handle or user id; write it as @bob:example.org.",
+            )
+        if server_of(user_id) == self._runtime.server_name:
+            return await self._local(user_id, asker)
+        known_here = await self._runtime.private.is_in_our_rooms(user_id)
+        found = await self.remote(
+            user_id,
+            AskedBy.USER_ID if known_here else AskedBy.HANDLE,
+            asker=asker,
+            max_age_ms=max_age_ms,
+            timeout_ms=timeout_ms,
+        )
+        return _person(found, who) if isinstance(found, Record) else found
+
+    async def handle_of(self, user_id: UserId) -> Handle | None:
+        if server_of(user_id) == self._runtime.server_name:
+            held = await self._runtime.database.run("directory_primary", partial(store.primary_of, user_id=user_id))
+            return None if held is None or held.discover is Discover.NONE else full(held.name, server_of(user_id))
+        known = await self._known(user_id, AskedBy.USER_ID)
+        return None if known is None else known.record.handle
+
+    async def _local(self, who: UserId, asker: UserId) -> Person | Refused:
+        name = localpart_of(who)
+        held = await self._own.find(name, AskedBy.USER_ID)
+        if held is None:
+            return rules.no_such_handle(who)
+        if held.state is State.FROZEN:
+            return rules.frozen_refusal(held.frozen_for, who)
+        by = AskedBy.USER_ID if localpart_of(held.user_id) == name else AskedBy.HANDLE
+        is_owner = held.user_id == asker
+        shares_room = not is_owner and held.discover is Discover.NONE and await self._share_a_room(asker, held.user_id)
+        match rules.sight_of(held, by, is_owner=is_owner, shares_room=shares_room):
+            case rules.Sight.RECORD:
+                return Person(user_id=held.user_id, acct=held.acct, handle=full(held.name, self._runtime.server_name))
+            case rules.Sight.SERVICES:
+                return Person(user_id=held.user_id, acct=held.acct)
+            case rules.Sight.NOTHING:
+                return rules.no_such_handle(who)
+
+    async def _share_a_room(self, asker: UserId, other: UserId) -> bool:
+        private = self._runtime.private
+        return await self._runtime.database.run(
+            "directory_share", partial(private.share_a_room, user_id=asker, other=other)
+        )
+
+    # Records.
+
+    async def record(self, text: str, server: ServerName, *, asker: UserId) -> Mapping[str, Any] | Refused:
+        """The signed record of a handle, as ``asker`` may see it. ``text`` is the name as typed."""
+        if server == self._runtime.server_name:
+            held = await self._own.find(text, AskedBy.HANDLE)
+            found = None if held is None or not _sees(held, asker) else await self._own.record(held)
+            return found if found is not None else rules.no_such_handle(f"@{text}:{server}")
+        name = normalise(text)
+        if isinstance(name, Refused):
+            return name
+        asked = full(name, server)
+        found_there = await self.remote(asked, AskedBy.HANDLE, asker=asker, max_age_ms=60_000, timeout_ms=5_000)
+        match found_there:
+            case Record(status=Status.ACTIVE | Status.FROZEN):
+                return found_there.content
+            case Refused():
+                return found_there
+            case _:
+                return rules.no_such_handle(asked)
+
+    async def remote(
+        self, asked: str, by: AskedBy, *, asker: UserId, max_age_ms: int, timeout_ms: int
+    ) -> Record | Person | Refused:
+        """Somebody of another server: a record, or a person of whom there is none to be had."""
+        now_ms = self._runtime.now_ms()
+        known = await self._known(asked, by)
+        if known is not None and now_ms - known.current_ms <= max_age_ms:
+            return known.record
+        kept_until_ms, kept = self._remembered.get((asked, by), (0, None))
+        if kept is not None and now_ms < kept_until_ms:
+            return kept
+        spent = self._questions.take(asker, now_ms) or self._misses.spent(asker, now_ms)
+        if spent is not None:
+            return spent
+        server = server_of(Handle(asked))
+        answer = await self._peers.ask(server, asked, by, timeout_ms)
+        match answer:
+            case Record():
+                await self._runtime.database.run(
+                    "directory_keep", partial(store.put_replicas, records=[answer], current_ms=now_ms)
+                )
+                return answer
+            case ServicesPart():
+                return self._remember(asked, by, Person(user_id=answer.user_id, acct=answer.acct), _OTHERWISE_FOR_MS)
+            case Absent():
+                self._misses.take(asker, now_ms)
+                await self._runtime.database.run(
+                    "directory_forget", partial(store.forget_replica, handle=Handle(asked))
+                )
+                return self._remember(asked, by, rules.no_such_handle(asked), _OTHERWISE_FOR_MS)
+            case NoDirectory():
+                return self._remember(asked, by, _plain(asked, known), _OTHERWISE_FOR_MS)
+            case Refused(reason=Reason.PEER_UNREACHABLE):
+                self._misses.take(asker, now_ms)
+                return self._remember(asked, by, answer, _UNREACHABLE_FOR_MS)
+            case Refused():
+                return answer
+
+    async def _known(self, asked: str, by: AskedBy) -> Known | None:
+        now_ms = self._runtime.now_ms()
+        if by is AskedBy.USER_ID:
+            work = partial(store.known_by_user_id, user_id=UserId(asked), now_ms=now_ms)
+            return await self._runtime.database.run("directory_known_user", work)
+        work = partial(store.known_by_handle, handle=Handle(asked), now_ms=now_ms)
+        return await self._runtime.database.run("directory_known", work)
+
+    def _remember(self, asked: str, by: AskedBy, answer: Person | Refused, for_ms: int) -> Person | Refused:
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[asked, by] = (self._runtime.now_ms() + for_ms, answer)
+        return answer
+
+
+def _sees(held: Holding, asker: UserId) -> bool:
+    is_owner = held.user_id == asker
+    return rules.sight_of(held, AskedBy.HANDLE, is_owner=is_owner, shares_room=False) is rules.Sight.RECORD
+
+
+def _person(record: Record, who: str) -> Person | Refused:
+    match record.status:
+        case Status.ACTIVE:
+            return Person(user_id=record.user_id, acct=record.acct, handle=record.handle)
+        case Status.FROZEN:
+            ambiguous = record.frozen_for == FrozenFor.AMBIGUOUS
+            return rules.frozen_refusal(FrozenFor.AMBIGUOUS if ambiguous else None, who)
+        case Status.RELEASED | Status.MOVED:
+            return rules.no_such_handle(who)
+
+
+def _plain(asked: str, known: Known | None) -> Person | Refused:
+    """Somebody of a server without a directory: the user id itself, unless the string was a handle of somebody else."""
+    user_id = parse_user_id(asked)
+    if user_id is None or (known is not None and known.record.user_id != user_id):
+        return Refused(
+            reason=Reason.PEER_UNREACHABLE,
+            message=f"The directory of {server_of(Handle(asked))} is switched off now; try again later.",
+        )
+    return Person(user_id=user_id)
