@@ -1,11 +1,13 @@
 """The container files, as far as they can be proved without a container engine."""
 
 import shlex
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from synapse.config.homeserver import HomeServerConfig
 
 from synapse_super_app.commands import config_checks, data_folder, homeserver_config
@@ -47,10 +49,6 @@ def test_each_file_that_the_image_is_built_from_exists_and_is_not_ignored() -> N
 
 
 def test_the_image_adds_what_synapse_does_not_bring() -> None:
-    from importlib.metadata import requires
-
-    from packaging.requirements import Requirement
-
     # The stock image installs Synapse with all its extras.
     brought = {Requirement(line).name.lower() for line in requires("matrix-synapse") or []} | {"matrix-synapse"}
     ours = {Requirement(line) for line in requires("super-app-matrix") or []}

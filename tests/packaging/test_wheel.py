@@ -1,5 +1,6 @@
 """The wheel as a person installs it: built from the sdist, installed elsewhere, the sources out of reach."""
 
+import ast
 import json
 import os
 import subprocess
@@ -8,9 +9,12 @@ import sysconfig
 import venv
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"super_app": ROOT / "super_app", "synapse_super_app": ROOT / "modules" / "synapse_super_app"}
@@ -106,6 +110,25 @@ def test_the_wheel_carries_its_licence(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (licence,) = [name for name in archive.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
         assert b"GNU AFFERO GENERAL PUBLIC LICENSE" in archive.read(licence)
+
+
+def test_what_is_imported_is_declared() -> None:
+    declared = {canonicalize_name(Requirement(line).name) for line in requires("super-app-matrix") or []}
+    providers = packages_distributions()
+    undeclared: set[str] = set()
+    for path in (path for folder in PACKAGES.values() for path in folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Import(names=names):
+                    modules = {alias.name.partition(".")[0] for alias in names}
+                case ast.ImportFrom(module=str(module), level=0):
+                    modules = {module.partition(".")[0]}
+                case _:
+                    continue
+            for module in modules - PACKAGES.keys() - sys.stdlib_module_names:
+                if declared.isdisjoint(map(canonicalize_name, providers.get(module, ["nobody"]))):
+                    undeclared.add(f"{path.name} imports {module}")
+    assert undeclared == set()
 
 
 def test_the_installed_packages_do_not_come_from_the_sources(installed: Path, tmp_path: Path) -> None:
