@@ -156,7 +156,8 @@ class ContactsFeature:
         try:
             while (current := await self._contacts(user_id)) != written:
                 content: dict[str, Any] = {"contacts": [_shown(each).model_dump() for each in current]}
-                await self._runtime.api.account_data_manager.put_global(user_id, AccountDataType.CONTACTS.value, content)
+                mirror = self._runtime.api.account_data_manager
+                await mirror.put_global(user_id, AccountDataType.CONTACTS.value, content)
                 written = current
         except Exception:
             # The contact is stored; clients see it with the next change.
