@@ -12,13 +12,15 @@ from synapse.module_api.errors import ConfigError, SynapseError
 
 from super_app.errors import Reason, Refused
 from super_app.wire import WireModel
+from synapse_super_app import module as module_under_test
 from synapse_super_app import private_api
 from synapse_super_app.config import FeatureName
 from synapse_super_app.http.openapi import document
 from synapse_super_app.http.resource import ApiResource
 from synapse_super_app.http.routes import Auth, Call, Route
-from synapse_super_app.module import SuperApp
+from synapse_super_app.module import build_features
 from synapse_super_app.private_api import PrivateApi, PrivateUse
+from synapse_super_app.runtime import Feature, Runtime
 
 MOVED = PrivateUse(
     symbol="synapse.notifier:Notifier.no_such_method", features=frozenset({FeatureName.CALLS}), reason="a test"
@@ -143,12 +145,19 @@ class TestFollower:
         homeserver.advance(2.1)
         assert seen == [event_id]
 
-    def test_events_that_came_while_it_was_down_are_handled_after_a_restart(self) -> None:
+    def test_events_that_came_while_it_was_down_are_handled_after_a_restart(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         homeserver, _, room = _followed()
         event_id = homeserver.receive("@bob:hs2.test", room, "org.superapp.test", {})
-        again = homeserver.restart()
-        seen = _follow(again)
-        homeserver.private.replicate()
+        seen: list[str] = []
+
+        def build(runtime: Runtime, enabled: tuple[FeatureName, ...]) -> list[Feature]:
+            _follow(runtime, seen)
+            return build_features(runtime, enabled)
+
+        monkeypatch.setattr(module_under_test, "build_features", build)
+        homeserver.restart()
         homeserver.advance(2.1)
         assert seen == [event_id]
 
@@ -277,19 +286,17 @@ async def _breaks(_event: EventBase) -> str:
     raise ZeroDivisionError
 
 
-def _follow(module: SuperApp) -> list[str]:
-    seen: list[str] = []
-
+def _follow(runtime: Runtime, seen: list[str]) -> None:
     async def handle(event: EventBase) -> None:
         seen.append(event.event_id)
 
-    module.runtime.follower.register({"org.superapp.test": handle})
-    return seen
+    runtime.follower.register({"org.superapp.test": handle})
 
 
 def _followed() -> tuple[FakeHomeserver, list[str], str]:
     homeserver = FakeHomeserver()
-    seen = _follow(homeserver.start())
+    seen: list[str] = []
+    _follow(homeserver.start().runtime, seen)
     room = homeserver.room(homeserver.register("alice"), "@bob:hs2.test")
     homeserver.advance(3)
     return homeserver, seen, room
