@@ -359,6 +359,11 @@ def expire(cur: Cursor, now_ms: int) -> Change:
     return Change(reached=tuple(reached), due_ms=store.next_due_ms(cur))
 
 
+def next_due_ms(cur: Cursor) -> int | None:
+    """When something will happen by itself next, None for never."""
+    return store.next_due_ms(cur)
+
+
 def take_due(cur: Cursor, now_ms: int) -> tuple[Outgoing, ...]:
     """Take the events that are due out of the outbox, in order. Each is sent at most once, by whoever took it."""
     due = store.due_outgoing(cur, now_ms, _SWEEP_LIMIT)

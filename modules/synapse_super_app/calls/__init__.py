@@ -1,1 +1,1 @@
-"""The Synapse shell of calls."""
+"""The Synapse shell of calls: the gate and the follower of call events, screening, timers, history, TURN."""

@@ -1,10 +1,20 @@
-"""The calls feature in the homeserver."""
+"""The calls feature in the homeserver: wires the gate, the follower, screening, timers and routes."""
 
 from collections.abc import Sequence
 
+from synapse.module_api.errors import ConfigError
+
+from synapse_super_app.calls.api import CallsApi
+from synapse_super_app.calls.follow import CallsFollower
+from synapse_super_app.calls.gate import CallsGate
+from synapse_super_app.calls.rooms import Rooms
+from synapse_super_app.calls.screening import Screening
+from synapse_super_app.calls.sender import Sender
+from synapse_super_app.calls.turn import Turn
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.http.routes import Route
+from synapse_super_app.people import People, UserIdsOnly
 from synapse_super_app.runtime import Runtime
 
 
@@ -14,9 +24,24 @@ class CallsFeature:
 
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
         self._runtime = runtime
+        api, private = runtime.api, runtime.private
+        people: People = UserIdsOnly(api, runtime.accounts) if directory is None else directory.people
+        rooms = Rooms(api, private)
+        screening = Screening(api, private, runtime.accounts, people, runtime.config.calls)
+        sender = Sender(api)
+        self._follower = CallsFollower(runtime, rooms=rooms, screening=screening, sender=sender)
+        gate = CallsGate(runtime, rooms=rooms, screening=screening, sender=sender, clockwork=self._follower.clockwork)
+        runtime.gate.register(gate.handlers())
+        runtime.follower.register(self._follower.handlers())
+        try:
+            turn = Turn.configured(runtime.config.calls)
+        except ValueError as error:
+            raise ConfigError(str(error), path=("modules",)) from None
+        self._api = CallsApi(runtime, people, turn)
 
     def routes(self) -> Sequence[Route]:
-        return ()
+        return self._api.routes()
 
     async def start(self) -> None:
-        return None
+        if self._runtime.is_main:
+            self._follower.start()

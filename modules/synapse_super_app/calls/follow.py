@@ -1,0 +1,116 @@
+"""Drives sessions by persisted events, and by time. Runs where the follower runs, on the background worker."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from synapse.module_api import EventBase
+
+from super_app.calls import events, rules, service
+from super_app.calls.model import Act, Local, Outgoing, Signal
+from super_app.calls.service import Change
+from super_app.db import Cursor
+from super_app.errors import Refused
+from super_app.ids import UserId
+from synapse_super_app.calls import metrics
+from synapse_super_app.calls.clockwork import Clockwork
+from synapse_super_app.calls.room_events import happened_ms, room_event
+from synapse_super_app.calls.rooms import Rooms
+from synapse_super_app.calls.screening import Screening
+from synapse_super_app.calls.sender import Sender
+from synapse_super_app.follower import EventHandler
+from synapse_super_app.runtime import Runtime
+
+_PURGE_EVERY_MS: Final = 3_600_000.0
+_AFTER_START_MS: Final = 3_000
+"""Deadlines of before a restart wait for the follower: an answer that it has not read yet was in time."""
+
+
+class CallsFollower:
+    def __init__(self, runtime: Runtime, *, rooms: Rooms, screening: Screening, sender: Sender) -> None:
+        self._runtime = runtime
+        self._rooms = rooms
+        self._screening = screening
+        self._sender = sender
+        self.clockwork = Clockwork(runtime.api, self._sweep)
+
+    def handlers(self) -> Mapping[str, EventHandler]:
+        signals: dict[str, EventHandler] = dict.fromkeys(events.SIGNAL_TYPES, self._on_signal)
+        return {**signals, **dict.fromkeys(events.RING_TYPES, self._on_ring)}
+
+    def start(self) -> None:
+        """Take up what was due when the process ended, and forget calls whose time is over."""
+        self.clockwork.note(self._runtime.now_ms() + _AFTER_START_MS)
+        self._runtime.api.looping_background_call(self._purge, _PURGE_EVERY_MS, desc="superapp_calls_purge")
+
+    async def _on_ring(self, event: EventBase) -> None:
+        now_ms = self._runtime.now_ms()
+        ring = events.read_ring(room_event(event, now_ms))
+        if ring is None or isinstance(ring, Refused) or events.is_history(ring, now_ms):
+            return
+        room = await self._rooms.of(ring)
+        rung = rules.rung(ring, room)
+        is_mine = self._runtime.api.is_mine
+        callees = [await self._screening.callee(user_id, ring) for user_id in sorted(rung) if is_mine(user_id)]
+        caller = await self._local(ring.caller) if is_mine(ring.caller) else None
+        self._done(
+            await self._runtime.database.run(
+                "calls_rang",
+                lambda cur: service.rang(cur, ring, rung, callees, caller, is_direct=room.is_direct, now_ms=now_ms),
+            )
+        )
+
+    async def _on_signal(self, event: EventBase) -> None:
+        now_ms = self._runtime.now_ms()
+        read = room_event(event, now_ms)
+        signal = events.read_signal(read)
+        if signal is None or (signal.act is Act.LEAVE and not await self._has_left(signal)):
+            return
+        at_ms = happened_ms(read, is_ours=self._runtime.api.is_mine(read.sender))
+        self._done(
+            await self._runtime.database.run(
+                "calls_heard", lambda cur: service.heard(cur, signal, at_ms=at_ms, now_ms=now_ms)
+            )
+        )
+
+    async def _has_left(self, signal: Signal) -> bool:
+        """Whether a membership that was left was the person's last: each device has one of its own."""
+        if not await self._runtime.database.run(
+            "calls_awaits", lambda cur: service.awaits_memberships(cur, signal.room_id)
+        ):
+            return False
+        state = await self._runtime.api.get_room_state(signal.room_id, [(events.CALL_MEMBER, None)])
+        now_ms = self._runtime.now_ms()
+        memberships = [events.read_signal(room_event(event, now_ms)) for event in state.values()]
+        return not any(
+            each is not None and each.sender == signal.sender and each.act is Act.JOIN for each in memberships
+        )
+
+    async def _local(self, user_id: UserId) -> Local:
+        return Local(acct=await self._runtime.accounts.acct_of(user_id), user_id=user_id)
+
+    def _done(self, change: Change) -> None:
+        metrics.count_outcomes(change.reached)
+        self.clockwork.note(change.due_ms)
+
+    async def _sweep(self, now_ms: int) -> int | None:
+        """Let pass what is over, send what is owed; when there is something to do next."""
+        change = await self._runtime.database.run("calls_expire", lambda cur: service.expire(cur, now_ms))
+        metrics.count_outcomes(change.reached)
+        for outgoing in await self._runtime.database.run("calls_owed", lambda cur: service.take_due(cur, now_ms)):
+            if not await self._sender.send(outgoing):
+                await self._put_back(outgoing)
+        return await self._runtime.database.run("calls_next_due", service.next_due_ms)
+
+    async def _put_back(self, outgoing: Outgoing) -> None:
+        now_ms = self._runtime.now_ms()
+        await self._runtime.database.run("calls_put_back", lambda cur: service.put_back(cur, outgoing, now_ms))
+
+    async def _purge(self) -> None:
+        now_ms = self._runtime.now_ms()
+        before_ms = now_ms - self._runtime.config.retention.call_records
+
+        def purge(cur: Cursor) -> int:
+            return service.purge(cur, before_ms, now_ms)
+
+        while await self._runtime.database.run("calls_purge", purge):
+            pass

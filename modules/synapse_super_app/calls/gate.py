@@ -1,0 +1,174 @@
+"""Calls at the gate: forgeries are refused, and in direct rooms rings are screened before they exist.
+
+A local caller who is screened gets the polite refusal as the answer to the request. A ring of another homeserver is
+hidden: the gate's no soft-fails it, so that no client of ours sees it; what it was is pruned, so its record is written
+here. Stock events (``m.call.*``, MatrixRTC) pass whenever something of ours fails: calls without screening are better
+than none.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from synapse.module_api import NOT_SPAM, EventBase
+from synapse.module_api.errors import Codes, SynapseError
+
+from super_app.calls import events, rules, service
+from super_app.calls.events import RoomEvent
+from super_app.calls.model import Callee, Local, Ring
+from super_app.calls.service import Admission, Verdict
+from super_app.errors import Reason, Refused
+from super_app.ids import UserId
+from super_app.names import NAMESPACE, STATE_TYPES, EventType
+from synapse_super_app.calls import metrics
+from synapse_super_app.calls.clockwork import Clockwork
+from synapse_super_app.calls.room_events import room_event
+from synapse_super_app.calls.rooms import Rooms
+from synapse_super_app.calls.screening import Screening
+from synapse_super_app.calls.sender import Sender
+from synapse_super_app.gate import GateHandler
+from synapse_super_app.gate import Verdict as GateVerdict
+from synapse_super_app.http.refusals import error_of
+from synapse_super_app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_REFUSAL_MIN_MS: Final = 800
+_REFUSAL_MAX_MS: Final = 2_500
+"""A refusal comes after a pause as of a person who looks at the phone, so its timing tells nothing of the rule."""
+
+
+class CallsGate:
+    def __init__(
+        self, runtime: Runtime, *, rooms: Rooms, screening: Screening, sender: Sender, clockwork: Clockwork
+    ) -> None:
+        self._runtime = runtime
+        self._rooms = rooms
+        self._screening = screening
+        self._sender = sender
+        self._clockwork = clockwork
+
+    def handlers(self) -> Mapping[str, GateHandler]:
+        """By event type. Those of mere signals only make the follower look at once."""
+        quick = dict.fromkeys(events.SIGNAL_TYPES - events.SERVER_TYPES, self._on_signal)
+        rings: dict[str, GateHandler] = dict.fromkeys(events.RING_TYPES, self._on_ring)
+        return {**quick, **rings, **dict.fromkeys(events.SERVER_TYPES, self._on_server_event)}
+
+    async def _on_signal(self, event: EventBase) -> GateVerdict:
+        self._runtime.follower.expect()
+        return NOT_SPAM
+
+    async def _on_server_event(self, event: EventBase) -> GateVerdict:
+        if self._runtime.api.is_mine(event.sender):
+            self._refuse_other_forms(event)
+            if not self._sender.is_ours(event):
+                raise error_of(
+                    Refused(
+                        reason=Reason.SERVER_ONLY,
+                        message=f"Only homeservers send {event.type}; this one does it for you when the call does.",
+                    )
+                )
+        self._runtime.follower.expect()
+        return NOT_SPAM
+
+    async def _on_ring(self, event: EventBase) -> GateVerdict:
+        is_ours = event.type.startswith(NAMESPACE)
+        try:
+            if is_ours and self._runtime.api.is_mine(event.sender):
+                self._refuse_other_forms(event)
+            return await self._ring(room_event(event, self._runtime.now_ms()))
+        except SynapseError:
+            raise
+        except Exception:
+            if is_ours:
+                raise
+            logger.exception("Screening %s (%s) failed; it passes", event.event_id, event.type)
+            return NOT_SPAM
+
+    def _refuse_other_forms(self, event: EventBase) -> None:
+        private = self._runtime.private
+        if event.type in STATE_TYPES:
+            return
+        if event.is_state() or private.is_sticky(event) or private.is_delayed(event):
+            raise error_of(
+                Refused(
+                    reason=Reason.NOT_A_MESSAGE,
+                    message=f"{event.type} is an ordinary message event; send it without a state key, at once.",
+                )
+            )
+
+    async def _ring(self, event: RoomEvent) -> GateVerdict:
+        is_local = self._runtime.api.is_mine(event.sender)
+        ring = events.read_ring(event)
+        if isinstance(ring, Refused) and is_local:
+            raise error_of(ring)
+        if ring is None or isinstance(ring, Refused):
+            return NOT_SPAM
+        self._runtime.follower.expect()
+        room = await self._rooms.of(ring)
+        rung = rules.rung(ring, room)
+        if is_local and event.event_type == EventType.CALL_RING and not rung and (room.is_complete or ring.callees):
+            raise error_of(
+                Refused(
+                    reason=Reason.INVALID_VALUE,
+                    message="There is nobody to ring: callee must be another member who has joined this room.",
+                )
+            )
+        if not room.is_direct or not rung or ring.caller not in room.joined:
+            # A group is never hidden a ring that is for others too; a caller who is not here Synapse turns away.
+            return NOT_SPAM
+        callee = next(iter(rung))
+        if not self._runtime.api.is_mine(callee):
+            return NOT_SPAM
+        return await self._screen(ring, callee, is_local=is_local, has_age=event.age_ts is not None)
+
+    async def _screen(self, ring: Ring, user_id: UserId, *, is_local: bool, has_age: bool) -> GateVerdict:
+        began = time.perf_counter()
+        callee = await self._screening.callee(user_id, ring)
+        now_ms = self._runtime.now_ms()
+        if not is_local and not has_age and events.is_late(ring, now_ms):
+            return await self._screen_the_past(ring, callee, now_ms)
+        caller = None
+        if is_local:
+            caller = Local(acct=await self._runtime.accounts.acct_of(ring.caller), user_id=ring.caller)
+        admission = await self._admit(ring, callee, caller, now_ms)
+        metrics.screening_seconds.observe(time.perf_counter() - began)
+        if admission.decision is not None:
+            metrics.count_decision(admission.decision.rule, shown=admission.decision.shown)
+        self._clockwork.note(admission.due_ms)
+        match admission.verdict:
+            case Verdict.SHOWN:
+                return NOT_SPAM
+            case Verdict.SCREENED if is_local:
+                raise error_of(
+                    Refused(
+                        reason=Reason.NOT_AVAILABLE,
+                        message=f"{user_id} is not available for calls now; send a message instead.",
+                    )
+                )
+            case Verdict.USED_UP if is_local:
+                raise error_of(
+                    Refused(
+                        reason=Reason.CONFLICT,
+                        message="The call of this call_id is over, and an id rings once; ring with a new call_id.",
+                    )
+                )
+            case Verdict.SCREENED | Verdict.USED_UP:
+                return Codes.FORBIDDEN
+
+    async def _admit(self, ring: Ring, callee: Callee, caller: Local | None, now_ms: int) -> Admission:
+        pause_ms = _REFUSAL_MIN_MS + secrets.randbelow(_REFUSAL_MAX_MS - _REFUSAL_MIN_MS + 1)
+        return await self._runtime.database.run(
+            "calls_admit",
+            lambda cur: service.admit(cur, ring, callee, caller, now_ms=now_ms, refusal_ms=now_ms + pause_ms),
+        )
+
+    async def _screen_the_past(self, ring: Ring, callee: Callee, now_ms: int) -> GateVerdict:
+        # Synapse asks the gate about a room's history too, when it fetches it. Such a ring is no event in anybody's
+        # life now. But a homeserver that backdates rings must not get past screening, so it is judged all the same.
+        decision = await self._runtime.database.run(
+            "calls_assess", lambda cur: service.assess(cur, ring, callee, now_ms)
+        )
+        return NOT_SPAM if decision.shown else Codes.FORBIDDEN

@@ -1,0 +1,64 @@
+"""Per-call credentials for the operator's TURN server: the "REST API for access to TURN services" of coturn.
+
+The username is ``<expiry in seconds>:<opaque name>``, the password the base64 HMAC-SHA1 of it under the secret that
+the TURN server shares. The opaque name is the same for one person in one call, so the TURN server can count a quota by
+it, and says neither who nor which call.
+"""
+
+import base64
+import hashlib
+import hmac
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from super_app.calls.model import SessionId
+from super_app.ids import Acct
+from synapse_super_app.config import CallsConfig
+
+TTL_S: Final = 600
+_NAME_BYTES: Final = 15
+
+
+class TurnCredentials(BaseModel):
+    """The shape of Matrix's ``/voip/turnServer``. ``ttl`` is in seconds."""
+
+    username: str
+    password: str
+    uris: list[str]
+    ttl: int
+
+
+class Turn:
+    """The TURN server of this homeserver."""
+
+    def __init__(self, uris: tuple[str, ...], secret: str) -> None:
+        self._uris = uris
+        self._secret = secret.encode()
+
+    @staticmethod
+    def configured(config: CallsConfig) -> "Turn | None":
+        """The TURN server that the config names, or None.
+
+        Raises:
+            ValueError: one line about the file of the secret.
+        """
+        if config.turn_secret_path is None:
+            return None
+        try:
+            secret = Path(config.turn_secret_path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"config.calls.turn_secret_path: cannot read {config.turn_secret_path}: {error}") from None
+        if not secret:
+            raise ValueError(
+                f"config.calls.turn_secret_path: {config.turn_secret_path} is empty; put the static-auth-secret of the "
+                "TURN server into it"
+            )
+        return Turn(config.turn_uris, secret)
+
+    def credentials(self, session_id: SessionId, acct: Acct, now_ms: int) -> TurnCredentials:
+        name = hmac.new(self._secret, f"superapp call {session_id} {acct}".encode(), hashlib.sha256).digest()
+        username = f"{now_ms // 1000 + TTL_S}:{base64.urlsafe_b64encode(name[:_NAME_BYTES]).decode('ascii')}"
+        password = base64.b64encode(hmac.new(self._secret, username.encode(), hashlib.sha1).digest()).decode("ascii")
+        return TurnCredentials(username=username, password=password, uris=list(self._uris), ttl=TTL_S)
