@@ -73,6 +73,10 @@ class Payments:
 
     # The payer.
 
+    def can_reach(self, cur: Cursor, server: ServerName, money: Money) -> Refused | None:
+        """Whether payees on another homeserver can be paid at all: NO_LINK, LINK_HALTED, … or None."""
+        return self._clearing.can_pay(cur, server, money)
+
     def place(self, cur: Cursor, order: Order, placement: Placement, salts: Salts, now_ms: int) -> Payment | Refused:
         """Set the money of an order aside. The same order again gives the payment as it is; another is CONFLICT.
 
@@ -336,7 +340,7 @@ class Payments:
     def find(self, cur: Cursor, viewer: Acct, payment_id: PaymentId, payer: PayerKey | None) -> Payment | Refused:
         """A payment that ``viewer`` made or received. ``payer`` says whose id it is; without it the viewer's own."""
         own = PayerKey(viewer)
-        payment = store.find(cur, PaymentKey(payer_key=payer or own, payment_id=payment_id))
+        payment = store.find(cur, PaymentKey(payer_key=own if payer is None else payer, payment_id=payment_id))
         if payment is not None and viewer in (payment.payer_acct, payment.payee_acct):
             return payment
         return unknown_payment(payment_id) if payer is not None else self.find_received(cur, viewer, payment_id, None)

@@ -1,11 +1,36 @@
-"""The payments feature in the homeserver."""
+"""The payments feature in the homeserver: builds its parts and connects them to Synapse and to clearing."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
+from synapse.module_api import NOT_SPAM
+from synapse.module_api.errors import Codes
+
+from super_app.names import STATE_TYPES, EventType
+from super_app.payments.model import Payment
+from super_app.payments.service import Payments
+from synapse_super_app.clearing.identity import build_clearing
+from synapse_super_app.clearing.shell import ClearingShell
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
+from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Route
+from synapse_super_app.payments import metrics
+from synapse_super_app.payments.announced import Announced
+from synapse_super_app.payments.api import PaymentsApi
+from synapse_super_app.payments.checks import Checks
+from synapse_super_app.payments.commits import Heard, PaymentsWriter
+from synapse_super_app.payments.deadlines import Deadlines
+from synapse_super_app.payments.follow import Follow
+from synapse_super_app.payments.orders import Orders, not_a_message
+from synapse_super_app.payments.receipts import Receipts
+from synapse_super_app.payments.residents import Residents
+from synapse_super_app.payments.rooms import Rooms
+from synapse_super_app.payments.watch import Watch
+from synapse_super_app.people import UserIdsOnly
 from synapse_super_app.runtime import Runtime
+
+_NEVER_STATE = frozenset(EventType) - STATE_TYPES
 
 
 class PaymentsFeature:
@@ -14,9 +39,87 @@ class PaymentsFeature:
 
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
         self._runtime = runtime
+        config = runtime.config.payments
+        heard = Heard()
+        writer = PaymentsWriter(runtime, heard)
+        payments = Payments(
+            server_name=runtime.server_name,
+            assets=config.by_code(),
+            homeserver=Residents(runtime.private, config.halt_file),
+            changes=heard,
+        )
+        clearing = build_clearing(runtime, payee=payments, payer=payments)
+        payments.clear_through(clearing)
+        self._clearing_shell = ClearingShell(runtime, writer, clearing)
+        announced = Announced()
+        watch = Watch(runtime.api)
+        rooms = Rooms(runtime.api, runtime.private, runtime.database)
+        receipts = Receipts(runtime, announced)
+        follow = Follow(
+            runtime=runtime, payments=payments, writer=writer, receipts=receipts, clearing=self._clearing_shell
+        )
+        checks = Checks(runtime, payments, clearing)
+        self._deadlines = Deadlines(
+            runtime=runtime, payments=payments, writer=writer, receipts=receipts, follow=follow, checks=checks
+        )
+        orders = Orders(
+            runtime=runtime,
+            payments=payments,
+            writer=writer,
+            people=UserIdsOnly(runtime.api, runtime.accounts) if directory is None else directory.people,
+            rooms=rooms,
+            announced=announced,
+            watch=watch,
+        )
+        self._api = PaymentsApi(
+            runtime=runtime,
+            payments=payments,
+            orders=orders,
+            writer=writer,
+            rooms=rooms,
+            watch=watch,
+            checks=checks,
+            clearing=self._clearing_shell,
+        )
+        writer.on_payment(watch.heard)
+        writer.on_payment(self._deadlines.payment_heard)
+        writer.on_payment(_count_end)
+        writer.on_receipt(self._deadlines.receipt_heard)
+        writer.on_receipt(receipts.owed)
+        runtime.gate.register({EventType.PAYMENT: orders.gate_payment, EventType.PAYMENT_RECEIPT: orders.gate_receipt})
+        runtime.follower.register({EventType.PAYMENT: follow.payment_persisted})
+        runtime.api.register_spam_checker_callbacks(
+            user_may_create_room=self._may_create_room, user_may_send_state_event=self._may_send_state_event
+        )
 
     def routes(self) -> Sequence[Route]:
-        return ()
+        return (*self._api.routes(), *self._clearing_shell.routes())
 
     async def start(self) -> None:
-        return None
+        await self._clearing_shell.start()
+        if self._runtime.is_main:
+            self._deadlines.start()
+
+    async def _may_create_room(self, user_id: str, room_config: dict[str, Any]) -> Literal["NOT_SPAM"] | Codes:
+        """The initial state of a room passes no gate, so our types are refused here. Fails closed.
+
+        Synapse does not ask for server admins. What they slip in is state, and no reader of ours acts on it.
+        """
+        initial_state = room_config.get("initial_state")
+        for event in initial_state if isinstance(initial_state, list) else []:
+            if isinstance(event, dict) and event.get("type") in _NEVER_STATE:
+                raise error_of(metrics.count(not_a_message()))
+        return NOT_SPAM
+
+    async def _may_send_state_event(
+        self, user_id: str, room_id: str, event_type: str, state_key: str, content: dict[str, Any]
+    ) -> Literal["NOT_SPAM"] | Codes:
+        """A delayed state event is refused as soon as it is scheduled; the gate would refuse it when it fires."""
+        if event_type in (EventType.PAYMENT, EventType.PAYMENT_RECEIPT):
+            raise error_of(metrics.count(not_a_message()))
+        return NOT_SPAM
+
+
+def _count_end(payment: Payment) -> None:
+    if payment.state.final:
+        metrics.ended_total.labels(payment.state.value).inc()

@@ -1,0 +1,217 @@
+"""What the payments API takes and gives, as JSON. The pinned shapes of the client API."""
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, WithJsonSchema
+
+from super_app.errors import Reason, Refused
+from super_app.ids import PaymentId, UserId
+from super_app.ledger.model import Entry, Violation
+from super_app.payments.model import (
+    MEMO_MAX_CHARACTERS,
+    PayerKey,
+    Payment,
+    PaymentContent,
+    PaymentKey,
+    WireAmount,
+    WireCurrency,
+    WireReference,
+)
+from super_app.payments.service import MAX_PAGE
+from super_app.signing import canonical, from_b64, to_b64
+from super_app.wire import WireModel
+
+PaymentIdText = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits, made by the client.")]
+Memo = Annotated[str | None, WithJsonSchema({"type": "string", "maxLength": MEMO_MAX_CHARACTERS})]
+_ROOM_ID_MAX = 255
+_DEFAULT_PAGE = 20
+
+
+class PayBody(WireModel):
+    """An order. ``pin`` is taken for the limits above which an operator asks for one."""
+
+    payment_id: str
+    payee: WireReference
+    amount: WireAmount
+    currency: WireCurrency
+    memo: Memo = None
+    room_id: Annotated[str | None, Field(max_length=_ROOM_ID_MAX)] = None
+    pin: Annotated[str | None, Field(max_length=64)] = None
+
+    def content(self) -> PaymentContent:
+        return PaymentContent(
+            payment_id=self.payment_id,
+            payee=self.payee,
+            amount=self.amount,
+            currency=self.currency,
+            memo=self.memo,
+        )
+
+
+class RefundBody(WireModel):
+    """``amount`` left out gives back all that is left."""
+
+    payment_id: str
+    amount: Annotated[
+        Any, WithJsonSchema({"type": "integer", "minimum": 1, "description": "Minor units; absent: all that is left."})
+    ] = None
+
+
+class IssueBody(WireModel):
+    user_id: str
+    amount: WireAmount
+    currency: WireCurrency
+    reference: WireReference
+
+
+class PayerQuery(WireModel):
+    """Whose id it is; a payee names the payer, since ids are the payer's."""
+
+    payer: Annotated[str | None, Field(max_length=_ROOM_ID_MAX)] = None
+
+
+class PageQuery(WireModel):
+    since: Annotated[str | None, Field(description="``next`` of the page before.")] = None
+    limit: Annotated[int, Field(ge=1, description=f"At most {MAX_PAGE} come at once.")] = _DEFAULT_PAGE
+
+    def before(self) -> tuple[int, PaymentKey] | Refused | None:
+        """Where the page begins."""
+        return None if self.since is None else _read_token(self.since)
+
+
+class WalletAccount(WireModel):
+    currency: str
+    scale: int
+    available: int
+    held: int
+
+
+class Wallet(WireModel):
+    accounts: list[WalletAccount]
+
+
+class PaymentAnswer(WireModel):
+    """How an order stands."""
+
+    payment_id: str
+    state: str
+    event_id: str | None = None
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, payment: Payment) -> Self:
+        return cls(
+            payment_id=payment.payment_id,
+            state=payment.state.value,
+            event_id=payment.event_id,
+            reason=None if payment.reason is None else payment.reason.value,
+        )
+
+
+class PaymentJson(WireModel):
+    """A payment as one of its two people sees it. ``expires_ts`` stands while the payee of here is asked."""
+
+    payment_id: str
+    direction: Literal["outgoing", "incoming"]
+    payer: str
+    payee: str
+    amount: int
+    currency: str
+    memo: str | None = None
+    state: str
+    reason: str | None = None
+    room_id: str | None = None
+    event_id: str | None = None
+    request: str | None = None
+    refund_of: str | None = None
+    invoice: str | None = None
+    created_ts: int
+    expires_ts: int | None = None
+
+    @classmethod
+    def of(cls, payment: Payment, viewer: UserId) -> Self:
+        return cls(
+            payment_id=payment.payment_id,
+            direction="outgoing" if payment.payer == viewer else "incoming",
+            payer=payment.payer,
+            payee=payment.payee.user_id,
+            amount=payment.money.amount_minor,
+            currency=payment.money.currency,
+            memo=payment.memo,
+            state=payment.state.value,
+            reason=None if payment.reason is None else payment.reason.value,
+            room_id=payment.room_id,
+            event_id=payment.event_id,
+            request=payment.request,
+            refund_of=payment.refund_of,
+            invoice=payment.invoice,
+            created_ts=payment.created_ms,
+            expires_ts=payment.due_ms if payment.is_bound else None,
+        )
+
+
+class PaymentsPage(WireModel):
+    payments: list[PaymentJson]
+    next: str | None = None
+
+
+class IssuedJson(WireModel):
+    """The entry that an issue made."""
+
+    seq: int
+    user_id: str
+    amount: int
+    currency: str
+    reference: str
+    created_ts: int
+
+    @classmethod
+    def of(cls, entry: Entry, user_id: UserId) -> Self:
+        return cls(
+            seq=entry.seq,
+            user_id=user_id,
+            amount=entry.transfer.amount_minor,
+            currency=entry.transfer.debit.currency,
+            reference=entry.transfer.reference,
+            created_ts=entry.posted_ms,
+        )
+
+
+class ViolationJson(WireModel):
+    invariant: str
+    where: str
+    off_by: int
+
+    @classmethod
+    def of(cls, violation: Violation) -> Self:
+        return cls(invariant=violation.invariant, where=violation.where, off_by=violation.off_by)
+
+
+class InvariantsJson(WireModel):
+    """``broken`` stands only where something is."""
+
+    ok: bool
+    checked: dict[str, int]
+    broken: list[ViolationJson] | None = None
+
+
+def page_token(payment: Payment) -> str:
+    """Where the page after this payment begins. Opaque to clients."""
+    return to_b64(canonical([payment.created_ms, payment.payer_key, payment.payment_id]))
+
+
+def _read_token(token: str) -> tuple[int, PaymentKey] | Refused:
+    try:
+        created_ms, payer_key, payment_id = json.loads(from_b64(token))
+    except (ValueError, TypeError):
+        return _unknown_token()
+    if type(created_ms) is not int or not isinstance(payer_key, str) or not isinstance(payment_id, str):
+        return _unknown_token()
+    return created_ms, PaymentKey(payer_key=PayerKey(payer_key), payment_id=PaymentId(payment_id))
+
+
+def _unknown_token() -> Refused:
+    return Refused(
+        reason=Reason.INVALID_VALUE, message="since is not a token of this homeserver; use next of the page before."
+    )

@@ -1,0 +1,70 @@
+"""The invariants of money as far as one homeserver can see them: ledger, links, and payments against both."""
+
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from synapse.module_api import LoggingTransaction
+
+from super_app.db import Cursor
+from super_app.ledger import service as ledger
+from super_app.ledger import store as ledger_store
+from super_app.ledger.model import Violation
+from super_app.payments import store
+from super_app.payments.service import Payments
+from synapse_super_app.database import SynapseCursor
+from synapse_super_app.payments import metrics
+from synapse_super_app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+class ClearingBooks(Protocol):
+    def violations(self, cur: Cursor) -> tuple[Violation, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """``checked`` says what was looked at, and how much of it there is."""
+
+    violations: tuple[Violation, ...]
+    checked: dict[str, int]
+
+
+class Checks:
+    def __init__(self, runtime: Runtime, payments: Payments, clearing: ClearingBooks) -> None:
+        self._runtime = runtime
+        self._payments = payments
+        self._clearing = clearing
+
+    async def look(self) -> Findings:
+        """Check everything in one snapshot of the database, beside which payments go on."""
+
+        def in_snapshot(txn: LoggingTransaction) -> Findings:
+            return self._check(SynapseCursor(txn, self._runtime.database.engine, "invariants"))
+
+        # Synapse's own default, REPEATABLE READ: all statements of the check see one state of the books.
+        findings = await self._runtime.api.run_db_interaction("superapp_invariants", in_snapshot)
+        metrics.violations.set(len(findings.violations))
+        metrics.violations_checked.set(self._runtime.now_ms() / 1000)
+        for violation in findings.violations:
+            logger.error("Money: %s does not hold: %s by %d", violation.invariant, violation.where, violation.off_by)
+        return findings
+
+    async def measure(self) -> None:
+        await self.look()
+
+    def _check(self, cur: Cursor) -> Findings:
+        payments, unended = store.counts(cur)
+        return Findings(
+            violations=(
+                *ledger.violations(cur),
+                *self._clearing.violations(cur),
+                *self._payments.violations(cur),
+            ),
+            checked={
+                "entries": ledger_store.head(cur).seq,
+                "payments": payments,
+                "unended_payments": unended,
+            },
+        )

@@ -1,0 +1,105 @@
+"""What time does to payments. Runs on the background worker only.
+
+Holds without an event are released, unanswered payments expire, owed receipts are posted again, memos are forgotten,
+and the invariants of money are checked. Chat pays nothing for it: between deadlines the clock is compared with a
+number in memory.
+"""
+
+import logging
+from typing import Final
+
+from super_app.payments import store
+from super_app.payments.model import Payment, Receipt, State
+from super_app.payments.service import Payments
+from synapse_super_app.payments import metrics
+from synapse_super_app.payments.checks import Checks
+from synapse_super_app.payments.commits import PaymentsWriter
+from synapse_super_app.payments.follow import Follow
+from synapse_super_app.payments.receipts import Receipts
+from synapse_super_app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_TICK_MS: Final = 1_000.0
+_RELOAD_MS: Final = 60_000
+"""What a crash between a commit and its echo here hid is found again after this long."""
+_CHECK_MS: Final = 600_000.0
+_FORGET_MS: Final = 3_600_000.0
+_PAGE: Final = 100
+
+
+class Deadlines:
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        payments: Payments,
+        writer: PaymentsWriter,
+        receipts: Receipts,
+        follow: Follow,
+        checks: Checks,
+    ) -> None:
+        self._runtime = runtime
+        self._payments = payments
+        self._writer = writer
+        self._receipts = receipts
+        self._follow = follow
+        self._checks = checks
+        self._next_ms = 0
+        self._reload_ms = 0
+        self._busy = False
+
+    def start(self) -> None:
+        api = self._runtime.api
+        api.looping_background_call(self._tick, _TICK_MS, desc="superapp_payment_deadlines")
+        api.looping_background_call(self._checks.measure, _CHECK_MS, desc="superapp_invariants")
+        api.looping_background_call(self._forget, _FORGET_MS, desc="superapp_payment_memos")
+
+    def payment_heard(self, payment: Payment) -> None:
+        if payment.due_ms is not None and payment.payer_acct is not None:
+            self._next_ms = min(self._next_ms, payment.due_ms)
+
+    def receipt_heard(self, receipt: Receipt, payment: Payment) -> None:
+        # Also for one that is posted right now: should that fail, it is looked at again.
+        self._next_ms = min(self._next_ms, receipt.due_ms + int(_TICK_MS))
+
+    async def _tick(self) -> None:
+        now_ms = self._runtime.now_ms()
+        if self._busy or now_ms < min(self._next_ms, self._reload_ms):
+            return
+        self._busy = True
+        try:
+            # Whatever is heard of from here on counts again.
+            self._next_ms = now_ms + _RELOAD_MS
+            self._reload_ms = now_ms + _RELOAD_MS
+            await self._act(now_ms)
+            next_ms = await self._runtime.database.run("payment_next_due", store.next_due_ms)
+            if next_ms is not None:
+                self._next_ms = min(self._next_ms, next_ms)
+        finally:
+            self._busy = False
+
+    async def _act(self, now_ms: int) -> None:
+        for payment in await self._runtime.database.run("payments_due", lambda cur: store.due(cur, now_ms, _PAGE)):
+            if payment.state is State.AWAITING_ACCEPTANCE:
+                await self._expire(payment)
+            elif not await self._follow.bind_if_it_exists(payment):
+                await self._release(payment)
+        await self._receipts.post_due(now_ms)
+
+    async def _expire(self, payment: Payment) -> None:
+        now_ms = self._runtime.now_ms()
+        await self._writer.run("payment_expire", lambda cur: self._payments.expire(cur, payment.key, now_ms))
+
+    async def _release(self, payment: Payment) -> None:
+        now_ms = self._runtime.now_ms()
+        released = await self._writer.run(
+            "payment_release", lambda cur: self._payments.release(cur, payment.key, now_ms)
+        )
+        if released is not None:
+            metrics.released_total.inc()
+            logger.info("Released the hold of payment %s: its event never came to exist", payment.payment_id)
+
+    async def _forget(self) -> None:
+        before_ms = self._runtime.now_ms() - self._runtime.config.retention.memos
+        await self._runtime.database.run("payment_memos", lambda cur: store.erase_memos(cur, before_ms))

@@ -1,0 +1,325 @@
+"""Orders on their way in: through the gate, when a client sends the event, and through ``POST payments``.
+
+Both place the same hold. What the API orders passes the gate by being announced there, since its hold stands already.
+Local senders fail closed: any refusal, and any error, is the HTTP answer and nothing moves. Events of other
+homeservers always pass, because nothing moves on them.
+"""
+
+import secrets
+from typing import Any, Final
+
+from synapse.module_api import NOT_SPAM, EventBase
+from synapse.module_api.errors import SynapseError
+
+from super_app.clearing.ports import Party
+from super_app.errors import Reason, Refused
+from super_app.ids import EventId, RoomId, ServerName, UserId
+from super_app.names import EventType
+from super_app.payments import rules, store
+from super_app.payments.model import (
+    Intent,
+    Order,
+    PayerKey,
+    Payment,
+    PaymentContent,
+    PaymentKey,
+    Placement,
+    Salts,
+    State,
+    Venue,
+)
+from super_app.payments.service import Payments
+from synapse_super_app.gate import Verdict
+from synapse_super_app.http.refusals import error_of
+from synapse_super_app.payments import metrics
+from synapse_super_app.payments.announced import Announced
+from synapse_super_app.payments.commits import PaymentsWriter
+from synapse_super_app.payments.rooms import Rooms, RoomView
+from synapse_super_app.payments.watch import Watch, is_bound, is_settled
+from synapse_super_app.people import People
+from synapse_super_app.runtime import Runtime
+
+_PAYEE_MAX_AGE_MS: Final = 60_000
+_SALT_BYTES: Final = 16
+_JOIN: Final = "join"
+_INVITE: Final = "invite"
+_FIRST_SERVER_ERROR: Final = 500
+
+
+class Orders:
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        payments: Payments,
+        writer: PaymentsWriter,
+        people: People,
+        rooms: Rooms,
+        announced: Announced,
+        watch: Watch,
+    ) -> None:
+        self._runtime = runtime
+        self._payments = payments
+        self._writer = writer
+        self._people = people
+        self._rooms = rooms
+        self._announced = announced
+        self._watch = watch
+        self._assets = runtime.config.payments.by_code()
+        self._sending: set[PaymentKey] = set()
+
+    # The gate.
+
+    async def gate_payment(self, event: EventBase) -> Verdict:
+        if not self._runtime.api.is_mine(event.sender):
+            return NOT_SPAM
+        refused = await self._judge_event(event)
+        if refused is not None:
+            raise error_of(metrics.count(refused))
+        self._runtime.follower.expect()
+        return NOT_SPAM
+
+    async def gate_receipt(self, event: EventBase) -> Verdict:
+        if not self._runtime.api.is_mine(event.sender):
+            return NOT_SPAM
+        if not event.is_state() and self._is_announced(event, EventType.PAYMENT_RECEIPT):
+            return NOT_SPAM
+        refused = Refused(
+            reason=Reason.SERVER_ONLY,
+            message="Only homeservers say how a payment ended; look at your wallet for what you have.",
+        )
+        raise error_of(metrics.count(refused))
+
+    async def _judge_event(self, event: EventBase) -> Refused | None:
+        private = self._runtime.private
+        if event.is_state() or private.is_sticky(event) or private.is_delayed(event):
+            return not_a_message()
+        if self._is_announced(event, EventType.PAYMENT):
+            return None
+        intent = rules.read_content(event.get_dict()["content"], self._assets)
+        if isinstance(intent, Refused):
+            return intent
+        order = await self._resolve(UserId(event.sender), intent)
+        if isinstance(order, Refused):
+            return order
+        room_id = RoomId(event.room_id)
+        view = await self._rooms.look(room_id, order.payer, order.payee.user_id)
+        refused = _judge_membership(view, order)
+        if refused is None and view.venue is Venue.HIDDEN:
+            refused = Refused(
+                reason=Reason.ROOM_ENCRYPTED,
+                message="This room is encrypted and a payment event is not; pay with POST payments, which puts only a "
+                "commitment into the room.",
+            )
+        if refused is not None:
+            return refused
+        placed = await self._place(order, self._placement(room_id, view))
+        return placed if isinstance(placed, Refused) else None
+
+    def _is_announced(self, event: EventBase, event_type: EventType) -> bool:
+        return self._announced.includes(event.sender, event.room_id, event_type, event.get_dict()["content"])
+
+    # The API.
+
+    async def pay(self, payer: UserId, content: PaymentContent, room_id: RoomId | None) -> Payment | Refused:
+        """Order a payment and wait a moment for what becomes of it.
+
+        The same order again gives the payment as it now is, and sends its event again only where none stands.
+
+        Raises:
+            SynapseError: the homeserver refused the event (no power to write in the room, …).
+        """
+        intent = rules.read_order(content, self._assets)
+        if isinstance(intent, Refused):
+            return intent
+        order = await self._resolve(payer, intent)
+        if isinstance(order, Refused):
+            return order
+        existing = await self.find(_key(order))
+        if existing is not None:
+            return await self._replay(existing, order, intent, room_id)
+        placement = await self._choose_room(order, room_id)
+        if isinstance(placement, Refused):
+            return placement
+        placed = await self._place(order, placement)
+        if isinstance(placed, Refused):
+            return placed
+        return await self._carry(placed, order, intent)
+
+    async def find(self, key: PaymentKey) -> Payment | None:
+        return await self._runtime.database.run("payment_find", lambda cur: store.find(cur, key))
+
+    async def current(self, key: PaymentKey) -> Payment:
+        payment = await self.find(key)
+        if payment is None:
+            raise RuntimeError(f"{key} was placed and is not there")
+        return payment
+
+    async def _replay(
+        self, existing: Payment, order: Order, intent: Intent, room_id: RoomId | None
+    ) -> Payment | Refused:
+        refused = rules.conflict(existing, order)
+        if refused is not None:
+            return refused
+        if room_id is not None and existing.room_id is not None and room_id != existing.room_id:
+            return Refused(
+                reason=Reason.CONFLICT,
+                message=f"Payment {existing.payment_id} was ordered in another room; leave room_id as it was.",
+            )
+        if existing.state is State.EXPIRED and not existing.is_bound:
+            return rules.spent(existing) or existing
+        if is_bound(existing):
+            return existing
+        # Its event may be about to be seen. Otherwise it never came to exist, and is sent now.
+        await self._watch.wait(existing.key, is_bound)
+        latest = await self.current(existing.key)
+        if is_bound(latest):
+            return latest
+        return await self._carry(latest, order, intent)
+
+    async def _choose_room(self, order: Order, room_id: RoomId | None) -> Placement | Refused:
+        if room_id is not None:
+            view = await self._rooms.look(room_id, order.payer, order.payee.user_id)
+            return _judge_membership(view, order) or self._placement(room_id, view)
+        direct = await self._rooms.direct(order.payer, order.payee.user_id)
+        if direct is None:
+            return self._placement(None, RoomView(payer=None, payee=None, venue=Venue.OPEN))
+        return self._placement(direct, await self._rooms.look(direct, order.payer, order.payee.user_id))
+
+    async def _carry(self, payment: Payment, order: Order, intent: Intent) -> Payment | Refused:
+        """Send the event of a placed order, once at a time, and wait until the payment is settled."""
+        key = payment.key
+        if key not in self._sending:
+            self._sending.add(key)
+            try:
+                sent = await self._send(payment, order, intent)
+            finally:
+                self._sending.discard(key)
+            if isinstance(sent, Refused):
+                await self._writer.run(
+                    "payment_cancel",
+                    lambda cur: self._payments.cancel(cur, order.payer_acct, order.payment_id, self._runtime.now_ms()),
+                )
+                return sent
+        latest = await self.current(key)
+        if not is_settled(latest):
+            await self._watch.wait(key, is_settled)
+            latest = await self.current(key)
+        return latest
+
+    async def _send(self, payment: Payment, order: Order, intent: Intent) -> EventId | Refused:
+        placed = payment if payment.room_id is not None else await self._make_room(payment, order)
+        if isinstance(placed, Refused):
+            return placed
+        if placed.salts is None or placed.room_id is None:
+            raise RuntimeError(f"{placed.key} has no room or no salts")
+        content: dict[str, Any] = {**order.content(), "payee": intent.payee}
+        if placed.venue is Venue.HIDDEN:
+            content = {"payment_id": order.payment_id, "commitment": order.commitment(placed.salts)}
+        try:
+            with self._announced.sending(order.payer, placed.room_id, EventType.PAYMENT, content):
+                event = await self._runtime.api.create_and_send_event_into_room(
+                    {
+                        "type": EventType.PAYMENT,
+                        "room_id": placed.room_id,
+                        "sender": order.payer,
+                        "content": content,
+                    }
+                )
+        except SynapseError as error:
+            if error.code < _FIRST_SERVER_ERROR:
+                # It was refused before it existed; no need to hold the money for an hour.
+                now_ms = self._runtime.now_ms()
+                await self._writer.run(
+                    "payment_cancel",
+                    lambda cur: self._payments.cancel(cur, order.payer_acct, order.payment_id, now_ms),
+                )
+            raise
+        return EventId(event.event_id)
+
+    async def _make_room(self, payment: Payment, order: Order) -> Payment | Refused:
+        # Another order may have made the room meanwhile.
+        payee = order.payee.user_id
+        room_id = await self._rooms.direct(order.payer, payee) or await self._rooms.make_direct(order.payer, payee)
+        if isinstance(room_id, Refused):
+            return room_id
+        placement = self._placement(room_id, await self._rooms.look(room_id, order.payer, payee))
+        return await self._writer.run("payment_move", lambda cur: self._payments.move(cur, payment.key, placement))
+
+    # What both share.
+
+    async def _resolve(self, payer: UserId, intent: Intent) -> Order | Refused:
+        server = ServerName(intent.payee.partition(":")[2])
+        if server and server != self._runtime.server_name:
+            # Before anything is asked over the network: without a link there is nothing to ask for.
+            refused = await self._runtime.database.run(
+                "payment_link", lambda cur: self._payments.can_reach(cur, server, intent.money)
+            )
+            if refused is not None:
+                return refused
+        person = await self._people.resolve(intent.payee, asker=payer, max_age_ms=_PAYEE_MAX_AGE_MS)
+        if isinstance(person, Refused):
+            if person.reason in (Reason.UNKNOWN_HANDLE, Reason.HANDLE_INVALID):
+                return Refused(reason=Reason.UNKNOWN_PAYEE, message=person.message)
+            return person
+        refused = rules.is_self(payer, person.user_id)
+        if refused is not None:
+            return refused
+        accounts = self._runtime.accounts
+        is_ours = person.server == self._runtime.server_name
+        acct: str = await accounts.acct_of(person.user_id) if is_ours else person.acct or ""
+        return Order(
+            payment_id=intent.payment_id,
+            payer_acct=await accounts.acct_of(payer),
+            payer=payer,
+            payee=Party(user_id=person.user_id, acct=acct, handle=person.handle),
+            money=intent.money,
+            memo=intent.memo,
+            request=intent.request,
+            refund_of=intent.refund_of,
+            invoice=intent.invoice,
+        )
+
+    async def _place(self, order: Order, placement: Placement) -> Payment | Refused:
+        salts = _fresh_salts()
+        now_ms = self._runtime.now_ms()
+        return await self._writer.run(
+            "payment_place", lambda cur: self._payments.place(cur, order, placement, salts, now_ms)
+        )
+
+    def _placement(self, room_id: RoomId | None, view: RoomView) -> Placement:
+        return Placement(
+            room_id=room_id,
+            venue=view.venue,
+            payee_joined=view.payee == _JOIN,
+            position=self._runtime.private.persisted_up_to(),
+        )
+
+
+def not_a_message() -> Refused:
+    return Refused(
+        reason=Reason.NOT_A_MESSAGE,
+        message="A payment is an ordinary message event: not state, not sticky, not delayed, not part of the initial "
+        "state of a room. Nothing was paid; send it as a message.",
+    )
+
+
+def _judge_membership(view: RoomView, order: Order) -> Refused | None:
+    if view.payer != _JOIN:
+        return Refused(reason=Reason.NOT_IN_ROOM, message="You are not in that room; join it, or leave room_id out.")
+    if view.payee != _JOIN:
+        return Refused(
+            reason=Reason.PAYEE_NOT_IN_ROOM,
+            message=f"{order.payee.user_id} is not in that room; pay where both of you are, or with POST payments "
+            "without room_id.",
+        )
+    return None
+
+
+def _key(order: Order) -> PaymentKey:
+    return PaymentKey(payer_key=PayerKey(order.payer_acct), payment_id=order.payment_id)
+
+
+def _fresh_salts() -> Salts:
+    wire, payer, payee, memo, room = (secrets.token_hex(_SALT_BYTES) for _ in range(5))
+    return Salts(wire=wire, parties=(payer, payee, memo), room=room)

@@ -1,0 +1,42 @@
+"""What payments ask of the homeserver inside a transaction, read from Synapse's own tables."""
+
+from pathlib import Path
+
+from super_app.db import Cursor
+from super_app.ids import RoomId, UserId
+from super_app.names import AccountDataType
+from super_app.payments.ports import Resident
+from synapse_super_app.private_api import PrivateApi
+
+
+class Residents:
+    """``super_app.payments.ports.Homeserver``."""
+
+    def __init__(self, private: PrivateApi, halt_file: str | None) -> None:
+        self._private = private
+        self._halt_file = None if halt_file is None else Path(halt_file)
+
+    def resident(self, cur: Cursor, user_id: UserId) -> Resident | None:
+        deactivated = self._private.is_deactivated(cur, user_id)
+        if deactivated is None:
+            return None
+        policy = self._private.account_data(cur, user_id, AccountDataType.PAYMENT_POLICY)
+        return Resident(user_id=user_id, deactivated=deactivated, policy=policy)
+
+    def share_a_room(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
+        return self._private.share_a_room(cur, resident, other)
+
+    def is_joined(self, cur: Cursor, resident: UserId, room_id: RoomId) -> bool:
+        return self._private.is_joined(cur, resident, room_id)
+
+    def payments_are_halted(self) -> bool:
+        # One stat() for an order. An unreadable path counts as halted: the switch fails to the safe side.
+        if self._halt_file is None:
+            return False
+        try:
+            self._halt_file.stat()
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
