@@ -35,7 +35,7 @@ MODULE_CONFIG: Final[dict[str, Any]] = {
     # A demo that quietly lacks a feature would show the wrong thing.
     "on_private_api_change": "refuse_start",
     "directory": {"existing_users": {"discover": "public"}, "new_users": {"discover": "public"}},
-    "calls": {"default_who": ["everyone"]},
+    "calls": {"default_who": ["everyone"], "default_rate": {"caller": 0, "server": 0}},
     "payments": {
         "mode": "custodial",
         "assets": [{"code": CURRENCY}],
@@ -334,6 +334,9 @@ def _direct_room(inviter: MatrixClient, invitee: MatrixClient, *, via: str) -> s
 
 
 def _joined(client: MatrixClient, room_id: str, via: str) -> bool:
+    if room_id in client.joined_rooms():
+        # Joining again would put another event into the room at each start.
+        return True
     try:
         client.join(room_id, via=via)
     except MatrixError:

@@ -224,6 +224,9 @@ class MatrixClient:
     def leave(self, room_id: str) -> None:
         self.matrix("POST", f"rooms/{_q(room_id)}/leave", {})
 
+    def joined_rooms(self) -> frozenset[str]:
+        return frozenset(self.matrix("GET", "joined_rooms")["joined_rooms"])
+
     def joined_members(self, room_id: str) -> frozenset[str]:
         return frozenset(self.matrix("GET", f"rooms/{_q(room_id)}/joined_members")["joined"])
 
