@@ -342,7 +342,7 @@ class PrivateApi:
         cur.execute(
             "SELECT own.room_id, theirs.membership, (SELECT COUNT(*) FROM (SELECT 1 FROM current_state_events AS member"
             " WHERE member.room_id = own.room_id AND member.type = 'm.room.member'"
-            " AND member.membership IN ('join', 'invite') LIMIT 3) AS some)"
+            " AND member.membership IN ('join', 'invite') LIMIT 3) AS counted)"
             " FROM local_current_membership AS own JOIN current_state_events AS theirs"
             " ON theirs.room_id = own.room_id AND theirs.type = 'm.room.member' AND theirs.state_key = ?"
             " AND theirs.membership IN ('join', 'invite')"
