@@ -5,18 +5,27 @@ first, so writers in several processes take turns. Transfers of a batch are post
 statements, other works run one after the other. A job that raises takes nobody with it: the batch is rolled back and
 each of its jobs runs again alone. Whoever waits hears of the outcome after the commit and never before.
 
-It does not decide anything (``super_app.ledger``) and sends nothing anywhere.
+Transfers are decided ahead, on the books as the last batch left them, while the database still writes that one. The
+database takes such a batch only if those books came true; otherwise it is decided again inside the transaction.
+
+It sends nothing anywhere, and what may be posted is decided in ``super_app.ledger``.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Final, Generic, LiteralString, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, LiteralString, NamedTuple, Protocol, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
-from synapse.logging.context import SENTINEL_CONTEXT, PreserveLoggingContext, set_current_context
+from synapse.logging.context import (
+    SENTINEL_CONTEXT,
+    LoggingContextOrSentinel,
+    PreserveLoggingContext,
+    current_context,
+    set_current_context,
+)
 from synapse.module_api import ModuleApi, make_deferred_yieldable, run_in_background
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -33,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_TRANSFERS_PER_BATCH: Final = 256
+_ORDERS_PER_BATCH: Final = 256
 """More at once make each no cheaper, and let nobody be answered while the database works."""
 _WORKS_PER_BATCH: Final = 100
 """A work costs milliseconds, and all of a batch wait for its last one."""
@@ -68,28 +77,27 @@ class WriterRuntime(Protocol):
     def now_ms(self) -> int: ...
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Work(Generic[T]):
     name: str
     work: Callable[[Cursor], T]
-    done: "Deferred[T]" = field(default_factory=Deferred)
+    done: "Deferred[T]"
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Order:
-    order: Transfer
-    done: "Deferred[Posted | Refused]" = field(default_factory=Deferred)
+class _Order(NamedTuple):
+    # A tuple, as they come by the ten thousand per second.
+    transfer: Transfer
+    done: "Deferred[Posted | Refused]"
 
 
-_Job = _Work[Any] | _Order
-_Finished = list[tuple[_Job, object]]
-"""Jobs with what each one's ``done`` is called with: its result, or a Failure."""
+_Finished = list[tuple["Deferred[Any]", object]]
+"""Whom to tell, and what: a result or a Failure."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Batch:
-    orders: list[_Order] = field(default_factory=list)
-    works: list[_Work[Any]] = field(default_factory=list)
+    orders: Sequence[_Order] = ()
+    works: Sequence[_Work[Any]] = ()
     before: Head | None = None
     """The head of the books before it, as far as they are remembered."""
     prepared: service.Prepared | None = None
@@ -98,11 +106,16 @@ class _Batch:
     def __len__(self) -> int:
         return len(self.orders) + len(self.works)
 
-    def jobs(self) -> list[_Job]:
-        return [*self.orders, *self.works]
-
     def split(self) -> "list[_Batch]":
         return [*(_Batch(orders=[job]) for job in self.orders), *(_Batch(works=[job]) for job in self.works)]
+
+    def answered(self, verdicts: Sequence[Posted | Refused], results: Sequence[object]) -> _Finished:
+        orders = zip((job.done for job in self.orders), verdicts, strict=True)
+        works = zip((job.done for job in self.works), results, strict=True)
+        return [*orders, *works]
+
+    def failed(self, failure: Failure) -> _Finished:
+        return [*((job.done, failure) for job in self.orders), *((job.done, failure) for job in self.works)]
 
 
 class LedgerWriter:
@@ -110,7 +123,8 @@ class LedgerWriter:
 
     def __init__(self, runtime: WriterRuntime) -> None:
         self._runtime = runtime
-        self._queue: deque[_Job] = deque()
+        self._orders: deque[_Order] = deque()
+        self._works: deque[_Work[Any]] = deque()
         self._running = False
         # The books as they are after the batches that were taken, if those take the course that was prepared.
         self._head: Head | None = None
@@ -118,23 +132,24 @@ class LedgerWriter:
         # The head after the batches that are done, None if unknown.
         self._settled: Head | None = None
 
-    async def run(self, name: LiteralString, work: Callable[[Cursor], T]) -> T:
-        """Run ``work`` in a transaction that holds the lease. It may run several times, beside others' works.
+    def run(self, name: LiteralString, work: Callable[[Cursor], T]) -> Awaitable[T]:
+        """Run ``work`` in a transaction that holds the lease; await the answer at once.
 
-        What it raises reaches the caller, and nobody else.
+        It may run several times, beside others' works. What it raises reaches the caller, and nobody else.
         """
-        job = _Work(name=name, work=work)
-        self._add(job)
-        return await _yieldable(job.done)
+        done: Deferred[T] = Deferred()
+        self._works.append(_Work(name=name, work=work, done=done))
+        self._wake()
+        return _yieldable(done)
 
-    async def transfer(self, order: Transfer) -> Posted | Refused:
-        """Post one transfer, as ``super_app.ledger.service.transfer``."""
-        job = _Order(order=order)
-        self._add(job)
-        return await _yieldable(job.done)
+    def transfer(self, order: Transfer) -> "Awaitable[Posted | Refused]":
+        """Post one transfer, as ``super_app.ledger.service.transfer``; await the verdict at once."""
+        done: Deferred[Posted | Refused] = Deferred()
+        self._orders.append(_Order(order, done))
+        self._wake()
+        return _yieldable(done)
 
-    def _add(self, job: _Job) -> None:
-        self._queue.append(job)
+    def _wake(self) -> None:
         if not self._running:
             self._running = True
             self._runtime.api.run_as_background_process("superapp_ledger_writer", self._drain)
@@ -144,7 +159,7 @@ class LedgerWriter:
         following: _Batch | None = None
         try:
             while True:
-                if following is None and len(self._queue) < _TRANSFERS_PER_BATCH:
+                if following is None and len(self._orders) < _ORDERS_PER_BATCH:
                     # Few are waiting: tell those who are done first, so that what they do next can join.
                     _tell(finished)
                     finished = []
@@ -154,7 +169,7 @@ class LedgerWriter:
                 running = run_in_background(self._settle, batch)
                 # The database works; meanwhile tell those who are done, and have a full batch ready for it.
                 _tell(finished)
-                following = self._take() if len(self._queue) >= _TRANSFERS_PER_BATCH else None
+                following = self._take() if len(self._orders) >= _ORDERS_PER_BATCH else None
                 finished = await make_deferred_yieldable(running)
                 if following is not None and following.before != self._settled:
                     # The books are not what it was prepared on, or by now they are known.
@@ -164,14 +179,8 @@ class LedgerWriter:
             self._running = False
 
     def _take(self) -> _Batch:
-        batch = _Batch()
-        while self._queue and len(batch.orders) < _TRANSFERS_PER_BATCH and len(batch.works) < _WORKS_PER_BATCH:
-            job = self._queue.popleft()
-            if isinstance(job, _Order):
-                batch.orders.append(job)
-            else:
-                batch.works.append(job)
-        _waiting.set(len(self._queue))
+        batch = _Batch(orders=_first(self._orders, _ORDERS_PER_BATCH), works=_first(self._works, _WORKS_PER_BATCH))
+        _waiting.set(len(self._orders) + len(self._works))
         self._prepare(batch)
         return batch
 
@@ -179,7 +188,7 @@ class LedgerWriter:
         """Decide its orders on the books that are remembered, and remember the books as they will be after it."""
         batch.before, batch.prepared = self._head, None
         if batch.orders and batch.before is not None:
-            orders = [job.order for job in batch.orders]
+            orders = [job.transfer for job in batch.orders]
             batch.prepared = service.prepare(orders, self._runtime.now_ms(), batch.before, self._accounts)
         if batch.prepared is None or batch.works:
             # What the books will be is known after the commit.
@@ -195,7 +204,7 @@ class LedgerWriter:
         except Exception as error:  # noqa: BLE001 - whatever a job raises belongs to the one who waits for it
             self._forget()
             if len(batch) == 1:
-                return [(job, _failure()) for job in batch.jobs()]
+                return batch.failed(_failure())
             logger.warning("A batch of %d ledger jobs failed (%s); each runs again alone", len(batch), error)
         finished: _Finished = []
         for alone in batch.split():
@@ -204,7 +213,7 @@ class LedgerWriter:
                 finished += await self._commit(alone)
             except Exception:  # noqa: BLE001 - as above
                 self._forget()
-                finished += [(job, _failure()) for job in alone.jobs()]
+                finished += alone.failed(_failure())
         return finished
 
     async def _commit(self, batch: _Batch) -> _Finished:
@@ -213,7 +222,7 @@ class LedgerWriter:
         A commit whose outcome is unknown is simply tried again: every job is idempotent by its id, so the second run
         finds what the first one did.
         """
-        orders = [job.order for job in batch.orders]
+        orders = [job.transfer for job in batch.orders]
         now_ms = self._runtime.now_ms()
         prepared = batch.prepared
 
@@ -229,13 +238,13 @@ class LedgerWriter:
         outcome, results = await self._until_told(name, in_transaction)
         if batch.works or outcome is None:
             self._forget()
-        elif prepared is None or outcome is not prepared.outcome:
-            if prepared is not None or outcome.before != batch.before:
-                self._forget()
-            self._remember(outcome)
-        self._settled = None if batch.works or outcome is None else outcome.head
-        verdicts = () if outcome is None else outcome.verdicts
-        return [*zip(batch.orders, verdicts, strict=True), *zip(batch.works, results, strict=True)]
+        else:
+            if prepared is None or outcome is not prepared.outcome:
+                if prepared is not None or outcome.before != batch.before:
+                    self._forget()
+                self._remember(outcome)
+            self._settled = outcome.head
+        return batch.answered(() if outcome is None else outcome.verdicts, results)
 
     async def _until_told(self, name: str, in_transaction: Callable[[Cursor], T]) -> T:
         for pause_s in _RETRY_PAUSES_S:
@@ -264,13 +273,22 @@ class LedgerWriter:
         self._accounts = {}
 
 
-async def _yieldable(done: "Deferred[T]") -> T:
+def _first(queue: deque[T], limit: int) -> list[T]:
+    return [queue.popleft() for _ in range(min(limit, len(queue)))]
+
+
+def _yieldable(done: "Deferred[T]") -> "Deferred[T]":
     """``make_deferred_yieldable`` without its bookkeeping for debugging, which costs more than the queue does."""
-    calling = set_current_context(SENTINEL_CONTEXT)
-    try:
-        return await done
-    finally:
-        set_current_context(calling)
+    calling = current_context()
+    if calling:
+        set_current_context(SENTINEL_CONTEXT)
+        done.addBoth(_restore, calling)
+    return done
+
+
+def _restore(result: T, calling: LoggingContextOrSentinel) -> T:
+    set_current_context(calling)
+    return result
 
 
 def _failure() -> Failure:
@@ -279,12 +297,11 @@ def _failure() -> Failure:
 
 
 def _tell(finished: _Finished) -> None:
-    with PreserveLoggingContext():
-        for job, result in finished:
-            if isinstance(result, Failure):
-                job.done.errback(result)
-            else:
-                cast("Deferred[object]", job.done).callback(result)
+    if finished:
+        with PreserveLoggingContext():
+            for done, result in finished:
+                # A Failure takes the errback chain.
+                done.callback(result)
 
 
 def _database_is_away(error: BaseException) -> bool:
