@@ -319,6 +319,9 @@ def heard(cur: Cursor, signal: Signal, *, at_ms: int, now_ms: int) -> Change:
                 store.put_record(cur, record)
                 changed.append(record)
         reached += changed
+        if changed:
+            # Whoever was quicker than our "it rings" need not hear it any more.
+            store.claim(cur, _outbox_id(session, EventType.CALL_RINGING))
         due_ms = _earlier(due_ms, _earlier(_settle(cur, session), _say_end(cur, session, changed, now_ms)))
     return Change(reached=tuple(reached), due_ms=due_ms)
 
@@ -530,7 +533,7 @@ def _owe(
 ) -> None:
     """Owe a room an event about a call: one of each type, in the order in which they become due."""
     outgoing = Outgoing(
-        outbox_id=f"{session.session_id}:{event_type}",
+        outbox_id=_outbox_id(session, event_type),
         due_ms=due_ms,
         attempts=0,
         room_id=session.room_id,
@@ -539,6 +542,10 @@ def _owe(
         content=content,
     )
     store.post(cur, outgoing)
+
+
+def _outbox_id(session: Session, event_type: str) -> str:
+    return f"{session.session_id}:{event_type}"
 
 
 def _earlier(first: int | None, second: int | None) -> int | None:

@@ -442,6 +442,33 @@ class TestForgeries:
         assert refused(hs, alice, room, event_type, ring(), delayed=True) == not_a_message
         assert calls(hs, bob) == []
 
+    @pytest.mark.parametrize("what", ["ring", "ringing", "screened", "end"])
+    def test_they_come_into_no_room_by_its_initial_state_and_are_not_scheduled_as_state(
+        self, hs: FakeHomeserver, alice: str, what: str
+    ) -> None:
+        (may_create,) = hs.api.callbacks["user_may_create_room"]
+        (may_send,) = hs.api.callbacks["user_may_send_state_event"]
+        event_type = f"org.superapp.call.{what}"
+        with pytest.raises(SynapseError) as refusal:
+            hs.result(may_create(alice, {"initial_state": [{"type": event_type, "content": {}}]}))
+        assert (refusal.value.code, refusal.value.errcode) == (422, "ORG.SUPERAPP.NOT_A_MESSAGE")
+        with pytest.raises(SynapseError) as refusal:
+            hs.result(may_send(alice, "!room", event_type, "", {}))
+        assert (refusal.value.code, refusal.value.errcode) == (422, "ORG.SUPERAPP.NOT_A_MESSAGE")
+
+    @pytest.mark.parametrize(
+        "config",
+        [{}, {"initial_state": "x"}, {"initial_state": ["x", {}, {"type": []}, {"type": "org.superapp.call.link"}]}],
+        ids=str,
+    )
+    def test_other_rooms_are_made_and_other_state_is_sent(
+        self, hs: FakeHomeserver, alice: str, config: dict[str, Any]
+    ) -> None:
+        (may_create,) = hs.api.callbacks["user_may_create_room"]
+        (may_send,) = hs.api.callbacks["user_may_send_state_event"]
+        assert hs.result(may_create(alice, config)) == "NOT_SPAM"
+        assert hs.result(may_send(alice, "!room", "org.superapp.call.link", "", {})) == "NOT_SPAM"
+
     def test_a_ring_of_another_homeserver_as_state_is_nothing(self, hs: FakeHomeserver, bob: str) -> None:
         set_policy(hs, bob, who=["nobody"])
         room = hs.room(bob, REMOTE)

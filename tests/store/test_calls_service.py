@@ -234,6 +234,11 @@ class TestARing:
         here.rings(REMOTE, BOB, "legacy", protocol=Protocol.LEGACY)
         assert here.outbox() == ()
 
+    def test_it_does_not_say_that_it_rings_after_it_was_answered(self, here: Homeserver) -> None:
+        here.rings(REMOTE, BOB)
+        here.says(BOB, Act.ANSWER)
+        assert here.outbox() == ()
+
     def test_a_ring_that_the_gate_let_pass_and_that_never_came_to_be_is_forgotten(self, here: Homeserver) -> None:
         admission = here.gate(here.ring(REMOTE))
         assert admission.due_ms == here.now_ms + RING_ENDS_MS

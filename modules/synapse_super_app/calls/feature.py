@@ -33,6 +33,9 @@ class CallsFeature:
         gate = CallsGate(runtime, rooms=rooms, screening=screening, sender=sender, clockwork=self._follower.clockwork)
         runtime.gate.register(gate.handlers())
         runtime.follower.register(self._follower.handlers())
+        api.register_spam_checker_callbacks(
+            user_may_create_room=gate.may_create_room, user_may_send_state_event=gate.may_send_state_event
+        )
         try:
             turn = Turn.configured(runtime.config.calls)
         except ValueError as error:

@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final, Literal
 
 from synapse.module_api import NOT_SPAM, EventBase
 from synapse.module_api.errors import Codes, SynapseError
@@ -21,7 +21,7 @@ from super_app.calls.model import Callee, Local, Ring
 from super_app.calls.service import Admission, Verdict
 from super_app.errors import Reason, Refused
 from super_app.ids import UserId
-from super_app.names import NAMESPACE, STATE_TYPES, EventType
+from super_app.names import NAMESPACE, EventType
 from synapse_super_app.calls import metrics
 from synapse_super_app.calls.clockwork import Clockwork
 from synapse_super_app.calls.room_events import room_event
@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 _REFUSAL_MIN_MS: Final = 800
 _REFUSAL_MAX_MS: Final = 2_500
 """A refusal comes after a pause as of a person who looks at the phone, so its timing tells nothing of the rule."""
+
+
+_NEVER_STATE: Final = events.SERVER_TYPES | {EventType.CALL_RING.value}
 
 
 class CallsGate:
@@ -89,15 +92,25 @@ class CallsGate:
 
     def _refuse_other_forms(self, event: EventBase) -> None:
         private = self._runtime.private
-        if event.type in STATE_TYPES:
-            return
         if event.is_state() or private.is_sticky(event) or private.is_delayed(event):
-            raise error_of(
-                Refused(
-                    reason=Reason.NOT_A_MESSAGE,
-                    message=f"{event.type} is an ordinary message event; send it without a state key, at once.",
-                )
-            )
+            raise error_of(_not_a_message(event.type))
+
+    async def may_create_room(self, user_id: str, room_config: dict[str, Any]) -> Literal["NOT_SPAM"] | Codes:
+        """The initial state of a room passes no gate, so our message types are refused here."""
+        initial_state = room_config.get("initial_state")
+        for event in initial_state if isinstance(initial_state, list) else []:
+            event_type = event.get("type") if isinstance(event, dict) else None
+            if isinstance(event_type, str) and event_type in _NEVER_STATE:
+                raise error_of(_not_a_message(event_type))
+        return NOT_SPAM
+
+    async def may_send_state_event(
+        self, user_id: str, room_id: str, event_type: str, state_key: str, content: dict[str, Any]
+    ) -> Literal["NOT_SPAM"] | Codes:
+        """A delayed state event is refused when it is scheduled; the gate would refuse it only when it is due."""
+        if event_type in _NEVER_STATE:
+            raise error_of(_not_a_message(event_type))
+        return NOT_SPAM
 
     async def _ring(self, event: RoomEvent) -> GateVerdict:
         is_local = self._runtime.api.is_mine(event.sender)
@@ -172,3 +185,10 @@ class CallsGate:
             "calls_assess", lambda cur: service.assess(cur, ring, callee, now_ms)
         )
         return NOT_SPAM if decision.shown else Codes.FORBIDDEN
+
+
+def _not_a_message(event_type: str) -> Refused:
+    return Refused(
+        reason=Reason.NOT_A_MESSAGE,
+        message=f"{event_type} is an ordinary message event; send it without a state key, and at once.",
+    )
