@@ -87,6 +87,8 @@ def test_nothing_is_lost_and_nothing_is_paid_twice(fresh_demo: DemoPair) -> None
 
     _every_payment_ends(payers)
     _the_books_tell_one_story(pair, payers)
+    for payer in payers:
+        payer.client.close()
 
 
 def _every_payment_ends(payers: list[_Payer]) -> None:

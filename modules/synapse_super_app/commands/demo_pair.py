@@ -139,6 +139,8 @@ class DemoPair:
 
     def stop(self) -> None:
         """End all parts in order; the database last."""
+        for admin in self.admins:
+            admin.close()
         for side in self.sides:
             side.process.terminate()
         for side in self.sides:
