@@ -64,12 +64,14 @@ def decide_claim(
     """
     if held is not None and held.acct == standing.acct and not is_free(held, now_ms):
         return _claim_own(standing, held, role, now_ms)
+    # Asked first, so that a short localpart is said to be taken and not too short.
+    if held is not None and not is_free(held, now_ms):
+        return name_taken(held.name)
+    if localpart_of is not None and localpart_of != standing.user_id:
+        return name_taken(localpart_of.removeprefix("@").partition(":")[0])
     name = check_new(text, policy)
     if isinstance(name, Refused):
         return name
-    taken = held is not None and not is_free(held, now_ms)
-    if taken or (localpart_of is not None and localpart_of != standing.user_id):
-        return name_taken(name)
     return _with_room_for(standing, Claim(name=name, step=Step.TAKE, role=Role.PRIMARY, renames=False), role, now_ms)
 
 
@@ -231,7 +233,7 @@ def looks_taken(name: Name) -> Refused:
 def no_such_handle(text: str) -> Refused:
     return Refused(
         reason=Reason.UNKNOWN_HANDLE,
-        message=f"There is no handle {text[:255]!a} here; check the spelling and the server after the colon.",
+        message=f"There is no handle {text[:255]!a} for you to see; check the spelling and the server after the colon.",
     )
 
 

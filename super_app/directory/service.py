@@ -96,7 +96,8 @@ def put(
                 return refused
     if wish.discover is not None:
         store.set_discover(cur, claim.name, wish.discover, chosen=True)
-    if claim.role is Role.PRIMARY:
+    was_primary = any(each.primary and each.name == claim.name for each in standing.holdings)
+    if claim.role is Role.PRIMARY and not was_primary:
         _make_primary(cur, standing.acct, claim, now_ms if claim.renames else standing.renamed_ms)
     return _issue_changed(cur, issuer, acct, facts, now_ms)[claim.name]
 
