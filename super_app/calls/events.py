@@ -208,11 +208,31 @@ def _rtc(event: RoomEvent, callees: frozenset[UserId] | None) -> Ring:
         protocol=Protocol.MATRIXRTC,
         call_id=None,
         reference=_reference(event.content),
-        media=Media.AUDIO if event.content.get("m.call.intent") in ("audio", "voice") else Media.VIDEO,
+        media=_rtc_media(event.content),
         lifetime_ms=_lifetime_ms(event.content),
         callees=callees,
         start_ms=event.start_ms,
     )
+
+
+def ring_of_membership(event: RoomEvent, membership: RoomEvent) -> Ring:
+    """The ring in an encrypted event that refers to its sender's membership, which says what is known of it."""
+    return Ring(
+        room_id=event.room_id,
+        event_id=event.event_id,
+        caller=event.sender,
+        protocol=Protocol.MATRIXRTC,
+        call_id=None,
+        reference=membership.event_id,
+        media=_rtc_media(membership.content),
+        lifetime_ms=DEFAULT_LIFETIME_MS,
+        callees=None,
+        start_ms=event.start_ms,
+    )
+
+
+def _rtc_media(content: Mapping[str, Any]) -> Media:
+    return Media.AUDIO if content.get("m.call.intent") in ("audio", "voice") else Media.VIDEO
 
 
 def read_signal(event: RoomEvent) -> Signal | None:

@@ -37,7 +37,7 @@ from super_app.calls.model import (
 )
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
-from super_app.ids import Acct, RoomId, ServerName, UserId, server_of
+from super_app.ids import Acct, EventId, RoomId, ServerName, UserId, server_of
 from super_app.names import EventType
 
 _SWEEP_LIMIT: Final = 200
@@ -128,6 +128,23 @@ def _decided_before(
         due = None if caller else _refuse(cur, ring, session, callee, now_ms=now_ms, due_ms=refusal_ms)
         return Admission(verdict=Verdict.SCREENED, due_ms=due)
     return Admission(verdict=Verdict.SHOWN if mine.state.is_open else Verdict.USED_UP, due_ms=session.due_ms)
+
+
+def rang_again(cur: Cursor, ring: Ring) -> Verdict | None:
+    """What became of the call that a MatrixRTC membership rang for, None if it has not rung yet.
+
+    For rings that cannot be told from what else refers to a membership: the first one decides for all. Any of them may
+    be what a decline refers to, since the first may have been an attempt at sending whose event never came to be.
+    """
+    session_id = store.of_membership(cur, ring.room_id, ring.caller, ring.reference or EventId(""))
+    if session_id is None:
+        return None
+    records = store.records(cur, session_id)
+    if any(each.direction is Direction.INCOMING and each.state is State.SCREENED for each in records):
+        return Verdict.SCREENED
+    if any(each.state is State.RINGING for each in records):
+        store.note_event(cur, ring.event_id, session_id)
+    return Verdict.SHOWN
 
 
 def assess(cur: Cursor, ring: Ring, callee: Callee, now_ms: int) -> Decision:

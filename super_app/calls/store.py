@@ -137,6 +137,17 @@ def rtc_of_caller(
     return found[0] if found else None
 
 
+def of_membership(cur: Cursor, room_id: RoomId, caller: UserId, reference: EventId) -> SessionId | None:
+    """The newest session that a caller's call.member event rang for, whatever became of it."""
+    cur.execute(
+        "SELECT session_id FROM superapp_calls_session WHERE caller = ? AND room_id = ? AND rtc_event_id = ?"
+        " ORDER BY ring_ms DESC, session_id LIMIT 1",
+        (caller, room_id, reference),
+    )
+    found = _ids(cur)
+    return found[0] if found else None
+
+
 def exists(cur: Cursor, session_id: SessionId) -> bool:
     cur.execute("SELECT 1 FROM superapp_calls_session WHERE session_id = ?", (session_id,))
     return cur.fetchone() is not None

@@ -20,6 +20,7 @@ POLICY = "org.superapp.call.policy"
 RING = "org.superapp.call.ring"
 INVITE = "m.call.invite"
 RTC_RING = "org.matrix.msc4075.rtc.notification"
+ENCRYPTED = "m.room.encrypted"
 MEMBER = "org.matrix.msc3401.call.member"
 
 
@@ -396,6 +397,19 @@ class TestScreening:
         key = f"_{STRANGER}_D_m.call"
         assert not is_hidden(hs, hs.receive(STRANGER, room, MEMBER, {"application": "m.call"}, state_key=key))
 
+    def test_an_encrypted_message_passes_when_screening_fails(
+        self, hs: FakeHomeserver, alice: str, bob: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        room = hs.room(alice, bob, encrypted=True)
+
+        async def broken(*_: object, **__: object) -> object:
+            raise SynapseError(404, "no such thing", "M_NOT_FOUND")
+
+        monkeypatch.setattr(hs.private, "members", broken)
+        hs.gate_only(
+            alice, room, ENCRYPTED, {"m.relates_to": {"rel_type": "m.reference", "event_id": "$x"}, "ciphertext": "x"}
+        )
+
     def test_when_screening_fails_stock_calls_pass_and_ours_do_not(
         self, hs: FakeHomeserver, alice: str, bob: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -408,6 +422,135 @@ class TestScreening:
         with pytest.raises(ZeroDivisionError):
             hs.send(alice, room, RING, ring())
         hs.gate_only(alice, room, INVITE, invite())
+
+
+class TestEncryptedRooms:
+    """Of a MatrixRTC ring only the relation to the caller's membership is in clear."""
+
+    def reference(self, event_id: str) -> dict[str, Any]:
+        return {
+            "algorithm": "m.megolm.v1.aes-sha2",
+            "ciphertext": "opaque",
+            "m.relates_to": {"rel_type": "m.reference", "event_id": event_id},
+        }
+
+    def join(self, hs: FakeHomeserver, user_id: str, room: str) -> str:
+        content = {"application": "m.call", "m.call.intent": "audio"}
+        key = f"_{user_id}_D_m.call"
+        if user_id.endswith(hs.server_name):
+            return hs.send(user_id, room, MEMBER, content, state_key=key)
+        return hs.receive(user_id, room, MEMBER, content, state_key=key)
+
+    def test_a_ring_is_known_by_it_and_answered_by_joining(self, hs: FakeHomeserver, bob: str) -> None:
+        room = hs.room(bob, REMOTE, encrypted=True)
+        member = self.join(hs, REMOTE, room)
+        assert not is_hidden(hs, hs.receive(REMOTE, room, ENCRYPTED, self.reference(member)))
+        (record,) = calls(hs, bob)
+        assert (record["outcome"], record["call_id"], record["media"]) == ("ringing", member, "audio")
+        self.join(hs, bob, room)
+        assert outcomes(hs, bob) == ["answered"]
+
+    def test_the_callers_homeserver_records_it_too_and_hears_the_decline(self, hs: FakeHomeserver, alice: str) -> None:
+        room = hs.room(alice, REMOTE, encrypted=True)
+        member = self.join(hs, alice, room)
+        event_id = hs.send(alice, room, ENCRYPTED, self.reference(member))
+        assert outcomes(hs, alice) == ["ringing"]
+        hs.receive(REMOTE, room, ENCRYPTED, self.reference(event_id))
+        assert outcomes(hs, alice) == ["declined"]
+
+    def test_a_strangers_is_hidden_with_all_that_refers_to_the_same_membership(
+        self, hs: FakeHomeserver, bob: str
+    ) -> None:
+        set_policy(hs, bob, who=["contacts"])
+        room = hs.room(bob, STRANGER, encrypted=True)
+        member = self.join(hs, STRANGER, room)
+        event_id = hs.receive(STRANGER, room, ENCRYPTED, self.reference(member))
+        assert is_hidden(hs, event_id)
+        hs.advance(120)
+        assert is_hidden(hs, hs.receive(STRANGER, room, ENCRYPTED, self.reference(member)))
+        assert outcomes(hs, bob) == ["screened"]
+        (decline,) = hs.sent(room, "org.matrix.msc4310.rtc.decline")
+        assert decline.content["m.relates_to"]["event_id"] == event_id
+
+    def test_a_local_stranger_gets_the_polite_answer(self, hs: FakeHomeserver, alice: str, bob: str) -> None:
+        set_policy(hs, bob, who=["contacts"])
+        room = hs.room(alice, bob, encrypted=True)
+        member = self.join(hs, alice, room)
+        for _ in range(2):
+            assert refused(hs, alice, room, ENCRYPTED, self.reference(member)) == (403, "ORG.SUPERAPP.NOT_AVAILABLE")
+
+    def test_a_ring_that_overtakes_its_membership_waits_for_it(
+        self, hs: FakeHomeserver, bob: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_policy(hs, bob, who=["nobody"])
+        room = hs.room(bob, STRANGER, encrypted=True)
+        member = self.join(hs, STRANGER, room)
+        asked: list[str] = []
+        get_event = hs.private.get_event
+
+        async def not_yet(event_id: Any) -> Any:
+            asked.append(event_id)
+            return None if len(asked) < 3 else await get_event(event_id)
+
+        monkeypatch.setattr(hs.private, "get_event", not_yet)
+        assert is_hidden(hs, hs.receive(STRANGER, room, ENCRYPTED, self.reference(member)))
+
+    def test_other_encrypted_references_pass_whoever_sends_them(self, hs: FakeHomeserver, alice: str, bob: str) -> None:
+        set_policy(hs, bob, who=["nobody"])
+        set_policy(hs, alice, who=["nobody"])
+        room = hs.room(bob, STRANGER, encrypted=True)
+        poll = hs.receive(STRANGER, room, ENCRYPTED, {"ciphertext": "a poll"})
+        mine = self.join(hs, bob, room)
+        theirs = self.join(hs, STRANGER, room)
+        for parent in (poll, mine, theirs, "$unknown"):  # theirs: bob is in the call, so nobody is rung
+            assert not is_hidden(hs, hs.receive(STRANGER, room, ENCRYPTED, self.reference(parent)))
+        group = hs.room(alice, bob, STRANGER, encrypted=True)
+        in_group = self.join(hs, STRANGER, group)
+        assert not is_hidden(hs, hs.receive(STRANGER, group, ENCRYPTED, self.reference(in_group)))
+        assert calls(hs, bob) == calls(hs, alice) == []
+
+    def test_a_rooms_history_rings_nobody(self, hs: FakeHomeserver, bob: str) -> None:
+        room = hs.room(bob, REMOTE, encrypted=True)
+        member = self.join(hs, REMOTE, room)
+        old = hs.now_ms() - 10 * 86_400_000
+        assert not is_hidden(hs, receive_dated(hs, REMOTE, room, old, ENCRYPTED, self.reference(member)))
+        assert calls(hs, bob) == []
+
+    def test_what_is_said_in_a_call_that_rang_is_no_other_ring(self, hs: FakeHomeserver, bob: str) -> None:
+        room = hs.room(bob, REMOTE, encrypted=True)
+        member = self.join(hs, REMOTE, room)
+        hs.receive(REMOTE, room, ENCRYPTED, self.reference(member))
+        hs.advance(90)
+        assert not is_hidden(hs, hs.receive(REMOTE, room, ENCRYPTED, self.reference(member)))
+        assert outcomes(hs, bob) == ["missed"]
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"ciphertext": "opaque"},
+            {"m.relates_to": "nonsense"},
+            {"m.relates_to": {"rel_type": "m.thread", "event_id": "$x"}},
+            {"m.relates_to": {"rel_type": "m.replace", "event_id": "$x"}},
+            {"m.relates_to": {"m.in_reply_to": {"event_id": "$x"}}},
+        ],
+        ids=str,
+    )
+    def test_ordinary_encrypted_messages_cost_no_statement_and_no_look_up(
+        self, hs: FakeHomeserver, alice: str, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        room = hs.room(alice, REMOTE, encrypted=True)
+
+        async def never(*_: object, **__: object) -> object:
+            raise AssertionError("a look-up for an ordinary message")
+
+        monkeypatch.setattr(hs.private, "members", never)
+        monkeypatch.setattr(hs.private, "get_event", never)
+        hs.statements.clear()
+        hs.gate_only(alice, room, ENCRYPTED, content)
+        assert hs.statements == []
+
+    def test_the_follower_reads_no_encrypted_events(self, hs: FakeHomeserver) -> None:
+        assert ENCRYPTED not in hs.module.runtime.follower._handlers
 
 
 class TestForgeries:
@@ -635,11 +778,18 @@ def add_contact(hs: FakeHomeserver, owner: str, peer: str) -> None:
     )
 
 
-def receive_dated(hs: FakeHomeserver, sender: str, room: str, origin_server_ts: int) -> str:
-    """An invite arrives that says it is as old as that, in a way that no homeserver vouches for."""
+def receive_dated(
+    hs: FakeHomeserver,
+    sender: str,
+    room: str,
+    origin_server_ts: int,
+    event_type: str = INVITE,
+    content: dict[str, Any] | None = None,
+) -> str:
+    """An event arrives that says it is as old as that, in a way that no homeserver vouches for."""
     now_ms = hs.now_ms
     hs.now_ms = lambda: origin_server_ts  # type: ignore[method-assign]
-    event = hs._event(sender, room, INVITE, invite(f"dated-{sender}"))
+    event = hs._event(sender, room, event_type, content or invite(f"dated-{sender}"))
     hs.now_ms = now_ms  # type: ignore[method-assign]
     event.internal_metadata.soft_failed = hs.result(hs.gate(event)) != "NOT_SPAM"
     hs._persist(event)

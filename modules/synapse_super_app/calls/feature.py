@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from synapse.module_api.errors import ConfigError
 
 from synapse_super_app.calls.api import CallsApi
+from synapse_super_app.calls.encrypted import EncryptedRings
 from synapse_super_app.calls.follow import CallsFollower
 from synapse_super_app.calls.gate import CallsGate
 from synapse_super_app.calls.rooms import Rooms
@@ -31,7 +32,8 @@ class CallsFeature:
         sender = Sender(api)
         self._follower = CallsFollower(runtime, rooms=rooms, screening=screening, sender=sender)
         gate = CallsGate(runtime, rooms=rooms, screening=screening, sender=sender, clockwork=self._follower.clockwork)
-        runtime.gate.register(gate.handlers())
+        encrypted = EncryptedRings(runtime, gate=gate, follower=self._follower)
+        runtime.gate.register({**gate.handlers(), **encrypted.handlers()})
         runtime.follower.register(self._follower.handlers())
         api.register_spam_checker_callbacks(
             user_may_create_room=gate.may_create_room, user_may_send_state_event=gate.may_send_state_event

@@ -6,7 +6,7 @@ from typing import Final
 from synapse.module_api import EventBase
 
 from super_app.calls import events, rules, service
-from super_app.calls.model import Act, Local, Outgoing, Signal
+from super_app.calls.model import Act, Local, Outgoing, Ring, Signal
 from super_app.calls.service import Change
 from super_app.db import Cursor
 from super_app.errors import Refused
@@ -47,6 +47,10 @@ class CallsFollower:
         ring = events.read_ring(room_event(event, now_ms))
         if ring is None or isinstance(ring, Refused) or events.is_history(ring, now_ms):
             return
+        await self.ring_exists(ring, now_ms)
+
+    async def ring_exists(self, ring: Ring, now_ms: int) -> None:
+        """Record a ring whose event is in the room."""
         room = await self._rooms.of(ring)
         rung = rules.rung(ring, room)
         is_mine = self._runtime.api.is_mine
@@ -65,7 +69,11 @@ class CallsFollower:
         signal = events.read_signal(read)
         if signal is None or (signal.act is Act.LEAVE and not await self._has_left(signal)):
             return
-        at_ms = happened_ms(read, is_ours=self._runtime.api.is_mine(read.sender))
+        await self.signal_exists(signal, at_ms=happened_ms(read, is_ours=self._runtime.api.is_mine(read.sender)))
+
+    async def signal_exists(self, signal: Signal, at_ms: int) -> None:
+        """Record what an event in the room says about calls."""
+        now_ms = self._runtime.now_ms()
         self._done(
             await self._runtime.database.run(
                 "calls_heard", lambda cur: service.heard(cur, signal, at_ms=at_ms, now_ms=now_ms)

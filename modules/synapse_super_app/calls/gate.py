@@ -21,7 +21,7 @@ from super_app.calls.model import Callee, Local, Ring
 from super_app.calls.service import Admission, Verdict
 from super_app.errors import Reason, Refused
 from super_app.ids import UserId
-from super_app.names import NAMESPACE, EventType
+from super_app.names import ERRCODE_PREFIX, NAMESPACE, EventType
 from synapse_super_app.calls import metrics
 from synapse_super_app.calls.clockwork import Clockwork
 from synapse_super_app.calls.room_events import room_event
@@ -82,10 +82,8 @@ class CallsGate:
             if is_ours and self._runtime.api.is_mine(event.sender):
                 self._refuse_other_forms(event)
             return await self._ring(room_event(event, self._runtime.now_ms()))
-        except SynapseError:
-            raise
-        except Exception:
-            if is_ours:
+        except Exception as error:
+            if is_ours or is_refusal(error):
                 raise
             logger.exception("Screening %s (%s) failed; it passes", event.event_id, event.type)
             return NOT_SPAM
@@ -135,9 +133,10 @@ class CallsGate:
         callee = next(iter(rung))
         if not self._runtime.api.is_mine(callee):
             return NOT_SPAM
-        return await self._screen(ring, callee, is_local=is_local, has_age=event.age_ts is not None)
+        return await self.screen(ring, callee, is_local=is_local, has_age=event.age_ts is not None)
 
-    async def _screen(self, ring: Ring, user_id: UserId, *, is_local: bool, has_age: bool) -> GateVerdict:
+    async def screen(self, ring: Ring, user_id: UserId, *, is_local: bool, has_age: bool) -> GateVerdict:
+        """Decide a ring in a direct room. ``has_age``: its homeserver vouches for when it was sent."""
         began = time.perf_counter()
         callee = await self._screening.callee(user_id, ring)
         now_ms = self._runtime.now_ms()
@@ -151,25 +150,7 @@ class CallsGate:
         if admission.decision is not None:
             metrics.count_decision(admission.decision.rule, shown=admission.decision.shown)
         self._clockwork.note(admission.due_ms)
-        match admission.verdict:
-            case Verdict.SHOWN:
-                return NOT_SPAM
-            case Verdict.SCREENED if is_local:
-                raise error_of(
-                    Refused(
-                        reason=Reason.NOT_AVAILABLE,
-                        message=f"{user_id} is not available for calls now; send a message instead.",
-                    )
-                )
-            case Verdict.USED_UP if is_local:
-                raise error_of(
-                    Refused(
-                        reason=Reason.CONFLICT,
-                        message="The call of this call_id is over, and an id rings once; ring with a new call_id.",
-                    )
-                )
-            case Verdict.SCREENED | Verdict.USED_UP:
-                return Codes.FORBIDDEN
+        return answer_to(admission.verdict, user_id, is_local=is_local)
 
     async def _admit(self, ring: Ring, callee: Callee, caller: Local | None, now_ms: int) -> Admission:
         pause_ms = _REFUSAL_MIN_MS + secrets.randbelow(_REFUSAL_MAX_MS - _REFUSAL_MIN_MS + 1)
@@ -185,6 +166,34 @@ class CallsGate:
             "calls_assess", lambda cur: service.assess(cur, ring, callee, now_ms)
         )
         return NOT_SPAM if decision.shown else Codes.FORBIDDEN
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether an exception is our no, and no fault."""
+    return isinstance(error, SynapseError) and str(error.errcode).startswith(ERRCODE_PREFIX)
+
+
+def answer_to(verdict: Verdict, callee: UserId, *, is_local: bool) -> GateVerdict:
+    """What the gate says: a local caller hears a sentence, the ring of another homeserver is hidden."""
+    match verdict:
+        case Verdict.SHOWN:
+            return NOT_SPAM
+        case Verdict.SCREENED if is_local:
+            raise error_of(
+                Refused(
+                    reason=Reason.NOT_AVAILABLE,
+                    message=f"{callee} is not available for calls now; send a message instead.",
+                )
+            )
+        case Verdict.USED_UP if is_local:
+            raise error_of(
+                Refused(
+                    reason=Reason.CONFLICT,
+                    message="The call of this call_id is over, and an id rings once; ring with a new call_id.",
+                )
+            )
+        case Verdict.SCREENED | Verdict.USED_UP:
+            return Codes.FORBIDDEN
 
 
 def _not_a_message(event_type: str) -> Refused:
