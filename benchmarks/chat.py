@@ -61,7 +61,7 @@ def _sides(context: Context) -> Iterator[tuple[_Side, _Side]]:
         for label, module_config in (("on", _CONFIG), ("off", None)):
             homeserver = stack.enter_context(
                 LoneHomeserver(
-                    context.folder / f"chat-{label}", loopback.free_port(), loopback.free_port(), module_config
+                    context.folder / f"chat-{label}", loopback.free_ports(1), loopback.free_ports(1), module_config
                 )
             )
             sender, reader = (stack.enter_context(homeserver.account(name)) for name in ("sender", "reader"))
