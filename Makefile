@@ -6,13 +6,14 @@
 #   make test  [ARGS=…]   all checks and all tests; ARGS go to pytest
 #   make check            format, lint, types, import contracts
 #   make format           write what `make check` would find fault with in the format
+#   make simulate [SEEDS=…] [ARGS=…]   long runs of the clearing simulator
 #   make bench [ONLY=…]   the benchmarks, or those whose name begins so
 #   make lock             new versions of all dependencies, within pyproject.toml
 #   make clean            remove .venv and what the tools have left; keeps data/
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format bench lock clean install-run install-dev install-postgresql
+.PHONY: help run demo test check format simulate bench lock clean install-run install-dev install-postgresql
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
@@ -20,6 +21,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
 BIN := .venv/bin
 ARGS ?=
 ONLY ?=
+SEEDS ?= 1000
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -56,6 +58,9 @@ check: install-dev
 format: install-dev
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format .
+
+simulate: install-dev
+	@exec $(BIN)/python tests/simulator 0 $(SEEDS) $(ARGS)
 
 bench: install-dev install-postgresql
 	@exec $(BIN)/python -m benchmarks $(ONLY)

@@ -413,7 +413,8 @@ class Clearing:
             return Received(refused=placed.refused, alarms=(placed.alarm,))
         if placed is not None:
             return Received(objects=self._chain.answers(cur, link, found), moved=self._is_back(cur, link, now_ms))
-        if found.type is not MessageType.LINK_OPEN:
+        if found.type not in (MessageType.LINK_OPEN, MessageType.LIMIT):
+            # Those two ask for no signature of ours.
             refused = self._chain.why_not(link, link.peer)
             if refused is not None and self._is_back(cur, link, now_ms):
                 return Received(refused=refused, moved=True)
