@@ -72,6 +72,8 @@ class Orders:
 
     async def gate_payment(self, event: EventBase) -> Verdict:
         if not self._runtime.api.is_mine(event.sender):
+            # It moves nothing here, but the receipt of a payment to one of ours may be waiting for it.
+            self._runtime.follower.expect()
             return NOT_SPAM
         refused = await self._judge_event(event)
         if refused is not None:
