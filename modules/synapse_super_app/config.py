@@ -79,7 +79,7 @@ class DirectoryConfig(_Section):
     publish_feed: bool = True
     min_length: Annotated[int, Field(ge=1, le=32)] = 5
     reserved: tuple[str, ...] = ()
-    peers: tuple[str, ...] = ()
+    peers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+$")], ...] = ()
     feed_interval: DurationMs = 5_000
     key_path: str | None = None
 

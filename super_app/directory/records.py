@@ -315,11 +315,12 @@ def read_answer(
     found = read_record(content, server, public_key, now_ms)
     if isinstance(found, Refused):
         return found
-    fits = (
-        found.user_id == asked
-        if by is AskedBy.USER_ID
-        else localpart_of(found.handle) in spellings(localpart_of(Handle(asked)))
-    )
+    match by:
+        case AskedBy.USER_ID:
+            # A frozen handle answers for the user id that it spells: that string names nobody now.
+            fits = found.user_id == asked or (found.status is Status.FROZEN and found.handle == asked)
+        case AskedBy.HANDLE:
+            fits = localpart_of(found.handle) in spellings(localpart_of(Handle(asked)))
     return found if fits else _bad(server, "it answered another question")
 
 

@@ -623,6 +623,9 @@ class TestSearch:
         assert pair.found_by_alice("@bob:hs2.test") == ["@bob:hs2.test"]
         assert pair.found_by_alice("@nobody:hs2.test") == []
         assert pair.found_by_alice("@nobody:hs9.test") == []
+        pair.hs1.asked.clear()
+        assert pair.found_by_alice("@nobody:hs9") == []
+        assert pair.hs1.asked == []
 
     def test_what_begins_no_handle_finds_nobody_and_the_limit_holds(self, pair: Pair) -> None:
         assert pair.found_by_alice("Alice Smith") == []
@@ -658,6 +661,9 @@ class TestUserDirectory:
                 {"user_id": "@bobo:hs1.test", "display_name": "bobo", "avatar_url": None},
             ],
         }
+
+    def test_one_does_not_find_oneself(self, pair: Pair) -> None:
+        assert self.search(pair, "@alice")["results"] == []
 
     def test_no_more_than_the_limit_and_it_says_that_there_is_more(self, pair: Pair) -> None:
         self.rows(pair)
@@ -719,6 +725,8 @@ class TestRegistration:
         assert reason_of(local) is Reason.AMBIGUOUS_PAYEE
         assert refusal(pair.hs2, "DELETE", "handles/bobby", pair.bob) == (403, "HANDLE_FROZEN")
         assert refusal(pair.hs2, "PUT", "contacts/bobby", pair.carol) == (409, "AMBIGUOUS_PAYEE")
+        pair.hs1.room(pair.alice, intruder)
+        assert reason_of(pair.resolve(intruder, max_age_ms=-1)) is Reason.AMBIGUOUS_PAYEE
         assert pair.found_by_alice("bobby") == []
 
         admin = pair.hs2.register("admin", admin=True)

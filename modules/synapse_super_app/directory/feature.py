@@ -21,6 +21,8 @@ from synapse_super_app.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 _UPKEEP_MS: Final = 600_000.0
+_RENEWAL_MS: Final = 30_000.0
+"""Accounts that another process registers get their public record within this time."""
 
 
 class DirectoryFeature:
@@ -54,12 +56,15 @@ class DirectoryFeature:
         if runtime.is_main:
             await self._reader.start()
             runtime.api.looping_background_call(self._upkeep, _UPKEEP_MS, desc="superapp_directory_upkeep")
+            runtime.api.looping_background_call(self._renew, _RENEWAL_MS, desc="superapp_directory_renewal")
             runtime.api.run_as_background_process("superapp_directory_upkeep", self._upkeep)
+
+    async def _renew(self) -> None:
+        self._own.renew_soon()
 
     async def _upkeep(self) -> None:
         try:
             await self._own.adopt_missing()
-            self._own.renew_soon()
             await self._own.tidy()
         except Exception:
             logger.exception("Upkeep of the directory failed; it is tried again in ten minutes")

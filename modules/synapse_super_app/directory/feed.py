@@ -60,8 +60,10 @@ class FeedReader:
         now_ms = self._runtime.now_ms()
         for server in self._named:
             await self._runtime.database.run("directory_meet", partial(store.meet, server=server, now_ms=now_ms))
-        for peer in await self._runtime.database.run("directory_peers", partial(store.peers, limit=_MAX_PEERS)):
-            self._paces.setdefault(peer.server, _Pace())
+        await self._look_for_peers()
+        self._runtime.api.looping_background_call(
+            self._look_for_peers, float(_MET_INTERVAL_MS), desc="superapp_directory_peers"
+        )
         step_ms = min(self._interval_ms, 1_000)
         self._runtime.api.looping_background_call(self._turn, float(step_ms), desc="superapp_directory_feed")
         await self._turn()
@@ -76,6 +78,11 @@ class FeedReader:
         elif pace.failures:
             pace.failures = 0
             pace.due_ms = 0
+
+    async def _look_for_peers(self) -> None:
+        """Peers that were met by another process of this homeserver, or before the start."""
+        for peer in await self._runtime.database.run("directory_peers", partial(store.peers, limit=_MAX_PEERS)):
+            self._paces.setdefault(peer.server, _Pace())
 
     async def _turn(self) -> None:
         now_ms = self._runtime.now_ms()

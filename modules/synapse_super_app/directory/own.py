@@ -292,6 +292,8 @@ class OwnHandles:
             while self._renew_again:
                 self._renew_again = False
                 await self.renew()
+        except Exception:
+            logger.exception("Issuing public records anew failed; it is tried again")
         finally:
             self._renewing = False
 

@@ -78,7 +78,8 @@ class Search:
         if term.server is None or term.server == self._runtime.server_name:
             return ()
         handle = full(term.name, ServerName(term.server))
-        if parse_user_id(handle) is None:
+        # Most of what is typed after the colon is half a name; without a dot or a port it is no server to ask.
+        if parse_user_id(handle) is None or not ({".", ":"} & set(term.server)):
             return ()
         found = await self._people.remote(
             handle, AskedBy.HANDLE, asker=asker, max_age_ms=_MAX_AGE_MS, timeout_ms=_TIMEOUT_MS
@@ -112,7 +113,8 @@ class Search:
             _searches.labels("user_directory").inc()
             try:
                 found = await self.search(UserId(user_id), search_term, limit)
-                ours = [_row(each) for each in found]
+                # Synapse leaves out the one who asks, too.
+                ours = [_row(each) for each in found if each.hit.user_id != user_id]
             except Exception:
                 _failed.inc()
                 logger.exception("Searching handles failed; the user directory answers alone")

@@ -66,7 +66,7 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
         ]
     if route.body is not None:
         operation["requestBody"] = {
-            "required": True,
+            "required": any(field.is_required() for field in route.body.model_fields.values()),
             "content": {"application/json": {"schema": refs[(route.body, "validation")]}},
         }
     return operation
