@@ -27,8 +27,8 @@ changes it back, or uses ``fresh_demo``.
 
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,28 @@ def _folder() -> Generator[Path]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session", params=list(Engine), ids=lambda engine: engine.value)
-def demo(request: pytest.FixtureRequest) -> Iterator[RunningDemo]:
-    with _folder() as folder:
-        running = RunningDemo(folder, request.param)
-        try:
-            yield running
-        finally:
-            running.stop()
+@pytest.fixture(scope="session")
+def demos() -> Iterator[Callable[[Engine], RunningDemo]]:
+    """The demos that tests share, each started when the first test asks for it.
+
+    A parametrised fixture of the whole run would be stopped and started at each change of database, which comes at
+    every other test in a random order.
+    """
+    with ExitStack() as stack:
+        running: dict[Engine, RunningDemo] = {}
+
+        def get(engine: Engine) -> RunningDemo:
+            if engine not in running:
+                running[engine] = RunningDemo(stack.enter_context(_folder()), engine)
+                stack.callback(running[engine].stop)
+            return running[engine]
+
+        yield get
+
+
+@pytest.fixture(params=list(Engine), ids=lambda engine: engine.value)
+def demo(request: pytest.FixtureRequest, demos: Callable[[Engine], RunningDemo]) -> RunningDemo:
+    return demos(request.param)
 
 
 @pytest.fixture(params=list(Engine), ids=lambda engine: engine.value)

@@ -22,7 +22,10 @@ class RunningDemo:
         self.folder = folder
         self.engine = engine
         self.port_base = free_ports(PORTS) if port_base is None else port_base
+        self.admins: list[MatrixClient] = []
+        """One of each homeserver."""
         ready_file = folder / "ready.json"
+        ready_file.unlink(missing_ok=True)
         options = ["--data", "demo", "--port-base", str(self.port_base), "--database", engine.value]
         self.command = Command(["demo", *options, "--ready-file", str(ready_file)], folder=folder)
         try:
@@ -35,9 +38,7 @@ class RunningDemo:
         self.names = tuple(str(each["name"]) for each in self.homeservers)
         self.room_id = str(self.ready["room_id"])
         self.people = {person.name: person for person in map(_person, self.ready["users"])}
-        self.admins = [
-            MatrixClient(each["client_url"], **each["admin"]) for each in self.homeservers
-        ]  # one of each homeserver
+        self.admins += [MatrixClient(each["client_url"], **each["admin"]) for each in self.homeservers]
 
     def _has_begun(self, ready_file: Path) -> bool:
         if self.command.process.poll() is not None:
@@ -51,6 +52,8 @@ class RunningDemo:
         return MatrixClient(url, user_id=person.user_id, access_token=person.access_token)
 
     def stop(self) -> None:
+        for admin in self.admins:
+            admin.close()
         self.command.__exit__()
 
 

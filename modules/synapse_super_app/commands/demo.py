@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, data: Path, began_s: float) -> None:
     ready_file: Path | None = arguments.ready_file
     if ready_file is not None:
-        # One of an earlier run would tell a lie until we are ready.
+        # It is there while the demo is ready. One that a killed demo left would tell a lie until we are.
         ready_file.unlink(missing_ok=True)
     _check_engine(data, arguments.database)
     for port in range(arguments.port_base, arguments.port_base + PORTS):
@@ -72,14 +72,18 @@ def _run(arguments: argparse.Namespace, data: Path, began_s: float) -> None:
         engine=arguments.database,
         progress=lambda line: say(f"demo: {line}"),
     )
-    with pair:
+    try:
+        with pair:
+            if ready_file is not None:
+                _write_atomically(ready_file, json.dumps(pair.ready(), indent=2) + "\n")
+            say(f"demo: ready after {time.monotonic() - began_s:.1f} s")
+            print(_welcome(pair), flush=True)
+            while True:
+                pair.check()
+                time.sleep(_WATCH_PAUSE_S)
+    finally:
         if ready_file is not None:
-            _write_atomically(ready_file, json.dumps(pair.ready(), indent=2) + "\n")
-        say(f"demo: ready after {time.monotonic() - began_s:.1f} s")
-        print(_welcome(pair), flush=True)
-        while True:
-            pair.check()
-            time.sleep(_WATCH_PAUSE_S)
+            ready_file.unlink(missing_ok=True)
 
 
 def _check_engine(data: Path, engine: Engine) -> None:

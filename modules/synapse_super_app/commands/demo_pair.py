@@ -6,7 +6,8 @@ everything as it was. All parts end with the process that started them, see ``ti
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,11 @@ MODULE_CONFIG: Final[dict[str, Any]] = {
     "features": {"directory": True, "calls": True, "payments": True, "web": True},
     # A demo that quietly lacks a feature would show the wrong thing.
     "on_private_api_change": "refuse_start",
-    "directory": {"existing_users": {"discover": "public"}, "new_users": {"discover": "public"}},
+    "directory": {
+        "existing_users": {"discover": "public"},
+        "new_users": {"discover": "public"},
+        "feed_interval": "1s",
+    },
     "calls": {"default_who": ["everyone"], "default_rate": {"caller": 0, "server": 0}},
     "payments": {
         "mode": "custodial",
@@ -141,6 +146,8 @@ class DemoPair:
         """End all parts in order; the database last."""
         for admin in self.admins:
             admin.close()
+        for admin in self.admins:
+            admin.close()
         for side in self.sides:
             side.process.terminate()
         for side in self.sides:
@@ -240,9 +247,13 @@ class DemoPair:
     # What is in them. Each step finds out what is there already.
 
     def _provision(self) -> None:
-        self._progress("making accounts")
-        self.admins = [self._account(index, _OPERATOR, admin=True) for index in range(len(self.sides))]
-        clients = {name: self._account(index, name) for name, index in _PEOPLE}
+        with ExitStack() as connections:
+            self._progress("making accounts")
+            self.admins = [self._account(index, _OPERATOR, admin=True) for index in range(len(self.sides))]
+            clients = {name: connections.enter_context(self._account(index, name)) for name, index in _PEOPLE}
+            self._furnish(clients)
+
+    def _furnish(self, clients: Mapping[str, MatrixClient]) -> None:
         for name, index in _PEOPLE:
             self.people[name] = self._person(clients[name], name, index)
         self._progress(f"opening the link, {_CREDIT_LIMIT_MINOR // 100} {CURRENCY} each way")
@@ -259,19 +270,16 @@ class DemoPair:
             for other in self.people.values():
                 if person.homeserver != other.homeserver:
                     self._wait_until_found(clients[person.name], other)
-        for client in clients.values():
-            client.close()
 
     def _account(self, index: int, name: str, *, admin: bool = False) -> MatrixClient:
-        client = self.sides[index].client()
-        try:
-            session = client.register_with_secret(loopback.REGISTRATION_SECRET, name, _password(name), admin=admin)
-        except MatrixError as error:
-            if error.errcode != "M_USER_IN_USE":
-                raise
-            session = client.login(name, _password(name))
-        client.close()
-        return client.signed_in(session)
+        with self.sides[index].client() as client:
+            try:
+                session = client.register_with_secret(loopback.REGISTRATION_SECRET, name, _password(name), admin=admin)
+            except MatrixError as error:
+                if error.errcode != "M_USER_IN_USE":
+                    raise
+                session = client.login(name, _password(name))
+            return client.signed_in(session)
 
     def _person(self, client: MatrixClient, name: str, index: int) -> Person:
         claimed = client.superapp("PUT", f"handles/{name}", {"discover": "public"})

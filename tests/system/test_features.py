@@ -1,0 +1,129 @@
+"""Each feature switches on and off by itself, and chat never falls with any of them."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from callback_probe import CALLBACKS_OF_THE_PROBE, PATH
+from lone import LoneHomeserver, MakeLone
+
+from super_app.db import Engine, migrations
+from super_app.names import CLIENT_API_PREFIX, WEB_PREFIX
+from synapse_super_app.commands.homeserver_process import HomeserverDied
+from synapse_super_app.config import FeatureName
+
+HERE = Path(__file__).parent
+SWITCHES = (FeatureName.DIRECTORY, FeatureName.CALLS, FeatureName.PAYMENTS, FeatureName.WEB)
+CORE = "super_app.accounts"
+PACKAGES = {
+    FeatureName.DIRECTORY: ("super_app.directory",),
+    FeatureName.CALLS: ("super_app.calls",),
+    FeatureName.PAYMENTS: ("super_app.ledger", "super_app.clearing", "super_app.payments"),
+    FeatureName.WEB: (),
+}
+# One path of each, as the pinned API names it.
+PINNED = {
+    FeatureName.DIRECTORY: "search",
+    FeatureName.CALLS: "calls",
+    FeatureName.PAYMENTS: "wallet",
+}
+SEGMENTS = {
+    "handles": FeatureName.DIRECTORY,
+    "search": FeatureName.DIRECTORY,
+    "directory": FeatureName.DIRECTORY,
+    "admin/handles": FeatureName.DIRECTORY,
+    "admin/directory": FeatureName.DIRECTORY,
+    "calls": FeatureName.CALLS,
+    "wallet": FeatureName.PAYMENTS,
+    "payments": FeatureName.PAYMENTS,
+    "admin/issue": FeatureName.PAYMENTS,
+    "admin/invariants": FeatureName.PAYMENTS,
+    "admin/links": FeatureName.PAYMENTS,
+    "contacts": None,
+}
+
+
+# Only the directory asks for this one, and Synapse itself does so only when somebody searches.
+SYMBOL = "synapse.handlers.user_directory:UserDirectoryHandler.search_users"
+
+
+def without(symbol: str) -> tuple[str, ...]:
+    return (sys.executable, str(HERE / "moved_symbol.py"), symbol)
+
+
+def only(*features: FeatureName) -> dict[str, object]:
+    return {"features": {each.value: each in features for each in FeatureName}}
+
+
+def tables_of(package: str) -> set[str]:
+    sql = "\n".join(migration.sql for migration in migrations.load(package, Engine.SQLITE))
+    return set(re.findall(r"^CREATE TABLE (\w+)", sql, re.MULTILINE))
+
+
+def feature_of(path: str) -> FeatureName | None:
+    parts = path.strip("/").split("/")
+    return SEGMENTS["/".join(parts[:2]) if parts[0] == "admin" else parts[0]]
+
+
+def assert_chat_works(homeserver: LoneHomeserver) -> None:
+    with homeserver.account("alice") as alice, homeserver.account("bob") as bob:
+        room_id = alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[bob.user_id])
+        bob.join(room_id)
+        event_id = alice.send_text(room_id, "hello")
+        assert bob.wait_for_event(room_id, lambda event: event["event_id"] == event_id)["content"]["body"] == "hello"
+
+
+@pytest.mark.parametrize("on", SWITCHES, ids=lambda feature: feature.value)
+def test_a_feature_runs_alone_and_the_others_leave_no_routes_and_no_tables(on: FeatureName, lone: MakeLone) -> None:
+    with lone(only(on)) as homeserver:
+        assert_chat_works(homeserver)
+        assert {feature_of(path) for path in homeserver.paths()} == {None, on} - {FeatureName.WEB}
+        wanted = {table for package in (CORE, *PACKAGES[on]) for table in tables_of(package)}
+        assert homeserver.tables() == wanted | {"superapp_migration"}
+        for feature, path in PINNED.items():
+            # Without a token a route that is there is 401 (or 405 to GET), and one that is not is 404.
+            assert homeserver.status(f"{CLIENT_API_PREFIX}/{path}") in ({401, 405} if feature is on else {404})
+        assert homeserver.status(f"{WEB_PREFIX}/") == (200 if on is FeatureName.WEB else 404)
+
+
+def test_with_every_feature_off_nothing_of_us_is_left_but_chat(lone: MakeLone) -> None:
+    with lone(only(), expects_our_api=False) as homeserver:
+        assert_chat_works(homeserver)
+        assert homeserver.tables() == frozenset()
+        assert homeserver.status(f"{CLIENT_API_PREFIX}/openapi.json") == 404
+        assert homeserver.status(f"{WEB_PREFIX}/") == 404
+
+
+def test_no_callback_that_loads_room_state_for_every_event_is_ours(lone: MakeLone) -> None:
+    probe = {"module": "callback_probe.CallbackProbe", "config": {}}
+    with lone(only(*SWITCHES), modules=[probe], path=HERE) as homeserver:
+        registered: dict[str, list[str]] = homeserver.answer(PATH)
+        ours = {name for name, origins in registered.items() if any(_is_ours(origin) for origin in origins)}
+        assert "check_event_for_spam" in ours
+        for name in CALLBACKS_OF_THE_PROBE:
+            assert registered[name] == [f"callback_probe.CallbackProbe.{name}"]
+
+
+def _is_ours(origin: str) -> bool:
+    return origin.startswith("synapse_super_app.")
+
+
+def test_a_symbol_that_moved_switches_off_its_feature_and_no_other(lone: MakeLone) -> None:
+    with lone(only(*SWITCHES), program=without(SYMBOL)) as homeserver:
+        assert_chat_works(homeserver)
+        assert {feature_of(path) for path in homeserver.paths()} == {None, FeatureName.CALLS, FeatureName.PAYMENTS}
+        assert homeserver.status(f"{WEB_PREFIX}/") == 200
+        assert not homeserver.tables() & tables_of("super_app.directory")
+        (line,) = [line for line in homeserver.log().splitlines() if "which this Synapse does not have" in line]
+        assert f"feature directory needs {SYMBOL}" in line
+        assert "ERROR" in line
+
+
+def test_or_it_refuses_the_start_if_the_operator_wants_that(lone: MakeLone) -> None:
+    homeserver = lone({**only(*SWITCHES), "on_private_api_change": "refuse_start"}, program=without(SYMBOL))
+    with (
+        pytest.raises(HomeserverDied, match=f"feature directory needs {SYMBOL}.*switch it off in features"),
+        homeserver,
+    ):
+        pass
