@@ -86,7 +86,11 @@ def decide_linked(
     decision = decide(orders, head, accounts, taken, now_ms)
     refused = next((verdict for verdict in decision.verdicts if isinstance(verdict, Refused)), None)
     if refused is None and taken and decision.entries:
-        refused = conflict("transfer id", "company: only some of these transfers stand")
+        refused = Refused(
+            reason=Reason.CONFLICT,
+            message="Some of these transfers stand already without the others; use new ids for all of them.",
+            fields={"field": "linked"},
+        )
     if refused is None:
         return decision
     return Decision(verdicts=[refused] * len(orders), entries=(), balances={})
