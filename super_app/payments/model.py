@@ -23,6 +23,8 @@ MEMO_MAX_CHARACTERS: Final = 512
 REFERENCE_MAX_CHARACTERS: Final = 255
 UNBOUND_HOLD_MS: Final = 3_600_000
 """A hold whose event never came to exist is released after this long."""
+LINK_PATIENCE_MS: Final = 600_000
+"""How long an order waits for a link that is being checked before its money goes back."""
 ACCEPTANCE_MS: Final = 86_400_000
 """How long a payee who wants to be asked has to answer."""
 
@@ -165,8 +167,8 @@ class Payment:
 
     ``payer_acct`` and ``payee_acct`` are accounts of this homeserver and None for people elsewhere. ``order_hash`` and
     ``salts`` exist where the payer is ours, ``wire_id`` where the payer is not. ``due_ms`` is when this homeserver acts
-    by itself: releases an unbound hold, or lets a local acceptance expire. ``answered`` tells that the payee has said
-    yes while the payer's homeserver has not yet committed.
+    by itself: releases an unbound hold, offers again, or lets a local acceptance expire. ``answered`` tells that the
+    payee has said yes while the payer's homeserver has not yet committed.
     """
 
     payer_key: PayerKey
@@ -212,6 +214,12 @@ class Payment:
     def is_bound(self) -> bool:
         """Whether a room event carries it. A payment from elsewhere came with its room event, or with none."""
         return self.event_id is not None or self.payer_acct is None
+
+    @property
+    def waits_for_link(self) -> bool:
+        """Whether it is bound and still to be offered to the payee's homeserver, because the link was not ready."""
+        remote = self.payer_acct is not None and self.payee_acct is None
+        return remote and self.is_bound and self.state is State.HELD and self.due_ms is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -22,6 +22,7 @@ from super_app.money import Asset, AssetCode, Money
 from super_app.payments import rules, store
 from super_app.payments.model import (
     ACCEPTANCE_MS,
+    LINK_PATIENCE_MS,
     UNBOUND_HOLD_MS,
     Acceptance,
     Order,
@@ -165,10 +166,16 @@ class Payments:
             return self._carry_to_resident(cur, payment, bound, payment.payee_acct, now_ms)
         # Clearing may call back at once, and then finds the payment bound.
         self._advance(cur, payment, bound, now_ms)
-        offered = self._clearing.offer(cur, _clearing_order(bound), server_of(bound.payee.user_id), now_ms)
-        if isinstance(offered, Refused):
-            return self._give_back(cur, bound, State.FAILED, offered.reason, now_ms)
-        return store.find(cur, key)
+        return self._offer(cur, bound, now_ms)
+
+    def offer_again(self, cur: Cursor, key: PaymentKey, now_ms: int) -> Payment | None:
+        """Offer a payment whose link was not ready when its event came. None if it no longer waits for that."""
+        payment = store.find(cur, key)
+        if payment is None or not payment.waits_for_link:
+            return None
+        # Clearing may call back at once, and then finds that nothing waits any more.
+        waiting = self._advance(cur, payment, replace(payment, due_ms=None), now_ms)
+        return self._offer(cur, waiting, now_ms)
 
     def cancel(self, cur: Cursor, payer: Acct, payment_id: PaymentId, now_ms: int) -> Payment | Refused:
         """The payer takes it back. ALREADY_DECIDED once it is committed."""
@@ -181,7 +188,7 @@ class Payments:
             return move
         if move is rules.Move.NOTHING:
             return payment
-        if payment.payee_acct is not None or not payment.is_bound:
+        if payment.payee_acct is not None or not payment.is_bound or payment.waits_for_link:
             return self._give_back(cur, payment, State.CANCELLED, Reason.CANCELLED, now_ms)
         refused = self._clearing.cancel(cur, payer, payment_id, Reason.CANCELLED, now_ms)
         return refused or self._again(cur, key)
@@ -333,7 +340,10 @@ class Payments:
     def failed(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> None:
         payment = self._outgoing(cur, payer, payment_id)
         if not payment.state.final:
-            self._advance(cur, payment, replace(payment, state=_end_of(reason), reason=reason), now_ms)
+            # After the decision to pay there is one way to end without success: the payee's homeserver could not
+            # credit it any more and said so, RECEIPT(void).
+            state = State.FAILED if payment.state is State.COMMITTED else _end_of(reason)
+            self._advance(cur, payment, replace(payment, state=state, reason=reason), now_ms)
 
     # Looking.
 
@@ -402,6 +412,16 @@ class Payments:
             waiting = replace(bound, state=State.AWAITING_ACCEPTANCE, due_ms=now_ms + ACCEPTANCE_MS)
             return self._advance(cur, payment, waiting, now_ms)
         return self._credit(cur, payment, bound, payee, now_ms)
+
+    def _offer(self, cur: Cursor, payment: Payment, now_ms: int) -> Payment | None:
+        offered = self._clearing.offer(cur, _clearing_order(payment), server_of(payment.payee.user_id), now_ms)
+        if not isinstance(offered, Refused):
+            return store.find(cur, payment.key)
+        retry_after_ms = offered.fields.get("retry_after_ms")
+        if isinstance(retry_after_ms, int) and now_ms < payment.created_ms + LINK_PATIENCE_MS:
+            # The link is being checked after a restart, ours or the peer's. The order stands and waits for it.
+            return self._advance(cur, payment, replace(payment, due_ms=now_ms + retry_after_ms), now_ms)
+        return self._give_back(cur, payment, State.FAILED, offered.reason, now_ms)
 
     def _credit(self, cur: Cursor, before: Payment, payment: Payment, payee: Acct, now_ms: int) -> Payment:
         posted = ledger.post_hold(

@@ -248,6 +248,26 @@ class Books:
             lambda cur: self.payments.completed(cur, order.payer_acct, order.payment_id, signed, self.now_ms)
         )
 
+    def hears_void(self, order: Order, reason: Reason) -> None:
+        """RECEIPT(void) after COMMIT: the debt to the peer goes back to the payer."""
+
+        def work(cur: Cursor) -> None:
+            undo = Transfer(
+                transfer_id=TransferId(f"undo:{order.hold_id}"),
+                debit=due_to(server_of(order.payee.user_id), EUR),
+                credit=available(order.payer_acct, EUR),
+                amount_minor=order.money.amount_minor,
+                cause=Cause.UNDO,
+                reference=order.hold_id,
+            )
+            assert not isinstance(ledger.transfer(cur, undo, self.now_ms), Refused)
+            self.payments.failed(cur, order.payer_acct, order.payment_id, reason, self.now_ms)
+
+        self.transaction(work)
+
+    def offer_again(self, order: Order) -> Payment | None:
+        return self.transaction(lambda cur: self.payments.offer_again(cur, key_of(order), self.now_ms))
+
     def hears_abort(self, order: Order, reason: Reason) -> None:
         self.transaction(lambda cur: self.abort(cur, order.payer_acct, order.payment_id, reason, self.now_ms))
 

@@ -13,10 +13,22 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct, EventId, Handle, ServerName, UserId
 from super_app.money import MAX_AMOUNT_MINOR, AssetCode
 from super_app.payments import store
-from super_app.payments.model import ACCEPTANCE_MS, UNBOUND_HOLD_MS, PayerKey, Payment, PaymentKey, Poster, State
+from super_app.payments.model import (
+    ACCEPTANCE_MS,
+    LINK_PATIENCE_MS,
+    UNBOUND_HOLD_MS,
+    PayerKey,
+    Payment,
+    PaymentKey,
+    Poster,
+    State,
+)
 
 pytestmark = pytest.mark.packages(*PACKAGES)
 ASK = {"v": 1, "accept": "ask"}
+CHECKING = Refused(
+    reason=Reason.LINK_HALTED, message="The link is being checked; wait.", fields={"retry_after_ms": 2_000}
+)
 
 
 @pytest.fixture
@@ -415,6 +427,55 @@ class TestToAnotherHomeserver:
         assert books.wallet(alice) == (10_000, 0)
         assert books.violations() == ()
 
+    def test_a_void_receipt_after_the_decision_ends_it_failed(self, books: Books, alice: Acct) -> None:
+        order = books.order(1, "alice", "@zoe:hs2.test", 500)
+        books.pay(order)
+        books.hears_commit(order)
+        books.hears_void(order, Reason.EXPIRED)
+        assert (books.find(order).state, books.find(order).reason) == (State.FAILED, Reason.EXPIRED)
+        assert books.wallet(alice) == (10_000, 0)
+        assert books.violations() == ()
+
+    def test_an_order_waits_for_a_link_that_is_being_checked(self, books: Books, alice: Acct) -> None:
+        order = books.order(1, "alice", "@zoe:hs2.test", 500)
+        books.place(order)
+        books.clearing.offer_refused = CHECKING
+        bound = books.bind(order)
+        assert bound is not None
+        assert (bound.state, bound.due_ms) == (State.HELD, books.now_ms + 2_000)
+        assert books.wallet(alice) == (9_500, 500)
+        books.now_ms += 2_000
+        books.offer_again(order)
+        assert books.find(order).due_ms == books.now_ms + 2_000, "it still waits"
+        books.clearing.offer_refused = None
+        books.offer_again(order)
+        assert (books.find(order).state, books.find(order).due_ms) == (State.HELD, None)
+        assert books.offer_again(order) is None, "it is offered once"
+        books.hears_commit(order)
+        assert books.violations() == ()
+
+    def test_an_order_that_waits_for_its_link_can_be_cancelled(self, books: Books, alice: Acct) -> None:
+        order = books.order(1, "alice", "@zoe:hs2.test", 500)
+        books.place(order)
+        books.clearing.offer_refused = CHECKING
+        books.bind(order)
+        cancelled = books.cancel(order)
+        assert isinstance(cancelled, Payment)
+        assert cancelled.state is State.CANCELLED
+        assert books.offer_again(order) is None
+        assert books.wallet(alice) == (10_000, 0)
+
+    def test_an_order_does_not_wait_for_its_link_for_ever(self, books: Books, alice: Acct) -> None:
+        order = books.order(1, "alice", "@zoe:hs2.test", 500)
+        books.place(order)
+        books.clearing.offer_refused = CHECKING
+        books.bind(order)
+        books.now_ms += LINK_PATIENCE_MS
+        books.offer_again(order)
+        assert (books.find(order).state, books.find(order).reason) == (State.FAILED, Reason.LINK_HALTED)
+        assert books.wallet(alice) == (10_000, 0)
+        assert books.violations() == ()
+
 
 class TestFromAnotherHomeserver:
     def offer(self, books: Books, offered: Any) -> Any:
@@ -525,7 +586,7 @@ class TestReceipts:
         assert later is not None
         assert (later.attempts, later.due_ms) == (1, books.now_ms + 1_000)
         assert books.transaction(store.next_due_ms) == books.now_ms + 1_000
-        books.transaction(lambda cur: store.settle_receipt(cur, owed.key, EventId("$receipt")))
+        books.transaction(lambda cur: store.settle_receipts(cur, [(owed.key, EventId("$receipt"))]))
         assert books.transaction(lambda cur: store.owed_for(cur, owed.key)) is None
         assert books.transaction(store.next_due_ms) is None
 

@@ -81,11 +81,20 @@ class Deadlines:
 
     async def _act(self, now_ms: int) -> None:
         for payment in await self._runtime.database.run("payments_due", lambda cur: store.due(cur, now_ms, _PAGE)):
-            if payment.state is State.AWAITING_ACCEPTANCE:
-                await self._expire(payment)
-            elif not await self._follow.bind_if_it_exists(payment):
-                await self._release(payment)
+            try:
+                await self._act_on(payment)
+            except Exception:
+                # It stays due and is tried again; the others' money does not wait for it.
+                logger.exception("The deadline of payment %s could not be kept", payment.payment_id)
         await self._receipts.post_due(now_ms)
+
+    async def _act_on(self, payment: Payment) -> None:
+        if payment.state is State.AWAITING_ACCEPTANCE:
+            await self._expire(payment)
+        elif payment.waits_for_link:
+            await self._follow.offer_again(payment)
+        elif not await self._follow.bind_if_it_exists(payment):
+            await self._release(payment)
 
     async def _expire(self, payment: Payment) -> None:
         now_ms = self._runtime.now_ms()

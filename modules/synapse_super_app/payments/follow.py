@@ -69,6 +69,12 @@ class Follow:
                 return True
         return False
 
+    async def offer_again(self, payment: Payment) -> None:
+        """Offer a bound payment whose link was not ready."""
+        now_ms = self._runtime.now_ms()
+        await self._writer.run("payment_offer_again", lambda cur: self._payments.offer_again(cur, payment.key, now_ms))
+        self._clearing.wake()
+
     async def _bind(self, event: EventBase, content: dict[str, Any]) -> None:
         payment_id = content.get("payment_id")
         if not isinstance(payment_id, str):

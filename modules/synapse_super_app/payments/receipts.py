@@ -25,6 +25,11 @@ _PAUSES_MS: Final = (1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000)
 _MAX_ATTEMPTS: Final = 170
 """After about a week of hourly tries a receipt is given up, with a line in the log."""
 _FORBIDDEN: Final = 403
+_SETTLE_MS: Final = 500
+
+
+class _NotTheirsError(Exception):
+    """The payer's homeserver named a room or an event that is not that of its payment."""
 
 
 class Receipts:
@@ -32,6 +37,7 @@ class Receipts:
         self._runtime = runtime
         self._announced = announced
         self._under_way: set[PaymentKey] = set()
+        self._settled: list[tuple[PaymentKey, EventId | None]] = []
 
     def owed(self, receipt: Receipt, payment: Payment) -> None:
         """A commit of this process made it owed. One that is due later waits for ``post_due``."""
@@ -81,7 +87,13 @@ class Receipts:
             self._under_way.discard(receipt.key)
 
     async def _try(self, receipt: Receipt, payment: Payment) -> None:
-        venue = await self._venue(receipt, payment)
+        try:
+            venue = await self._venue(receipt, payment)
+        except _NotTheirsError:
+            logger.warning("The payer's server named %s, which is not the event of its payment", receipt.event_id)
+            metrics.receipts_total.labels("dropped").inc()
+            await self._settle(receipt, None)
+            return
         if venue is None:
             await self._retry(receipt, None)
             return
@@ -107,12 +119,18 @@ class Receipts:
         return tuple(user_id for user_id in wanted if server_of(user_id) == self._runtime.server_name)
 
     async def _venue(self, receipt: Receipt, payment: Payment) -> Venue | None:
-        """What the receipt may say, or None while its payment event has not arrived here."""
+        """What the receipt may say, or None while its payment event has not arrived here.
+
+        Raises:
+            _NotTheirsError: what arrived is another event.
+        """
         venue = payment.venue
         if payment.payer_acct is None:
             parent = await self._runtime.private.get_event(receipt.event_id)
             if parent is None:
                 return None
+            if not _is_event_of(parent, payment, receipt):
+                raise _NotTheirsError
             if "commitment" in parent.get_dict()["content"]:
                 venue = Venue.HIDDEN
         parties = {server_of(payment.payer), server_of(payment.payee.user_id)}
@@ -133,7 +151,18 @@ class Receipts:
         return EventId(event.event_id)
 
     async def _settle(self, receipt: Receipt, event_id: EventId | None) -> None:
-        await self._runtime.database.run("receipt_settle", lambda cur: store.settle_receipt(cur, receipt.key, event_id))
+        """Note that nothing more is owed, some receipts together and a moment later.
+
+        A commit right now would stand in the way of those who are just being shown the receipt. Should it be lost, the
+        receipt is found standing in the room.
+        """
+        self._settled.append((receipt.key, event_id))
+        if len(self._settled) == 1:
+            self._runtime.api.delayed_background_call(_SETTLE_MS, self._note_settled, desc="superapp_receipts")
+
+    async def _note_settled(self) -> None:
+        settled, self._settled = self._settled, []
+        await self._runtime.database.run("receipts_settle", lambda cur: store.settle_receipts(cur, settled))
 
     async def _retry(self, receipt: Receipt, error: Exception | None) -> None:
         if receipt.attempts >= _MAX_ATTEMPTS:
@@ -146,3 +175,15 @@ class Receipts:
         metrics.receipts_total.labels("retried").inc()
         due_ms = self._runtime.now_ms() + _PAUSES_MS[min(receipt.attempts, len(_PAUSES_MS) - 1)]
         await self._runtime.database.run("receipt_retry", lambda cur: store.retry_receipt(cur, receipt, due_ms))
+
+
+def _is_event_of(parent: EventBase, payment: Payment, receipt: Receipt) -> bool:
+    """Whether an event is the payment's own. Room and event come from the payer's homeserver, so they are checked."""
+    return (
+        parent.type == EventType.PAYMENT
+        and not parent.is_state()
+        and parent.room_id == receipt.room_id
+        and parent.sender == payment.payer
+        # A redacted event has lost its content, and still is what was ordered.
+        and parent.get_dict()["content"].get("payment_id", payment.payment_id) == payment.payment_id
+    )
