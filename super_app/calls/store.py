@@ -121,17 +121,20 @@ def open_of_caller(cur: Cursor, room_id: RoomId, caller: UserId) -> tuple[Sessio
 def rtc_of_caller(
     cur: Cursor, room_id: RoomId, caller: UserId, reference: EventId | None, since_ms: int
 ) -> SessionId | None:
-    """The session that a MatrixRTC ring belongs to: the newest that is open for its membership, or as young as that.
+    """The session that a MatrixRTC ring belongs to: the newest that is open for its membership, or that began just now.
 
-    A young one that was screened counts, so that the twin of a screened ring is screened with it.
+    Just now counts where one of the two names no membership, as the deprecated twin of a ring does not; then also if it
+    was screened, so that the twin of a screened ring is screened with it.
     """
+    wanted = reference or ""
     cur.execute(
         "SELECT s.session_id FROM superapp_calls_session s"
         " WHERE s.caller = ? AND s.room_id = ? AND s.protocol = 'matrixrtc'"
-        " AND ((s.due_ms IS NOT NULL AND (s.rtc_event_id = ? OR s.ring_ms >= ?)) OR (s.ring_ms >= ? AND EXISTS ("
+        " AND (s.rtc_event_id = ? OR (s.ring_ms >= ? AND (s.rtc_event_id IS NULL OR ? = '')))"
+        " AND (s.due_ms IS NOT NULL OR (s.ring_ms >= ? AND EXISTS ("
         " SELECT 1 FROM superapp_calls_record r WHERE r.session_id = s.session_id AND r.state = 'screened')))"
         " ORDER BY s.ring_ms DESC, s.session_id LIMIT 1",
-        (caller, room_id, reference or "", since_ms, since_ms),
+        (caller, room_id, wanted, since_ms, wanted, since_ms),
     )
     found = _ids(cur)
     return found[0] if found else None

@@ -426,6 +426,12 @@ class TestMatrixRtc:
         here.rang(again, BOB)
         assert [entry.session.call_id for entry in here.history(BOB)] == [again.event_id, "$member"]
 
+    def test_a_ring_for_another_membership_is_another_call(self, here: Homeserver) -> None:
+        here.policy = CLOSED
+        assert here.gate(here.rtc_ring(REMOTE, "$member")).verdict is Verdict.SCREENED
+        here.policy = OPEN
+        assert here.gate(here.rtc_ring(REMOTE, "$other")).verdict is Verdict.SHOWN
+
     def test_the_twin_of_a_screened_ring_is_screened_with_it(self, here: Homeserver) -> None:
         here.policy = CLOSED
         assert here.gate(here.rtc_ring(REMOTE, "$member")).verdict is Verdict.SCREENED
