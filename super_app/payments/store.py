@@ -1,7 +1,7 @@
 """SQL of payments and the receipts that are owed for them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, LiteralString
 
 from super_app.clearing.ports import Party, WireId
@@ -222,12 +222,12 @@ def retry_receipt(cur: Cursor, receipt: Receipt, due_ms: int) -> None:
     )
 
 
-def settle_receipt(cur: Cursor, key: PaymentKey, receipt_event_id: EventId | None) -> None:
+def settle_receipts(cur: Cursor, settled: Sequence[tuple[PaymentKey, EventId | None]]) -> None:
     """Nothing more is owed: a receipt stands in the room, or (None) none can be posted any more."""
-    cur.execute(
+    cur.execute_many(
         "UPDATE superapp_payment_receipt SET due_ms = NULL, receipt_event_id = ?"
         " WHERE payer_key = ? AND payment_id = ? AND due_ms IS NOT NULL",
-        (receipt_event_id, key.payer_key, key.payment_id),
+        [(receipt_event_id, key.payer_key, key.payment_id) for key, receipt_event_id in settled],
     )
 
 

@@ -336,6 +336,13 @@ class TestByApi:
         assert house.pay(2, payee=CAROL)["state"] == "completed"
         assert set(house.rooms) - rooms == {made}, "the next payment finds it"
 
+    def test_of_several_rooms_of_two_it_takes_the_oldest_that_is_not_encrypted(self, house: House) -> None:
+        secret = house.room(BOB, CAROL, encrypted=True)
+        first, second = house.room(BOB, CAROL), house.room(CAROL, BOB)
+        house.issue(BOB, 100)
+        house.pay(payer=BOB, payee=CAROL, minor=5)
+        assert [len(house.sent(room, PAYMENT)) for room in (secret, first, second)] == [0, 1, 0]
+
     def test_it_prefers_the_room_that_the_client_calls_direct_and_ignores_what_is_malformed(self, house: House) -> None:
         group = house.room(ALICE, BOB, CAROL)
         house.account_data[(ALICE, "m.direct")] = {BOB: [5, "!gone:hs1.test", group], CAROL: "x"}
@@ -773,6 +780,14 @@ class TestOperator:
         assert house.pay()["state"] == "awaiting_acceptance", "a replay starts nothing"
         switch.unlink()
         assert house.act("accept", BOB)["state"] == "completed"
+
+    def test_on_a_database_that_may_lose_commits_no_payment_starts(self, caplog: pytest.LogCaptureFixture) -> None:
+        house = House()
+        house._database.execute("PRAGMA synchronous = OFF")
+        house.restart()
+        with refused("PAYMENTS_HALTED", 503):
+            house.pay()
+        assert "synchronous" in caplog.text
 
     def test_a_halt_file_that_cannot_be_looked_at_counts_as_there(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

@@ -1,5 +1,6 @@
 """The payments feature in the homeserver: builds its parts and connects them to Synapse and to clearing."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Route
+from synapse_super_app.ledger.writer import check_durability
 from synapse_super_app.payments import metrics
 from synapse_super_app.payments.announced import Announced
 from synapse_super_app.payments.api import PaymentsApi
@@ -30,6 +32,8 @@ from synapse_super_app.payments.watch import Watch
 from synapse_super_app.people import UserIdsOnly
 from synapse_super_app.runtime import Runtime
 
+logger = logging.getLogger(__name__)
+
 _NEVER_STATE = frozenset(EventType) - STATE_TYPES
 
 
@@ -40,12 +44,13 @@ class PaymentsFeature:
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
         self._runtime = runtime
         config = runtime.config.payments
+        self._residents = Residents(runtime.private, config.halt_file)
         heard = Heard()
         writer = PaymentsWriter(runtime, heard)
         payments = Payments(
             server_name=runtime.server_name,
             assets=config.by_code(),
-            homeserver=Residents(runtime.private, config.halt_file),
+            homeserver=self._residents,
             changes=heard,
         )
         clearing = build_clearing(runtime, payee=payments, payer=payments)
@@ -96,6 +101,10 @@ class PaymentsFeature:
         return (*self._api.routes(), *self._clearing_shell.routes())
 
     async def start(self) -> None:
+        refused = await self._runtime.database.run("durability", check_durability)
+        if refused is not None:
+            logger.error("No payment starts: %s", refused.message)
+            self._residents.halt()
         await self._clearing_shell.start()
         if self._runtime.is_main:
             self._deadlines.start()

@@ -51,16 +51,16 @@ class Rooms:
     async def direct(self, payer: UserId, payee: UserId) -> RoomId | None:
         """The room that the two use for each other: one the payer's client calls direct, or one of exactly the two.
 
-        A payee who has joined comes before one who is still invited.
+        One that the payee has joined comes before one to which they are invited, then what the client calls direct,
+        then one in which both can read what is paid, then the oldest.
         """
         common = await self._database.run("payment_direct", lambda cur: self._private.common_rooms(cur, payer, payee))
         if not common:
             return None
         named = _direct_rooms(await self._api.account_data_manager.get_global(payer, _DIRECT)).get(payee, [])
 
-        def rank(room: CommonRoom) -> tuple[bool, bool, int]:
-            place = named.index(room.room_id) if room.room_id in named else len(named)
-            return (not room.other_joined, room.room_id not in named, place)
+        def rank(room: CommonRoom) -> tuple[bool, bool, bool]:
+            return (not room.other_joined, room.room_id not in named, room.encrypted)
 
         usable = [room for room in common if room.only_two or room.room_id in named]
         return min(usable, key=rank).room_id if usable else None
