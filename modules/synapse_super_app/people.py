@@ -32,7 +32,7 @@ class People(Protocol):
 
         ``max_age_ms`` bounds how old a cached answer may be: 60 000 for payments, more for chat. Refusals:
         UNKNOWN_HANDLE (nobody, or hidden from ``asker``), AMBIGUOUS_PAYEE, HANDLE_FROZEN, PEER_UNREACHABLE,
-        BAD_RECORD.
+        BAD_RECORD, TOO_MANY_REQUESTS (``asker`` tried out too many names).
         """
         ...
 

@@ -78,7 +78,8 @@ class OwnHandleList(BaseModel):
 
 class SearchTerm(WireModel):
     term: Annotated[str, Field(max_length=300)]
-    limit: Annotated[int, Field(ge=1, le=_MAX_RESULTS)] = 10
+    limit: Annotated[int, Field(ge=1)] = 10
+    """At most 50 are given."""
 
 
 class SearchResult(BaseModel):
@@ -137,7 +138,7 @@ class DirectoryRoutes:
         self._search = search
         self._answers = answers
         self._claims = Budget(burst=60, every_ms=10_000)
-        self._searches = Budget(burst=200, every_ms=100)
+        self._searches = Budget(burst=500, every_ms=50)
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -251,7 +252,7 @@ class DirectoryRoutes:
         spent = self._searches.take(call.user_id, self._runtime.now_ms())
         if spent is not None:
             return spent
-        found = await self._search.search(call.user_id, body.term, body.limit)
+        found = await self._search.search(call.user_id, body.term, min(body.limit, _MAX_RESULTS))
         return SearchResults(
             results=[
                 SearchResult(
