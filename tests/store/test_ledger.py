@@ -607,7 +607,7 @@ def test_a_statement_pages_from_the_newest_entry_to_the_oldest(transaction: Tran
             break
         assert len(page) <= 3
         pages.extend(page)
-        before = page[-1].seq
+        before = min(each.seq for each in page)
     assert [each.transfer.transfer_id for each in pages] == [*(f"t{n}" for n in range(7, 0, -1)), "issue:r1"]
     assert [each.change_of(key) for each in pages] == [-7, 6, -5, -4, 3, -2, -1, 100]
     running = 0
