@@ -58,6 +58,19 @@ def test_it_offers_what_is_on_and_nothing_else(feature: str, sentence: str) -> N
     assert sentence not in text_of(parse_config({"features": {feature: False}}))
 
 
+@pytest.mark.parametrize(
+    ("off", "headline"),
+    [
+        ((), "People you can find, call and pay."),
+        (("payments",), "People you can find and call."),
+        (("payments", "directory"), "People you can call."),
+        (("payments", "directory", "calls"), "Chat with everyone."),
+    ],
+)
+def test_its_headline_promises_what_is_on(off: tuple[str, ...], headline: str) -> None:
+    assert headline in text_of(parse_config({"features": dict.fromkeys(off, False)}))
+
+
 def test_with_everything_else_off_it_still_says_how_to_join() -> None:
     text = text_of(parse_config({"features": ALL_OFF}))
     assert "How to join" in text
@@ -66,7 +79,7 @@ def test_with_everything_else_off_it_still_says_how_to_join() -> None:
 
 
 def test_it_says_whose_money_it_is() -> None:
-    assert "PTS is points: nobody can cash them in or out." in text_of(Config())
+    assert "PTS: points that nobody can cash in or out." in text_of(Config())
     custodial = parse_config(
         {
             "payments": {

@@ -41,6 +41,13 @@ _CALLERS: Final[Mapping[str, str]] = {
 }
 
 
+_VERBS: Final[Mapping[FeatureName, str]] = {
+    FeatureName.DIRECTORY: "find",
+    FeatureName.CALLS: "call",
+    FeatureName.PAYMENTS: "pay",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
     """What one path answers."""
@@ -112,10 +119,11 @@ def landing_page(*, server_name: str, homeserver_url: str, config: Config) -> di
     html = template.render(
         server_name=server_name,
         homeserver_url=homeserver_url.rstrip("/"),
+        can=_listed([verb for feature, verb in _VERBS.items() if feature in config.features.enabled()]),
         directory=config.features.directory,
         calls=config.features.calls,
         payments=config.features.payments,
-        callers=" and ".join(_CALLERS[who] for who in config.calls.default_who),
+        callers=_listed([_CALLERS[who] for who in config.calls.default_who]),
         assets=assets,
         operator=None if acknowledged is None else acknowledged.operator,
         licence=None if acknowledged is None else acknowledged.licence,
@@ -128,3 +136,8 @@ def landing_page(*, server_name: str, homeserver_url: str, config: Config) -> di
         "style.css": File(content_type="text/css; charset=utf-8", content=page.joinpath("style.css").read_bytes()),
         "icon.svg": File(content_type="image/svg+xml", content=page.joinpath("icon.svg").read_bytes()),
     }
+
+
+def _listed(words: Sequence[str]) -> str:
+    """``find, call and pay``."""
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
