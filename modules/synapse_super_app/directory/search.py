@@ -30,7 +30,7 @@ _IGNORED_USERS: Final = "m.ignored_user_list"
 _MAX_AGE_MS: Final = 300_000
 _TIMEOUT_MS: Final = 2_000
 
-_searches = Counter("superapp_directory_searches_total", "Searches for people by where they came from.", ["at"])
+_searches = Counter("superapp_directory_searches_total", "Searches for people by handle.")
 _failed = Counter("superapp_directory_search_errors_total", "Searches in the user directory that fell back.")
 
 
@@ -53,6 +53,7 @@ class Search:
 
     async def search(self, asker: UserId, text: str, limit: int) -> list[Found]:
         """People whom ``text`` (``alice``, ``@alice`` or ``@alice:server``) finds, best first."""
+        _searches.inc()
         term = read_term(text)
         if term is None or limit < 1:
             return []
@@ -110,7 +111,6 @@ class Search:
 
         @wraps(synapse_search)
         async def search_users(user_id: str, search_term: str, limit: int) -> Mapping[str, Any]:
-            _searches.labels("user_directory").inc()
             try:
                 found = await self.search(UserId(user_id), search_term, limit)
                 # Synapse leaves out the one who asks, too.
