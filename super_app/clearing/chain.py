@@ -174,8 +174,6 @@ class Chain:
             if here.message_id == found.message_id:
                 return here
             return self.stop(cur, link, EvidenceKind.EQUIVOCATION, here, found, now_ms)
-        if found.seq == 1 and found.prev_hash != "":
-            return _invalid("prev_hash of the first object of an epoch must be empty.")
         if before is not None and before.message_id != found.prev_hash:
             return self.stop(cur, link, EvidenceKind.BROKEN_CHAIN, before, found, now_ms)
         if after is not None and after.prev_hash != found.message_id:

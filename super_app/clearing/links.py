@@ -110,6 +110,8 @@ class Links:
         key = found.key
         if key is None:
             raise RuntimeError("LINK_OPEN is parsed with its key")
+        if (found.epoch, found.seq, found.prev_hash) != (FIRST_EPOCH, 1, ""):
+            return Refused(reason=Reason.INVALID_VALUE, message="LINK_OPEN is the first object of a chain.")
         if link is None:
             if store.count_unwanted(cur) >= MAX_UNWANTED:
                 return Refused(
@@ -119,8 +121,6 @@ class Links:
                 )
             link = new_link(found.link_id, found.from_server)
             store.put_link(cur, link)
-        if (found.epoch, found.seq) != (FIRST_EPOCH, 1):
-            return Refused(reason=Reason.INVALID_VALUE, message="LINK_OPEN is the first object of a chain.")
         if link.their_open_ms > 0:
             # The peer started anew before our side was signed: nothing was agreed on the old opening.
             store.forget_objects(cur, link.link_id, Sender.THEIRS)

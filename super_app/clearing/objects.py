@@ -84,7 +84,8 @@ class _SeenModel(WireModel):
 class _Frame(WireModel):
     """What every message has. Optional fields are absent rather than null."""
 
-    v: Literal[1]
+    # Not Literal[1], which True equals.
+    v: Annotated[int, Field(ge=VERSION, le=VERSION)]
     link_id: _Digest
     from_server: _Server
     to_server: _Server

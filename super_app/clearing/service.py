@@ -447,6 +447,12 @@ class Clearing:
         handled = self._links.on_link_open(cur, link, found, now_ms)
         if isinstance(handled, Refused):
             return handled
+        verdict, _, there = self._chain.judge_seen(cur, handled.link, found.seen)
+        kind = verdict.evidence
+        if kind is not None and kind.halts:
+            # We opened this link before, in a life that our database does not know of.
+            stopped = self._chain.stop(cur, handled.link, kind, there, found, now_ms)
+            return Received(refused=stopped.refused, alarms=(stopped.alarm,))
         return Received(moved=True)
 
     def _handle(

@@ -5,9 +5,10 @@ rolled back with everything else. Nothing here sends anything: ``exchange`` hand
 loses, doubles and delays them.
 """
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from nacl.signing import SigningKey
@@ -20,13 +21,14 @@ from super_app.clearing.model import (
     LinkTerms,
     LinkView,
     MessageId,
+    MessageType,
     Received,
     Sender,
     Trouble,
 )
 from super_app.clearing.ports import Accept, Ask, Incoming, Order, Party, WireId
 from super_app.clearing.service import Clearing
-from super_app.db import Cursor, Transaction, UnitOfWork
+from super_app.db import Cursor, Transaction
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, EventId, PaymentId, RoomId, ServerName, UserId
 from super_app.ledger import service as ledger
@@ -139,14 +141,6 @@ def acct_of(user_id: str) -> Acct:
 
 def party(user_id: str) -> Party:
     return Party(user_id=UserId(user_id), acct=acct_of(user_id), handle=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tampered:
-    """A PUT that a test has changed on its way."""
-
-    origin: ServerName
-    body: dict[str, Any]
 
 
 class Node:
@@ -345,16 +339,40 @@ def linked(one: Node, other: Node, limit_minor: int = 1_000_000) -> None:
     exchange(one, other)
 
 
+def forge(sender: Node, receiver: Node, kind: MessageType, **changes: Any) -> dict[str, Any]:
+    """The object that ``sender`` would sign next as ``receiver`` sees it, with whatever fields; None removes one.
+
+    Nothing of it is written at the sender: this is what a homeserver with a mind of its own can do.
+    """
+    link_id = objects.link_id_of(sender.name, receiver.name)
+    link = receiver.tx(lambda cur: store.link(cur, link_id))
+    assert link is not None
+    fields: dict[str, Any] = {
+        "v": 1,
+        "type": kind.value,
+        "link_id": link_id,
+        "epoch": 1,
+        "seq": link.their_seq + 1,
+        "prev_hash": link.their_hash,
+        "from_server": sender.name,
+        "to_server": receiver.name,
+        "seen": {"seq": 0, "hash": "", "signature": ""},
+        **changes,
+    }
+    return objects.seal({name: value for name, value in fields.items() if value is not None}, sender.key)
+
+
+def offer_of(sender: Node, receiver: Node, order: Order, **changes: Any) -> dict[str, Any]:
+    """The body of a PUT that offers ``order``, forged."""
+    terms = objects.terms_fields(objects.terms_of(order, EUR.scale))
+    offer = forge(sender, receiver, MessageType.OFFER, **{**terms, "ttl_ms": 60_000, **changes})
+    return {"object": offer, "opening": objects.opening_of(order)}
+
+
 def advance(ms: int, *nodes: Node) -> None:
     for node in nodes:
         node.now_ms += ms
 
 
 def _salt(seed: str, name: str) -> str:
-    import hashlib
-
     return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()[:32]
-
-
-def run(transaction: Transaction, work: UnitOfWork[Any]) -> Any:
-    return transaction(work)
