@@ -1,0 +1,358 @@
+"""Whatever is asked of the ledger in whatever order: a second, naive book-keeper answers the same.
+
+Each example plays in a currency of its own, so that all share one database, which fills meanwhile.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import pytest
+from engines import Database
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from super_app.db import Cursor, Transaction
+from super_app.errors import Reason, Refused
+from super_app.ids import Acct, ServerName
+from super_app.ledger import service, store
+from super_app.ledger.model import (
+    AccountKey,
+    AccountKind,
+    Balance,
+    Cause,
+    Entry,
+    Head,
+    Hold,
+    HoldId,
+    HoldState,
+    Posted,
+    Transfer,
+    TransferId,
+    available,
+    due_from,
+    due_to,
+    held,
+    house,
+)
+from super_app.money import AssetCode, Money
+
+pytestmark = pytest.mark.packages("super_app.ledger")
+
+PEOPLE: Final = ("alice", "bob", "carol")
+PEER: Final = ServerName("hs2.example")
+_numbers: Final = itertools.count(1)
+
+_person = st.sampled_from(PEOPLE)
+_minor = st.integers(1, 120)
+_id = st.integers(1, 12)
+_SETTINGS: Final = settings(
+    max_examples=25,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A transfer in the words of the strategies: the ``number`` makes its id."""
+
+    number: int
+    debit: int
+    credit: int
+    amount_minor: int
+
+
+_wish = st.builds(Wish, _id, st.integers(0, 6), st.integers(0, 6), _minor).filter(
+    lambda wish: wish.debit != wish.credit
+)
+
+
+class Play:
+    """One currency, with the accounts that wishes are about."""
+
+    def __init__(self) -> None:
+        self.prefix = f"x{next(_numbers)}"
+        self.currency = AssetCode(self.prefix.upper())
+        self.accounts: Sequence[AccountKey] = (
+            *(available(self.acct(name), self.currency) for name in PEOPLE),
+            house(AccountKind.ISSUED, self.currency),
+            house(AccountKind.SUSPENSE, self.currency),
+            due_to(PEER, self.currency),
+            due_from(PEER, self.currency),
+        )
+
+    def acct(self, name: str) -> Acct:
+        return Acct(f"{self.prefix}-{name}")
+
+    def money(self, amount_minor: int) -> Money:
+        return Money(amount_minor=amount_minor, currency=self.currency)
+
+    def order(self, wish: Wish) -> Transfer:
+        return Transfer(
+            transfer_id=TransferId(f"{self.prefix}:{wish.number}"),
+            debit=self.accounts[wish.debit],
+            credit=self.accounts[wish.credit],
+            amount_minor=wish.amount_minor,
+            cause=Cause.PAYMENT,
+            reference=f"{self.prefix}-p{wish.number}",
+        )
+
+
+class NaiveBooks:
+    """The rules once more, as plainly as possible: balances in a dict, an id is the body that was posted under it."""
+
+    def __init__(self) -> None:
+        self.balances: dict[AccountKey, int] = {}
+        self.posted: dict[TransferId, Transfer] = {}
+        self.holds: dict[HoldId, Hold] = {}
+
+    def transfer(self, order: Transfer) -> Reason | str:
+        stands = self.posted.get(order.transfer_id)
+        if stands is not None:
+            return "replayed" if stands == order else Reason.CONFLICT
+        debit = self.balances.get(order.debit, 0) - order.amount_minor
+        credit = self.balances.get(order.credit, 0) + order.amount_minor
+        if debit * order.debit.kind.sign < 0 or credit * order.credit.kind.sign < 0:
+            return Reason.INSUFFICIENT_FUNDS
+        self.balances[order.debit], self.balances[order.credit] = debit, credit
+        self.posted[order.transfer_id] = order
+        return "posted"
+
+
+def told(answer: Posted | Refused) -> Reason | str:
+    if isinstance(answer, Refused):
+        return answer.reason
+    return "replayed" if answer.replayed else "posted"
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    def __init__(self, transaction: Transaction) -> None:
+        super().__init__()
+        self.transaction = transaction
+        self.play = Play()
+        self.books = NaiveBooks()
+
+    def head(self) -> Head:
+        return self.transaction(store.head)
+
+    @initialize(amounts=st.lists(_minor, min_size=3, max_size=3))
+    def everybody_gets_something(self, amounts: list[int]) -> None:
+        for name, amount_minor in zip(PEOPLE, amounts, strict=True):
+            self.issue(name, amount_minor, 0)
+
+    @rule(name=_person, amount_minor=_minor, number=_id)
+    def issue(self, name: str, amount_minor: int, number: int) -> None:
+        reference = f"{self.play.prefix}-{name if number == 0 else number}"
+        order = Transfer(
+            transfer_id=TransferId(f"issue:{reference}"),
+            debit=house(AccountKind.ISSUED, self.play.currency),
+            credit=available(self.play.acct(name), self.play.currency),
+            amount_minor=amount_minor,
+            cause=Cause.ISSUE,
+            reference=reference,
+        )
+        expected = self.books.transfer(order)
+        before = self.head()
+        answer = self.transaction(
+            partial(
+                service.issue,
+                owner=self.play.acct(name),
+                money=self.play.money(amount_minor),
+                reference=reference,
+                operator="@admin",
+                now_ms=1,
+            )
+        )
+        if isinstance(answer, Refused):
+            assert answer.reason is expected
+        else:
+            assert answer.transfer == order
+            assert (self.head() != before) == (expected == "posted")
+
+    @rule(wishes=st.lists(_wish, min_size=1, max_size=6))
+    def transfer_many(self, wishes: list[Wish]) -> None:
+        orders = [self.play.order(wish) for wish in wishes]
+        expected = [self.books.transfer(order) for order in orders]
+        before = self.head()
+        answers = self.transaction(partial(service.transfer_many, orders=orders, now_ms=2))
+        assert [told(answer) for answer in answers] == expected
+        for order, answer in zip(orders, answers, strict=True):
+            assert isinstance(answer, Refused) or answer.transfer == order
+        assert self.head().seq - before.seq == expected.count("posted")
+
+    @rule(wishes=st.lists(_wish, min_size=2, max_size=3, unique_by=lambda wish: wish.number))
+    def transfer_linked(self, wishes: list[Wish]) -> None:
+        orders = [self.play.order(wish) for wish in wishes]
+        balances, posted = dict(self.books.balances), dict(self.books.posted)
+        expected = [self.books.transfer(order) for order in orders]
+        together = set(expected) in ({"posted"}, {"replayed"})
+        if not together:
+            self.books.balances, self.books.posted = balances, posted
+        before = self.head()
+        answer = self.transaction(partial(service.transfer_linked, orders=orders, now_ms=2))
+        assert isinstance(answer, list) == together
+        assert self.head().seq - before.seq == (expected.count("posted") if together else 0)
+
+    def _hold_id(self, number: int) -> HoldId:
+        return HoldId(f"{self.play.prefix}:h{number}")
+
+    @rule(number=_id, name=_person, amount_minor=_minor)
+    def place_hold(self, number: int, name: str, amount_minor: int) -> None:
+        hold_id, owner = self._hold_id(number), self.play.acct(name)
+        stands = self.books.holds.get(hold_id)
+        wanted = self.play.money(amount_minor)
+        before = self.head()
+        answer = self.transaction(partial(service.place_hold, hold_id=hold_id, owner=owner, money=wanted, now_ms=3))
+        if stands is not None:
+            same = (stands.owner, stands.money) == (owner, wanted)
+            assert answer == stands if same else isinstance(answer, Refused) and answer.reason is Reason.CONFLICT
+            assert self.head() == before
+            return
+        key = available(owner, self.play.currency)
+        if self.books.balances.get(key, 0) < amount_minor:
+            assert isinstance(answer, Refused)
+            assert answer.reason is Reason.INSUFFICIENT_FUNDS
+            assert answer.fields["available"] == self.books.balances.get(key, 0)
+            assert self.head() == before
+            return
+        assert isinstance(answer, Hold)
+        self._move(key, held(owner, self.play.currency), amount_minor)
+        self.books.holds[hold_id] = answer
+
+    @rule(number=_id, payee=_person)
+    def post_hold(self, number: int, payee: str) -> None:
+        hold_id = self._hold_id(number)
+        credit = available(self.play.acct(payee), self.play.currency)
+        answer = self.transaction(
+            partial(service.post_hold, hold_id=hold_id, credit=credit, cause=Cause.PAYMENT, reference=payee, now_ms=4)
+        )
+        stands = self.books.holds.get(hold_id)
+        if stands is None:
+            assert isinstance(answer, Refused)
+            assert answer.reason is Reason.UNKNOWN_PAYMENT
+            return
+        order = Transfer(
+            transfer_id=TransferId(f"post:{hold_id}"),
+            debit=held(stands.owner, self.play.currency),
+            credit=credit,
+            amount_minor=stands.money.amount_minor,
+            cause=Cause.PAYMENT,
+            reference=payee,
+        )
+        if stands.state is HoldState.OPEN:
+            assert self.books.transfer(order) == told(answer) == "posted"
+            self._decide(stands, HoldState.POSTED)
+        elif stands.state is HoldState.POSTED and self.books.posted[order.transfer_id] == order:
+            assert told(answer) == "replayed"
+        else:
+            assert told(answer) is Reason.ALREADY_DECIDED
+
+    @rule(number=_id)
+    def void_hold(self, number: int) -> None:
+        hold_id = self._hold_id(number)
+        answer = self.transaction(partial(service.void_hold, hold_id=hold_id, now_ms=5))
+        stands = self.books.holds.get(hold_id)
+        if stands is None:
+            assert isinstance(answer, Refused)
+            assert answer.reason is Reason.UNKNOWN_PAYMENT
+        elif stands.state is HoldState.POSTED:
+            assert isinstance(answer, Refused)
+            assert answer.reason is Reason.ALREADY_DECIDED
+        else:
+            assert isinstance(answer, Hold)
+            assert answer.state is HoldState.VOIDED
+            if stands.state is HoldState.OPEN:
+                key = held(stands.owner, self.play.currency)
+                self._move(key, available(stands.owner, self.play.currency), stands.money.amount_minor)
+                self._decide(stands, HoldState.VOIDED)
+
+    def _move(self, debit: AccountKey, credit: AccountKey, amount_minor: int) -> None:
+        self.books.balances[debit] = self.books.balances.get(debit, 0) - amount_minor
+        self.books.balances[credit] = self.books.balances.get(credit, 0) + amount_minor
+
+    def _decide(self, hold: Hold, state: HoldState) -> None:
+        self.books.holds[hold.hold_id] = Hold(hold_id=hold.hold_id, owner=hold.owner, money=hold.money, state=state)
+
+    @invariant()
+    def both_have_the_same_balances_and_they_sum_to_zero(self) -> None:
+        def ours(cur: Cursor) -> dict[AccountKey, int]:
+            keys = [*self.play.accounts, *(held(self.play.acct(name), self.play.currency) for name in PEOPLE)]
+            return {key: account.balance_minor for key, account in store.accounts(cur, keys).items()}
+
+        found = self.transaction(ours)
+        assert found == {key: minor for key, minor in self.books.balances.items() if key in found}
+        assert not any(minor for key, minor in self.books.balances.items() if key not in found)
+        assert sum(found.values()) == 0
+        assert all(minor * key.kind.sign >= 0 for key, minor in found.items())
+
+    def teardown(self) -> None:
+        assert self.transaction(service.violations) == ()
+        for name in PEOPLE:
+            key = available(self.play.acct(name), self.play.currency)
+            self._statement_adds_up(key)
+            wallet = self.transaction(partial(service.wallet, owner=self.play.acct(name)))
+            assert wallet in ((), (self._balance(name),))
+
+    def _statement_adds_up(self, key: AccountKey) -> None:
+        running = self.books.balances.get(key, 0)
+        for entry in self._statement(key):
+            assert entry.after_of(key) == running
+            running -= entry.change_of(key)
+        assert running == 0
+
+    def _statement(self, key: AccountKey) -> Iterator[Entry]:
+        before: int | None = None
+        while page := self.transaction(partial(service.entries, key=key, before=before, limit=7)):
+            yield from page
+            before = min(entry.seq for entry in page)
+
+    def _balance(self, name: str) -> Balance:
+        acct, currency = self.play.acct(name), self.play.currency
+        return Balance(
+            currency=currency,
+            available_minor=self.books.balances.get(available(acct, currency), 0),
+            held_minor=self.books.balances.get(held(acct, currency), 0),
+        )
+
+
+def test_the_ledger_answers_as_a_naive_book_keeper_does(database: Database) -> None:
+    transaction = database.connect(rerun=True)
+    run_state_machine_as_test(lambda: LedgerMachine(transaction), settings=_SETTINGS)  # type: ignore[arg-type]
+
+
+def test_the_order_of_independent_transfers_does_not_matter(database: Database) -> None:
+    """Everybody starts with enough for all that they pay, so no transfer depends on another."""
+    transaction = database.connect(rerun=False)
+
+    @settings(parent=_SETTINGS)
+    @given(st.lists(_wish.filter(_between_people), max_size=12, unique_by=lambda wish: wish.number), st.randoms())
+    def both_orders(wishes: list[Wish], random: object) -> None:
+        shuffled = list(wishes)
+        random.shuffle(shuffled)  # type: ignore[attr-defined]
+        assert _balances_after(transaction, wishes) == _balances_after(transaction, shuffled)
+
+    both_orders()
+    assert transaction(service.violations) == ()
+
+
+def _between_people(wish: Wish) -> bool:
+    return wish.debit < len(PEOPLE) and wish.credit < len(PEOPLE)
+
+
+def _balances_after(transaction: Transaction, wishes: Sequence[Wish]) -> list[int]:
+    play = Play()
+    enough = 120 * 12
+    for name in PEOPLE:
+        reference = f"{play.prefix}-{name}"
+        owner, money = play.acct(name), play.money(enough)
+        transaction(partial(service.issue, owner=owner, money=money, reference=reference, operator="@a", now_ms=1))
+    half = len(wishes) // 2
+    for part in (wishes[:half], wishes[half:]):
+        answers = transaction(partial(service.transfer_many, orders=[play.order(wish) for wish in part], now_ms=2))
+        assert all(told(answer) == "posted" for answer in answers)
+    return [transaction(partial(service.balance, key=key)) for key in play.accounts[: len(PEOPLE)]]
