@@ -1,6 +1,7 @@
 """Starts that cannot work: each ends at once with one line that says what to do, and a non-zero exit code."""
 
 import os
+import pwd
 import shutil
 import socket
 import sqlite3
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from processes import SUPER_APP
 
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.main import main
@@ -77,15 +77,15 @@ def test_a_data_folder_that_cannot_be_written(folder: Path, failed: Failed) -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else, who may not write here")
-def test_a_data_folder_of_somebody_else(folder: Path) -> None:
-    folder.chmod(0o755)
-    for parent in folder.parents[:2]:
-        parent.chmod(0o755)
-    out = subprocess.run(
-        [str(SUPER_APP), "up"], cwd=folder, capture_output=True, text=True, check=False, user="nobody", extra_groups=[]
-    )
-    assert out.returncode == 1
-    assert f"cannot write to the folder {folder}/data: Permission denied; " in out.stderr
+def test_a_data_folder_of_somebody_else(demo_folder: Path, failed: Failed, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(SHIPPED, demo_folder)
+    monkeypatch.chdir(demo_folder)
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        line = failed("up")
+    finally:
+        os.seteuid(0)
+    assert f"cannot write to the folder {demo_folder}/data: Permission denied; give it to the user" in line
 
 
 def test_no_config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: Failed) -> None:
@@ -103,6 +103,17 @@ def test_a_misspelt_key_of_synapse(folder: Path, failed: Failed) -> None:
     path = folder / "homeserver.yaml"
     path.write_text(path.read_text(encoding="utf-8") + "\nfederation_ip_range_blocklist: []\n", encoding="utf-8")
     assert "federation_ip_range_blocklist: " in failed("up")
+
+
+def test_a_check_alone_finds_the_same_and_starts_nothing(
+    folder: Path, failed: Failed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["up", "--check"]) == 0
+    assert "nothing to complain about" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["homeserver.yaml"]
+    path = folder / "homeserver.yaml"
+    path.write_text(path.read_text(encoding="utf-8") + "\nip_range_blocklist: []\n", encoding="utf-8")
+    assert "ip_range_blocklist: " in failed("up", "--check")
 
 
 def test_several_faults_are_told_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

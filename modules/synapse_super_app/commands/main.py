@@ -13,8 +13,8 @@ _COMMANDS: Final = (up, demo, register, login, link, issue)
 _INTERRUPTED: Final = 130  # what a shell reports for SIGINT
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; the exit code. 0 done, 1 it failed and said why, 2 the command line is wrong."""
+def command_line() -> argparse.ArgumentParser:
+    """What can be typed after ``super-app``."""
     parser = argparse.ArgumentParser(
         prog="super-app", description="Run a Matrix homeserver on which people find, call and pay each other."
     )
@@ -22,7 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_to(subparsers)
-    parsed = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; the exit code. 0 done, 1 it failed and said why, 2 the command line is wrong."""
+    parsed = command_line().parse_args(arguments)
     run = cast(Callable[[argparse.Namespace], int], parsed.run)
     try:
         return run(parsed)

@@ -35,6 +35,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="keep what the config keeps under data/ in DIR")
     parser.add_argument("--port", type=int, metavar="N", help="serve clients on this port")
     parser.add_argument("--server-name", metavar="NAME", help="be this homeserver; fixed at the first start")
+    parser.add_argument("--check", action="store_true", help="only check the config and its database; start nothing")
     parser.set_defaults(run=run)
 
 
@@ -55,6 +56,10 @@ def _up(arguments: argparse.Namespace) -> None:
         config = homeserver_config.overridden(config, data=data, port=arguments.port, server_name=arguments.server_name)
     say(f"config    {relative(config.path)}")
     module = _check(config)
+    if arguments.check:
+        start_checks.check_databases(config)
+        say("checked   nothing to complain about; start it without --check")
+        return
     folder = config.data_folder()
     data_folder.make_writable(folder)
     with data_folder.locked(folder):

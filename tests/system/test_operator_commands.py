@@ -1,0 +1,86 @@
+"""An operator's commands against running homeservers, as docs/admin.md shows them."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from processes import SUPER_APP
+from running_demo import RunningDemo
+
+from synapse_super_app.commands.admin_access import TOKEN_VARIABLE
+from synapse_super_app.commands.matrix_client import MatrixClient
+
+
+def super_app(folder: Path, *arguments: str, password: str = "", token: str | None = None) -> str:
+    """What it prints; it must succeed."""
+    environment = {**os.environ} | ({} if token is None else {TOKEN_VARIABLE: token})
+    done = subprocess.run(
+        [str(SUPER_APP), *arguments],
+        cwd=folder,
+        input=f"{password}\n",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def url_of(demo: RunningDemo, index: int) -> str:
+    return str(demo.homeservers[index]["client_url"])
+
+
+@pytest.fixture
+def token_file(demo: RunningDemo, tmp_path: Path) -> Path:
+    options = ("--token-file", "admin.token", "--url", url_of(demo, 0))
+    told = super_app(tmp_path, "login", "operator", *options, password="operator-demo")
+    assert told == f"admin.token holds an access token of {demo.admins[0].user_id}.\n"
+    return tmp_path / "admin.token"
+
+
+def test_money_is_issued_once_for_each_reference(demo: RunningDemo, token_file: Path) -> None:
+    options = ("--reference", "welcome, dave", "--token-file", str(token_file), "--url", url_of(demo, 0))
+    with demo.client("dave") as dave:
+        before = dave.available("EUR")
+        for _ in range(2):
+            told = super_app(token_file.parent, "issue", "dave", "7.50", "EUR", *options)
+            assert told == f"{dave.user_id} got 7.50 EUR (welcome, dave).\n"
+        assert dave.available("EUR") == before + 750
+
+
+def test_a_link_is_shown_and_its_credit_can_be_changed(demo: RunningDemo, token_file: Path) -> None:
+    peer = demo.names[1]
+    access = ("--url", url_of(demo, 0))
+    token = token_file.read_text(encoding="ascii").strip()
+    listed = super_app(token_file.parent, "link", "list", *access, token=token)
+    assert listed.startswith(f"{peer}  open\n  we grant 1000000.00 EUR, it grants us 1000000.00 EUR, ")
+    grant = ("link", "open", "--peer", peer, "--currency", "EUR", *access)
+    try:
+        changed = super_app(token_file.parent, *grant, "--limit", "2000000.00", token=token)
+        assert "we grant 2000000.00 EUR" in changed
+    finally:
+        super_app(token_file.parent, *grant, "--limit", "1000000.00", token=token)
+
+
+def test_who_is_no_admin_may_not(demo: RunningDemo, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(SUPER_APP), "link", "list", "--url", url_of(demo, 0)],
+        cwd=tmp_path,
+        env={**os.environ, TOKEN_VARIABLE: demo.people["alice"].access_token},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "super-app: Only a server admin may do this; ask the operator of this homeserver. (ORG.SUPERAPP.ADMIN_ONLY)\n"
+    )
+
+
+def test_the_books_can_be_checked_with_curl_as_the_page_says(demo: RunningDemo) -> None:
+    with MatrixClient(url_of(demo, 0), access_token=demo.homeservers[0]["admin"]["access_token"]) as client:
+        status, body = client.request_raw("GET", "/_synapse/client/superapp/v1/admin/invariants")
+    assert status == 200
+    assert b'"ok":true' in body.replace(b" ", b"")
