@@ -86,14 +86,16 @@ def admit(
     ``caller`` is None for one of another homeserver; such a caller gets the polite refusal as events at ``refusal_ms``,
     some jitter from now. A local one gets it as the answer to the request.
     """
-    known = _decided_before(cur, _find(cur, ring), ring, callee, caller, now_ms=now_ms, refusal_ms=refusal_ms)
+    found = _find(cur, ring)
+    session = None if found is None else store.locked(cur, found)
+    known = _decided_before(cur, session, ring, callee, caller, now_ms=now_ms, refusal_ms=refusal_ms)
     if known is not None:
         return known
     decision = _decide(cur, ring, callee, now_ms)
     if not decision.shown and not _keeps_screened(cur, ring, callee, now_ms):
         return Admission(verdict=Verdict.SCREENED, decision=decision)
     session = _opened(cur, ring, callee.local.user_id)
-    known = _decided_before(cur, session.session_id, ring, callee, caller, now_ms=now_ms, refusal_ms=refusal_ms)
+    known = _decided_before(cur, session, ring, callee, caller, now_ms=now_ms, refusal_ms=refusal_ms)
     if known is not None:
         return known  # by another process, just now
     if caller is None and not decision.shown:
@@ -111,7 +113,7 @@ def admit(
 
 def _decided_before(
     cur: Cursor,
-    session_id: SessionId | None,
+    session: Session | None,
     ring: Ring,
     callee: Callee,
     caller: Local | None,
@@ -120,7 +122,6 @@ def _decided_before(
     refusal_ms: int,
 ) -> Admission | None:
     """What was decided about this call when it rang before; a policy that changed since does not change that."""
-    session = None if session_id is None else store.locked(cur, session_id)
     mine = None if session is None else _record_of(store.records(cur, session.session_id), callee.local.acct)
     if session is None or mine is None:
         return None
