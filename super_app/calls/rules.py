@@ -108,13 +108,16 @@ def session_id_of(room_id: RoomId, caller: UserId, call_id: CallId) -> SessionId
 
 
 def rung(ring: Ring, room: Room) -> frozenset[UserId]:
-    """Whom a ring is for: those that it names and that are in the room, else everybody if the room is small enough."""
+    """Whom a ring is for: those that it names and that are in the room, else everybody if the room is small enough.
+
+    In a direct room a stock ring is for the other, whomever it names: there are clients that ring all the same.
+    """
     others = (room.joined | room.invited if room.is_direct else room.joined) - {ring.caller}
-    if room.is_direct:
-        return others if ring.callees is None else others & ring.callees
-    if ring.callees is not None:
-        return frozenset(sorted(others & ring.callees)[:MAX_RUNG])
-    return others if room.is_complete else frozenset()
+    if ring.callees is None:
+        return others if room.is_complete else frozenset()
+    if room.is_direct and ring.protocol is not Protocol.SUPERAPP:
+        return others
+    return frozenset(sorted(others & ring.callees)[:MAX_RUNG])
 
 
 def wins_glare(mine: Session, other: Session) -> bool:

@@ -322,6 +322,13 @@ class TestScreening:
         assert said_by(hs, bob, room) == []
         assert outcomes(hs, bob) == ["screened"]
 
+    def test_nobody_gets_past_screening_by_naming_somebody_else(self, hs: FakeHomeserver, bob: str) -> None:
+        set_policy(hs, bob, who=["nobody"])
+        room = hs.room(bob, STRANGER)
+        assert is_hidden(hs, hs.receive(STRANGER, room, INVITE, invite(invitee=REMOTE)))
+        mentions = {"user_ids": [REMOTE]}
+        assert is_hidden(hs, hs.receive(STRANGER, room, RTC_RING, rtc_ring(**{"m.mentions": mentions})))
+
     def test_shared_rooms_are_rooms_other_than_the_one_that_rings(self, bob: str) -> None:
         hs = homeserver(default_who=["shared_rooms"])
         bob = hs.register("bob")

@@ -225,7 +225,11 @@ class TestRung:
     def test_those_that_it_names_are_rung_and_only_if_they_are_there(self) -> None:
         assert rules.rung(self.ring(CAROL), self.room(ALICE, BOB, CAROL)) == {CAROL}
         assert rules.rung(self.ring(MALLORY), self.room(ALICE, BOB, CAROL)) == frozenset()
-        assert rules.rung(self.ring(MALLORY), self.room(ALICE, BOB)) == frozenset()
+
+    def test_in_a_direct_room_a_stock_ring_is_for_the_other_whomever_it_names_and_ours_is_not(self) -> None:
+        wrong = self.ring(MALLORY)
+        assert rules.rung(wrong, self.room(ALICE, BOB)) == {BOB}
+        assert rules.rung(replace(wrong, protocol=Protocol.SUPERAPP), self.room(ALICE, BOB)) == frozenset()
 
     def test_a_ring_for_everybody_in_a_large_room_rings_nobody(self) -> None:
         large = self.room(ALICE, BOB, is_complete=False)
