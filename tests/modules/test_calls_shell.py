@@ -326,8 +326,8 @@ class TestScreening:
         set_policy(hs, bob, who=["nobody"])
         room = hs.room(bob, STRANGER)
         assert is_hidden(hs, hs.receive(STRANGER, room, INVITE, invite(invitee=REMOTE)))
-        mentions = {"user_ids": [REMOTE]}
-        assert is_hidden(hs, hs.receive(STRANGER, room, RTC_RING, rtc_ring(**{"m.mentions": mentions})))
+        for_another = {**rtc_ring(), "m.mentions": {"user_ids": [REMOTE]}}
+        assert is_hidden(hs, hs.receive(STRANGER, room, RTC_RING, for_another))
 
     def test_shared_rooms_are_rooms_other_than_the_one_that_rings(self, bob: str) -> None:
         hs = homeserver(default_who=["shared_rooms"])
