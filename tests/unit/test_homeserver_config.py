@@ -1,5 +1,6 @@
 """How the command line reads a config file, overrides it, and asks it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,36 @@ def test_a_missing_file_is_told_in_one_line(tmp_path: Path) -> None:
         load(tmp_path / "homeserver.yaml")
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed, match=r"cannot read .*: Is a directory"):
+def test_several_files_and_folders_are_one_config_and_later_keys_replace_earlier_ones(tmp_path: Path) -> None:
+    first = written(tmp_path, "server_name: here\nlisteners: []\nmedia_store_path: data/media\n")
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "b.yaml").write_text("server_name: there\n", encoding="utf-8")
+    (tmp_path / "conf.d" / "a.yaml").write_text("server_name: nowhere\nreport_stats: false\n", encoding="utf-8")
+    (tmp_path / "conf.d" / "notes.txt").write_text("no config", encoding="utf-8")
+    config = load(first, tmp_path / "conf.d")
+    assert config.content == {
+        "server_name": "there",
+        "listeners": [],
+        "media_store_path": "data/media",
+        "report_stats": False,
+    }
+    assert config.folder == tmp_path
+    assert not config.is_one_file
+    assert load(first).is_one_file
+    assert not overridden(load(first), server_name="other").is_one_file
+
+
+def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match=r"there is no \.yaml file in "):
         load(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path, "server_name: here\n")
+    path.chmod(0)
+    with pytest.raises(CommandFailed, match=r"cannot read .*: Permission denied"):
+        load(path)
 
 
 def test_broken_yaml_is_told_with_its_line(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Final
 from super_app.money import MAX_AMOUNT_MINOR
 from synapse_super_app.commands import homeserver_config
 from synapse_super_app.commands.console import CommandFailed
-from synapse_super_app.commands.homeserver_config import DEFAULT_PATH
 from synapse_super_app.commands.matrix_client import MatrixClient
 
 TOKEN_VARIABLE: Final = "SUPER_APP_ADMIN_TOKEN"  # noqa: S105 - the name of a variable
@@ -18,7 +17,7 @@ _AMOUNT: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,8}))?")
 
 def add_url_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="the homeserver; default: its listener for clients, from the config")
-    parser.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="FILE", help="default: homeserver.yaml")
+    homeserver_config.add_option(parser)
 
 
 def add_admin_options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +32,7 @@ def add_admin_options(parser: argparse.ArgumentParser) -> None:
 
 def url_of(arguments: argparse.Namespace) -> str:
     url: str | None = arguments.url
-    return url or homeserver_config.load(arguments.config.absolute()).client_url()
+    return url or homeserver_config.given(arguments).client_url()
 
 
 def admin(arguments: argparse.Namespace) -> MatrixClient:

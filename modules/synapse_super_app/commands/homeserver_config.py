@@ -1,5 +1,6 @@
 """The homeserver's config file as the command line sees it: read, overridden, asked. Starts nothing."""
 
+import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,11 +32,13 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HomeserverConfig:
-    """``content`` is the parsed file; ``folder`` is what its relative paths are relative to."""
+    """``content`` is what was read; ``folder`` is what its relative paths are relative to."""
 
     path: Path
     folder: Path
     content: Mapping[str, Any]
+    is_one_file: bool = True
+    """Whether ``path`` alone says all of ``content``."""
 
     def listeners(self) -> Iterator[Listener]:
         for raw in _mappings(self.content.get("listeners")):
@@ -95,12 +98,39 @@ class HomeserverConfig:
         return next((path.parent for path in beside if path is not None), self.folder)
 
 
-def load(path: Path) -> HomeserverConfig:
-    """Read a config file.
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """``--config``, as Synapse has it: several files, of which later ones overrule, and folders of them."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="default: homeserver.yaml; may be given several times, and may be a folder of .yaml files",
+    )
+
+
+def given(arguments: argparse.Namespace) -> HomeserverConfig:
+    """The config that the command line names."""
+    chosen: list[Path] | None = arguments.config
+    return load(*(path.absolute() for path in chosen or [DEFAULT_PATH]))
+
+
+def load(*paths: Path) -> HomeserverConfig:
+    """Read config files, or folders of them, as Synapse does: a top-level key in a later one replaces an earlier one.
 
     Raises:
-        CommandFailed: there is none, or it is no YAML mapping.
+        CommandFailed: there is none, or one is no YAML mapping.
     """
+    found = [file for path in paths for file in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])]
+    if not found:
+        raise CommandFailed(f"there is no .yaml file in {paths[0]}; name one with --config FILE")
+    content: dict[str, Any] = {}
+    for file in found:
+        content |= _read(file)
+    return HomeserverConfig(path=found[0], folder=found[0].parent, content=content, is_one_file=len(found) == 1)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -118,7 +148,7 @@ def load(path: Path) -> HomeserverConfig:
         raise CommandFailed(f"{path}{where} is not valid YAML: {problem}") from None
     if not isinstance(content, dict):
         raise CommandFailed(f"{path} must be a mapping of keys, as homeserver.yaml of this project is")
-    return HomeserverConfig(path=path, folder=path.parent, content=cast(dict[str, Any], content))
+    return cast(dict[str, Any], content)
 
 
 def overridden(
@@ -136,7 +166,7 @@ def overridden(
                 f"--data: {config.path} keeps nothing under {DATA_PREFIX}, so there is nothing to move; edit its paths"
             )
         content = cast(dict[str, Any], _moved(content, data))
-    return replace(config, content=content)
+    return replace(config, content=content, is_one_file=False)
 
 
 def write_copy(config: HomeserverConfig, path: Path) -> HomeserverConfig:
@@ -150,7 +180,7 @@ def write_copy(config: HomeserverConfig, path: Path) -> HomeserverConfig:
     path.touch(mode=0o600)
     head = f"# Written by super-app up at every start from {config.path}: edit that one.\n"
     path.write_text(head + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return replace(config, path=path, content=content)
+    return replace(config, path=path, content=content, is_one_file=True)
 
 
 def _with_port(config: HomeserverConfig, content: dict[str, Any], port: int) -> dict[str, Any]:

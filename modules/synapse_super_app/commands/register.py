@@ -24,7 +24,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config = homeserver_config.load(arguments.config.absolute())
+    config = homeserver_config.given(arguments)
     secret = _secret(config)
     with MatrixClient(url_of(arguments)) as client:
         session = client.register_with_secret(secret, arguments.name, ask_for_new(arguments), admin=arguments.admin)

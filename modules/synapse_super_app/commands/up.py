@@ -31,7 +31,7 @@ def add_to(commands: Commands) -> None:
         help="run a homeserver",
         description="Check the config, make what the first start needs, and run the homeserver in the foreground.",
     )
-    parser.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="FILE", help="default: homeserver.yaml")
+    homeserver_config.add_option(parser)
     parser.add_argument("--data", type=Path, metavar="DIR", help="keep what the config keeps under data/ in DIR")
     parser.add_argument("--port", type=int, metavar="N", help="serve clients on this port")
     parser.add_argument("--server-name", metavar="NAME", help="be this homeserver; fixed at the first start")
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _up(arguments: argparse.Namespace) -> None:
-    config = homeserver_config.load(arguments.config.absolute())
+    config = homeserver_config.given(arguments)
     overrides = (arguments.data, arguments.port, arguments.server_name)
     if overrides != (None, None, None):
         data = None if arguments.data is None else arguments.data.absolute()
@@ -68,7 +68,7 @@ def _up(arguments: argparse.Namespace) -> None:
         made = data_folder.prepare(config, has_accounts=in_use)
         if made:
             say(f"made      {', '.join(relative(path) for path in made)}")
-        if overrides != (None, None, None):
+        if not config.is_one_file:
             config = homeserver_config.write_copy(config, folder / _COPY)
         _serve(config, module, folder)
 
