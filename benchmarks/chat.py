@@ -4,7 +4,7 @@ Two homeservers alike but for the module, each with its own PostgreSQL, are sent
 """
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -55,7 +55,7 @@ def run(context: Context) -> Iterator[Row]:
 
 
 @contextmanager
-def _sides(context: Context) -> Iterator[tuple[_Side, _Side]]:
+def _sides(context: Context) -> Generator[tuple[_Side, _Side]]:
     with ExitStack() as stack:
         made: list[_Side] = []
         for label, module_config in (("on", _CONFIG), ("off", None)):

@@ -113,4 +113,4 @@ def _until_credited(watch: _Watch, payer: MatrixClient, room: str) -> float:
 
 
 def _is_receipt_of(event: Json, payment_id: str) -> bool:
-    return event["type"] == EventType.PAYMENT_RECEIPT and event["content"].get("payment_id") == payment_id
+    return bool(event["type"] == EventType.PAYMENT_RECEIPT and event["content"].get("payment_id") == payment_id)
