@@ -293,12 +293,18 @@ class FakePrivateApi:
 
     def common_rooms(self, cur: Cursor, user_id: UserId, other: UserId) -> tuple[CommonRoom, ...]:
         found: list[CommonRoom] = []
-        for room_id in sorted(self._homeserver.rooms):
+        for room_id, room in self._homeserver.rooms.items():
             members = self._homeserver.memberships(room_id)
             present = [name for name, membership in members.items() if membership in ("join", "invite")]
             if members.get(user_id) == "join" and other in present:
-                joined = members[other] == "join"
-                found.append(CommonRoom(room_id=RoomId(room_id), other_joined=joined, only_two=len(present) == 2))
+                found.append(
+                    CommonRoom(
+                        room_id=RoomId(room_id),
+                        other_joined=members[other] == "join",
+                        only_two=len(present) == 2,
+                        encrypted=("m.room.encryption", "") in room.state,
+                    )
+                )
         return tuple(found)
 
     def events_of(
@@ -404,7 +410,22 @@ class FakePrivateApi:
         self.put_handlers[path] = handler
 
     async def put(self, server: ServerName, path: str, body: Mapping[str, Any], timeout_ms: int) -> Mapping[str, Any]:
-        raise PutFailed(f"{server} is not on this network")
+        try:
+            handlers = self._homeserver.reach(server).private.put_handlers
+        except NoAnswer as error:
+            raise PutFailed(str(error)) from error
+        prefix, _, last_part = path.rpartition("/")
+        if prefix not in handlers:
+            raise PutFailed("no handler for this path", 404, {"errcode": "M_UNRECOGNIZED"})
+        try:
+            answered = await handlers[prefix](
+                ServerName(self._homeserver.server_name), last_part, json.loads(json.dumps(body))
+            )
+        except SynapseError as error:
+            raise PutFailed(error.msg, error.code, error.error_dict(None)) from error
+        # What crosses the wire is JSON.
+        loaded: Mapping[str, Any] = json.loads(json.dumps(answered))
+        return loaded
 
 
 class FakeRoom:
