@@ -271,7 +271,7 @@ def _hangup_act(reason: object) -> Act:
         return Act.GIVE_UP
     if reason == _BUSY:
         return Act.BUSY
-    return Act.FAIL if reason in _FAILURES else Act.HANG_UP
+    return Act.FAIL if isinstance(reason, str) and reason in _FAILURES else Act.HANG_UP
 
 
 def _membership(event: RoomEvent) -> Signal:

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from super_app.calls import events
 from super_app.calls.events import RoomEvent
@@ -189,6 +191,7 @@ class TestSignals:
             ("m.call.hangup", {"reason": "invite_timeout"}, Act.GIVE_UP, Side.EITHER),
             ("m.call.hangup", {"reason": "user_busy"}, Act.BUSY, Side.EITHER),
             ("m.call.hangup", {"reason": "ice_failed"}, Act.FAIL, Side.EITHER),
+            ("m.call.hangup", {"reason": ["ice_failed"]}, Act.HANG_UP, Side.EITHER),
             ("org.superapp.call.screened", {"reason": "not_available"}, Act.SCREEN, Side.CALLEE),
             ("org.superapp.call.end", {"outcome": "cancelled"}, Act.HANG_UP, Side.CALLER),
             ("org.superapp.call.end", {"outcome": "missed"}, Act.GIVE_UP, Side.CALLER),
@@ -228,6 +231,48 @@ class TestSignals:
     def test_a_membership_that_is_no_state_and_an_answer_that_is_state_say_nothing(self) -> None:
         assert events.read_signal(event(events.CALL_MEMBER, {"application": "m.call"})) is None
         assert events.read_signal(event("m.call.answer", {"call_id": "c"}, is_state=True)) is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3),
+    max_leaves=6,
+)
+KEYS = [
+    "call_id",
+    "media",
+    "callee",
+    "lifetime",
+    "m.relates_to",
+    "m.mentions",
+    "offer",
+    "invitee",
+    "version",
+    "notification_type",
+    "notify_type",
+    "reason",
+    "outcome",
+    "memberships",
+    "application",
+    "m.call.intent",
+]
+likely = json_values | st.sampled_from(["c", "ring", "audio", "$x", BOB, {"rel_type": "m.reference", "event_id": "$x"}])
+
+
+@given(
+    event_type=st.sampled_from(sorted(events.RING_TYPES | events.SIGNAL_TYPES)),
+    content=st.dictionaries(st.sampled_from(KEYS), likely).map(lambda content: {"call_id": "c", **content}),
+    is_state=st.booleans(),
+)
+@settings(max_examples=500)
+def test_whatever_others_write_into_these_events_is_read_or_left(
+    event_type: str, content: dict[str, Any], is_state: bool
+) -> None:
+    read = event(event_type, content, is_state=is_state)
+    found = events.read_ring(read)
+    assert found is None or isinstance(found, Ring | Refused)
+    assert not isinstance(found, Refused) or event_type == "org.superapp.call.ring"
+    events.read_signal(read)
 
 
 class TestWriting:
