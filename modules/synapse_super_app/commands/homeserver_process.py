@@ -80,8 +80,9 @@ class Homeserver:
     def spawn(self) -> None:
         """Start the process and return at once.
 
-        It dies with the calling thread's process, see tied_child. It is a session of its own, so that Ctrl-C in a
-        terminal reaches only us and we stop it in order.
+        Call it on a thread that lives as long as the homeserver shall: Linux ends the process when that thread ends,
+        see tied_child. It is a session of its own, so that Ctrl-C in a terminal reaches us alone and we stop it in
+        order.
         """
         if self.running:
             raise RuntimeError(f"the homeserver of {self.config_path} runs already, as process {self.pid}")
