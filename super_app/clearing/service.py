@@ -50,6 +50,8 @@ from super_app.money import Asset, AssetCode, Money
 from super_app.signing import digest
 
 TICK_PAGE: Final = 100
+MAX_ANSWERED: Final = 200
+"""Objects of one HTTP answer that are looked at; RANGE? answers hold at most half as many."""
 
 
 class Clearing:
@@ -229,17 +231,19 @@ class Clearing:
         link = store.link(cur, objects.link_id_of(self.server, peer))
         if link is None or not link.wanted or link.state is LinkState.HALTED:
             return Agenda()
-        if link.next_try_ms > now_ms:
+        # No pause is longer than the ladder's longest; one that seems to be was set by a clock that has gone back.
+        horizon_ms = now_ms + rules.RETRY_MS[-1]
+        if now_ms < link.next_try_ms <= horizon_ms:
             return Agenda(wake_ms=link.next_try_ms)
         if link.checked_boot != self._chain.me.boot:
             head = self._query(link, MessageType.HEAD)
             return Agenda(errands=() if head.message_id in under_way else (head,))
         errands: list[Errand] = []
         gap_wake_ms = link.gap_due_ms
-        if link.gap_due_ms is not None and link.gap_due_ms <= now_ms:
+        if link.gap_due_ms is not None and not now_ms < link.gap_due_ms <= horizon_ms:
             errands += [each for each in (self._gap(link),) if each.message_id not in under_way]
             gap_wake_ms = None
-        for stored in store.outbox_due(cur, link.link_id, now_ms, limit + len(under_way)):
+        for stored in store.outbox_due(cur, link.link_id, now_ms, horizon_ms, limit + len(under_way)):
             if stored.message_id not in under_way and len(errands) < limit:
                 errands.append(self._delivery(cur, link, stored))
             if stored.type is MessageType.LINK_OPEN:
@@ -270,7 +274,7 @@ class Clearing:
         alarms: list[Alarm] = []
         refused: Refused | None = None
         read: list[ChainObject] = []
-        for each in map(objects.read_object, answer):
+        for each in map(objects.read_object, answer[:MAX_ANSWERED]):
             if isinstance(each, ChainObject):
                 read.append(each)
             elif isinstance(each, Refused):

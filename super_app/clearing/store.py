@@ -310,14 +310,17 @@ def send_at(cur: Cursor, link_id: LinkId, stored: Stored, due_ms: int) -> None:
     )
 
 
-def outbox_due(cur: Cursor, link_id: LinkId, now_ms: int, limit: int) -> tuple[Stored, ...]:
-    """Objects of ours that are to be sent now, oldest first."""
+def outbox_due(cur: Cursor, link_id: LinkId, now_ms: int, horizon_ms: int, limit: int) -> tuple[Stored, ...]:
+    """Objects of ours that are to be sent now, oldest first.
+
+    No pause ends after ``horizon_ms``: what seems to was set by a clock that has since gone back, and is due.
+    """
     cur.execute(
         "SELECT o.sender, o.epoch, o.seq, o.message_id, o.type, o.wire_id, o.prev_hash, o.signature, o.body"
         " FROM superapp_clearing_outbox AS b JOIN superapp_clearing_object AS o"
         " ON o.link_id = b.link_id AND o.sender = 'ours' AND o.epoch = b.epoch AND o.seq = b.seq"
-        " WHERE b.link_id = ? AND b.due_ms <= ? ORDER BY b.epoch, b.seq LIMIT ?",
-        (link_id, now_ms, limit),
+        " WHERE b.link_id = ? AND (b.due_ms <= ? OR b.due_ms > ?) ORDER BY b.epoch, b.seq LIMIT ?",
+        (link_id, now_ms, horizon_ms, limit),
     )
     return tuple(_stored(row) for row in cur.fetchall())
 

@@ -428,6 +428,20 @@ def test_a_peer_that_is_away_is_tried_by_the_ladder_and_at_once_when_it_is_back(
     assert [each.type for each in hs1.errands(hs2)] == [MessageType.OFFER]
 
 
+def test_a_clock_that_goes_back_a_day_does_not_make_a_peer_wait_a_day(pair: Pair) -> None:
+    hs1, hs2 = pair
+    hs1.open_link(hs2, 5)
+    (limit,) = hs1.errands(hs2)
+    hs1.failed(limit, Trouble.REFUSED, Reason.NO_LINK)
+    assert hs1.errands(hs2) == ()
+    advance(-86_400_000, hs1)
+    assert hs1.errands(hs2) == (limit,)
+    hs1.failed(limit, Trouble.UNREACHABLE)
+    assert hs1.errands(hs2) == ()
+    advance(-86_400_000, hs1)
+    assert hs1.errands(hs2) == (limit,)
+
+
 def test_an_object_that_is_refused_waits_alone(pair: Pair) -> None:
     hs1, hs2 = pair
     hs1.open_link(hs2, 5)
