@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from super_app.clearing.model import Agenda, Errand, MessageId, Received, Trouble
+from super_app.clearing.rules import RANGE_PAGE, RETRY_MS
 from super_app.clearing.service import Clearing
 from super_app.errors import Reason
 from super_app.ids import ServerName
@@ -135,7 +136,8 @@ class Sender:
             return
         metrics.objects_total.labels("out", errand.type.value).inc()
         found = answer.get("objects")
-        objects: Sequence[object] = found if isinstance(found, list) else ()
+        # Nobody answers with more than a page of a range; what is over that would only hold up everybody's money.
+        objects: Sequence[object] = found[:RANGE_PAGE] if isinstance(found, list) else ()
         certified = await self._certified(errand.peer, [{"object": each} for each in objects])
         now_ms = self._runtime.now_ms()
         # What is done next joins the same transaction, so that a COMMIT leaves as soon as its ACCEPT is there.
@@ -171,7 +173,8 @@ class Sender:
                 now_ms,
                 error=f"{failure} {said if isinstance(said, str) else ''}".strip(),
                 reason=reason,
-                retry_after_ms=retry_after_ms if type(retry_after_ms) is int else None,
+                # The peer may ask for patience, and not for ever.
+                retry_after_ms=max(0, min(retry_after_ms, RETRY_MS[-1])) if type(retry_after_ms) is int else None,
             ),
         )
 
