@@ -21,7 +21,7 @@ from synapse_super_app.payments.commits import PaymentsWriter
 from synapse_super_app.payments.follow import Wakes
 from synapse_super_app.payments.orders import Orders
 from synapse_super_app.payments.rooms import Rooms
-from synapse_super_app.payments.watch import Watch, is_settled
+from synapse_super_app.payments.watch import is_settled
 from synapse_super_app.runtime import Runtime
 
 _ORDER_REASONS: Final = (
@@ -32,6 +32,8 @@ _ORDER_REASONS: Final = (
     Reason.AMBIGUOUS_PAYEE,
     Reason.PAYEE_IS_SELF,
     Reason.PAYEE_GONE,
+    Reason.HANDLE_FROZEN,
+    Reason.BAD_RECORD,
     Reason.PAYEE_NOT_IN_ROOM,
     Reason.NOT_IN_ROOM,
     Reason.NOT_ALLOWED,
@@ -56,7 +58,6 @@ class PaymentsApi:
         orders: Orders,
         writer: PaymentsWriter,
         rooms: Rooms,
-        watch: Watch,
         checks: Checks,
         clearing: Wakes,
     ) -> None:
@@ -65,7 +66,6 @@ class PaymentsApi:
         self._orders = orders
         self._writer = writer
         self._rooms = rooms
-        self._watch = watch
         self._checks = checks
         self._clearing = clearing
         self._assets = runtime.config.payments.by_code()
@@ -232,8 +232,7 @@ class PaymentsApi:
         if not answered.is_local:
             self._clearing.wake()
         if answered.answered and not answered.state.final:
-            await self._watch.wait(answered.key, is_settled)
-            answered = await self._orders.current(answered.key)
+            answered = await self._orders.wait(answered.key, is_settled)
         return bodies.PaymentJson.of(answered, call.user_id)
 
     async def _cancel(self, call: Call) -> bodies.PaymentJson | Refused:

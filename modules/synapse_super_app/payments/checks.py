@@ -1,6 +1,7 @@
 """The invariants of money as far as one homeserver can see them: ledger, links, and payments against both."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 class ClearingBooks(Protocol):
     def violations(self, cur: Cursor) -> tuple[Violation, ...]: ...
+
+    def links(self, cur: Cursor) -> Sequence[object]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,7 @@ class Checks:
                 *self._payments.violations(cur),
             ),
             checked={
+                "links": len(self._clearing.links(cur)),
                 "entries": ledger_store.head(cur).seq,
                 "payments": payments,
                 "unended_payments": unended,

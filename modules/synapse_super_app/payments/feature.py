@@ -82,7 +82,6 @@ class PaymentsFeature:
             orders=orders,
             writer=writer,
             rooms=rooms,
-            watch=watch,
             checks=checks,
             clearing=self._clearing_shell,
         )

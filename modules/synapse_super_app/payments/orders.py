@@ -35,11 +35,14 @@ from synapse_super_app.payments import metrics
 from synapse_super_app.payments.announced import Announced
 from synapse_super_app.payments.commits import PaymentsWriter
 from synapse_super_app.payments.rooms import Rooms, RoomView
-from synapse_super_app.payments.watch import Watch, is_bound, is_settled
+from synapse_super_app.payments.watch import Condition, Watch, is_bound, is_settled
 from synapse_super_app.people import People
 from synapse_super_app.runtime import Runtime
 
 _PAYEE_MAX_AGE_MS: Final = 60_000
+_PATIENCE_MS: Final = 2_000
+"""How long an answer may wait to be able to say how the payment went."""
+_LOOK_AGAIN_MS: Final = 100
 _SALT_BYTES: Final = 16
 _JOIN: Final = "join"
 _INVITE: Final = "invite"
@@ -151,11 +154,18 @@ class Orders:
     async def find(self, key: PaymentKey) -> Payment | None:
         return await self._runtime.database.run("payment_find", lambda cur: store.find(cur, key))
 
-    async def current(self, key: PaymentKey) -> Payment:
-        payment = await self.find(key)
-        if payment is None:
-            raise RuntimeError(f"{key} was placed and is not there")
-        return payment
+    async def wait(self, key: PaymentKey, condition: Condition) -> Payment:
+        """A payment that exists, once it fulfils ``condition``; as it is then where that takes too long."""
+        give_up_ms = self._runtime.now_ms() + _PATIENCE_MS
+        # What the background worker commits is heard of in its own process only; others look again.
+        pause_ms = _PATIENCE_MS if self._runtime.is_main else _LOOK_AGAIN_MS
+        while True:
+            payment = await self.find(key)
+            if payment is None:
+                raise RuntimeError(f"{key} was placed and is not there")
+            if condition(payment) or self._runtime.now_ms() >= give_up_ms:
+                return payment
+            await self._watch.wait(key, condition, pause_ms)
 
     async def _replay(
         self, existing: Payment, order: Order, intent: Intent, room_id: RoomId | None
@@ -173,11 +183,8 @@ class Orders:
         if is_bound(existing):
             return existing
         # Its event may be about to be seen. Otherwise it never came to exist, and is sent now.
-        await self._watch.wait(existing.key, is_bound)
-        latest = await self.current(existing.key)
-        if is_bound(latest):
-            return latest
-        return await self._carry(latest, order, intent)
+        latest = await self.wait(existing.key, is_bound)
+        return latest if is_bound(latest) else await self._carry(latest, order, intent)
 
     async def _choose_room(self, order: Order, room_id: RoomId | None) -> Placement | Refused:
         if room_id is not None:
@@ -203,11 +210,7 @@ class Orders:
                     lambda cur: self._payments.cancel(cur, order.payer_acct, order.payment_id, self._runtime.now_ms()),
                 )
                 return sent
-        latest = await self.current(key)
-        if not is_settled(latest):
-            await self._watch.wait(key, is_settled)
-            latest = await self.current(key)
-        return latest
+        return await self.wait(key, is_settled)
 
     async def _send(self, payment: Payment, order: Order, intent: Intent) -> EventId | Refused:
         placed = payment if payment.room_id is not None else await self._make_room(payment, order)

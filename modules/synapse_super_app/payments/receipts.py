@@ -26,6 +26,8 @@ _MAX_ATTEMPTS: Final = 170
 """After about a week of hourly tries a receipt is given up, with a line in the log."""
 _FORBIDDEN: Final = 403
 _SETTLE_MS: Final = 500
+_LATE_MS: Final = rules.RECEIPT_GRACE_MS // 2
+_LATE_PAUSE_MS: Final = 30_000
 
 
 class _NotTheirsError(Exception):
@@ -56,8 +58,15 @@ class Receipts:
             return
         key = PaymentKey(payer_key=PayerKey(event.sender), payment_id=PaymentId(payment_id))
         receipt = await self._runtime.database.run("receipt_owed_for", lambda cur: store.owed_for(cur, key))
-        if receipt is not None and receipt.event_id == event.event_id:
+        if receipt is None or receipt.event_id != event.event_id:
+            return
+        now_ms = self._runtime.now_ms()
+        if now_ms - event.origin_server_ts < _LATE_MS:
             await self._post_unless_found(receipt)
+        else:
+            # So late that the payer's homeserver may have posted one; it would arrive behind its payment event.
+            due_ms = now_ms + _LATE_PAUSE_MS
+            await self._runtime.database.run("receipt_retry", lambda cur: store.retry_receipt(cur, receipt, due_ms))
 
     async def _post_unless_found(self, receipt: Receipt) -> None:
         def look(cur: Cursor) -> tuple[Payment | None, EventId | None]:

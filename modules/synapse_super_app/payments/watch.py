@@ -2,15 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from synapse.logging.context import PreserveLoggingContext
 from synapse.module_api import ModuleApi, make_deferred_yieldable
 from twisted.internet.defer import Deferred
 
 from super_app.payments.model import Payment, PaymentKey, State
-
-PATIENCE_MS: Final = 2_000
 
 Condition = Callable[[Payment], bool]
 
@@ -39,8 +37,8 @@ class Watch:
             if condition(payment):
                 self._wake(payment.key, condition, waiter)
 
-    async def wait(self, key: PaymentKey, condition: Condition) -> None:
-        """Until a state that fulfils ``condition`` is heard of, two seconds at most. Who asks reads it afterwards."""
+    async def wait(self, key: PaymentKey, condition: Condition, pause_ms: int) -> None:
+        """Until a state that fulfils ``condition`` is heard of, ``pause_ms`` at most. Who asks reads it afterwards."""
         waiter: Deferred[None] = Deferred()
         self._waiting[key].append((condition, waiter))
 
@@ -48,7 +46,7 @@ class Watch:
             self._wake(key, condition, waiter)
 
         # zope.interface declares the methods of IDelayedCall without self.
-        timer: Any = self._api.delayed_background_call(PATIENCE_MS, give_up, desc="superapp_payment_wait")
+        timer: Any = self._api.delayed_background_call(pause_ms, give_up, desc="superapp_payment_wait")
         await make_deferred_yieldable(waiter)
         if timer.active():
             timer.cancel()
