@@ -4,6 +4,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -122,6 +123,30 @@ def test_a_replay_pays_once_and_another_body_is_409(demo: RunningDemo) -> None:
             alice.send(demo.room_id, PAYMENT, {**order, "memo": "other"})
         alice.send(demo.room_id, PAYMENT, order)
         assert alice.available(EUR) == before
+
+
+@pytest.mark.parametrize("payee", ["bob", "dave"], ids=["to another homeserver", "on the same homeserver"])
+def test_the_same_order_five_times_at_once_pays_once_and_sends_one_event(demo: RunningDemo, payee: str) -> None:
+    order = new_order(demo.people[payee].handle, 3)
+
+    def ask(_: int) -> Json:
+        with demo.client("alice") as alice:
+            return alice.superapp("POST", "payments", order)
+
+    with demo.client("alice") as alice:
+        before = alice.available(EUR)
+        with ThreadPoolExecutor(max_workers=5) as pool:
+            answers = list(pool.map(ask, range(5)))
+        payment = alice.wait_for_payment(order["payment_id"])
+        assert payment["state"] == "completed"
+        assert {answer["event_id"] for answer in answers} == {payment["event_id"]}
+        sent = [
+            event
+            for event in alice.messages(payment["room_id"], limit=100)
+            if event["type"] == PAYMENT and event["content"].get("payment_id") == order["payment_id"]
+        ]
+        assert len(sent) == 1
+        assert alice.available(EUR) == before - 3
 
 
 BAD_ORDERS: list[tuple[str, Json, str, int]] = [
