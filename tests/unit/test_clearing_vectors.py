@@ -1,0 +1,304 @@
+"""docs/clearing-vectors.json: what docs/clearing.md says, as examples that any implementation can check itself against.
+
+They are made by the real code (``python tests/unit/test_clearing_vectors.py`` writes them anew) and checked twice here:
+against the code, and by a reader that knows only the document, a JSON library, SHA-256 and ed25519.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "docs" / "clearing-vectors.json"
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT / "tests" / "simulator")]
+
+from nodes import EUR, Node, acct_of, exchange, forge, offer_of  # noqa: E402
+from signedjson.key import decode_signing_key_base64, get_verify_key  # noqa: E402
+from signedjson.sign import sign_json, verify_signed_json  # noqa: E402
+from world import new_disk  # noqa: E402
+
+from super_app.clearing import objects  # noqa: E402
+from super_app.clearing.model import MessageType, Received  # noqa: E402
+from super_app.clearing.ports import Ask  # noqa: E402
+from super_app.errors import Reason, Refused  # noqa: E402
+from super_app.ids import ServerName  # noqa: E402
+from super_app.names import ERRCODE_PREFIX  # noqa: E402
+from super_app.signing import canonical, key_id_of, public_b64  # noqa: E402
+
+NAMES = ("hs1.example", "hs2.example")
+
+
+def matrix_key(seed: bytes) -> Any:
+    return decode_signing_key_base64("ed25519", "1", base64.b64encode(seed).decode().rstrip("="))
+
+
+class Vectored(Node):
+    """A homeserver whose payment key and Matrix key are known to all."""
+
+    def __init__(self, name: str) -> None:
+        self.matrix_key = matrix_key(hashlib.sha256(f"{name} matrix key".encode()).digest())
+        super().__init__(name, new_disk())
+        self.key = SigningKey(hashlib.sha256(f"{name} payment key".encode()).digest())
+        self.start("1")
+        self.create()
+
+    def certify(self, fields: dict[str, Any]) -> dict[str, Any]:
+        certificate: dict[str, Any] = sign_json(fields, self.name, self.matrix_key)
+        return certificate
+
+
+def linked_pair() -> tuple[Vectored, Vectored]:
+    hs1, hs2 = (Vectored(name) for name in NAMES)
+    for node, peer in ((hs1, hs2), (hs2, hs1)):
+        node.open_link(peer, 100_000)
+    exchange(hs1, hs2)
+    hs1.issue(hs1.user("alice"), 10_000)
+    return hs1, hs2
+
+
+def order_in(hs1: Node, hs2: Node, number: int, amount_minor: int = 1_250, memo: str | None = "Zmittag 🥨") -> Any:
+    return hs1.order(hs1.user("alice"), hs2.user("bob"), amount_minor, number=number, memo=memo)
+
+
+def make() -> dict[str, Any]:
+    hs1, hs2 = linked_pair()
+    order = order_in(hs1, hs2, 1)
+    hs1.pay(order)
+    exchange(hs1, hs2)
+    # A payment that bob is asked about and declines, and one whose ABORT comes before its OFFER.
+    hs2.till.answers[hs2.user("bob")] = Ask(acct=acct_of(hs2.user("bob")), until_ms=3_600_000)
+    declined = hs1.pay(order_in(hs1, hs2, 2, memo=None))
+    assert not isinstance(declined, Refused)
+    exchange(hs1, hs2)
+    assert hs2.tx(lambda cur: hs2.clearing.refuse(cur, hs1.name, declined, Reason.DECLINED, hs2.now_ms)) is None
+    exchange(hs1, hs2)
+    link_id = objects.link_id_of(hs1.name, hs2.name)
+    return {
+        "about": "Examples of docs/clearing.md, canonical JSON as strings. All keys here are public: never use one.",
+        "keys": [
+            {
+                "server": node.name,
+                "payment_seed_hex": bytes(node.key).hex(),
+                "payment_public_key": public_b64(node.key),
+                "payment_key_id": key_id_of(node.key),
+                "matrix_seed_hex": bytes(node.matrix_key).hex(),
+                "matrix_key_id": "ed25519:1",
+            }
+            for node in (hs1, hs2)
+        ],
+        "link": {"servers": list(NAMES), "canonical": canonical(sorted(NAMES)).decode(), "link_id": link_id},
+        "opening": opening_vectors(order),
+        "chains": {node.name: [chained(each) for each in node.chain(peer)] for node, peer in ((hs1, hs2), (hs2, hs1))},
+        "queries": queries(hs1, hs2),
+        "refused": refusals(),
+    }
+
+
+def chained(content: dict[str, Any]) -> dict[str, Any]:
+    unsigned = {name: value for name, value in content.items() if name != "signature"}
+    head = objects.head_of(
+        content["link_id"],
+        content["from_server"],
+        content["epoch"],
+        content["seq"],
+        objects.message_id_of(content),
+    )
+    return {
+        "canonical_without_signature": canonical(unsigned).decode(),
+        "message_id": objects.message_id_of(content),
+        "canonical_head": canonical(head).decode(),
+        "object": content,
+    }
+
+
+def opening_vectors(order: Any) -> dict[str, Any]:
+    opening = objects.opening_of(order)
+    terms = objects.terms_of(order, EUR.scale)
+    salts = opening["salts"]
+
+    def party(who: str) -> str:
+        found = opening[who]
+        return canonical([found["user_id"], found["acct"], found.get("handle"), salts[who]]).decode()
+
+    return {
+        "opening": opening,
+        "wire_id": {
+            "canonical": canonical([order.payer.acct, order.payment_id, salts["wire"]]).decode(),
+            "digest": terms.wire_id,
+        },
+        "payer_commit": {"canonical": party("payer"), "digest": terms.payer_commit},
+        "payee_commit": {"canonical": party("payee"), "digest": terms.payee_commit},
+        "memo_commit": {
+            "canonical": canonical([opening.get("memo"), opening.get("refund_of"), salts["memo"]]).decode(),
+            "digest": terms.memo_commit,
+        },
+    }
+
+
+def queries(hs1: Node, hs2: Node) -> list[dict[str, Any]]:
+    """Questions of hs1 and the answers of hs2, as their chains stand at the end."""
+    link_id = objects.link_id_of(hs1.name, hs2.name)
+    wire_id = hs1.chain(hs2)[1]["wire_id"]
+    asked = [
+        objects.query_fields(MessageType.HEAD, link_id, hs1.name, hs2.name),
+        {**objects.query_fields(MessageType.STATUS, link_id, hs1.name, hs2.name), "wire_id": wire_id},
+        {
+            **objects.query_fields(MessageType.RANGE, link_id, hs1.name, hs2.name),
+            "of": hs2.name,
+            "epoch": 1,
+            "from_seq": 2,
+            "to_seq": 3,
+        },
+    ]
+    found: list[dict[str, Any]] = []
+    for query in asked:
+        answer = hs2.receive(hs1, {"object": query})
+        assert isinstance(answer, Received)
+        ids = [objects.message_id_of(each) for each in answer.objects]
+        found.append({"object": query, "message_id": objects.message_id_of(query), "answered_with": ids})
+    return found
+
+
+def refusals() -> list[dict[str, Any]]:
+    """Bodies that hs2 refuses right after the link has opened, with the code of the refusal."""
+    hs1, hs2 = linked_pair()
+    order = order_in(hs1, hs2, 1)
+    good = offer_of(hs1, hs2, order)
+    content = good["object"]
+
+    def forged(because: str, body: dict[str, Any], origin: ServerName = hs1.name) -> dict[str, Any]:
+        answer = hs2.receive(origin, body)
+        assert isinstance(answer, Refused), because
+        return {"because": because, "origin": origin, "errcode": ERRCODE_PREFIX + answer.reason.name, "body": body}
+
+    def changed(**fields: Any) -> dict[str, Any]:
+        return {**good, "object": {**content, **fields}}
+
+    resigned = objects.seal({name: value for name, value in content.items() if name != "signature"}, hs2.key)
+    strangers = hs1.order("@carol:hs3.example", hs2.user("bob"), 1_250, number=7)
+    elsewhere = hs1.order(hs1.user("alice"), "@carol:hs3.example", 1_250, number=8)
+    return [
+        forged("the amount is a string", changed(amount="1250")),
+        forged("the amount is a bool", changed(amount=True)),
+        forged("the amount is zero", changed(amount=0)),
+        forged("the amount is 2^53", changed(amount=2**53)),
+        forged("the version is a bool", changed(v=True)),
+        forged("a field is unknown", changed(tip=1)),
+        forged("an optional field is null", changed(e2e_id=None)),
+        forged("the object was changed after signing", changed(amount=1_251)),
+        forged("another key signed it", {**good, "object": resigned}),
+        forged("the sender is not the origin", good, ServerName("hs3.example")),
+        forged("the link is of other servers", offer_of(hs1, hs2, order, link_id="A" * 43)),
+        forged("the opening is missing", {"object": content}),
+        forged("the opening is another's", {**good, "opening": objects.opening_of(order_in(hs1, hs2, 9))}),
+        forged("the payer is of another server", offer_of(hs1, hs2, strangers)),
+        forged("the payee is of another server", offer_of(hs1, hs2, elsewhere)),
+        forged("the epoch is not open", offer_of(hs1, hs2, order, epoch=2)),
+        forged(
+            "it answers a payment that was never offered",
+            {
+                "object": forge(
+                    hs1, hs2, MessageType.ACCEPT, **objects.terms_fields(objects.terms_of(order, 2)), valid_ms=1
+                )
+            },
+        ),
+    ]
+
+
+# The document alone.
+
+
+def c14n(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def b64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def unb64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def sha(raw: bytes) -> str:
+    return b64(hashlib.sha256(raw).digest())
+
+
+@pytest.fixture(scope="module")
+def vectors() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_code_makes_the_vectors_that_are_published(vectors: dict[str, Any]) -> None:
+    assert make() == vectors
+
+
+def test_keys(vectors: dict[str, Any]) -> None:
+    for key in vectors["keys"]:
+        public = SigningKey(bytes.fromhex(key["payment_seed_hex"])).verify_key
+        assert b64(bytes(public)) == key["payment_public_key"]
+        assert key["payment_key_id"] == "ed25519:" + sha(bytes(public))[:8]
+
+
+def test_link_and_commitments(vectors: dict[str, Any]) -> None:
+    link = vectors["link"]
+    assert c14n(sorted(link["servers"])).decode() == link["canonical"]
+    assert sha(link["canonical"].encode()) == link["link_id"]
+    for name in ("wire_id", "payer_commit", "payee_commit", "memo_commit"):
+        found = vectors["opening"][name]
+        assert sha(found["canonical"].encode()) == found["digest"]
+        assert found["digest"] == vectors["chains"][NAMES[0]][1]["object"][name]
+
+
+@pytest.mark.parametrize("server", NAMES)
+def test_chains(vectors: dict[str, Any], server: str) -> None:
+    public = VerifyKey(unb64(next(key["payment_public_key"] for key in vectors["keys"] if key["server"] == server)))
+    other = vectors["chains"][NAMES[1 - NAMES.index(server)]]
+    previous = ""
+    for seq, vector in enumerate(vectors["chains"][server], start=1):
+        content = vector["object"]
+        unsigned = {name: value for name, value in content.items() if name != "signature"}
+        assert c14n(unsigned).decode() == vector["canonical_without_signature"]
+        assert sha(c14n(unsigned)) == vector["message_id"]
+        head = {name: content[name] for name in ("epoch", "from_server", "link_id", "seq")}
+        assert c14n({**head, "message_id": vector["message_id"]}).decode() == vector["canonical_head"]
+        public.verify(vector["canonical_head"].encode(), unb64(content["signature"]))
+        with pytest.raises(BadSignatureError):
+            public.verify(
+                c14n({**head, "message_id": vector["message_id"], "seq": seq + 1}), unb64(content["signature"])
+            )
+        assert (content["seq"], content["prev_hash"]) == (seq, previous)
+        previous = vector["message_id"]
+        seen = content["seen"]
+        if seen["seq"]:
+            theirs = other[seen["seq"] - 1]
+            assert (seen["hash"], seen["signature"]) == (theirs["message_id"], theirs["object"]["signature"])
+
+
+def test_certificates(vectors: dict[str, Any]) -> None:
+    for key in vectors["keys"]:
+        certificate = vectors["chains"][key["server"]][0]["object"]["key"]["certificate"]
+        verify_key = get_verify_key(matrix_key(bytes.fromhex(key["matrix_seed_hex"])))
+        verify_signed_json(certificate, key["server"], verify_key)
+
+
+def test_each_refusal_is_still_given(vectors: dict[str, Any]) -> None:
+    _, hs2 = linked_pair()
+    for vector in vectors["refused"]:
+        answer = hs2.receive(ServerName(vector["origin"]), vector["body"])
+        assert isinstance(answer, Refused), vector["because"]
+        assert ERRCODE_PREFIX + answer.reason.name == vector["errcode"], vector["because"]
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(make(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
