@@ -417,8 +417,8 @@ class Clearing:
             return Received(refused=placed.refused, alarms=(placed.alarm,))
         if placed is not None:
             return Received(objects=self._chain.answers(cur, link, found), moved=self._is_back(cur, link, now_ms))
-        if found.type not in (MessageType.LINK_OPEN, MessageType.LIMIT):
-            # Those two ask for no signature of ours.
+        if link.state is not LinkState.ACTIVE or found.type not in (MessageType.LINK_OPEN, MessageType.LIMIT):
+            # Those two ask for no signature of ours, so they are taken while a link is still being opened.
             refused = self._chain.why_not(link, link.peer)
             if refused is not None and self._is_back(cur, link, now_ms):
                 return Received(refused=refused, moved=True)
