@@ -270,6 +270,16 @@ def test_a_failing_batch_before_a_prepared_one_does_not_spoil_it(
 # Books that are remembered.
 
 
+def test_a_transfer_between_known_accounts_is_one_statement(under_test: WriterUnderTest, books: Transaction) -> None:
+    ordered(under_test, [pay("t1")])
+    under_test.finish()
+    before = metric("superapp_ledger_ahead_total")
+    ordered(under_test, [pay("t2")])
+    under_test.finish()
+    assert metric("superapp_ledger_ahead_total") == before + 1
+    assert balance(books, "alice") == RICH - 2
+
+
 def test_what_another_process_wrote_meanwhile_is_seen(under_test: WriterUnderTest, books: Transaction) -> None:
     ordered(under_test, [pay("t1", 1, payer="dave")])
     under_test.finish()
@@ -293,6 +303,7 @@ def test_money_that_another_process_brought_can_be_spent(under_test: WriterUnder
 def test_a_batch_decided_ahead_is_decided_again_when_another_process_came_first(
     under_test: WriterUnderTest, books: Transaction
 ) -> None:
+    again = metric("superapp_ledger_decided_again_total")
     ordered(under_test, [pay("block")])
     orders = ordered(under_test, [pay(f"t{number}") for number in range(3 * BATCH)])
     number = 0
@@ -304,8 +315,67 @@ def test_a_batch_decided_ahead_is_decided_again_when_another_process_came_first(
     under_test.finish()
     assert number == 4
     assert_all_posted(orders)
+    assert metric("superapp_ledger_decided_again_total") == again + 3
     assert balance(books, "alice") == RICH - 1 - 3 * BATCH - number
     assert books(service.violations) == ()
+
+
+def test_after_another_process_came_first_the_books_are_right_again(
+    under_test: WriterUnderTest, books: Transaction
+) -> None:
+    """One batch is decided again, and neither the one after it nor any account that was remembered is wrong."""
+    again, alone = metric("superapp_ledger_decided_again_total"), metric("superapp_ledger_alone_total")
+    ordered(under_test, [pay("dave is known", 1, payer="dave")])
+    under_test.finish()
+    ordered(under_test, [pay("block")])
+    orders = ordered(under_test, [pay(f"t{number}") for number in range(3 * BATCH)])
+    under_test.database.let_through()
+    books(lambda cur: service.transfer(cur, pay("elsewhere", 10, payee="dave"), 5))
+    under_test.finish()
+    rich = ordered(under_test, [pay("t-dave", 1, payer="dave")])
+    under_test.finish()
+    assert_all_posted([*orders, *rich])
+    assert metric("superapp_ledger_decided_again_total") == again + 1
+    assert metric("superapp_ledger_alone_total") == alone
+    assert books(service.violations) == ()
+
+
+def test_what_a_work_posts_beside_transfers_does_not_spoil_the_books(
+    under_test: WriterUnderTest, books: Transaction
+) -> None:
+    again, alone = metric("superapp_ledger_decided_again_total"), metric("superapp_ledger_alone_total")
+    ordered(under_test, [pay("block")])
+    orders = ordered(under_test, [pay(f"t{number}") for number in range(2 * BATCH)])
+    work = outcome_of(under_test.writer.run("work", lambda cur: service.transfer(cur, pay("by a work"), 5)))
+    under_test.finish()
+    later = ordered(under_test, [pay("later")])
+    under_test.finish()
+    assert_all_posted([*orders, *later])
+    assert isinstance(answer_of(work), Posted)
+    assert metric("superapp_ledger_decided_again_total") == again
+    assert metric("superapp_ledger_alone_total") == alone
+    assert books(service.violations) == ()
+
+
+def test_after_a_failed_transaction_nothing_of_it_is_remembered(
+    under_test: WriterUnderTest, books: Transaction
+) -> None:
+    def trouble(_: Callable[[], object]) -> object:
+        raise psycopg2.ProgrammingError("a bug")
+
+    ordered(under_test, [pay("known")])
+    under_test.finish()
+    again = metric("superapp_ledger_decided_again_total")
+    under_test.database.troubles.append(trouble)
+    [(_, lost_one)] = ordered(under_test, [pay("lost", 5)])
+    under_test.finish()
+    with pytest.raises(psycopg2.ProgrammingError):
+        answer_of(lost_one)
+    done = ordered(under_test, [pay("t1", 7)])
+    under_test.finish()
+    assert_all_posted(done)
+    assert metric("superapp_ledger_decided_again_total") == again
+    assert balance(books, "alice") == RICH - 8
 
 
 def test_an_id_that_another_process_used_meanwhile_is_a_replay(under_test: WriterUnderTest, books: Transaction) -> None:

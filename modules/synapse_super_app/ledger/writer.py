@@ -56,6 +56,10 @@ _jobs_per_batch = Histogram(
 _waiting = Gauge("superapp_ledger_queue_jobs", "Jobs that wait for the next transaction of the ledger.")
 _commit_seconds = Histogram("superapp_ledger_commit_seconds", "Time of one transaction of the ledger, commit included.")
 _alone_total = Counter("superapp_ledger_alone_total", "Jobs that ran again alone because their batch failed.")
+_ahead_total = Counter("superapp_ledger_ahead_total", "Batches that the database took as they were decided ahead.")
+_again_total = Counter(
+    "superapp_ledger_decided_again_total", "Batches decided ahead on books that did not come true, or under taken ids."
+)
 _lost_total = Counter("superapp_ledger_database_lost_total", "Transactions whose outcome the database did not tell.")
 
 
@@ -181,7 +185,8 @@ class LedgerWriter:
     def _take(self) -> _Batch:
         batch = _Batch(orders=_first(self._orders, _ORDERS_PER_BATCH), works=_first(self._works, _WORKS_PER_BATCH))
         _waiting.set(len(self._orders) + len(self._works))
-        self._prepare(batch)
+        if batch:
+            self._prepare(batch)
         return batch
 
     def _prepare(self, batch: _Batch) -> None:
@@ -239,7 +244,10 @@ class LedgerWriter:
         if batch.works or outcome is None:
             self._forget()
         else:
-            if prepared is None or outcome is not prepared.outcome:
+            if prepared is not None and outcome is prepared.outcome:
+                _ahead_total.inc()
+            else:
+                _again_total.inc(prepared is not None)
                 if prepared is not None or outcome.before != batch.before:
                     self._forget()
                 self._remember(outcome)
