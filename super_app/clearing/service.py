@@ -269,8 +269,9 @@ class Clearing:
         link = store.link(cur, errand.link_id)
         if link is None:
             raise RuntimeError("an errand was run for a link that is not there")
-        link = replace(link, attempts=0, next_try_ms=0, last_try_ms=now_ms, last_error="")
-        store.put_link(cur, link)
+        if link.attempts > 0 or link.last_error:
+            link = replace(link, attempts=0, next_try_ms=0, last_error="")
+            store.put_link(cur, link)
         alarms: list[Alarm] = []
         refused: Refused | None = None
         read: list[ChainObject] = []
