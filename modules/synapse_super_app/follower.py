@@ -29,6 +29,8 @@ EventHandler = Callable[["EventBase"], Awaitable[None]]
 _SWEEP_PAUSE_S: Final = 2.0
 _URGENT_MS: Final = 10_000
 _PAGE: Final = 500
+_UNSTORED_EVENTS: Final = 1_000
+"""How many events that are not ours the stored cursor may lie behind."""
 _RETRY_MS: Final = (1_000, 5_000, 30_000, 120_000, 600_000)
 
 _lag = Gauge("superapp_follower_lag_events", "Stream positions between the newest persisted event and the cursor.")
@@ -44,7 +46,9 @@ class Follower:
         self._database = database
         self._handlers: dict[str, EventHandler] = {}
         self._running = False
-        self._started = False
+        self._position = 0
+        self._stored_position = 0
+        self._retry_ms: int | None = None
         self._again = False
         self._armed = False
         self._urgent_until_ms = 0
@@ -61,9 +65,10 @@ class Follower:
 
     async def start(self) -> None:
         """Begin at the stored cursor, or now if there is none, and follow for ever."""
-        position = self._private.persisted_up_to()
-        await self._database.run("follower_start", lambda cur: _begin_at(cur, position))
-        self._started = True
+        newest = self._private.persisted_up_to()
+        self._position = await self._database.run("follower_start", partial(_begin_at, newest=newest))
+        self._stored_position = self._position
+        self._retry_ms = await self._database.run("follower_parked_due", _first_parked)
         self._private.on_replication(self._wake)
         self._api.looping_background_call(self._retry_parked, 1_000.0, desc="superapp_follower_retry")
         self._sweep_soon()
@@ -100,20 +105,21 @@ class Follower:
             self._running = False
 
     async def _catch_up(self) -> None:
-        position = await self._database.run("follower_position", _position)
         if not self._handlers:
             return
-        while (newest := self._private.persisted_up_to()) > position:
-            _lag.set(newest - position)
-            start, end = position, newest
+        while (newest := self._private.persisted_up_to()) > self._position:
+            _lag.set(newest - self._position)
             found = await self._database.run(
-                "follower_read", partial(_events_between, start=start, end=end, types=self._handlers)
+                "follower_read",
+                partial(_events_between, start=self._position, end=newest, types=self._handlers),
             )
             for _, event_id, event_type in found:
                 await self._handle(EventId(event_id), event_type)
-            position = found[-1][0] if len(found) == _PAGE else newest
-            reached = position
-            await self._database.run("follower_move", partial(_move, position=reached))
+            self._position = found[-1][0] if len(found) == _PAGE else newest
+            # Events that are not ours are cheap to pass over again, so passing them is not always worth a write.
+            if found or self._position - self._stored_position > _UNSTORED_EVENTS:
+                await self._database.run("follower_move", partial(_move, position=self._position))
+                self._stored_position = self._position
         _lag.set(0)
 
     async def _handle(self, event_id: EventId, event_type: str) -> None:
@@ -127,9 +133,12 @@ class Follower:
             _parked_total.inc()
             due_ms = self._api.get_current_time_msec() + _RETRY_MS[0]
             await self._database.run("follower_park", lambda cur: _park(cur, event_id, event_type, due_ms))
+            self._retry_ms = due_ms if self._retry_ms is None else min(self._retry_ms, due_ms)
 
     async def _retry_parked(self) -> None:
         now_ms = self._api.get_current_time_msec()
+        if self._retry_ms is None or now_ms < self._retry_ms:
+            return
         for event_id, event_type, attempts in await self._database.run(
             "follower_parked", lambda cur: _due_parked(cur, now_ms)
         ):
@@ -144,20 +153,19 @@ class Follower:
                 await self._database.run("follower_park_again", partial(_park_again, event_id=event_id, due_ms=due_ms))
             else:
                 await self._database.run("follower_unpark", partial(_unpark, event_id=event_id))
+        self._retry_ms = await self._database.run("follower_parked_due", _first_parked)
 
 
-def _begin_at(cur: Cursor, position: int) -> None:
+def _begin_at(cur: Cursor, newest: int) -> int:
+    """The stored cursor; ``newest`` becomes it if there is none."""
     cur.execute(
         "INSERT INTO superapp_follower (singleton, position) VALUES (1, ?) ON CONFLICT (singleton) DO NOTHING",
-        (position,),
+        (newest,),
     )
-
-
-def _position(cur: Cursor) -> int:
     cur.execute("SELECT position FROM superapp_follower")
     row = cur.fetchone()
     if row is None:
-        raise RuntimeError("the follower has no cursor; start() writes one")
+        raise RuntimeError("the cursor vanished inside its own transaction")
     return int(row[0] or 0)
 
 
@@ -191,6 +199,12 @@ def _due_parked(cur: Cursor, now_ms: int) -> list[tuple[str, str, int]]:
         (now_ms,),
     )
     return [(str(row[0]), str(row[1]), int(row[2] or 0)) for row in cur.fetchall()]
+
+
+def _first_parked(cur: Cursor) -> int | None:
+    cur.execute("SELECT MIN(due_ms) FROM superapp_follower_parked")
+    row = cur.fetchone()
+    return None if row is None or row[0] is None else int(row[0])
 
 
 def _park_again(cur: Cursor, event_id: str, due_ms: int) -> None:
