@@ -4,9 +4,10 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import psycopg2
 import pytest
@@ -251,6 +252,21 @@ def test_a_work_that_fails_alone_fails_once(under_test: WriterUnderTest) -> None
         answer_of(bad)
     assert_all_posted(after)
     assert under_test.database.names == ["bad", "ledger_batch"]
+
+
+def test_an_order_that_cannot_even_be_decided_takes_nobody_with_it(
+    under_test: WriterUnderTest, books: Transaction
+) -> None:
+    ordered(under_test, [pay("known")])
+    under_test.finish()
+    nonsense = replace(pay("nonsense"), reference=cast(str, object()))
+    (_, before), (_, bad), (_, after) = ordered(under_test, [pay("t1"), nonsense, pay("t2")])
+    under_test.finish()
+    assert isinstance(answer_of(before), Posted)
+    assert isinstance(answer_of(after), Posted)
+    with pytest.raises(TypeError):
+        answer_of(bad)
+    assert balance(books, "alice") == RICH - 3
 
 
 def test_a_failing_batch_before_a_prepared_one_does_not_spoil_it(

@@ -194,7 +194,11 @@ class LedgerWriter:
         batch.before, batch.prepared = self._head, None
         if batch.orders and batch.before is not None:
             orders = [job.transfer for job in batch.orders]
-            batch.prepared = service.prepare(orders, self._runtime.now_ms(), batch.before, self._accounts)
+            try:
+                batch.prepared = service.prepare(orders, self._runtime.now_ms(), batch.before, self._accounts)
+            except Exception:
+                # Inside the transaction it raises again, and there the error has an owner.
+                logger.debug("A batch cannot be decided ahead", exc_info=True)
         if batch.prepared is None or batch.works:
             # What the books will be is known after the commit.
             self._head = None
