@@ -44,6 +44,14 @@ def retry_ms(attempts: int) -> int:
     return RETRY_MS[min(max(attempts, 1), len(RETRY_MS)) - 1]
 
 
+def is_paused(link: Link, now_ms: int) -> bool:
+    """Whether a peer that was away is left alone for now.
+
+    No pause is longer than the ladder's longest; one that seems to be was set by a clock that has gone back since.
+    """
+    return now_ms < link.next_try_ms <= now_ms + RETRY_MS[-1]
+
+
 # Links.
 
 

@@ -231,10 +231,9 @@ class Clearing:
         link = store.link(cur, objects.link_id_of(self.server, peer))
         if link is None or not link.wanted or link.state is LinkState.HALTED:
             return Agenda()
-        # No pause is longer than the ladder's longest; one that seems to be was set by a clock that has gone back.
-        horizon_ms = now_ms + rules.RETRY_MS[-1]
-        if now_ms < link.next_try_ms <= horizon_ms:
+        if rules.is_paused(link, now_ms):
             return Agenda(wake_ms=link.next_try_ms)
+        horizon_ms = now_ms + rules.RETRY_MS[-1]
         if link.checked_boot != self._chain.me.boot:
             head = self._query(link, MessageType.HEAD)
             return Agenda(errands=() if head.message_id in under_way else (head,))
@@ -319,7 +318,7 @@ class Clearing:
         link = replace(link, last_try_ms=now_ms, last_error=error[:500])
         if trouble is Trouble.UNREACHABLE or errand.type is MessageType.HEAD:
             # Requests under way at the same time fail together, and count as one failure.
-            if link.next_try_ms <= now_ms:
+            if not rules.is_paused(link, now_ms):
                 attempts = link.attempts + 1
                 pause_ms = retry_after_ms if retry_after_ms is not None else rules.retry_ms(attempts)
                 link = replace(link, attempts=attempts, next_try_ms=now_ms + max(1_000, pause_ms))
