@@ -301,7 +301,10 @@ class DemoPair:
                 admin.superapp("POST", "admin/links", {"peer": peer, "currencies": terms})
         for admin, peer in towards:
             opened = partial(_is_open, admin, peer)
-            wait_until(opened, timeout_s=_REPLICATION_TIMEOUT_S, what=f"the link to {peer} to open")
+            try:
+                wait_until(opened, timeout_s=_REPLICATION_TIMEOUT_S, what=f"the link to {peer} to open")
+            except TimeoutError as late:
+                raise TimeoutError(f"{late}; it says {_links(admin)}") from None
 
     def _wait_until_found(self, seeker: MatrixClient, other: Person) -> None:
         def found() -> bool:
@@ -315,8 +318,11 @@ class DemoPair:
 
 
 def _is_open(admin: MatrixClient, peer: str) -> bool:
-    links = cast(list[Json], admin.superapp("GET", "admin/links")["links"])
-    return any(link["peer"] == peer and link["state"] == "open" for link in links)
+    return any(link["peer"] == peer and link["state"] == "open" for link in _links(admin))
+
+
+def _links(admin: MatrixClient) -> list[Json]:
+    return cast(list[Json], admin.superapp("GET", "admin/links")["links"])
 
 
 def _direct_room(inviter: MatrixClient, invitee: MatrixClient, *, via: str) -> str:

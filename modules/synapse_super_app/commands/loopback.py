@@ -110,6 +110,8 @@ def synapse_config(
         "registration_shared_secret": REGISTRATION_SECRET,
         "macaroon_secret_key": REGISTRATION_SECRET,
         "form_secret": REGISTRATION_SECRET,
+        # Known passwords need no slow hash.
+        "bcrypt_rounds": 4,
         "report_stats": False,
         "trusted_key_servers": [],
         "suppress_key_server_warning": True,
