@@ -253,7 +253,7 @@ class Payments:
         if resident is None:
             return _unknown_payee(payee)
         if resident.deactivated:
-            return _payee_gone(payee)
+            return payee_gone(payee)
         acct = self._ensure_account(cur, incoming, now_ms)
         policy = rules.read_policy(resident.policy, self._assets)
         refused = self._judge_refund(cur, incoming.payer.user_id, payee, incoming.refund_of, incoming.money)
@@ -468,7 +468,7 @@ class Payments:
         if resident is None:
             return _unknown_payee(order.payee.user_id)
         if resident.deactivated:
-            return _payee_gone(order.payee.user_id)
+            return payee_gone(order.payee.user_id)
         if order.refund_of is not None:
             # Whoever paid takes the money back, whatever they have set for strangers.
             return None
@@ -582,7 +582,7 @@ def _unknown_payee(payee: UserId) -> Refused:
     return Refused(reason=Reason.UNKNOWN_PAYEE, message=f"There is no account {payee}; check the spelling.")
 
 
-def _payee_gone(payee: UserId) -> Refused:
+def payee_gone(payee: UserId) -> Refused:
     return Refused(
         reason=Reason.PAYEE_GONE,
         message=f"The account {payee} was deactivated and takes no payments; reach them another way.",

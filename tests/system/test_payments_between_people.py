@@ -203,6 +203,15 @@ def test_people_are_refused_who_are_unknown_oneself_or_not_in_the_room(demo: Run
         assert refusal.value.status == 403
 
 
+def test_a_payee_who_was_deactivated_is_gone(demo: RunningDemo) -> None:
+    admin = demo.admins[0]
+    gone = f"@gone{secrets.token_hex(4)}:{demo.names[0]}"
+    admin.request("PUT", f"/_synapse/admin/v2/users/{gone}", {"password": secrets.token_hex(8)})
+    admin.request("PUT", f"/_synapse/admin/v2/users/{gone}", {"deactivated": True})
+    with demo.client("alice") as alice, refused("PAYEE_GONE", 410):
+        alice.pay(gone, 5, EUR)
+
+
 def test_as_state_sticky_delayed_or_initial_state_nothing_moves(demo: RunningDemo) -> None:
     with demo.client("alice") as alice:
         before = alice.wallet()

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 _TICK_MS: Final = 1_000.0
 _RELOAD_MS: Final = 60_000
 """What a crash between a commit and its echo here hid is found again after this long."""
-_CHECK_MS: Final = 600_000.0
+_CHECK_MS: Final = 3_600_000.0
+"""The checks read the whole journal; an operator can have them at any time (``GET admin/invariants``)."""
 _FORGET_MS: Final = 3_600_000.0
 _PAGE: Final = 100
 

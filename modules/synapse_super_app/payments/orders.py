@@ -13,7 +13,7 @@ from synapse.module_api.errors import SynapseError
 
 from super_app.clearing.ports import Party
 from super_app.errors import Reason, Refused
-from super_app.ids import EventId, RoomId, ServerName, UserId
+from super_app.ids import EventId, RoomId, ServerName, UserId, parse_user_id
 from super_app.names import EventType
 from super_app.payments import rules, store
 from super_app.payments.model import (
@@ -28,7 +28,7 @@ from super_app.payments.model import (
     State,
     Venue,
 )
-from super_app.payments.service import Payments
+from super_app.payments.service import Payments, payee_gone
 from synapse_super_app.gate import Verdict
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.payments import metrics
@@ -264,9 +264,9 @@ class Orders:
                 return refused
         person = await self._people.resolve(intent.payee, asker=payer, max_age_ms=_PAYEE_MAX_AGE_MS)
         if isinstance(person, Refused):
-            if person.reason in (Reason.UNKNOWN_HANDLE, Reason.HANDLE_INVALID):
-                return Refused(reason=Reason.UNKNOWN_PAYEE, message=person.message)
-            return person
+            if person.reason not in (Reason.UNKNOWN_HANDLE, Reason.HANDLE_INVALID):
+                return person
+            return await self._gone(intent.payee) or Refused(reason=Reason.UNKNOWN_PAYEE, message=person.message)
         refused = rules.is_self(payer, person.user_id)
         if refused is not None:
             return refused
@@ -284,6 +284,14 @@ class Orders:
             refund_of=intent.refund_of,
             invoice=intent.invoice,
         )
+
+    async def _gone(self, payee: str) -> Refused | None:
+        """PAYEE_GONE where nobody is found because an account of ours was deactivated."""
+        user_id = parse_user_id(payee)
+        if user_id is None or not self._runtime.api.is_mine(user_id):
+            return None
+        user = await self._runtime.api.get_userinfo_by_id(user_id)
+        return payee_gone(user_id) if user is not None and user.is_deactivated else None
 
     async def _place(self, order: Order, placement: Placement) -> Payment | Refused:
         salts = _fresh_salts()
