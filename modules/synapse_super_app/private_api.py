@@ -186,6 +186,7 @@ class CommonRoom:
     """False where the other is invited."""
     only_two: bool
     """Nobody else is joined or invited."""
+    encrypted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,20 +338,31 @@ class PrivateApi:
         return cur.fetchone() is not None
 
     def common_rooms(self, cur: Cursor, user_id: UserId, other: UserId) -> tuple[CommonRoom, ...]:
-        """The rooms to which a user of this homeserver is joined and somebody else is joined or invited."""
+        """The rooms to which a user of this homeserver is joined and somebody else is joined or invited.
+
+        In the order in which the user joined.
+        """
         # Counting stops at three: only whether there are exactly two matters.
         cur.execute(
             "SELECT own.room_id, theirs.membership, (SELECT COUNT(*) FROM (SELECT 1 FROM current_state_events AS member"
             " WHERE member.room_id = own.room_id AND member.type = 'm.room.member'"
-            " AND member.membership IN ('join', 'invite') LIMIT 3) AS counted)"
-            " FROM local_current_membership AS own JOIN current_state_events AS theirs"
+            " AND member.membership IN ('join', 'invite') LIMIT 3) AS counted),"
+            " EXISTS (SELECT 1 FROM current_state_events AS secret WHERE secret.room_id = own.room_id"
+            " AND secret.type = 'm.room.encryption' AND secret.state_key = '')"
+            " FROM local_current_membership AS own JOIN events ON events.event_id = own.event_id"
+            " JOIN current_state_events AS theirs"
             " ON theirs.room_id = own.room_id AND theirs.type = 'm.room.member' AND theirs.state_key = ?"
             " AND theirs.membership IN ('join', 'invite')"
-            " WHERE own.user_id = ? AND own.membership = 'join' ORDER BY own.room_id",
+            " WHERE own.user_id = ? AND own.membership = 'join' ORDER BY events.stream_ordering",
             (other, user_id),
         )
         return tuple(
-            CommonRoom(room_id=RoomId(str(row[0])), other_joined=row[1] == "join", only_two=row[2] == 2)
+            CommonRoom(
+                room_id=RoomId(str(row[0])),
+                other_joined=row[1] == "join",
+                only_two=row[2] == 2,
+                encrypted=bool(row[3]),
+            )
             for row in cur.fetchall()
         )
 
