@@ -468,9 +468,7 @@ class TestPeersAndReplicas:
     def replicate(self, directory: Directory, *entries: Record | Withdrawal, position: int = 1) -> None:
         directory.run(lambda cur: store.meet(cur, THERE, directory.now_ms))
         directory.run(
-            lambda cur: service.replicate(
-                cur, THERE, entries, position=position, at_end=True, now_ms=directory.now_ms
-            )
+            lambda cur: service.replicate(cur, THERE, entries, position=position, at_end=True, now_ms=directory.now_ms)
         )
 
     def known(self, directory: Directory, handle: str) -> Known | None:
