@@ -2,12 +2,14 @@
 
 import json
 import secrets
+import sqlite3
 import ssl
 import stat
 from collections.abc import Callable, Generator
+from contextlib import closing
 from http.client import HTTPSConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from nacl.signing import SigningKey
@@ -17,11 +19,13 @@ from signedjson.sign import sign_json
 
 from super_app.clearing import objects
 from super_app.clearing.model import LinkId, MessageType
+from super_app.db import Engine
 from super_app.ids import PaymentId, ServerName
 from super_app.names import CLEARING_PATH, ERRCODE_PREFIX
 from super_app.signing import digest
 from synapse_super_app.clearing.identity import key_path
-from synapse_super_app.commands.demo_pair import CURRENCY
+from synapse_super_app.commands.demo_pair import CURRENCY, PORTS, DemoPair
+from synapse_super_app.commands.loopback import free_ports
 from synapse_super_app.commands.matrix_client import Json, MatrixError, wait_until
 from synapse_super_app.directory import keys as key_files
 
@@ -173,6 +177,48 @@ def test_what_a_hostile_peer_says_moves_no_money(demo: RunningDemo, impostor: Im
 def client_available(demo: RunningDemo, name: str) -> int:
     with demo.client(name) as client:
         return client.available(CURRENCY)
+
+
+def test_a_homeserver_on_an_old_copy_of_its_database_pays_nothing_and_says_why(demo_folder: Path) -> None:
+    """Its peer holds a COMMIT that the copy has forgotten; whatever it signed now could contradict that."""
+    with DemoPair(data=demo_folder, port_base=free_ports(PORTS), engine=Engine.SQLITE) as pair:
+        database = pair.sides[0].folder / "homeserver.db"
+        copy = demo_folder / "old.db"
+
+        def state() -> Json:
+            (link,) = cast(list[Json], pair.admins[0].superapp("GET", "admin/links")["links"])
+            return link
+
+        restarted(pair, lambda: copy_database(database, copy))
+        wait_until(lambda: state()["state"] == "open", timeout_s=30, what="the peer to answer after the restart")
+        with pair.client("alice") as alice:
+            paid = alice.pay(pair.people["bob"].user_id, 100, CURRENCY)
+            assert alice.wait_for_payment(paid["payment_id"])["state"] == "completed"
+        restarted(pair, lambda: copy_database(copy, database))
+        wait_until(lambda: state()["state"] == "halted", timeout_s=30, what="the link to halt")
+        assert "restore the newest database" in state()["reason"]
+        assert state()["evidence"] == {"peer_ahead": 1}
+        with pair.client("alice") as alice:
+            assert code_of(lambda: alice.pay(pair.people["bob"].user_id, 100, CURRENCY)) == (503, "LINK_HALTED")
+        log = (pair.sides[0].folder / "homeserver.log").read_text(encoding="utf-8")
+        assert "our database is an old copy" in log
+
+
+def restarted(pair: DemoPair, between: Callable[[], None]) -> None:
+    """Stop the first homeserver, do something to its files, and start it again."""
+    pair.sides[0].process.kill()
+    # Its connections are gone.
+    pair.admins[0].close()
+    between()
+    pair.sides[0].process.start()
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """As a backup would: with what is still in the write-ahead log."""
+    for old in target.parent.glob(f"{target.name}-*"):
+        old.unlink()
+    with closing(sqlite3.connect(source)) as one, closing(sqlite3.connect(target)) as other:
+        one.backup(other)
 
 
 def test_the_payment_key_is_readable_by_its_owner_only(demo: RunningDemo) -> None:
