@@ -66,6 +66,12 @@ def test_the_defaults_on_the_page_are_those_of_the_config() -> None:
         assert keys(Config)[path] is None, path
 
 
+def test_the_config_that_we_ship_shows_every_key() -> None:
+    ours = (REPOSITORY / "homeserver.yaml").read_text(encoding="utf-8").partition("\nmodules:")[2]
+    for path in keys(Config):
+        assert re.search(rf"\b{path.rpartition('.')[2]}:", ours), path
+
+
 def test_the_yaml_on_the_page_is_what_our_config_takes() -> None:
     import yaml
 
