@@ -374,6 +374,16 @@ class TestToAnotherHomeserver:
         assert (offer.room_id, offer.event_id, offer.memo) == (ROOM, EVENT, "lunch")
         assert len({offer.wire_salt, *offer.salts}) == 4
 
+    @pytest.mark.runs_once
+    def test_once_bound_no_later_event_and_no_reconciler_touches_it(self, books: Books, alice: Acct) -> None:
+        order = books.order(1, "alice", "@zoe:hs2.test", 500)
+        bound = books.pay(order)
+        assert books.bind(order, EventId("$later")) is None
+        assert books.release(order) is None
+        assert books.find(order) == bound
+        assert len(books.clearing.offers) == 1
+        assert books.wallet(alice) == (9_500, 500)
+
     def test_it_goes_through_asked_committed_and_completed(self, books: Books, alice: Acct) -> None:
         order = books.order(1, "alice", "@zoe:hs2.test", 500)
         books.pay(order)
