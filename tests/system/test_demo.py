@@ -171,14 +171,15 @@ def test_killed_by_force_it_leaves_nothing_behind_and_starts_again_where_it_was(
 
 def test_it_can_be_stopped_while_it_starts(demo_folder: Path) -> None:
     ports = str(free_ports(PORTS))
-    with Command(["demo", "--data", "demo", "--port-base", ports, "--ready-file", "ready"], folder=demo_folder) as demo:
+    options = ["--data", "demo", "--port-base", ports, "--ready-file", "not/yet/there"]
+    with Command(["demo", *options], folder=demo_folder) as demo:
         wait_until(lambda: len(demo.children()) == 2, timeout_s=60, what="both homeservers to be started")
         running = demo.children()
         demo.signal(signal.SIGINT)
         assert demo.wait() == 0
         assert wait_until_gone(running) == frozenset()
         assert demo.stderr.endswith("demo: stopped (SIGINT)\n")
-        assert not (demo_folder / "ready").exists()
+        assert not list((demo_folder / "not" / "yet").iterdir())
 
 
 def test_when_one_homeserver_dies_everything_stops_with_an_error(demo_folder: Path) -> None:
@@ -192,6 +193,17 @@ def test_when_one_homeserver_dies_everything_stops_with_an_error(demo_folder: Pa
         assert "everything of the demo is stopped" in demo.command.stderr
     finally:
         demo.stop()
+
+
+def test_when_one_homeserver_dies_while_the_demo_starts_it_is_named(demo_folder: Path) -> None:
+    ports = free_ports(PORTS)
+    with Command(["demo", "--data", "demo", "--port-base", str(ports)], folder=demo_folder) as demo:
+        wait_until(lambda: "demo: making accounts" in demo.stderr, timeout_s=60, what="both homeservers to answer")
+        running = demo.children()
+        os.kill(max(running), signal.SIGKILL)
+        assert demo.wait() == 1
+        assert wait_until_gone(running) == frozenset()
+        assert "Synapse ended by signal SIGKILL" in demo.stderr
 
 
 def test_when_the_database_server_dies_everything_stops_with_an_error(demo_folder: Path) -> None:
@@ -212,3 +224,5 @@ def test_the_database_server_does_not_run_as_root(demo: RunningDemo) -> None:
         assert not (demo.folder / "demo" / "postgresql").exists()
         return
     assert Path(f"/proc/{database_server(demo)}").stat().st_uid != 0
+    # Its files are in the demo's own folder, so that whoever deletes that has deleted all.
+    assert not (demo.folder / "demo" / "postgresql" / "cluster").is_symlink()

@@ -100,10 +100,10 @@ def locked(folder: Path) -> Generator[None]:
         os.close(lock)
 
 
-def make_writable(folder: Path) -> None:
+def make_writable(folder: Path, *, mode: int = 0o700) -> None:
     """Make a folder, for its owner only, unless it is there, and make sure that files can be made in it."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -48,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     data: Path = arguments.data.absolute()
     try:
         with stoppable():
-            data_folder.make_writable(data)
+            # Others may pass through, but not look: root's database server runs as another account. What is not theirs
+            # to read is in folders of its own.
+            data_folder.make_writable(data, mode=0o711)
             with data_folder.locked(data):
                 _run(arguments, data, began_s)
     except Stopped as stopped:
@@ -61,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, data: Path, began_s: float) -> None:
     ready_file: Path | None = arguments.ready_file
     if ready_file is not None:
+        data_folder.make_writable(ready_file.absolute().parent)
         # It is there while the demo is ready. One that a killed demo left would tell a lie until we are.
         ready_file.unlink(missing_ok=True)
     _check_engine(data, arguments.database)

@@ -18,7 +18,7 @@ from super_app.names import WEB_PREFIX, AccountDataType
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.certificates import ThrowAwayCa
 from synapse_super_app.commands.homeserver_process import Homeserver, HomeserverDied, write_config
-from synapse_super_app.commands.matrix_client import Json, MatrixClient, MatrixError, wait_until
+from synapse_super_app.commands.matrix_client import Json, MatrixClient, MatrixError, UnreachableError, wait_until
 from synapse_super_app.commands.postgres import PrivatePostgres
 
 CURRENCY: Final = "EUR"
@@ -137,7 +137,12 @@ class DemoPair:
         """Return once everything that the ready file promises is true. If that fails, nothing is left running."""
         try:
             self._start_processes()
-            self._provision()
+            try:
+                self._provision()
+            except (MatrixError, UnreachableError, TimeoutError):
+                # If a part has died, that is what the person must hear.
+                self.check()
+                raise
         except BaseException:
             self.stop()
             raise
