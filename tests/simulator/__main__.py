@@ -15,7 +15,7 @@ from world import Violated, World, draw_plan
 
 
 def run(seed: int) -> tuple[int, int, str]:
-    """The seed, the number of its steps, and what went wrong (nothing: empty). Every fifth run restores a backup."""
+    """The seed, the number of its steps, and what went wrong (nothing: empty)."""
     world = world_of(seed)
     try:
         world.run()

@@ -36,7 +36,7 @@ from super_app.ledger.model import HoldId, due_from, due_to
 from super_app.money import Asset, AssetCode, Money
 from super_app.signing import digest
 
-PACKAGES: Final = ("super_app.ledger", "super_app.clearing")
+PACKAGES: Final = ("super_app.accounts", "super_app.ledger", "super_app.clearing", "super_app.payments")
 EUR: Final = Asset(code=AssetCode("EUR"), scale=2)
 PTS: Final = Asset(code=AssetCode("PTS"), scale=0)
 ASSETS: Final = {EUR.code: EUR, PTS.code: PTS}
@@ -139,10 +139,6 @@ def acct_of(user_id: str) -> Acct:
     return Acct(digest(["acct", user_id]))
 
 
-def party(user_id: str) -> Party:
-    return Party(user_id=UserId(user_id), acct=acct_of(user_id), handle=None)
-
-
 class Node:
     """One homeserver: its ledger, its clearing, and a clock of its own that the test moves."""
 
@@ -175,7 +171,60 @@ class Node:
     def create(self) -> None:
         self.tx(self.till.create)
 
+    # What people do, each in one transaction.
+
+    def hold(self, cur: Cursor, order: Order) -> Refused | None:
+        placed = ledger.place_hold(cur, order.hold_id, Acct(order.payer.acct), order.money, self.now_ms)
+        if isinstance(placed, Refused):
+            return placed
+        self.till.paying(cur, order.payment_id)
+        return None
+
+    def offer(self, cur: Cursor, order: Order) -> WireId | Refused:
+        to_server = ServerName(order.payee.user_id.partition(":")[2])
+        wire_id = self.clearing.offer(cur, order, to_server, self.now_ms)
+        if isinstance(wire_id, Refused):
+            voided = ledger.void_hold(cur, order.hold_id, self.now_ms)
+            assert not isinstance(voided, Refused), voided
+            self.till.failed(cur, Acct(order.payer.acct), order.payment_id, wire_id.reason, self.now_ms)
+        return wire_id
+
+    def follow(self, cur: Cursor, order: Order) -> None:
+        """Offer an order that has a hold and was not offered; doing it twice changes nothing."""
+        known = self.till.state(cur, "out", order.payment_id)
+        if known is not None and known[0] == "held":
+            self.offer(cur, order)
+
+    def cancel(self, cur: Cursor, order: Order) -> None:
+        self.clearing.cancel(cur, Acct(order.payer.acct), order.payment_id, Reason.CANCELLED, self.now_ms)
+
+    def asked_here(self, cur: Cursor) -> list[tuple[ServerName, WireId]]:
+        return self.till.asked_here(cur)
+
+    def answer(self, cur: Cursor, peer: ServerName, wire_id: WireId, *, yes: bool) -> None:
+        """Somebody who was asked answers."""
+        if yes:
+            refused = self.clearing.accept(cur, peer, wire_id, self.now_ms)
+        else:
+            refused = self.clearing.refuse(cur, peer, wire_id, Reason.DECLINED, self.now_ms)
+        if refused is None:
+            self.till.answered(cur, wire_id, "accepted" if yes else "refused")
+
+    def undone(self, cur: Cursor) -> list[str]:
+        """Payments of people that have not ended."""
+        cur.execute(
+            "SELECT side, payment, state FROM till_payment"
+            " WHERE state IN ('held', 'asked', 'committed', 'accepted') ORDER BY side, payment"
+        )
+        return [f"{row[0]} {row[1]} {row[2]}" for row in cur.fetchall()]
+
     # People.
+
+    def acct(self, user_id: str) -> Acct:
+        return acct_of(user_id)
+
+    def party(self, user_id: str) -> Party:
+        return Party(user_id=UserId(user_id), acct=self.acct(user_id), handle=None)
 
     def user(self, localpart: str) -> UserId:
         return UserId(f"@{localpart}:{self.name}")
@@ -185,7 +234,7 @@ class Node:
         reference = f"start {user_id} {next(self._numbers)}"
         issued = self.tx(
             lambda cur: ledger.issue(
-                cur, acct_of(user_id), money, reference=reference, operator="@admin", now_ms=self.now_ms
+                cur, self.acct(user_id), money, reference=reference, operator="@admin", now_ms=self.now_ms
             )
         )
         assert not isinstance(issued, Refused), issued
@@ -205,8 +254,8 @@ class Node:
         return Order(
             payment_id=payment_id,
             hold_id=HoldId(f"{acct_of(payer)}:{payment_id}"),
-            payer=party(payer),
-            payee=party(payee),
+            payer=self.party(payer),
+            payee=self.party(payee),
             money=Money(amount_minor=amount_minor, currency=asset.code),
             memo=memo,
             room_id=RoomId("!room:hs1.test"),
@@ -221,29 +270,17 @@ class Node:
         held = self.tx(lambda cur: self.hold(cur, order))
         return held if isinstance(held, Refused) else self.tx(lambda cur: self.offer(cur, order))
 
-    def hold(self, cur: Cursor, order: Order) -> Refused | None:
-        placed = ledger.place_hold(cur, order.hold_id, Acct(order.payer.acct), order.money, self.now_ms)
-        if isinstance(placed, Refused):
-            return placed
-        self.till.paying(cur, order.payment_id)
-        return None
-
-    def offer(self, cur: Cursor, order: Order) -> WireId | Refused:
-        to_server = ServerName(order.payee.user_id.partition(":")[2])
-        wire_id = self.clearing.offer(cur, order, to_server, self.now_ms)
-        if isinstance(wire_id, Refused):
-            voided = ledger.void_hold(cur, order.hold_id, self.now_ms)
-            assert not isinstance(voided, Refused), voided
-            self.till.failed(cur, Acct(order.payer.acct), order.payment_id, wire_id.reason, self.now_ms)
-        return wire_id
+    def wallet(self, user_id: str, asset: Asset) -> tuple[int, int]:
+        """Available and held, in minor units."""
+        balances = self.tx(lambda cur: ledger.wallet(cur, self.acct(user_id)))
+        found = {each.currency: (each.available_minor, each.held_minor) for each in balances}
+        return found.get(asset.code, (0, 0))
 
     def available(self, user_id: str, asset: Asset = EUR) -> int:
-        found = {each.currency: each.available_minor for each in self.tx(lambda c: ledger.wallet(c, acct_of(user_id)))}
-        return found.get(asset.code, 0)
+        return self.wallet(user_id, asset)[0]
 
     def held(self, user_id: str, asset: Asset = EUR) -> int:
-        found = {each.currency: each.held_minor for each in self.tx(lambda cur: ledger.wallet(cur, acct_of(user_id)))}
-        return found.get(asset.code, 0)
+        return self.wallet(user_id, asset)[1]
 
     def due_to(self, peer: "Node", asset: Asset = EUR) -> int:
         return self.tx(lambda cur: ledger.balance(cur, due_to(peer.name, asset.code)))

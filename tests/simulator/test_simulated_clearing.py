@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 from bugs import Bug, planted
+from payers import PayingNode
 from world import Plan, Violated, World, draw_plan
 
 from super_app.clearing.model import LinkPhase
 
-SEEDS = 100
-SEEDS_RESTORED = 20
+SEEDS = 80
+SEEDS_PAYING = 30
+SEEDS_RESTORED = 15
 SEEDS_UNTIL_CAUGHT = 300
 
 _MINUTES = 60_000
@@ -48,6 +50,12 @@ _PLANS = {
 def test_the_invariants_hold_whatever_the_network_and_the_processes_do(first: int) -> None:
     for seed in range(first, first + 10):
         World(seed).run()
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS_PAYING, 10))
+def test_they_hold_with_the_payments_of_people_above(first: int) -> None:
+    for seed in range(first, first + 10):
+        World(seed, node=PayingNode).run()
 
 
 def test_a_homeserver_from_an_old_backup_contradicts_nothing_it_signed_before() -> None:

@@ -23,7 +23,7 @@ from super_app.clearing.model import Agenda, Errand, EvidenceKind, Grant, LinkTe
 from super_app.clearing.ports import Accept, Ask, Order
 from super_app.db import Cursor, Engine, Row, SqlValue, migrations
 from super_app.errors import Reason, Refused
-from super_app.ids import PaymentId, ServerName
+from super_app.ids import ServerName
 from super_app.ledger import service as ledger
 from super_app.ledger.model import due_from, due_to
 from super_app.money import Asset
@@ -197,8 +197,16 @@ class Process:
 class World:
     """One run. ``run`` raises ``Violated`` with the seed and the trace where something is wrong."""
 
-    def __init__(self, seed: int, plan: Plan | None = None, *, send_before_commit: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        plan: Plan | None = None,
+        *,
+        node: type[Node] = Node,
+        send_before_commit: bool = False,
+    ) -> None:
         self.seed = seed
+        self.node = node
         self.random = random.Random(seed)
         self.plan = plan or draw_plan(self.random)
         self.send_before_commit = send_before_commit
@@ -219,7 +227,7 @@ class World:
 
     def _process(self, index: int) -> Process:
         disk = new_disk()
-        process = Process(node=Node(f"hs{index + 1}.test", disk, seed=self.seed), disk=disk)
+        process = Process(node=self.node(f"hs{index + 1}.test", disk, seed=self.seed), disk=disk)
         process.node.create()
         for person in ("alice", "bob"):
             for asset in (EUR, PTS):
@@ -305,6 +313,10 @@ class World:
         for one, other in itertools.permutations(self.processes, 2):
             # An operator whose command met a server that was down gives it again.
             self._at(_HOUR_MS, f"{one} opens", partial(self._open_again, one, other))
+        for name, orders in self._orders.items():
+            for order in orders:
+                follow = partial(self._follow_order, order=order)
+                self._at(2 * _HOUR_MS, f"{name} follows", partial(self._act, name, follow))
         self._drain(until_ms=self.now_ms + 3 * _DAY_MS)
         self._check_rest()
 
@@ -429,31 +441,26 @@ class World:
                 self._at(
                     2 * length, f"{payee_at} limits", lambda: self._limit(payee_at, payer_at, self.plan.limit_minor)
                 )
-        self._at(30_000, f"{payer_at} follows", lambda: self._act(payer_at, lambda p: self._follow_order(p, order)))
+        for delay in (30_000, 5 * _MINUTE_MS):
+            self._at(delay, f"{payer_at} follows", lambda: self._act(payer_at, lambda p: self._follow_order(p, order)))
         if cancel:
             self._at(
                 cancel_after,
                 f"{who} cancels {order.payment_id[-2:]}",
-                lambda: self._cancel(payer_at, who, order.payment_id),
+                lambda: self._cancel(payer_at, order),
             )
         for delay in (4_000, 40 * _MINUTE_MS):
             self._at(delay + self._moment(10_000), f"{whom} answers", lambda: self._answer(payee_at))
 
     def _follow_order(self, process: Process, order: Order) -> None:
-        """Offer it unless something has become of it; offering twice changes nothing."""
-        known = process.node.tx(lambda cur: process.node.till.state(cur, "out", order.payment_id))
-        if known is not None and known[0] == "held":
-            self._tx(process, lambda cur: process.node.offer(cur, order))
-            self._look_everywhere(process)
-            self._time(process)
+        """The follower and the reconciler come by, whatever has become of the order."""
+        self._tx(process, lambda cur: process.node.follow(cur, order))
+        self._look_everywhere(process)
+        self._time(process)
 
-    def _cancel(self, name: ServerName, who: str, payment_id: PaymentId) -> None:
+    def _cancel(self, name: ServerName, order: Order) -> None:
         def cancel(process: Process) -> None:
-            now_ms = self._clock(process)
-            self._tx(
-                process,
-                lambda cur: process.node.clearing.cancel(cur, acct_of(who), payment_id, Reason.CANCELLED, now_ms),
-            )
+            self._tx(process, lambda cur: process.node.cancel(cur, order))
             self._look_everywhere(process)
 
         self._act(name, cancel)
@@ -462,26 +469,10 @@ class World:
         """Somebody who was asked answers, or not."""
 
         def answer(process: Process) -> None:
-            for peer, wire_id in process.node.tx(process.node.till.asked_here):
+            for peer, wire_id in process.disk.look(process.node.asked_here):
                 fate = self.random.random()
-                now_ms = self._clock(process)
-
-                def decide(
-                    cur: Cursor,
-                    peer: ServerName = peer,
-                    wire_id: Any = wire_id,
-                    fate: float = fate,
-                    now_ms: int = now_ms,
-                ) -> None:
-                    if fate < 0.6:
-                        if process.node.clearing.accept(cur, peer, wire_id, now_ms) is None:
-                            process.node.till.answered(cur, wire_id, "accepted")
-                    elif (
-                        fate < 0.8 and process.node.clearing.refuse(cur, peer, wire_id, Reason.DECLINED, now_ms) is None
-                    ):
-                        process.node.till.answered(cur, wire_id, "refused")
-
-                self._tx(process, decide)
+                if fate < 0.8:
+                    self._tx(process, partial(process.node.answer, peer=peer, wire_id=wire_id, yes=fate < 0.6))
                 self._look(process, peer)
                 self._time(process)
 
@@ -862,8 +853,4 @@ def _undone(cur: Cursor) -> list[str]:
     found += [f"unsent {row[0]} {row[1]}" for row in cur.fetchall()]
     cur.execute("SELECT peer FROM superapp_clearing_link WHERE gap_due_ms IS NOT NULL OR tombstones <> 0")
     found += [f"gap or tombstone with {row[0]}" for row in cur.fetchall()]
-    cur.execute(
-        "SELECT side, payment, state FROM till_payment WHERE state IN ('held', 'asked', 'committed', 'accepted')"
-    )
-    found += [f"payment of people {row[0]} {row[1]} {row[2]}" for row in cur.fetchall()]
     return found
