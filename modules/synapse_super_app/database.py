@@ -5,9 +5,9 @@ from typing import LiteralString, TypeVar, cast
 
 from prometheus_client import Counter
 from synapse.module_api import LoggingTransaction, ModuleApi
-from synapse.storage.engines._base import IsolationLevel
 
 from super_app.db import Cursor, Engine, Row, SqlValue
+from synapse_super_app.private_api import read_committed
 
 T = TypeVar("T")
 
@@ -72,4 +72,4 @@ class Database:
         # run_db_interaction hands isolation_level on to the database pool, though its own signature does not name it.
         # SQLite has no such level: its transactions are serialized, and Synapse's engine ignores the setting.
         interact = cast(Callable[..., Awaitable[T]], self._api.run_db_interaction)
-        return await interact(f"superapp_{name}", in_transaction, isolation_level=IsolationLevel.READ_COMMITTED)
+        return await interact(f"superapp_{name}", in_transaction, isolation_level=read_committed())

@@ -20,7 +20,7 @@ from synapse_super_app.database import Database
 from synapse_super_app.private_api import PrivateApi
 
 if TYPE_CHECKING:
-    from synapse.events import EventBase
+    from synapse.module_api import EventBase
 
 logger = logging.getLogger(__name__)
 

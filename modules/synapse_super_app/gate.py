@@ -19,7 +19,7 @@ from super_app.names import NAMESPACE
 from synapse_super_app.http.refusals import error_of
 
 if TYPE_CHECKING:
-    from synapse.events import EventBase
+    from synapse.module_api import EventBase
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,11 @@ import importlib
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from synapse.module_api import ModuleApi, run_in_background
 
@@ -27,6 +28,7 @@ from synapse_super_app.config import FeatureName
 if TYPE_CHECKING:
     from synapse.events import EventBase
     from synapse.server import HomeServer
+    from twisted.internet.defer import Deferred
 
 CORE: Final = frozenset(FeatureName)
 """Needed by every feature: when it moved, all go off."""
@@ -42,6 +44,21 @@ class PrivateUse:
 
 
 USES: Final[tuple[PrivateUse, ...]] = (
+    PrivateUse(
+        symbol="synapse.storage.engines._base:IsolationLevel.READ_COMMITTED",
+        features=CORE,
+        reason="ModuleApi hands an isolation level on and does not name any",
+    ),
+    PrivateUse(
+        symbol="synapse.logging.context:PreserveLoggingContext",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="to fire the Deferreds of others by the rules of log contexts; ModuleApi has the other half",
+    ),
+    PrivateUse(
+        symbol="synapse.logging.context:set_current_context",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="to wait in the ledger's queue without what make_deferred_yieldable does for debugging",
+    ),
     PrivateUse(
         symbol="synapse.server:HomeServer.get_datastores",
         features=CORE,
@@ -234,6 +251,41 @@ PutHandler = Callable[[ServerName, str, Mapping[str, Any]], Awaitable[dict[str, 
 
 UserSearch = Callable[[str, str, int], Awaitable[Mapping[str, Any]]]
 """The signature of Synapse's user directory search: user id, term, limit."""
+
+
+T = TypeVar("T")
+
+
+def read_committed() -> int:
+    """Synapse's name for READ COMMITTED, for ``run_db_interaction``."""
+    return int(_module("synapse.storage.engines._base").IsolationLevel.READ_COMMITTED)
+
+
+def outside_log_context() -> AbstractContextManager[None]:
+    """In it, Deferreds are fired for whoever waits for them, without lending them the log context of here."""
+    context: AbstractContextManager[None] = _module("synapse.logging.context").PreserveLoggingContext()
+    return context
+
+
+def yieldable(done: "Deferred[T]") -> "Deferred[T]":
+    """``make_deferred_yieldable`` without its bookkeeping for debugging, which costs more than a queue does."""
+    contexts = _module("synapse.logging.context")
+    calling = contexts.current_context()
+    if calling:
+        contexts.set_current_context(contexts.SENTINEL_CONTEXT)
+
+        def restore(result: T) -> T:
+            contexts.set_current_context(calling)
+            return result
+
+        done.addBoth(restore)
+    return done
+
+
+@cache
+def _module(name: str) -> Any:
+    """Imported at first use, so that one that moved switches off what needs it and nothing else."""
+    return importlib.import_module(name)
 
 
 def missing(uses: Collection[PrivateUse] = USES) -> Mapping[FeatureName, PrivateUse]:

@@ -7,8 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ValidationError
-from synapse.http.site import SynapseRequest
-from synapse.module_api import DirectServeJsonResource, ModuleApi, parse_json_object_from_request
+from synapse.module_api import DirectServeJsonResource, ModuleApi, SynapseRequest, parse_json_object_from_request
 from synapse.module_api.errors import Codes, SynapseError
 
 from super_app.errors import Reason, Refused

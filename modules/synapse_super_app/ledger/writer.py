@@ -19,13 +19,6 @@ from time import perf_counter
 from typing import Any, Final, Generic, LiteralString, NamedTuple, Protocol, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
-from synapse.logging.context import (
-    SENTINEL_CONTEXT,
-    LoggingContextOrSentinel,
-    PreserveLoggingContext,
-    current_context,
-    set_current_context,
-)
 from synapse.module_api import ModuleApi, make_deferred_yieldable, run_in_background
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -35,6 +28,7 @@ from super_app.errors import Refused
 from super_app.ledger import service
 from super_app.ledger.model import Account, AccountKey, Head, Posted, Transfer
 from super_app.ledger.service import check_durability
+from synapse_super_app.private_api import outside_log_context, yieldable
 
 __all__ = ["LedgerWriter", "WriterDatabase", "WriterRuntime", "check_durability"]
 
@@ -144,14 +138,14 @@ class LedgerWriter:
         done: Deferred[T] = Deferred()
         self._works.append(_Work(name=name, work=work, done=done))
         self._wake()
-        return _yieldable(done)
+        return yieldable(done)
 
     def transfer(self, order: Transfer) -> "Awaitable[Posted | Refused]":
         """Post one transfer, as ``super_app.ledger.service.transfer``; await the verdict at once."""
         done: Deferred[Posted | Refused] = Deferred()
         self._orders.append(_Order(order, done))
         self._wake()
-        return _yieldable(done)
+        return yieldable(done)
 
     def _wake(self) -> None:
         if not self._running:
@@ -289,20 +283,6 @@ def _first(queue: deque[T], limit: int) -> list[T]:
     return [queue.popleft() for _ in range(min(limit, len(queue)))]
 
 
-def _yieldable(done: "Deferred[T]") -> "Deferred[T]":
-    """``make_deferred_yieldable`` without its bookkeeping for debugging, which costs more than the queue does."""
-    calling = current_context()
-    if calling:
-        set_current_context(SENTINEL_CONTEXT)
-        done.addBoth(_restore, calling)
-    return done
-
-
-def _restore(result: T, calling: LoggingContextOrSentinel) -> T:
-    set_current_context(calling)
-    return result
-
-
 def _failure() -> Failure:
     """What is being handled, with its traceback."""
     return Failure()  # type: ignore[no-untyped-call]
@@ -310,7 +290,7 @@ def _failure() -> Failure:
 
 def _tell(finished: _Finished) -> None:
     if finished:
-        with PreserveLoggingContext():
+        with outside_log_context():
             for done, result in finished:
                 # A Failure takes the errback chain.
                 done.callback(result)

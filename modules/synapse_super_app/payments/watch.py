@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from synapse.logging.context import PreserveLoggingContext
 from synapse.module_api import ModuleApi, make_deferred_yieldable
 from twisted.internet.defer import Deferred
 
 from super_app.payments.model import Payment, PaymentKey, State
+from synapse_super_app.private_api import outside_log_context
 
 Condition = Callable[[Payment], bool]
 
@@ -58,5 +58,5 @@ class Watch:
         waiting.remove((condition, waiter))
         if not waiting:
             del self._waiting[key]
-        with PreserveLoggingContext():
+        with outside_log_context():
             waiter.callback(None)
