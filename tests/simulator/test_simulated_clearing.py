@@ -42,7 +42,7 @@ _QUIET = Plan(
 _PLANS = {
     Bug.LATE_COMMIT_ABOVE_LIMIT: replace(_QUIET, sever=0.2),
     Bug.SENT_BEFORE_COMMIT: replace(_QUIET, crash=0.05),
-    Bug.NO_HEAD_AT_START: replace(_QUIET, loss=0.02, restores=2, span_ms=2 * _MINUTES),
+    Bug.NO_HEAD_AT_START: replace(_QUIET, payments=30, restores=2, span_ms=2 * _MINUTES),
 }
 
 
