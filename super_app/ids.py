@@ -34,7 +34,8 @@ def parse_payment_id(text: str) -> PaymentId | Refused:
 
 def parse_user_id(text: str) -> UserId | None:
     """``text`` as a user id, or None if it does not have the form of one."""
-    if len(text.encode()) > _MAX_USER_ID_BYTES or _USER_ID.fullmatch(text) is None:
+    # The pattern is ASCII, so characters are bytes.
+    if len(text) > _MAX_USER_ID_BYTES or _USER_ID.fullmatch(text) is None:
         return None
     return UserId(text)
 

@@ -3,11 +3,26 @@
 The same models generate the schemas of the OpenAPI document, so what is documented is what is enforced.
 """
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from super_app.errors import Reason, Refused
+
+
+def is_text(value: str) -> bool:
+    """Whether a database and canonical JSON can hold it: no NUL, no lone surrogate."""
+    return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value)
+
+
+def _require_text(value: str) -> str:
+    if not is_text(value):
+        raise ValueError("contains a NUL character or half a surrogate pair")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_require_text)]
+"""A string that can be kept and signed."""
 
 
 class WireModel(BaseModel):

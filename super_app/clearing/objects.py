@@ -46,7 +46,7 @@ from super_app.ids import (
 from super_app.money import MAX_AMOUNT_MINOR, MAX_SCALE, AssetCode, Money
 from super_app.names import NAMESPACE
 from super_app.signing import canonical, digest, key_id_of, public_b64, sign, verify
-from super_app.wire import WireModel
+from super_app.wire import Text, WireModel
 
 MAX_OBJECT_BYTES: Final = 32 * 1024
 MAX_OPENING_BYTES: Final = 16 * 1024
@@ -415,8 +415,8 @@ def _terms(payment: _Payment) -> Terms:
 
 class _PartyModel(WireModel):
     user_id: str
-    acct: Annotated[str, Field(max_length=64)]
-    handle: Annotated[str, Field(min_length=1, max_length=255)] = ""
+    acct: Annotated[Text, Field(max_length=64)]
+    handle: Annotated[Text, Field(min_length=1, max_length=255)] = ""
 
     def party(self) -> Party:
         user_id = parse_user_id(self.user_id)
@@ -438,9 +438,9 @@ class _Opening(WireModel):
     payer: _PartyModel
     payee: _PartyModel
     payment_id: str
-    memo: Annotated[str, Field(min_length=1, max_length=MAX_MEMO_CHARACTERS)] = ""
-    room_id: Annotated[str, Field(min_length=1, max_length=255)] = ""
-    event_id: Annotated[str, Field(min_length=1, max_length=255)] = ""
+    memo: Annotated[Text, Field(min_length=1, max_length=MAX_MEMO_CHARACTERS)] = ""
+    room_id: Annotated[Text, Field(min_length=1, max_length=255)] = ""
+    event_id: Annotated[Text, Field(min_length=1, max_length=255)] = ""
     refund_of: str = ""
     salts: _Salts
 

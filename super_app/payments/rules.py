@@ -31,7 +31,7 @@ from super_app.payments.model import (
     WireCurrency,
 )
 from super_app.signing import digest
-from super_app.wire import OpenWireModel
+from super_app.wire import OpenWireModel, is_text
 
 RECEIPT_GRACE_MS: Final = 600_000
 """How long the payee's homeserver has to post the receipt before the payer's posts one."""
@@ -59,7 +59,8 @@ def read_order(given: PaymentContent, assets: Mapping[AssetCode, Asset]) -> Inte
             fields=MappingProxyType({"limit": MEMO_MAX_CHARACTERS}),
         )
     for name in ("payee", "memo", "request", "invoice"):
-        if not is_text(getattr(given, name)):
+        value: str | None = getattr(given, name)
+        if value is not None and not is_text(value):
             return Refused(
                 reason=Reason.INVALID_VALUE,
                 message=f"{name} contains a NUL character or half a surrogate pair; remove it.",
@@ -84,11 +85,6 @@ def read_order(given: PaymentContent, assets: Mapping[AssetCode, Asset]) -> Inte
     )
 
 
-def is_text(value: str | None) -> bool:
-    """Whether a database and canonical JSON can hold it: no NUL, no lone surrogate."""
-    return value is None or not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value)
-
-
 def is_self(payer: UserId, payee: UserId) -> Refused | None:
     if payer != payee:
         return None
@@ -110,6 +106,17 @@ def conflict(existing: Payment, order: Order) -> Refused | None:
         reason=Reason.CONFLICT,
         message=f"You have used payment_id {order.payment_id} for another payment; make a new id for a new payment.",
     )
+
+
+def repeats(existing: Payment, intent: Intent) -> bool:
+    """Whether an order, its payee as the person wrote it, is that of a payment as far as no one need be asked."""
+    return intent.payee in (existing.payee.user_id, existing.payee.handle) and (
+        existing.money,
+        existing.memo,
+        existing.request,
+        existing.refund_of,
+        existing.invoice,
+    ) == (intent.money, intent.memo, intent.request, intent.refund_of, intent.invoice)
 
 
 def spent(existing: Payment) -> Refused | None:

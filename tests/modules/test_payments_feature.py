@@ -10,6 +10,7 @@ from fake_api import FakeHomeserver
 from prometheus_client import REGISTRY
 from synapse.module_api.errors import SynapseError
 
+from super_app.signing import to_b64
 from synapse_super_app.payments.receipts import Receipts
 
 ALICE, BOB, CAROL, ADMIN = (f"@{name}:hs1.test" for name in ("alice", "bob", "carol", "admin"))
@@ -688,7 +689,9 @@ class TestWalletAndHistory:
             query["since"] = page["next"]
         assert seen == [5, 4, 3, 2, 1]
 
-    @pytest.mark.parametrize("since", ["x", "é", "W10", "WzEsMiwzXQ", "bnVsbA"])
+    @pytest.mark.parametrize(
+        "since", ["x", "é", "W10", "WzEsMiwzXQ", "bnVsbA", to_b64(b'[1%s, "x", "y"]' % (b"0" * 40))]
+    )
     def test_a_token_that_is_not_ours_is_refused(self, house: House, since: str) -> None:
         with refused("INVALID_VALUE", 422):
             house.call("GET", "payments", ALICE, query={"since": since})

@@ -104,6 +104,18 @@ def pair() -> Pair:
     return Pair()
 
 
+def test_a_replay_is_answered_although_the_payees_homeserver_is_away(pair: Pair) -> None:
+    answer = pair.pay()
+    assert answer["state"] == "completed"
+    pair.hs1.reachable.clear()
+    pair.hs1.restart()
+    assert pair.pay() == answer
+    with pytest.raises(SynapseError) as refusal:
+        pair.pay(amount=501)
+    assert refusal.value.code in (409, 503)
+    assert pair.available() == (9_500, 500)
+
+
 class TestReceipt:
     def test_the_payees_homeserver_posts_it_once_the_payment_event_is_there(self, pair: Pair) -> None:
         answer = pair.pay()
@@ -121,6 +133,16 @@ class TestReceipt:
         pair.advance(2 * GRACE_S)
         assert len(pair.receipts(pair.hs1)) == 1, "the payer's homeserver sees it and adds none"
         pair.assert_books_are_right()
+
+    def test_it_is_posted_under_no_event_but_the_payments_own(self, pair: Pair) -> None:
+        pair.pay()
+        work = pair.hs2.room(BOB)
+        chat = pair.hs2.send(BOB, work, "m.room.message", {"msgtype": "m.text", "body": "hello"})
+        # What a payer's homeserver could have written into the opening.
+        pair.hs2._database.execute("UPDATE superapp_payment_receipt SET room_id = ?, event_id = ?", (work, chat))
+        pair.hs2.clock.advance(5)
+        pair.advance(70)
+        assert pair.hs2.sent(work, RECEIPT) == []
 
     def test_where_none_comes_the_payers_homeserver_posts_one(self, pair: Pair) -> None:
         pair.pay()

@@ -23,11 +23,11 @@ from super_app.db import Engine
 from super_app.ids import PaymentId, ServerName
 from super_app.names import CLEARING_PATH, ERRCODE_PREFIX
 from super_app.signing import digest
+from synapse_super_app import key_files
 from synapse_super_app.clearing.identity import key_path
 from synapse_super_app.commands.demo_pair import CURRENCY, PORTS, DemoPair
 from synapse_super_app.commands.loopback import free_ports
 from synapse_super_app.commands.matrix_client import Json, MatrixError, wait_until
-from synapse_super_app.directory import keys as key_files
 
 
 class Impostor:

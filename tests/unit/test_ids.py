@@ -49,6 +49,7 @@ def test_user_ids_of_the_matrix_spec_are_read(text: str) -> None:
         "@bob:exam ple.org",
         "@bob:example.org\n",
         "@b\u00f6b:example.org",
+        "@b\ud800b:example.org",
         "@bob:ex\u0430mple.org",
         "@" + "a" * 245 + ":example.org",
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 from super_app.clearing import objects
 from super_app.clearing.ports import Payee, Payer
 from super_app.clearing.service import Clearing
-from synapse_super_app.directory import keys as key_files
+from synapse_super_app import key_files
 from synapse_super_app.runtime import Runtime
 
 

@@ -271,6 +271,8 @@ class ClearingShell:
         return EvidenceListModel(evidence=[evidence_model(each) for each in found])
 
     async def _publish(self) -> None:
+        # Also for what a wake was lost for, with a database that was away at the wrong moment.
+        self.wake()
         metrics.publish(await self._runtime.database.run("clearing_links", self._clearing.links))
 
     async def _erase(self) -> None:

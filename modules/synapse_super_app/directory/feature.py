@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from super_app.directory.service import Issuer
+from synapse_super_app import key_files
 from synapse_super_app.config import FeatureName
-from synapse_super_app.directory import keys
 from synapse_super_app.directory.answers import Answers
 from synapse_super_app.directory.feed import FeedReader
 from synapse_super_app.directory.own import OwnHandles
@@ -49,10 +49,10 @@ class DirectoryFeature:
 
     async def start(self) -> None:
         runtime = self._runtime
-        path = keys.key_path(runtime.private.key_folder(), runtime.server_name, runtime.config.directory.key_path)
+        path = key_files.key_path(runtime.private.key_folder(), runtime.server_name, runtime.config.directory.key_path)
         if runtime.is_main:
-            keys.make_if_missing(path)
-        await self._own.start(Issuer(server=runtime.server_name, key=keys.read(path)))
+            key_files.make_if_missing(path)
+        await self._own.start(Issuer(server=runtime.server_name, key=key_files.read(path)))
         if runtime.is_main:
             await self._reader.start()
             runtime.api.looping_background_call(self._upkeep, _UPKEEP_MS, desc="superapp_directory_upkeep")

@@ -11,9 +11,9 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct, PaymentId, RoomId, UserId, parse_payment_id, parse_user_id
 from super_app.ledger import service as ledger
 from super_app.money import Money, check_money, iso_asset
-from super_app.payments import rules
 from super_app.payments.model import PayerKey, Payment, PaymentContent, PaymentKey
 from super_app.payments.service import Payments, payer_key_of
+from super_app.wire import is_text
 from synapse_super_app.http.routes import Auth, Call, Handler, Route
 from synapse_super_app.payments import bodies, metrics
 from synapse_super_app.payments.checks import Checks
@@ -295,7 +295,7 @@ class PaymentsApi:
         money = check_money(body.amount, body.currency, self._assets)
         if isinstance(money, Refused):
             return money
-        if not rules.is_text(body.reference):
+        if not is_text(body.reference):
             return Refused(reason=Reason.INVALID_VALUE, message="reference contains a NUL character; remove it.")
         api = self._runtime.api
         user_id = parse_user_id(body.user_id)

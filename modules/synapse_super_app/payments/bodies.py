@@ -1,7 +1,7 @@
 """What the payments API takes and gives, as JSON. The pinned shapes of the client API."""
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, WithJsonSchema
 
@@ -20,7 +20,7 @@ from super_app.payments.model import (
 )
 from super_app.payments.service import MAX_PAGE
 from super_app.signing import canonical, from_b64, to_b64
-from super_app.wire import WireModel
+from super_app.wire import WireModel, is_text
 
 PaymentIdText = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits, made by the client.")]
 Memo = Annotated[str | None, WithJsonSchema({"type": "string", "maxLength": MEMO_MAX_CHARACTERS})]
@@ -201,12 +201,17 @@ def page_token(payment: Payment) -> str:
     return to_b64(canonical([payment.created_ms, payment.payer_key, payment.payment_id]))
 
 
+_MAX_MS: Final = 2**53 - 1
+
+
 def _read_token(token: str) -> tuple[int, PaymentKey] | Refused:
     try:
         created_ms, payer_key, payment_id = json.loads(from_b64(token))
     except (ValueError, TypeError):
         return _unknown_token()
     if type(created_ms) is not int or not isinstance(payer_key, str) or not isinstance(payment_id, str):
+        return _unknown_token()
+    if not (0 <= created_ms <= _MAX_MS and is_text(payer_key) and is_text(payment_id)):
         return _unknown_token()
     return created_ms, PaymentKey(payer_key=PayerKey(payer_key), payment_id=PaymentId(payment_id))
 

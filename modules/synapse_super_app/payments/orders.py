@@ -137,12 +137,16 @@ class Orders:
         intent = rules.read_order(content, self._assets)
         if isinstance(intent, Refused):
             return intent
+        own = PaymentKey(payer_key=PayerKey(await self._runtime.accounts.acct_of(payer)), payment_id=intent.payment_id)
+        known = await self.find(own)
+        if known is not None and is_bound(known) and rules.repeats(known, intent) and room_id in (None, known.room_id):
+            # An answer about what stands depends on nobody else: not on the link, not on the payee's homeserver.
+            return self._as_it_is(known)
         order = await self._resolve(payer, intent)
         if isinstance(order, Refused):
             return order
-        existing = await self.find(_key(order))
-        if existing is not None:
-            return await self._replay(existing, order, intent, room_id)
+        if known is not None:
+            return await self._replay(known, order, intent, room_id)
         placement = await self._choose_room(order, room_id)
         if isinstance(placement, Refused):
             return placement
@@ -178,13 +182,16 @@ class Orders:
                 reason=Reason.CONFLICT,
                 message=f"Payment {existing.payment_id} was ordered in another room; leave room_id as it was.",
             )
-        if existing.state is State.EXPIRED and not existing.is_bound:
-            return rules.spent(existing) or existing
         if is_bound(existing):
-            return existing
+            return self._as_it_is(existing)
         # Its event may be about to be seen. Otherwise it never came to exist, and is sent now.
         latest = await self.wait(existing.key, is_bound)
         return latest if is_bound(latest) else await self._carry(latest, order, intent)
+
+    def _as_it_is(self, existing: Payment) -> Payment | Refused:
+        if existing.state is State.EXPIRED and not existing.is_bound:
+            return rules.spent(existing) or existing
+        return existing
 
     async def _choose_room(self, order: Order, room_id: RoomId | None) -> Placement | Refused:
         if room_id is not None:
@@ -327,10 +334,6 @@ def _judge_membership(view: RoomView, order: Order) -> Refused | None:
             "without room_id.",
         )
     return None
-
-
-def _key(order: Order) -> PaymentKey:
-    return PaymentKey(payer_key=PayerKey(order.payer_acct), payment_id=order.payment_id)
 
 
 def _fresh_salts() -> Salts:
