@@ -1,4 +1,4 @@
-"""The directory key's file: made at the first start, in the form of Synapse's own key files, readable by its owner."""
+"""Files of the directory and payment keys: made at the first start, in the form of Synapse's own, for their owner alone."""
 
 import os
 import secrets

@@ -2,7 +2,7 @@
 
 ``USES`` lists every private symbol with the features that need it and the reason why ModuleApi does not do. At start
 each is looked up; when one moved, the features that need it go off (or the start is refused, as configured) and chat
-goes on. ``tests/modules/test_private_api.py`` fails when a symbol moves.
+goes on. ``tests/modules/test_frame.py`` fails when a symbol moves.
 """
 
 # Using what Synapse keeps to itself is what this file is for.
