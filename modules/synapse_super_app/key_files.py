@@ -1,4 +1,4 @@
-"""Files of the directory and payment keys: made at the first start, in the form of Synapse's own, for their owner alone."""
+"""Files of the directory and payment keys: made at the first start, in Synapse's own form, for their owner alone."""
 
 import os
 import secrets
