@@ -21,6 +21,8 @@ _SETTINGS: Final = {
     "max_wal_size": "4GB",
     "maintenance_work_mem": "512MB",
 }
+_CLIENT_S: Final = 300
+"""Far more than any client takes; one that hangs shall fail the run and not stop it."""
 _TOP: Final = Path(__file__).resolve().parent.parent
 
 
@@ -80,6 +82,7 @@ def client(job: str, **arguments: object) -> Any:
         check=False,
         capture_output=True,
         text=True,
+        timeout=_CLIENT_S,
     )
     if done.returncode != 0:
         raise RuntimeError(f"the ledger's client failed: {done.stderr[-2000:]}")

@@ -467,6 +467,18 @@ def test_a_database_that_stays_away_is_an_error_for_those_who_wait(under_test: W
     assert_all_posted(again)
 
 
+def test_all_of_a_batch_hear_at_once_that_the_database_stays_away(under_test: WriterUnderTest) -> None:
+    ordered(under_test, [pay("block")])
+    waiting = ordered(under_test, [pay(f"t{number}") for number in range(20)])
+    under_test.database.let_through()
+    under_test.database.troubles.extend([lost_before] * 7)
+    under_test.finish()
+    for _, done in waiting:
+        with pytest.raises(psycopg2.OperationalError):
+            answer_of(done)
+    assert under_test.clock.seconds() < 35
+
+
 def test_a_server_that_shuts_down_is_waited_for(under_test: WriterUnderTest) -> None:
     class AdminShutdown(psycopg2.OperationalError):
         pgcode = "57P01"
@@ -493,6 +505,26 @@ def test_an_error_that_is_no_lost_connection_is_not_waited_for(under_test: Write
     with pytest.raises(type(error)):
         answer_of(done)
     assert under_test.clock.seconds() == 0
+
+
+def test_a_bug_between_batches_leaves_nobody_waiting(
+    under_test: WriterUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OutOfOrderError("a bug of the writer")
+
+    in_flight = ordered(under_test, [pay("t0")])
+    taken = ordered(under_test, [pay("t1"), pay("t2")])
+    with monkeypatch.context() as patched:
+        patched.setattr(under_test.writer, "_prepare", broken)
+        under_test.finish()
+    assert_all_posted(in_flight)
+    for _, done in taken:
+        with pytest.raises(OutOfOrderError):
+            answer_of(done)
+    again = ordered(under_test, [pay("t1"), pay("t2")])
+    under_test.finish()
+    assert_all_posted(again)
 
 
 # Around it.

@@ -124,6 +124,8 @@ class LedgerWriter:
         self._orders: deque[_Order] = deque()
         self._works: deque[_Work[Any]] = deque()
         self._running = False
+        self._untold: deque[_Batch] = deque()
+        """Batches that were taken, in order, until their jobs are told."""
         # The books as they are after the batches that were taken, if those take the course that was prepared.
         self._head: Head | None = None
         self._accounts: dict[AccountKey, Account] = {}
@@ -153,33 +155,52 @@ class LedgerWriter:
             self._runtime.api.run_as_background_process("superapp_ledger_writer", self._drain)
 
     async def _drain(self) -> None:
-        finished: _Finished = []
-        following: _Batch | None = None
         try:
-            while True:
-                if following is None and len(self._orders) < _ORDERS_PER_BATCH:
-                    # Few are waiting: tell those who are done first, so that what they do next can join.
-                    _tell(finished)
-                    finished = []
-                batch = following or self._take()
-                if not batch:
-                    return
-                running = run_in_background(self._settle, batch)
-                # The database works; meanwhile tell those who are done, and have a full batch ready for it.
-                _tell(finished)
-                following = self._take() if len(self._orders) >= _ORDERS_PER_BATCH else None
-                finished = await make_deferred_yieldable(running)
-                if following is not None and following.before != self._settled:
-                    # The books are not what it was prepared on, or by now they are known.
-                    self._head = self._settled
-                    self._prepare(following)
+            await self._run_batches()
+        except Exception:
+            # A bug of ours. Nobody shall wait for ever because of it; every job may be asked for again by its id.
+            logger.exception("The ledger's writer failed between batches")
+            self._forget()
+            failure = _failure()
+            while self._untold:
+                _tell([each for each in self._untold.popleft().failed(failure) if not each[0].called])
         finally:
             self._running = False
+            if self._orders or self._works:
+                self._wake()
+
+    async def _run_batches(self) -> None:
+        finished: _Finished = []
+        following: _Batch | None = None
+        while True:
+            if following is None and len(self._orders) < _ORDERS_PER_BATCH:
+                # Few are waiting: tell those who are done first, so that what they do next can join.
+                self._tell_first(finished)
+                finished = []
+            batch = following or self._take()
+            if not batch:
+                return
+            running = run_in_background(self._settle, batch)
+            # The database works; meanwhile tell those who are done, and have a full batch ready for it.
+            self._tell_first(finished)
+            following = self._take() if len(self._orders) >= _ORDERS_PER_BATCH else None
+            finished = await make_deferred_yieldable(running)
+            if following is not None and following.before != self._settled:
+                # The books are not what it was prepared on, or by now they are known.
+                self._head = self._settled
+                self._prepare(following)
+
+    def _tell_first(self, finished: _Finished) -> None:
+        """Tell those of the first batch that nobody was told of yet."""
+        if finished:
+            _tell(finished)
+            self._untold.popleft()
 
     def _take(self) -> _Batch:
         batch = _Batch(orders=_first(self._orders, _ORDERS_PER_BATCH), works=_first(self._works, _WORKS_PER_BATCH))
         _waiting.set(len(self._orders) + len(self._works))
         if batch:
+            self._untold.append(batch)
             self._prepare(batch)
         return batch
 
@@ -206,7 +227,8 @@ class LedgerWriter:
             return await self._commit(batch)
         except Exception as error:  # noqa: BLE001 - whatever a job raises belongs to the one who waits for it
             self._forget()
-            if len(batch) == 1:
+            # Alone each would wait as long again for a database that is away.
+            if len(batch) == 1 or _database_is_away(error):
                 return batch.failed(_failure())
             logger.warning("A batch of %d ledger jobs failed (%s); each runs again alone", len(batch), error)
         finished: _Finished = []
