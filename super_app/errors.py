@@ -55,6 +55,7 @@ class Reason(StrEnum):
     NO_LINK = "no_link"
     UNKNOWN_LINK = "unknown_link"
     LINK_HALTED = "link_halted"
+    LINK_SUSPENDED = "link_suspended"
     CREDIT_LIMIT = "credit_limit"
     BAD_SIGNATURE = "bad_signature"
     BAD_COMMITMENT = "bad_commitment"

@@ -77,7 +77,8 @@ class Inbound:
         link = self._chain.admit(cur, link, found, now_ms)
         line = store.line(cur, link.link_id, terms.currency)
         used_minor = 0 if line is None else self.used_minor(cur, link, line)
-        reason = rules.judge_offer(terms, line, used_minor)
+        not_ready = rules.why_not_ready(link, link.peer)
+        reason = rules.judge_offer(terms, line, used_minor) if not_ready is None else not_ready.reason
         if reason is not None:
             return Taken(link=self._reject_new(cur, link, terms, reason, now_ms, due_ms))
         store.put_opening(cur, link.link_id, Sender.THEIRS, terms.wire_id, opening, now_ms)
@@ -142,7 +143,7 @@ class Inbound:
 
     def accept(self, cur: Cursor, link: Link, wire_id: WireId, now_ms: int) -> Refused | None:
         """The payee who was asked says yes."""
-        refused = self._chain.why_not(link, link.peer)
+        refused = self._chain.why_not(link, link.peer) or rules.why_not_ready(link, link.peer)
         if refused is not None:
             return refused
         payment = self._asked(cur, link, wire_id, now_ms)

@@ -11,6 +11,7 @@ from typing import Final
 from super_app.clearing import objects, rules, store
 from super_app.clearing.chain import Chain, Handled, Taken
 from super_app.clearing.inbound import Inbound
+from super_app.clearing.link_life import LinkLife
 from super_app.clearing.model import (
     FIRST_EPOCH,
     Alarm,
@@ -26,6 +27,7 @@ from super_app.clearing.model import (
     LinkView,
     MessageType,
     Sender,
+    Standing,
 )
 from super_app.clearing.rules import MaySign
 from super_app.db import Cursor
@@ -49,8 +51,9 @@ class HeadVerdict:
 
 
 class Links:
-    def __init__(self, chain: Chain, inbound: Inbound, assets: Mapping[AssetCode, Asset]) -> None:
+    def __init__(self, chain: Chain, life: LinkLife, inbound: Inbound, assets: Mapping[AssetCode, Asset]) -> None:
         self._chain = chain
+        self._life = life
         self._inbound = inbound
         self._assets = assets
 
@@ -63,13 +66,15 @@ class Links:
             return refused
         link_id = objects.link_id_of(self._chain.me.server, terms.peer)
         link = store.link(cur, link_id) or new_link(link_id, terms.peer)
+        if link.our_standing is Standing.CLOSING:
+            link = self._life.stand(cur, link, Standing.READY, "", now_ms)
         if link.our_open_ms == 0:
             # Signed as soon as the peer has answered HEAD?.
             link = replace(link, wanted=True, next_try_ms=now_ms, attempts=0)
             store.put_link(cur, link)
             for grant in terms.grants:
                 store.put_our_grant(cur, link_id, grant)
-            if self._chain.may_sign(link) is MaySign.ALL:
+            if self._is_to_open(link):
                 self._say_open(cur, link, now_ms)
             return None
         changed = [
@@ -88,10 +93,15 @@ class Links:
             )
         return None
 
+    def resume(self, cur: Cursor, link: Link, now_ms: int) -> Link:
+        """Stand ready again. A side that was closed before it had been opened is opened now."""
+        link = self._life.stand(cur, link, Standing.READY, "", now_ms)
+        return self._say_open(cur, link, now_ms) if self._is_to_open(link) else link
+
     def can_pay(self, cur: Cursor, to_server: ServerName, money: Money) -> Refused | None:
         """Why a payment cannot be offered to a server now, as far as this side knows."""
         link = store.link(cur, objects.link_id_of(self._chain.me.server, to_server))
-        refused = self._chain.why_not(link, to_server)
+        refused = self._life.why_not_new(link, to_server)
         if refused is not None or link is None:
             return refused
         line = store.line(cur, link.link_id, money.currency)
@@ -153,8 +163,9 @@ class Links:
                 alarm = self._chain.note_lie(cur, link, found, now_ms)
         link = replace(link, checked_boot=self._chain.me.boot)
         store.put_link(cur, link)
-        if link.wanted and link.our_open_ms == 0 and self._chain.may_sign(link) is MaySign.ALL:
+        if self._is_to_open(link):
             link = self._say_open(cur, link, now_ms)
+        link = self._life.say(cur, link, now_ms)
         if self._chain.may_sign(link) is MaySign.ALL:
             link = self._inbound.settle_doubts(cur, link, now_ms)
         return HeadVerdict(link=link, alarm=alarm)
@@ -163,13 +174,16 @@ class Links:
 
     def view(self, cur: Cursor, link: Link) -> LinkView:
         refused = self._chain.why_not(link, link.peer)
-        phase = rules.phase_of(link, self._chain.me.boot)
+        phase = self._life.phase(cur, link)
         if phase is LinkPhase.OPEN and refused is not None:
             phase = LinkPhase.HALTED
         return LinkView(
             link_id=link.link_id,
             peer=link.peer,
             phase=phase,
+            waits=self._life.waits(cur, link, phase),
+            our_standing=link.our_standing,
+            their_standing=link.their_standing,
             why=link.stopped_why or (refused.message if phase is LinkPhase.HALTED and refused is not None else ""),
             our_epoch=link.our_epoch,
             our_seq=link.our_seq,
@@ -234,6 +248,11 @@ class Links:
                     message=f"This homeserver does not pay in {grant.currency}; it knows: {known}.",
                 )
         return None
+
+    def _is_to_open(self, link: Link) -> bool:
+        """Whether our LINK_OPEN is to be signed, and can be. One that was closed again before that is not."""
+        wanted = link.wanted and link.our_open_ms == 0 and link.our_standing is not Standing.CLOSING
+        return wanted and self._chain.may_sign(link) is MaySign.ALL
 
     def _say_open(self, cur: Cursor, link: Link, now_ms: int) -> Link:
         me = self._chain.me

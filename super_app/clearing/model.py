@@ -34,6 +34,9 @@ DEFAULT_MAX_COUNT: Final = 10_000
 class MessageType(StrEnum):
     LINK_OPEN = "LINK_OPEN"
     LIMIT = "LIMIT"
+    SUSPEND = "SUSPEND"
+    RESUME = "RESUME"
+    CLOSE = "CLOSE"
     OFFER = "OFFER"
     PENDING = "PENDING"
     ACCEPT = "ACCEPT"
@@ -178,6 +181,14 @@ class Stored:
     body: str
 
 
+class Standing(StrEnum):
+    """What one side of a link is ready for. Its own operator alone changes it: by SUSPEND, RESUME and CLOSE."""
+
+    READY = "ready"
+    SUSPENDED = "suspended"  # nothing new is agreed on, until it resumes
+    CLOSING = "closing"  # the same, and for good: what is under way ends, and positions are settled
+
+
 class LinkState(StrEnum):
     ACTIVE = "active"
     FROZEN = "frozen"  # the peer contradicted itself: no new exposure, what is undecided is aborted
@@ -191,6 +202,9 @@ class Link:
     ``their_seq`` is the newest of theirs with none missing below it, ``their_newest`` the newest of all; where they
     differ there is a gap. ``checked_boot`` names the run of our process in which the peer confirmed that it knows no
     more of us than we do.
+
+    ``our_standing`` is what our operator wants, and holds at once; ``said_standing`` what we last signed of it.
+    ``their_standing`` was said by the object at their (``standing_epoch``, ``standing_seq``).
     """
 
     link_id: LinkId
@@ -218,10 +232,22 @@ class Link:
     gap_attempts: int
     gap_due_ms: int | None
     tombstones: int
+    our_standing: Standing = Standing.READY
+    our_standing_why: str = ""
+    said_standing: Standing = Standing.READY
+    their_standing: Standing = Standing.READY
+    their_standing_why: str = ""
+    standing_epoch: int = 0
+    standing_seq: int = 0
 
     @property
     def is_open(self) -> bool:
         return self.our_open_ms > 0 and self.their_open_ms > 0
+
+    @property
+    def standing(self) -> Standing:
+        """What the link as a whole is ready for: the less ready side counts."""
+        return max(self.our_standing, self.their_standing, key=list(Standing).index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,6 +427,9 @@ class LinkPhase(StrEnum):
     WAITING_FOR_PEER = "waiting_for_peer"
     WAITING_FOR_US = "waiting_for_us"
     OPEN = "open"
+    SUSPENDED = "suspended"
+    CLOSING = "closing"  # nothing new; what is under way ends and positions are settled
+    CLOSED = "closed"  # nothing is under way any more and nobody owes anything
     FROZEN = "frozen"
     HALTED = "halted"
 
@@ -430,6 +459,10 @@ class LinkView:
     peer: ServerName
     phase: LinkPhase
     why: str
+    waits: tuple[str, ...]
+    """What the link waits for, and who must act: a sentence each."""
+    our_standing: Standing
+    their_standing: Standing
     our_epoch: int
     our_seq: int
     their_epoch: int

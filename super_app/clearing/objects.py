@@ -139,6 +139,20 @@ class _Limit(_Chained, _GrantModel):
     type: Literal["LIMIT"]
 
 
+class _Suspend(_Chained):
+    type: Literal["SUSPEND"]
+    reason: _ReasonWord = ""
+
+
+class _Resume(_Chained):
+    type: Literal["RESUME"]
+
+
+class _Close(_Chained):
+    type: Literal["CLOSE"]
+    reason: _ReasonWord = ""
+
+
 class _Payment(_Chained):
     wire_id: _Digest
     payer_commit: _Digest
@@ -206,6 +220,9 @@ class _Range(_Frame):
 _CHAINED: Final[dict[str, type[_Chained]]] = {
     "LINK_OPEN": _LinkOpen,
     "LIMIT": _Limit,
+    "SUSPEND": _Suspend,
+    "RESUME": _Resume,
+    "CLOSE": _Close,
     "OFFER": _Offer,
     "PENDING": _Pending,
     "ACCEPT": _Accept,
@@ -386,7 +403,7 @@ def _chained(content: JsonObject, parsed: _Chained) -> ChainObject:
         terms=None if payment is None else _terms(payment),
         ttl_ms=parsed.ttl_ms if isinstance(parsed, _Offer | _Pending) else 0,
         valid_ms=parsed.valid_ms if isinstance(parsed, _Accept) else 0,
-        reason=parsed.reason if isinstance(parsed, _Reject | _Abort | _Receipt) else "",
+        reason=parsed.reason if isinstance(parsed, _Reject | _Abort | _Receipt | _Suspend | _Close) else "",
         routed=payment is not None and bool(payment.e2e_id or payment.inner),
         grants=grants,
         key=key,

@@ -20,6 +20,7 @@ from super_app.clearing.model import (
     Outcome,
     OutPayment,
     OutState,
+    Standing,
     Terms,
 )
 from super_app.errors import Reason, Refused
@@ -74,9 +75,13 @@ def phase_of(link: Link, boot: str) -> LinkPhase:
         return LinkPhase.HALTED
     if link.state is LinkState.FROZEN:
         return LinkPhase.FROZEN
+    if link.standing is Standing.CLOSING:
+        return LinkPhase.CLOSING
     if not link.wanted:
         return LinkPhase.WAITING_FOR_US
     if link.is_open:
+        if link.standing is Standing.SUSPENDED:
+            return LinkPhase.SUSPENDED
         return LinkPhase.OPEN if link.checked_boot == boot else LinkPhase.CHECKING
     return LinkPhase.WAITING_FOR_PEER
 
@@ -102,6 +107,21 @@ def why_not(link: Link | None, peer: str, boot: str) -> Refused | None:
             fields={"retry_after_ms": 2_000},
         )
     return None
+
+
+def why_not_ready(link: Link | None, peer: str) -> Refused | None:
+    """Why no new payment is agreed on with an open link; None if it may be. What is under way is not asked."""
+    if link is None or link.standing is Standing.READY:
+        return None
+    if link.standing is Standing.CLOSING:
+        return Refused(
+            reason=Reason.NO_LINK,
+            message=f"The link for payments with {peer} is closed; the operator who closed it can open it again.",
+        )
+    return Refused(
+        reason=Reason.LINK_SUSPENDED,
+        message=f"An operator has suspended payments with {peer}; your money stays yours, try again later.",
+    )
 
 
 # Credit (I5).
@@ -262,6 +282,11 @@ def judge_claim(*, is_ours: bool, stored_hash: str | None, claimed_hash: str) ->
         return SeenVerdict.LIE
     return SeenVerdict.AHEAD if stored_hash is None else SeenVerdict.FORKED
 
+
+UNSIGNED_FOR: Final = frozenset(
+    {MessageType.LINK_OPEN, MessageType.LIMIT, MessageType.SUSPEND, MessageType.RESUME, MessageType.CLOSE}
+)
+"""What asks for no signature of ours, and so is taken while a link is still being opened or checked."""
 
 ANSWERED_BY: Final[dict[MessageType, frozenset[MessageType]]] = {
     MessageType.LINK_OPEN: frozenset({MessageType.LINK_OPEN}),

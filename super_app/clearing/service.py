@@ -15,6 +15,7 @@ from nacl.signing import SigningKey
 from super_app.clearing import objects, rules, store
 from super_app.clearing.chain import Chain, Handled, Identity, Stopped
 from super_app.clearing.inbound import Inbound
+from super_app.clearing.link_life import LinkLife
 from super_app.clearing.links import Links
 from super_app.clearing.model import (
     Agenda,
@@ -36,6 +37,7 @@ from super_app.clearing.model import (
     Query,
     Received,
     Sender,
+    Standing,
     Stored,
     Trouble,
 )
@@ -77,7 +79,8 @@ class Clearing:
         self._assets = assets
         self._outbound = Outbound(self._chain, payer)
         self._inbound = Inbound(self._chain, payee)
-        self._links = Links(self._chain, self._inbound, assets)
+        self._life = LinkLife(self._chain)
+        self._links = Links(self._chain, self._life, self._inbound, assets)
 
     # For payments.
 
@@ -159,6 +162,35 @@ class Clearing:
         if link is None:
             raise RuntimeError("a link vanished inside its own transaction")
         return self._links.view(cur, link)
+
+    def suspend(self, cur: Cursor, peer: ServerName, why: str, now_ms: int) -> LinkView | Refused:
+        """Agree on nothing new with a peer until ``resume``. ``why`` is empty or a word of ``a``-``z`` and ``_``.
+
+        Holds at once, also while nothing can be signed. Refusals: UNKNOWN_PEER, ALREADY_DECIDED (our side is closed).
+        """
+        link = self._known(cur, peer)
+        if isinstance(link, Refused):
+            return link
+        if link.our_standing is Standing.CLOSING:
+            return Refused(
+                reason=Reason.ALREADY_DECIDED,
+                message=f"The link with {peer} is closed from here, which suspends it for good; nothing was changed.",
+            )
+        return self._links.view(cur, self._life.stand(cur, link, Standing.SUSPENDED, why, now_ms))
+
+    def resume(self, cur: Cursor, peer: ServerName, now_ms: int) -> LinkView | Refused:
+        """Take back our SUSPEND, or our CLOSE. Refusals: UNKNOWN_PEER."""
+        link = self._known(cur, peer)
+        if isinstance(link, Refused):
+            return link
+        return self._links.view(cur, self._links.resume(cur, link, now_ms))
+
+    def close(self, cur: Cursor, peer: ServerName, why: str, now_ms: int) -> LinkView | Refused:
+        """End the link: nothing new; what is under way ends, and positions are settled. Refusals: UNKNOWN_PEER."""
+        link = self._known(cur, peer)
+        if isinstance(link, Refused):
+            return link
+        return self._links.view(cur, self._life.stand(cur, link, Standing.CLOSING, why, now_ms))
 
     def links(self, cur: Cursor) -> tuple[LinkView, ...]:
         return tuple(self._links.view(cur, link) for link in store.links(cur))
@@ -417,8 +449,7 @@ class Clearing:
             return Received(refused=placed.refused, alarms=(placed.alarm,))
         if placed is not None:
             return Received(objects=self._chain.answers(cur, link, found), moved=self._is_back(cur, link, now_ms))
-        if link.state is not LinkState.ACTIVE or found.type not in (MessageType.LINK_OPEN, MessageType.LIMIT):
-            # Those two ask for no signature of ours, so they are taken while a link is still being opened.
+        if link.state is not LinkState.ACTIVE or found.type not in rules.UNSIGNED_FOR:
             refused = self._chain.why_not(link, link.peer)
             if refused is not None and self._is_back(cur, link, now_ms):
                 return Received(refused=refused, moved=True)
@@ -473,6 +504,8 @@ class Clearing:
                 return self._links.on_link_open(cur, link, found, now_ms)
             case MessageType.LIMIT:
                 return self._links.on_limit(cur, link, found, now_ms)
+            case MessageType.SUSPEND | MessageType.RESUME | MessageType.CLOSE:
+                return self._life.on_standing(cur, link, found, now_ms)
             case MessageType.OFFER:
                 return self._inbound.on_offer(cur, link, found, opening, now_ms, due_ms)
             case MessageType.COMMIT | MessageType.ABORT:
@@ -626,6 +659,13 @@ class Clearing:
         if payment is None or not payment.state.is_undecided or self._chain.may_sign(link) is MaySign.NOTHING:
             return
         self._outbound.abort(cur, link, payment, reason, now_ms, due_ms=now_ms)
+
+    def _known(self, cur: Cursor, peer: ServerName) -> Link | Refused:
+        """The link with a peer, for an operator who names it."""
+        link = store.link(cur, objects.link_id_of(self.server, peer))
+        if link is None:
+            return Refused(reason=Reason.UNKNOWN_PEER, message=f"There is no link with {peer[:255]!r}.")
+        return link
 
     def _link(self, cur: Cursor, payment: OutPayment) -> Link:
         link = store.link(cur, payment.link_id)

@@ -23,6 +23,7 @@ from super_app.clearing.model import (
     OutPayment,
     OutState,
     Sender,
+    Standing,
     Stored,
     Terms,
     WireId,
@@ -38,7 +39,8 @@ from super_app.signing import canonical
 _LINK: Final[LiteralString] = (
     "link_id, peer, state, stopped_why, wanted, checked_boot, our_key_id, our_epoch, our_seq, our_hash, their_epoch,"
     " their_seq, their_hash, their_signature, their_newest, acked_seq, our_open_ms, their_open_ms, attempts,"
-    " next_try_ms, last_try_ms, last_error, gap_attempts, gap_due_ms, tombstones"
+    " next_try_ms, last_try_ms, last_error, gap_attempts, gap_due_ms, tombstones, our_standing, our_standing_why,"
+    " said_standing, their_standing, their_standing_why, standing_epoch, standing_seq"
 )
 
 
@@ -64,7 +66,7 @@ def put_link(cur: Cursor, link: Link) -> None:
     """Write a link as it now is. Its id and peer never change."""
     cur.execute(
         "INSERT INTO superapp_clearing_link (" + _LINK + ")"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (link_id) DO UPDATE SET state = excluded.state, stopped_why = excluded.stopped_why,"
         " wanted = excluded.wanted, checked_boot = excluded.checked_boot, our_key_id = excluded.our_key_id,"
         " our_epoch = excluded.our_epoch, our_seq = excluded.our_seq, our_hash = excluded.our_hash,"
@@ -73,7 +75,10 @@ def put_link(cur: Cursor, link: Link) -> None:
         " acked_seq = excluded.acked_seq, our_open_ms = excluded.our_open_ms, their_open_ms = excluded.their_open_ms,"
         " attempts = excluded.attempts, next_try_ms = excluded.next_try_ms, last_try_ms = excluded.last_try_ms,"
         " last_error = excluded.last_error, gap_attempts = excluded.gap_attempts, gap_due_ms = excluded.gap_due_ms,"
-        " tombstones = excluded.tombstones",
+        " tombstones = excluded.tombstones, our_standing = excluded.our_standing,"
+        " our_standing_why = excluded.our_standing_why, said_standing = excluded.said_standing,"
+        " their_standing = excluded.their_standing, their_standing_why = excluded.their_standing_why,"
+        " standing_epoch = excluded.standing_epoch, standing_seq = excluded.standing_seq",
         (
             link.link_id,
             link.peer,
@@ -100,6 +105,13 @@ def put_link(cur: Cursor, link: Link) -> None:
             link.gap_attempts,
             link.gap_due_ms,
             link.tombstones,
+            link.our_standing,
+            link.our_standing_why,
+            link.said_standing,
+            link.their_standing,
+            link.their_standing_why,
+            link.standing_epoch,
+            link.standing_seq,
         ),
     )
 
@@ -552,6 +564,17 @@ def move_in(cur: Cursor, before: InPayment, after: InPayment) -> bool:
     return cur.rowcount == 1
 
 
+def count_unended(cur: Cursor, link_id: LinkId) -> tuple[int, int]:
+    """Payments that we sent and whose RECEIPT is not there; that we got and that are not decided and receipted."""
+    cur.execute("SELECT COUNT(*) FROM superapp_clearing_out WHERE link_id = ? AND receipt IS NULL", (link_id,))
+    sent = _number(cur)
+    cur.execute(
+        "SELECT COUNT(*) FROM superapp_clearing_in WHERE link_id = ? AND (decision IS NULL OR state = 'doubt')",
+        (link_id,),
+    )
+    return sent, _number(cur)
+
+
 # Openings.
 
 
@@ -777,6 +800,13 @@ def _link(row: Row) -> Link:
         gap_attempts=_int(row[22]),
         gap_due_ms=_maybe_int(row[23]),
         tombstones=_int(row[24]),
+        our_standing=Standing(str(row[25])),
+        our_standing_why=str(row[26]),
+        said_standing=Standing(str(row[27])),
+        their_standing=Standing(str(row[28])),
+        their_standing_why=str(row[29]),
+        standing_epoch=_int(row[30]),
+        standing_seq=_int(row[31]),
     )
 
 

@@ -24,7 +24,14 @@ CREATE TABLE superapp_clearing_link (
     last_error TEXT NOT NULL,
     gap_attempts INTEGER NOT NULL,
     gap_due_ms BIGINT,
-    tombstones BIGINT NOT NULL CHECK (tombstones >= 0)
+    tombstones BIGINT NOT NULL CHECK (tombstones >= 0),
+    our_standing TEXT NOT NULL CHECK (our_standing IN ('ready', 'suspended', 'closing')),
+    our_standing_why TEXT NOT NULL,
+    said_standing TEXT NOT NULL CHECK (said_standing IN ('ready', 'suspended', 'closing')),
+    their_standing TEXT NOT NULL CHECK (their_standing IN ('ready', 'suspended', 'closing')),
+    their_standing_why TEXT NOT NULL,
+    standing_epoch BIGINT NOT NULL,
+    standing_seq BIGINT NOT NULL
 );
 
 -- Public payment keys of both sides of a link. A key signs from (epoch, seq) on.
