@@ -82,7 +82,7 @@ class _Api:
             return defer.ensureDeferred(in_context())
 
     async def sleep(self, seconds: float) -> None:
-        await task.deferLater(cast(Any, reactor), seconds)
+        await make_deferred_yieldable(task.deferLater(cast(Any, reactor), seconds))
 
     @staticmethod
     def get_current_time_msec() -> int:

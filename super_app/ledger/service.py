@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from super_app.db import Cursor
+from super_app.db import Cursor, Engine
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct
 from super_app.ledger import rules, store
@@ -54,7 +54,7 @@ class Outcome:
 class Prepared:
     """A batch that was decided on remembered books. ``outcome`` comes true if ``carry_out`` says so."""
 
-    entries: Sequence[Entry]
+    entries: store.Written
     outcome: Outcome
 
 
@@ -98,7 +98,7 @@ def post(cur: Cursor, orders: Sequence[Transfer], now_ms: int) -> Outcome:
 
 
 def prepare(
-    orders: Sequence[Transfer], now_ms: int, head: Head, accounts: Mapping[AccountKey, Account]
+    orders: Sequence[Transfer], now_ms: int, head: Head, accounts: Mapping[AccountKey, Account], engine: Engine
 ) -> Prepared | None:
     """Decide a batch without a database, on books that were right at ``head``.
 
@@ -111,7 +111,8 @@ def prepare(
     decision = rules.decide(orders, head, named, {}, now_ms)
     if len(decision.entries) < len(orders):
         return None
-    return Prepared(entries=decision.entries, outcome=_outcome(decision, head, named))
+    outcome = _outcome(decision, head, named)
+    return Prepared(entries=store.written(engine, decision.entries, named), outcome=outcome)
 
 
 def carry_out(cur: Cursor, prepared: Prepared) -> bool:
@@ -119,7 +120,7 @@ def carry_out(cur: Cursor, prepared: Prepared) -> bool:
 
     False, with nothing written, if the books have moved or an id is taken. The lease is held in either case.
     """
-    return store.append(cur, prepared.outcome.before, prepared.entries, prepared.outcome.accounts) is Appended.DONE
+    return store.append(cur, prepared.outcome.before, prepared.entries) is Appended.DONE
 
 
 def place_hold(cur: Cursor, hold_id: HoldId, owner: Acct, money: Money, now_ms: int) -> Hold | Refused:
@@ -294,15 +295,19 @@ def _post(cur: Cursor, orders: Sequence[Transfer], now_ms: int, decide: _Decide)
     # A batch in which all is well, as almost every one is, needs no look at its ids: writing it finds those taken.
     # Anything else is decided again with them, as a refusal may be the replay of what was paid long ago.
     clean = len(decision.entries) == len(orders) and decision.balances.keys() <= accounts.keys()
-    if not clean or store.append(cur, head, decision.entries, accounts) is not Appended.DONE:
+    if not clean or _append(cur, head, decision, accounts) is not Appended.DONE:
         taken = store.entries_by_id(cur, {order.transfer_id for order in orders})
         decision = decide(orders, head, accounts, taken, now_ms)
         if decision.entries:
             accounts.update(store.open_accounts(cur, sorted(decision.balances.keys() - accounts.keys())))
-            appended = store.append(cur, head, decision.entries, accounts)
+            appended = _append(cur, head, decision, accounts)
             if appended is not Appended.DONE:
                 raise RuntimeError(f"the head was locked and all ids were looked up, and yet: {appended}")
     return _outcome(decision, head, accounts)
+
+
+def _append(cur: Cursor, head: Head, decision: rules.Decision, accounts: Mapping[AccountKey, Account]) -> Appended:
+    return store.append(cur, head, store.written(cur.engine, decision.entries, accounts))
 
 
 def _named(orders: Sequence[Transfer], accounts: Mapping[AccountKey, Account]) -> dict[AccountKey, Account] | None:

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, LiteralString
+from typing import Final, LiteralString, cast
 
-from super_app.db import Cursor, Engine, Row
+from super_app.db import Cursor, Engine, Row, SqlValue
 from super_app.ids import Acct
 from super_app.ledger.model import (
     Account,
@@ -92,19 +92,53 @@ def open_accounts(cur: Cursor, keys: Iterable[AccountKey]) -> dict[AccountKey, A
     return {_key(row): Account(account_id=_int(row[3]), balance_minor=0, last_seq=0) for row in rows}
 
 
-def append(cur: Cursor, expected: Head, entries: Sequence[Entry], accounts: Mapping[AccountKey, Account]) -> Appended:
+Written = Sequence[Sequence[SqlValue]]
+"""Entries as ``append`` hands them to the database: rows for SQLite, columns for PostgreSQL."""
+
+
+def written(engine: Engine, entries: Sequence[Entry], accounts: Mapping[AccountKey, Account]) -> Written:
+    """Spell entries for the database. Apart from ``append``, since it can be done before a transaction begins."""
+    rows = [
+        (
+            entry.seq,
+            entry.transfer.transfer_id,
+            accounts[entry.transfer.debit].account_id,
+            entry.debit_prev_seq,
+            entry.debit_after_minor,
+            accounts[entry.transfer.credit].account_id,
+            entry.credit_prev_seq,
+            entry.credit_after_minor,
+            entry.transfer.amount_minor,
+            entry.transfer.cause,
+            entry.transfer.reference,
+            entry.posted_ms,
+            entry.entry_hash,
+        )
+        for entry in entries
+    ]
+    if engine is Engine.SQLITE:
+        return rows
+    # Array literals: the quickest way through the driver and the parser.
+    return [[_array(column) for column in zip(*rows, strict=True)]]
+
+
+def append(cur: Cursor, expected: Head, entries: Written) -> Appended:
     """Write entries that follow ``expected``, if that is the head and their ids are free.
 
     Takes the lease, whatever the outcome. The database folds the entries into head and accounts, and checks both.
     """
     if cur.engine is Engine.POSTGRESQL:
-        return _append_by_function(cur, expected, entries, accounts)
+        cur.execute(
+            "SELECT superapp_ledger_append(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (expected.epoch, expected.seq, expected.entry_hash, *entries[0]),
+        )
+        return Appended(str(_one(cur)[0]))
     if lock(cur) != expected:
         return Appended.HEAD_MOVED
     cur.execute(
         "SELECT 1 FROM json_each(?) AS wanted"
         " JOIN superapp_ledger_entry AS entry ON entry.transfer_id = wanted.value LIMIT 1",
-        (json.dumps([entry.transfer.transfer_id for entry in entries]),),
+        (json.dumps([row[1] for row in entries]),),
     )
     if cur.fetchone() is not None:
         return Appended.ID_TAKEN
@@ -112,65 +146,19 @@ def append(cur: Cursor, expected: Head, entries: Sequence[Entry], accounts: Mapp
         "INSERT INTO superapp_ledger_entry (seq, transfer_id, debit_id, debit_prev_seq, debit_after_minor, credit_id,"
         " credit_prev_seq, credit_after_minor, amount_minor, cause, reference, posted_ms, hash)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                entry.seq,
-                entry.transfer.transfer_id,
-                accounts[entry.transfer.debit].account_id,
-                entry.debit_prev_seq,
-                entry.debit_after_minor,
-                accounts[entry.transfer.credit].account_id,
-                entry.credit_prev_seq,
-                entry.credit_after_minor,
-                entry.transfer.amount_minor,
-                entry.transfer.cause,
-                entry.transfer.reference,
-                entry.posted_ms,
-                entry.entry_hash,
-            )
-            for entry in entries
-        ],
+        entries,
     )
     return Appended.DONE
 
 
-def _append_by_function(
-    cur: Cursor, expected: Head, entries: Sequence[Entry], accounts: Mapping[AccountKey, Account]
-) -> Appended:
-    # Columns as array literals: the quickest way through the driver and the parser, and the function's plans are kept.
-    transfers = [entry.transfer for entry in entries]
-    cur.execute(
-        "SELECT superapp_ledger_append(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            expected.epoch,
-            expected.seq,
-            expected.entry_hash,
-            _integers([entry.seq for entry in entries]),
-            _strings([order.transfer_id for order in transfers]),
-            _integers([accounts[order.debit].account_id for order in transfers]),
-            _integers([entry.debit_prev_seq for entry in entries]),
-            _integers([entry.debit_after_minor for entry in entries]),
-            _integers([accounts[order.credit].account_id for order in transfers]),
-            _integers([entry.credit_prev_seq for entry in entries]),
-            _integers([entry.credit_after_minor for entry in entries]),
-            _integers([order.amount_minor for order in transfers]),
-            _strings([order.cause for order in transfers]),
-            _strings([order.reference for order in transfers]),
-            _integers([entry.posted_ms for entry in entries]),
-            _strings([entry.entry_hash for entry in entries]),
-        ),
-    )
-    return Appended(str(_one(cur)[0]))
-
-
-def _integers(values: Sequence[int]) -> str:
-    return "{" + ",".join(map(str, values)) + "}"
-
-
-def _strings(values: Sequence[str]) -> str:
-    joined = '","'.join(values)
-    if "\\" in joined or joined.count('"') != 2 * (len(values) - 1):
-        joined = '","'.join(value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
+def _array(values: Sequence[str | int]) -> str:
+    """An array literal of PostgreSQL; ``values`` are all numbers or all texts."""
+    if isinstance(values[0], int):
+        return "{" + ",".join(map(str, values)) + "}"
+    texts = cast(Sequence[str], values)
+    joined = '","'.join(texts)
+    if "\\" in joined or joined.count('"') != 2 * (len(texts) - 1):
+        joined = '","'.join(text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
     return '{"' + joined + '"}'
 
 

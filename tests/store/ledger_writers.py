@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
 from synapse.logging.context import LoggingContext, PreserveLoggingContext  # type: ignore[attr-defined]
-from synapse.module_api import ModuleApi
+from synapse.module_api import ModuleApi, make_deferred_yieldable
 from twisted.internet import defer, task
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from super_app.db import Cursor, Transaction
+from super_app.db import Cursor, Engine, Transaction
 from synapse_super_app.ledger.writer import LedgerWriter
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ class GatedDatabase:
 
     def __init__(self, transaction: Transaction, *, is_open: bool = False) -> None:
         self._transaction = transaction
+        self.engine: Engine = transaction(lambda cur: cur.engine)
         self._waiting: deque[tuple[Callable[[Cursor], object], defer.Deferred[object]]] = deque()
         self._open = is_open
         self.names: list[str] = []
@@ -73,7 +74,7 @@ class WriterApi:
         return running
 
     async def sleep(self, seconds: float) -> None:
-        await task.deferLater(cast(IReactorTime, self._clock), seconds)
+        await make_deferred_yieldable(task.deferLater(cast(IReactorTime, self._clock), seconds))
 
 
 class WriterUnderTest:
@@ -89,15 +90,20 @@ class WriterUnderTest:
     def now_ms(self) -> int:
         return 1_000 + int(self.clock.seconds() * 1000)
 
+    def wait(self) -> bool:
+        """Let pauses pass until a transaction waits to be let through. False if none ever will."""
+        while self.database.is_idle:
+            if not self.clock.getDelayedCalls():
+                return False
+            self.clock.advance(0.1)
+        return True
+
     def finish(self) -> None:
         """Let everything through that waits, pauses too, and check that the writer itself never failed."""
-        while True:
-            if not self.database.is_idle:
-                self.database.let_through()
-            elif self.clock.getDelayedCalls():
-                self.clock.advance(0.1)
-            else:
-                break
+        while self.wait():
+            self.database.let_through()
+        while self.clock.getDelayedCalls():
+            self.clock.advance(0.1)
         for running in self._api.background:
             assert running.called, "the writer waits for something that never comes"
             assert running.result is None, running.result

@@ -401,12 +401,12 @@ def test_linked_transfers_of_which_one_stands_alone_are_a_conflict(transaction: 
 # Decided ahead.
 
 
-def test_what_was_prepared_is_written_if_the_books_are_as_they_were(transaction: Transaction) -> None:
+def test_what_was_prepared_is_written_if_the_books_are_as_they_were(transaction: Transaction, engine: Engine) -> None:
     transaction(lambda cur: issued(cur, ALICE, eur(100)))
     transaction(lambda cur: service.transfer(cur, pay("t1", ALICE, BOB, 1), 2))
     head = transaction(store.head)
     accounts = transaction(lambda cur: store.accounts(cur, [available(ALICE, EUR), available(BOB, EUR)]))
-    prepared = service.prepare([pay("t2", ALICE, BOB, 2), pay("t3", BOB, ALICE, 3)], 3, head, accounts)
+    prepared = service.prepare([pay("t2", ALICE, BOB, 2), pay("t3", BOB, ALICE, 3)], 3, head, accounts, engine)
     assert prepared is not None
     assert transaction(lambda cur: service.carry_out(cur, prepared))
     assert transaction(store.head) == prepared.outcome.head
@@ -414,12 +414,12 @@ def test_what_was_prepared_is_written_if_the_books_are_as_they_were(transaction:
     assert transaction(balances) == {ALICE: (100, 0), BOB: (0, 0)}
 
 
-def test_what_was_prepared_on_other_books_is_not_written(transaction: Transaction) -> None:
+def test_what_was_prepared_on_other_books_is_not_written(transaction: Transaction, engine: Engine) -> None:
     transaction(lambda cur: issued(cur, ALICE, eur(100)))
     transaction(lambda cur: service.transfer(cur, pay("t1", ALICE, BOB, 1), 2))
     head = transaction(store.head)
     accounts = transaction(lambda cur: store.accounts(cur, [available(ALICE, EUR), available(BOB, EUR)]))
-    prepared = service.prepare([pay("t2", ALICE, BOB, 99)], 3, head, accounts)
+    prepared = service.prepare([pay("t2", ALICE, BOB, 99)], 3, head, accounts, engine)
     assert prepared is not None
     transaction(lambda cur: service.transfer(cur, pay("elsewhere", ALICE, CAROL, 99), 3))
 
@@ -430,12 +430,12 @@ def test_what_was_prepared_on_other_books_is_not_written(transaction: Transactio
     assert not transaction(stale)
 
 
-def test_what_was_prepared_under_a_taken_id_is_not_written(transaction: Transaction) -> None:
+def test_what_was_prepared_under_a_taken_id_is_not_written(transaction: Transaction, engine: Engine) -> None:
     transaction(lambda cur: issued(cur, ALICE, eur(100)))
     transaction(lambda cur: service.transfer(cur, pay("t1", ALICE, BOB, 1), 2))
     head = transaction(store.head)
     accounts = transaction(lambda cur: store.accounts(cur, [available(ALICE, EUR), available(BOB, EUR)]))
-    prepared = service.prepare([pay("t2", ALICE, BOB, 1), pay("t1", ALICE, BOB, 1)], 3, head, accounts)
+    prepared = service.prepare([pay("t2", ALICE, BOB, 1), pay("t1", ALICE, BOB, 1)], 3, head, accounts, engine)
     assert prepared is not None
 
     def taken(cur: Cursor) -> bool:
@@ -445,13 +445,15 @@ def test_what_was_prepared_under_a_taken_id_is_not_written(transaction: Transact
     assert not transaction(taken)
 
 
-def test_what_may_be_refused_or_names_an_unknown_account_is_not_prepared(transaction: Transaction) -> None:
+def test_what_may_be_refused_or_names_an_unknown_account_is_not_prepared(
+    transaction: Transaction, engine: Engine
+) -> None:
     transaction(lambda cur: issued(cur, ALICE, eur(100)))
     transaction(lambda cur: service.transfer(cur, pay("t1", ALICE, BOB, 1), 2))
     head = transaction(store.head)
     accounts = transaction(lambda cur: store.accounts(cur, [available(ALICE, EUR), available(BOB, EUR)]))
-    assert service.prepare([pay("t2", ALICE, BOB, 100)], 3, head, accounts) is None
-    assert service.prepare([pay("t2", ALICE, CAROL, 1)], 3, head, accounts) is None
+    assert service.prepare([pay("t2", ALICE, BOB, 100)], 3, head, accounts, engine) is None
+    assert service.prepare([pay("t2", ALICE, CAROL, 1)], 3, head, accounts, engine) is None
 
 
 # Holds.

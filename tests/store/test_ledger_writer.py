@@ -323,7 +323,7 @@ def test_a_batch_decided_ahead_is_decided_again_when_another_process_came_first(
     ordered(under_test, [pay("block")])
     orders = ordered(under_test, [pay(f"t{number}") for number in range(3 * BATCH)])
     number = 0
-    while not under_test.database.is_idle:
+    while under_test.wait():
         # Before each of our transactions somebody else has one.
         books(partial(service.transfer, order=pay(f"elsewhere{number}"), now_ms=5))
         number += 1

@@ -23,7 +23,7 @@ from synapse.module_api import ModuleApi, make_deferred_yieldable, run_in_backgr
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from super_app.db import Cursor
+from super_app.db import Cursor, Engine
 from super_app.errors import Refused
 from super_app.ledger import service
 from super_app.ledger.model import Account, AccountKey, Head, Posted, Transfer
@@ -40,6 +40,7 @@ _ORDERS_PER_BATCH: Final = 256
 """More at once make each no cheaper, and let nobody be answered while the database works."""
 _WORKS_PER_BATCH: Final = 100
 """A work costs milliseconds, and all of a batch wait for its last one."""
+_HEAD_START_S: Final = 0.001
 _REMEMBERED_ACCOUNTS: Final = 50_000
 _RETRY_PAUSES_S: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 15.0)
 """Between attempts while the database is away; after the last one whoever waits gets the error."""
@@ -59,6 +60,9 @@ _lost_total = Counter("superapp_ledger_database_lost_total", "Transactions whose
 
 class WriterDatabase(Protocol):
     """What the writer needs of ``synapse_super_app.database.Database``."""
+
+    @property
+    def engine(self) -> Engine: ...
 
     async def run(self, name: str, work: Callable[[Cursor], T]) -> T: ...
 
@@ -181,9 +185,13 @@ class LedgerWriter:
             if not batch:
                 return
             running = run_in_background(self._settle, batch)
-            # The database works; meanwhile tell those who are done, and have a full batch ready for it.
-            self._tell_first(finished)
-            following = self._take() if len(self._orders) >= _ORDERS_PER_BATCH else None
+            following = None
+            if finished or len(self._orders) >= _ORDERS_PER_BATCH:
+                # Meanwhile tell those who are done, and have a full batch ready. The database's thread goes first: it
+                # needs the interpreter only until the statement is on its way.
+                await self._runtime.api.sleep(_HEAD_START_S)
+                self._tell_first(finished)
+                following = self._take() if len(self._orders) >= _ORDERS_PER_BATCH else None
             finished = await make_deferred_yieldable(running)
             if following is not None and following.before != self._settled:
                 # The books are not what it was prepared on, or by now they are known.
@@ -210,7 +218,9 @@ class LedgerWriter:
         if batch.orders and batch.before is not None:
             orders = [job.transfer for job in batch.orders]
             try:
-                batch.prepared = service.prepare(orders, self._runtime.now_ms(), batch.before, self._accounts)
+                batch.prepared = service.prepare(
+                    orders, self._runtime.now_ms(), batch.before, self._accounts, self._runtime.database.engine
+                )
             except Exception:
                 # Inside the transaction it raises again, and there the error has an owner.
                 logger.debug("A batch cannot be decided ahead", exc_info=True)
