@@ -1,0 +1,359 @@
+"""Two homeservers on one link as a system to search: the real clearing and ledger, put back to any state they were in.
+
+A state is the databases of both and all objects that either ever signed: the network may deliver any of them at any
+time, again, in any order or never, so loss, repetition, delay and reordering need nothing of their own. A crash needs
+nothing either, since a step is one transaction. Clocks need not move: a timer may fire whenever it is set, and an
+answer may come early or late.
+
+States are told apart by what decides about money. Where a place in a chain, a hash or a time is all that differs, they
+behave alike and count as one; that chains themselves are kept is the matter of other tests.
+"""
+
+import hashlib
+import re
+import sqlite3
+import zlib
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, cast
+
+from nodes import START_MS, Misused, Node, linked
+from search import Explored, Step, explore
+from world import Disk, new_disk
+
+from super_app.clearing import objects, store
+from super_app.clearing.model import LinkId, MessageType, Sender
+from super_app.clearing.ports import Accept, Ask, Order
+from super_app.db import Cursor
+from super_app.errors import Refused
+from super_app.ids import UserId
+from super_app.ledger import service as ledger
+from super_app.ledger.model import AccountKind
+
+LATE_MS: Final = START_MS + 7 * 86_400_000
+"""When every timer that was set at the start has long been due."""
+
+_PASSING: Final = re.compile(
+    r"(.*_ms|.*_?seq|.*_?hash|.*signature|.*_newest|.*attempts|message_id|last_error|body|.*_id|rowid)"
+)
+"""Columns that say where, when and by which digest; ``_KEPT`` are those that name a thing of people."""
+_KEPT: Final = frozenset({"wire_id", "hold_id", "payment_id"})
+_PASSING_TABLES: Final = re.compile(
+    r"sqlite_.*|superapp_migration|superapp_ledger_(entry|head|transfer).*|superapp_clearing_(object|outbox|opening|key)"
+)
+
+
+class Message(NamedTuple):
+    """A signed object on its way, and what of it decides."""
+
+    sender: int
+    message_id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``a`` and ``b`` number the databases of the two machines."""
+
+    a: int
+    b: int
+    net: frozenset[Message]
+
+    def of(self, side: int) -> int:
+        return (self.a, self.b)[side]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What one database says."""
+
+    key: bytes
+    signed: frozenset[Message]
+    holds: frozenset[str]
+    outgoing: dict[str, str]
+    incoming: dict[str, str]
+    due_to_minor: int
+    in_transit_minor: int
+    due_from_minor: int
+    reserved_minor: int
+    wrong: tuple[str, ...]
+
+
+class Machine:
+    """One homeserver whose database can be put back to any state that it has been in."""
+
+    def __init__(self, side: int, name: str) -> None:
+        self.side = side
+        self.disk: Disk = new_disk()
+        self.node = Node(name, self.disk)
+        self.node.create()
+        self._images: list[bytes] = []
+        self._numbers: dict[bytes, int] = {}
+        self._facts: dict[int, Facts] = {}
+        self._steps: dict[tuple[int, str], int] = {}
+        self._loaded = -1
+        self.bodies: dict[str, dict[str, Any]] = {}
+        """Everything that it ever signed, by message id, as the body of a request."""
+
+    def snapshot(self) -> int:
+        """The number of the database as it is now."""
+        image = self.disk.connection.serialize()
+        mark = hashlib.sha256(image).digest()
+        if mark not in self._numbers:
+            self._numbers[mark] = len(self._images)
+            # Mostly empty pages.
+            self._images.append(zlib.compress(image, 1))
+        self._loaded = self._numbers[mark]
+        return self._loaded
+
+    def step(self, number: int, what: str, act: Callable[[Node], object]) -> int:
+        """The number of the database after ``act``, done where it was ``number``. ``what`` names the act for good."""
+        known = self._steps.get((number, what))
+        if known is None:
+            self._load(number)
+            act(self.node)
+            known = self._steps[number, what] = self.snapshot()
+        return known
+
+    def facts(self, number: int, peer: Node) -> Facts:
+        if number not in self._facts:
+            self._load(number)
+            self._facts[number] = self.disk(lambda cur: self._read(cur, peer))
+        return self._facts[number]
+
+    def _load(self, number: int) -> None:
+        if number != self._loaded:
+            # A connection of its own: statements that one has prepared do not survive another database under it.
+            self.disk.connection.close()
+            connection = sqlite3.connect(":memory:", isolation_level=None)
+            connection.deserialize(zlib.decompress(self._images[number]))
+            self.disk = self.node.tx = Disk(connection)
+            self._loaded = number
+
+    def _read(self, cur: Cursor, peer: Node) -> Facts:
+        link_id = objects.link_id_of(self.node.name, peer.name)
+        wrong = [str(each) for each in (*ledger.violations(cur), *self.node.clearing.violations(cur))]
+        return Facts(
+            key=_key_of(cur),
+            signed=frozenset(self._signed(cur, link_id)),
+            holds=frozenset(_column(cur, "SELECT message_id FROM superapp_clearing_object WHERE sender = 'theirs'")),
+            outgoing=_pairs(cur, "SELECT wire_id, state FROM superapp_clearing_out"),
+            incoming=_pairs(cur, "SELECT wire_id, state FROM superapp_clearing_in"),
+            due_to_minor=_balance(cur, AccountKind.DUE_TO),
+            in_transit_minor=_balance(cur, AccountKind.IN_TRANSIT),
+            due_from_minor=-_balance(cur, AccountKind.DUE_FROM),
+            reserved_minor=sum(line.reserved_minor for line in store.lines(cur, link_id)),
+            wrong=tuple(wrong),
+        )
+
+    def _signed(self, cur: Cursor, link_id: LinkId) -> Iterator[Message]:
+        cur.execute("SELECT MAX(epoch) FROM superapp_clearing_object WHERE sender = 'ours'")
+        row = cur.fetchone()
+        for epoch in range(1, (int(row[0]) if row is not None and row[0] is not None else 0) + 1):
+            for each in store.objects_between(cur, link_id, Sender.OURS, epoch, 1, 1_000_000, 1_000_000):
+                content = store.content_of(each.body)
+                if each.message_id not in self.bodies:
+                    body: dict[str, Any] = {"object": content}
+                    if each.type is MessageType.OFFER and each.wire_id is not None:
+                        body["opening"] = store.opening(cur, link_id, Sender.OURS, each.wire_id)
+                    self.bodies[each.message_id] = body
+                yield Message(self.side, each.message_id, _label(epoch, each.type, content))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What people, operators or timers of one side may do in any state; it changes nothing where it makes no sense."""
+
+    side: int
+    what: str
+    do: Callable[[Node], object]
+
+
+@dataclass(slots=True, kw_only=True)
+class Pair:
+    """A pays B. Amounts are minor units; each payment is offered at most once."""
+
+    amounts: tuple[int, ...]
+    limit_minor: int = 1_000_000
+    funds_minor: int = 1_000
+    payee: Accept | Ask | Refused | None = None
+    """What the payee says, where not an automatic yes."""
+    lower_to_minor: int | None = None
+    """The limit that B's operator may go down to at any moment."""
+    replays: bool = False
+    """Whether what has arrived arrives again."""
+    machines: tuple[Machine, Machine] = field(init=False)
+    orders: tuple[Order, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.machines = (Machine(0, "hs1.test"), Machine(1, "hs2.test"))
+        a, b = self.a, self.b
+        a.issue(a.user("alice"), self.funds_minor)
+        if self.payee is not None:
+            b.till.answers[UserId("@bob:hs2.test")] = self.payee
+        linked(a, b, self.limit_minor)
+        self.orders = tuple(
+            a.order(a.user("alice"), b.user("bob"), amount, number=number)
+            for number, amount in enumerate(self.amounts, 1)
+        )
+
+    @property
+    def a(self) -> Node:
+        return self.machines[0].node
+
+    @property
+    def b(self) -> Node:
+        return self.machines[1].node
+
+    def start(self) -> State:
+        return self._state(*(machine.snapshot() for machine in self.machines), net=frozenset())
+
+    def explore(self, *, at_most: int) -> Explored[State]:
+        return explore(self.start(), key_of=self.key, steps_of=self.steps, check=self.check, at_most=at_most)
+
+    def key(self, state: State) -> Hashable:
+        a, b = self.facts(state)
+        return a.key, b.key, tuple(sorted((each.sender, each.label) for each in state.net))
+
+    def facts(self, state: State) -> tuple[Facts, Facts]:
+        return self.machines[0].facts(state.a, self.b), self.machines[1].facts(state.b, self.a)
+
+    def steps(self, state: State) -> Iterator[Step[State]]:
+        facts = self.facts(state)
+        for message in state.net:
+            side = 1 - message.sender
+            if self.replays or message.message_id not in facts[side].holds:
+                yield from self._arrivals(state, message, side)
+        for act in self.acts():
+            yield self._after(state, act.side, act.what, act.do)
+
+    def acts(self) -> Iterator[Act]:
+        for number, order in enumerate(self.orders):
+            yield Act(side=0, what=f"order {number}", do=lambda node, order=order: _order_once(node, order))  # type: ignore[misc]
+            yield Act(
+                side=0,
+                what=f"cancel {number}",
+                do=lambda node, order=order: node.tx(lambda cur: node.cancel(cur, order)),  # type: ignore[misc]
+            )
+        if isinstance(self.payee, Ask):
+            for yes in (True, False):
+                yield Act(side=1, what=f"the payee says {yes}", do=lambda node, yes=yes: _answer_first(node, yes))  # type: ignore[misc]
+        for side in (0, 1):
+            yield Act(side=side, what="all timers fire", do=lambda node: _at(node, LATE_MS, node.tick))
+        if self.lower_to_minor is not None:
+            limit_minor = self.lower_to_minor
+            yield Act(side=1, what="the limit is lowered", do=lambda node: node.open_link(self.a, limit_minor))
+
+    def check(self, state: State) -> Iterable[str]:
+        a, b = self.facts(state)
+        yield from (f"A: {each}" for each in a.wrong)
+        yield from (f"B: {each}" for each in b.wrong)
+        for wire_id in a.outgoing.keys() | b.incoming.keys():
+            out, into = a.outgoing.get(wire_id), b.incoming.get(wire_id)
+            if into == "credited" and out not in ("committed", "completed"):
+                yield f"B credited what A has as {out}"
+            if out == "completed" and into != "credited":
+                yield f"A has it as completed, B as {into}"
+            if out == "committed" and into == "rejected":
+                yield "A committed what B rejected"
+        if a.due_to_minor + a.in_transit_minor < b.due_from_minor:
+            yield f"A owes {a.due_to_minor} + {a.in_transit_minor}, B claims {b.due_from_minor}"
+        if self.lower_to_minor is None and b.due_from_minor + b.reserved_minor > self.limit_minor:
+            yield f"B gave credit of {b.due_from_minor} + {b.reserved_minor} under a limit of {self.limit_minor}"
+
+    def is_at_rest(self, state: State) -> bool:
+        """Whether all that was offered has ended for good on both sides."""
+        a, b = self.facts(state)
+        return {"completed", "voided", "aborted"}.issuperset(a.outgoing.values()) and all(
+            b.incoming.get(wire_id) in ("credited", "void") for wire_id in a.outgoing
+        )
+
+    def _arrivals(self, state: State, message: Message, side: int) -> Iterator[Step[State]]:
+        body = self.machines[message.sender].bodies[message.message_id]
+        origin = self.machines[message.sender].node
+
+        def arrive(node: Node) -> None:
+            node.receive(origin, body)
+
+        yield self._after(state, side, f"gets {message.label} {message.message_id}", arrive)
+        if message.label.startswith(("1 ACCEPT", "1 PENDING")):
+            yield self._after(
+                state,
+                side,
+                f"gets {message.label} {message.message_id} late",
+                lambda node: _at(node, LATE_MS, lambda: arrive(node)),
+            )
+
+    def _after(self, state: State, side: int, what: str, do: Callable[[Node], object]) -> Step[State]:
+        machine = self.machines[side]
+        try:
+            number = machine.step(state.of(side), what, do)
+        except Misused as misused:
+            raise Misused(f"{what}: {misused}") from misused
+        numbers = [state.a, state.b]
+        numbers[side] = number
+        return Step(actor="AB"[side], what=what, after=self._state(*numbers, net=state.net))
+
+    def _state(self, a: int, b: int, *, net: frozenset[Message]) -> State:
+        signed = self.machines[0].facts(a, self.b).signed | self.machines[1].facts(b, self.a).signed
+        return State(a=a, b=b, net=net | signed)
+
+
+def _order_once(node: Node, order: Order) -> None:
+    if node.tx(lambda cur: node.till.state(cur, "out", order.payment_id)) is None:
+        node.pay(order)
+
+
+def _answer_first(node: Node, yes: bool) -> None:
+    def answer(cur: Cursor) -> None:
+        for peer, wire_id in node.asked_here(cur)[:1]:
+            node.answer(cur, peer, wire_id, yes=yes)
+
+    node.tx(answer)
+
+
+def _at(node: Node, now_ms: int, do: Callable[[], object]) -> None:
+    node.now_ms = now_ms
+    try:
+        do()
+    finally:
+        node.now_ms = START_MS
+
+
+def _label(epoch: int, kind: MessageType, content: dict[str, Any]) -> str:
+    words = (epoch, kind.value, content.get("wire_id", ""), content.get("reason", ""), content.get("limit", ""))
+    return " ".join(str(word) for word in words if word != "")
+
+
+def _key_of(cur: Cursor) -> bytes:
+    """A digest of what the database says, without what passes by."""
+    lines: list[str] = []
+    for table in sorted(_column(cur, "SELECT name FROM sqlite_master WHERE type = 'table'")):
+        if _PASSING_TABLES.fullmatch(table):
+            continue
+        names = _column(cur, "SELECT name FROM pragma_table_info(?)", table)
+        kept = [name for name in names if name in _KEPT or not _PASSING.fullmatch(name)]
+        if kept:
+            _execute(cur, f"SELECT {', '.join(kept)} FROM {table}")
+            lines.append(f"{table} {sorted(map(repr, cur.fetchall()))}")
+    return hashlib.sha256("\n".join(lines).encode()).digest()
+
+
+def _execute(cur: Cursor, statement: str) -> None:
+    cast(Any, cur).execute(statement)
+
+
+def _column(cur: Cursor, statement: str, *parameters: str) -> list[str]:
+    cast(Any, cur).execute(statement, parameters)
+    return [str(row[0]) for row in cur.fetchall()]
+
+
+def _pairs(cur: Cursor, statement: str) -> dict[str, str]:
+    _execute(cur, statement)
+    return {str(row[0]): str(row[1]) for row in cur.fetchall()}
+
+
+def _balance(cur: Cursor, kind: AccountKind) -> int:
+    cur.execute("SELECT COALESCE(SUM(balance_minor), 0) FROM superapp_ledger_account WHERE kind = ?", (kind.value,))
+    row = cur.fetchone()
+    return 0 if row is None else int(cast(int, row[0]))
