@@ -39,6 +39,7 @@ class Reason(StrEnum):
     UNKNOWN_CONTACT = "unknown_contact"
     UNKNOWN_CALL = "unknown_call"
     UNKNOWN_PEER = "unknown_peer"
+    UNKNOWN_SETTLEMENT = "unknown_settlement"
 
     # Money.
     INSUFFICIENT_FUNDS = "insufficient_funds"
@@ -57,6 +58,7 @@ class Reason(StrEnum):
     LINK_HALTED = "link_halted"
     LINK_SUSPENDED = "link_suspended"
     CREDIT_LIMIT = "credit_limit"
+    EXCEEDS_DEBT = "exceeds_debt"  # a settlement of more than is owed
     BAD_SIGNATURE = "bad_signature"
     BAD_COMMITMENT = "bad_commitment"
     WRONG_ORIGIN = "wrong_origin"

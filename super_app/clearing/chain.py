@@ -150,11 +150,11 @@ class Chain:
         if found.type is MessageType.LINK_OPEN:
             ours = store.object_at(cur, link.link_id, Sender.OURS, link.our_epoch, 1)
             return () if ours is None or ours.type not in kinds else (store.content_of(ours.body),)
-        if found.terms is None or not kinds:
+        if found.subject is None or not kinds:
             return ()
         return tuple(
             store.content_of(each.body)
-            for each in store.objects_of(cur, link.link_id, found.terms.wire_id)
+            for each in store.objects_of(cur, link.link_id, found.subject)
             if each.sender is Sender.OURS and each.type in kinds
         )
 
@@ -188,7 +188,7 @@ class Chain:
             seq=found.seq,
             message_id=found.message_id,
             type=found.type,
-            wire_id=None if found.terms is None else found.terms.wire_id,
+            wire_id=found.subject,
             prev_hash=found.prev_hash,
             signature=found.signature,
             body=canonical(found.content).decode(),
@@ -315,6 +315,7 @@ _WHY: Final[dict[EvidenceKind, str]] = {
     EvidenceKind.COMMIT_AND_ABORT: "{peer} signed COMMIT and ABORT for one payment.",
     EvidenceKind.CREDITED_AND_VOID: "{peer} signed RECEIPT(credited) and RECEIPT(void) for one payment.",
     EvidenceKind.UNFOUNDED_RECEIPT: "{peer} says it credited a payment that we never committed.",
+    EvidenceKind.SETTLEMENT_CONTRADICTED: "{peer} signed two statements about one settlement that exclude each other.",
     EvidenceKind.FALSE_SEEN: "{peer} claims to hold an object of ours that we never signed.",
     EvidenceKind.PEER_AHEAD: (
         "{peer} holds objects of ours that our database does not have, so our database is an old copy. Nothing is"

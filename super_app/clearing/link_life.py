@@ -16,7 +16,7 @@ from super_app.db import Cursor
 from super_app.errors import Refused
 from super_app.ids import ServerName
 from super_app.ledger import service as ledger
-from super_app.ledger.model import due_from, due_to
+from super_app.ledger.model import due_from, due_to, in_transit
 
 _SAYS: Final[dict[MessageType, Standing]] = {
     MessageType.SUSPEND: Standing.SUSPENDED,
@@ -128,8 +128,12 @@ class LinkLife:
         return tuple(waits)
 
     def _is_owed(self, cur: Cursor, link: Link, line: CurrencyLine) -> bool:
-        accounts = (due_to(link.peer, line.currency), due_from(link.peer, line.currency))
-        return any(ledger.balance(cur, account) != 0 for account in accounts)
+        """Whether anybody owes anything net, or a settlement is on its way. Debts of the same size cancel out."""
+        net_minor = sum(
+            ledger.balance(cur, account)
+            for account in (due_to(link.peer, line.currency), due_from(link.peer, line.currency))
+        )
+        return net_minor != 0 or ledger.balance(cur, in_transit(link.peer, line.currency)) != 0
 
 
 def _suspended_by(link: Link) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from super_app.clearing.model import (
     Standing,
 )
 from super_app.clearing.rules import MaySign
+from super_app.clearing.settlements import Settlements
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
@@ -51,8 +52,16 @@ class HeadVerdict:
 
 
 class Links:
-    def __init__(self, chain: Chain, life: LinkLife, inbound: Inbound, assets: Mapping[AssetCode, Asset]) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        life: LinkLife,
+        inbound: Inbound,
+        settlements: Settlements,
+        assets: Mapping[AssetCode, Asset],
+    ) -> None:
         self._chain = chain
+        self._settlements = settlements
         self._life = life
         self._inbound = inbound
         self._assets = assets
@@ -181,7 +190,7 @@ class Links:
             link_id=link.link_id,
             peer=link.peer,
             phase=phase,
-            waits=self._life.waits(cur, link, phase),
+            waits=(*self._life.waits(cur, link, phase), *self._settlements.waits(cur, link)),
             our_standing=link.our_standing,
             their_standing=link.their_standing,
             why=link.stopped_why or (refused.message if phase is LinkPhase.HALTED and refused is not None else ""),
@@ -208,17 +217,20 @@ class Links:
                 off = store.count_not_mirrored(cur, link.link_id, line.currency)
                 for name, by in zip(("reserved", "unreceipted", "in_flight", "in_flight_sum"), off, strict=True):
                     found += _violation("I3", f"{where} {name}", by)
+                sent_minor, received_minor = self._settlements.left_outside(cur, link, line.currency)
                 owed = ledger.balance(cur, due_to(link.peer, line.currency))
                 owing = -ledger.balance(cur, due_from(link.peer, line.currency))
                 committed = store.sum_committed(cur, link.link_id, line.currency)
                 credited = store.sum_credited(cur, link.link_id, line.currency)
-                found += _violation("I3", f"{where} due_to", owed - committed)
-                found += _violation("I3", f"{where} due_from", owing - credited)
+                found += _violation("I3", f"{where} due_to", owed + sent_minor - committed)
+                found += _violation("I3", f"{where} due_from", owing + received_minor - credited)
+                found += self._settlements.violations(cur, link, line)
         return tuple(found)
 
     def _exposure(self, cur: Cursor, link: Link, line: CurrencyLine) -> Exposure:
         grant = line.ours or line.theirs
         asset = self._assets.get(line.currency)
+        position = self._settlements.position(cur, link, line)
         scales = {each.scale for each in (line.ours, line.theirs) if each is not None}
         return Exposure(
             currency=line.currency,
@@ -232,6 +244,9 @@ class Links:
             unreceipted_minor=line.unreceipted_minor,
             used_minor=self._inbound.used_minor(cur, link, line),
             in_flight_count=line.in_flight_count,
+            in_transit_minor=position.in_transit_minor,
+            settleable_minor=position.settleable_minor,
+            net_minor=position.net_minor,
         )
 
     def _check_terms(self, terms: LinkTerms) -> Refused | None:

@@ -22,6 +22,8 @@ LinkId = NewType("LinkId", str)
 MessageId = NewType("MessageId", str)
 """Digest of an object without its signature."""
 KeyId = NewType("KeyId", str)
+SettlementId = NewType("SettlementId", str)
+"""Id of a settlement, made by the debtor; of the form of a digest, so that it can stand where a ``WireId`` stands."""
 
 JsonObject = dict[str, Any]
 """A JSON object as it came from outside or goes there; whoever holds one has checked it, or is about to."""
@@ -44,6 +46,13 @@ class MessageType(StrEnum):
     COMMIT = "COMMIT"
     ABORT = "ABORT"
     RECEIPT = "RECEIPT"
+    SETTLE_PROPOSE = "SETTLE_PROPOSE"
+    SETTLE_AGREE = "SETTLE_AGREE"
+    SETTLE_REFUSE = "SETTLE_REFUSE"
+    SETTLE_CANCEL = "SETTLE_CANCEL"
+    SETTLE_SENT = "SETTLE_SENT"
+    SETTLE_RECEIVED = "SETTLE_RECEIVED"
+    SETTLE_NOT_RECEIVED = "SETTLE_NOT_RECEIVED"
     STATUS = "STATUS?"
     RANGE = "RANGE?"
     HEAD = "HEAD?"
@@ -83,6 +92,16 @@ class Terms:
     scale: int
     e2e_id: str | None = None
     """Set on the legs of a routed payment; none of ours is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettlementTerms:
+    """What every object of one settlement repeats: so much of what the debtor owes is to be paid outside."""
+
+    settlement_id: SettlementId
+    amount_minor: int
+    currency: AssetCode
+    scale: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +161,23 @@ class ChainObject:
     routed: bool = False
     grants: tuple[Grant, ...] = ()
     key: PaymentKey | None = None
+    settlement: SettlementTerms | None = None
+    pay_to: str = ""
+    bank_reference: str = ""
+    received_minor: int = 0
+
+    @property
+    def subject(self) -> WireId | None:
+        """The id of the payment or the settlement that it is about: what its objects are found by."""
+        if self.terms is not None:
+            return self.terms.wire_id
+        return None if self.settlement is None else WireId(self.settlement.settlement_id)
+
+    def settlement_terms(self) -> SettlementTerms:
+        """The terms of an object that belongs to a settlement."""
+        if self.settlement is None:
+            raise RuntimeError(f"{self.type} belongs to no settlement")
+        return self.settlement
 
     def payment_terms(self) -> Terms:
         """The terms of an object that belongs to a payment."""
@@ -168,7 +204,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """An object as it stands in a chain. ``body`` is its canonical JSON."""
+    """An object as it stands in a chain. ``body`` is its canonical JSON, ``wire_id`` what it is about."""
 
     sender: Sender
     epoch: int
@@ -337,6 +373,7 @@ class EvidenceKind(StrEnum):
     COMMIT_AND_ABORT = "commit_and_abort"
     CREDITED_AND_VOID = "credited_and_void"
     UNFOUNDED_RECEIPT = "unfounded_receipt"  # credited what we never committed
+    SETTLEMENT_CONTRADICTED = "settlement_contradicted"  # agreed and refused, received and not, sent and cancelled
     FALSE_SEEN = "false_seen"  # claims an object of ours that we never signed
     PEER_AHEAD = "peer_ahead"  # holds an object of ours that we do not have
     FORKED = "forked"  # holds another object of ours than we have in that place
@@ -436,7 +473,10 @@ class LinkPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """One currency of a link in figures, in minor units. ``used_minor`` of ``granted`` is what the peer owes net."""
+    """One currency of a link in figures, in minor units. ``used_minor`` of ``granted`` is what the peer owes net.
+
+    ``settleable_minor`` of what we owe may be settled now, ``net_minor`` of that is not owed back.
+    """
 
     currency: AssetCode
     scale: int
@@ -449,6 +489,9 @@ class Exposure:
     unreceipted_minor: int
     used_minor: int
     in_flight_count: int
+    in_transit_minor: int = 0
+    settleable_minor: int = 0
+    net_minor: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@ from super_app.clearing.model import (
     PaymentKey,
     Query,
     Seen,
+    SettlementId,
+    SettlementTerms,
     Terms,
     WireId,
 )
@@ -53,6 +55,10 @@ MAX_OPENING_BYTES: Final = 16 * 1024
 MAX_DEPTH: Final = 32
 MAX_MEMO_CHARACTERS: Final = 512
 MAX_TTL_MS: Final = 86_400_000
+BANK_REFERENCE_PATTERN: Final = r"^[A-Za-z0-9/?:().,'+-]([A-Za-z0-9/?:().,'+ -]{0,33}[A-Za-z0-9/?:().,'+-])?$"
+"""What a debtor wrote on its transfer: the characters and the length of an end-to-end id of SEPA."""
+PAY_TO_PATTERN: Final = r"^payto://[a-z0-9.-]{1,32}/[!-~]{1,200}$"
+"""A payto: URI (RFC 8905)."""
 CERTIFICATE_TYPE: Final = f"{NAMESPACE}.payment_key"
 
 _Digest = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
@@ -65,6 +71,8 @@ _Scale = Annotated[int, Field(ge=0, le=MAX_SCALE)]
 _Currency = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")]
 _Duration = Annotated[int, Field(ge=1, le=MAX_TTL_MS)]
 _ReasonWord = Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
+_BankReference = Annotated[str, Field(pattern=BANK_REFERENCE_PATTERN)]
+_PayTo = Annotated[str, Field(pattern=PAY_TO_PATTERN)]
 _Salt = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
@@ -200,6 +208,53 @@ class _Receipt(_Payment):
     reason: Literal["credited", "void"]
 
 
+class _Settlement(_Chained):
+    settlement_id: _Digest
+    amount: _Count
+    currency: _Currency
+    scale: _Scale
+
+
+class _SettlePropose(_Settlement):
+    type: Literal["SETTLE_PROPOSE"]
+
+
+class _SettleAgree(_Settlement):
+    type: Literal["SETTLE_AGREE"]
+    pay_to: _PayTo = ""
+
+
+class _SettleRefuse(_Settlement):
+    type: Literal["SETTLE_REFUSE"]
+    reason: _ReasonWord
+
+
+class _SettleCancel(_Settlement):
+    type: Literal["SETTLE_CANCEL"]
+    reason: _ReasonWord
+
+
+class _SettleSent(_Settlement):
+    type: Literal["SETTLE_SENT"]
+    reference: _BankReference = ""
+
+
+class _SettleReceived(_Settlement):
+    type: Literal["SETTLE_RECEIVED"]
+    received: _Count
+
+    @model_validator(mode="after")
+    def _at_most_sent(self) -> "_SettleReceived":
+        if self.received > self.amount:
+            raise ValueError("received is more than the amount of the settlement")
+        return self
+
+
+class _SettleNotReceived(_Settlement):
+    type: Literal["SETTLE_NOT_RECEIVED"]
+    reason: _ReasonWord
+
+
 class _Head(_Frame):
     type: Literal["HEAD?"]
 
@@ -217,6 +272,8 @@ class _Range(_Frame):
     to_seq: _Count
 
 
+_WithReason = _Suspend | _Close | _Reject | _Abort | _Receipt | _SettleRefuse | _SettleCancel | _SettleNotReceived
+
 _CHAINED: Final[dict[str, type[_Chained]]] = {
     "LINK_OPEN": _LinkOpen,
     "LIMIT": _Limit,
@@ -230,6 +287,13 @@ _CHAINED: Final[dict[str, type[_Chained]]] = {
     "COMMIT": _Commit,
     "ABORT": _Abort,
     "RECEIPT": _Receipt,
+    "SETTLE_PROPOSE": _SettlePropose,
+    "SETTLE_AGREE": _SettleAgree,
+    "SETTLE_REFUSE": _SettleRefuse,
+    "SETTLE_CANCEL": _SettleCancel,
+    "SETTLE_SENT": _SettleSent,
+    "SETTLE_RECEIVED": _SettleReceived,
+    "SETTLE_NOT_RECEIVED": _SettleNotReceived,
 }
 _QUERIES: Final[dict[str, type[_Frame]]] = {"HEAD?": _Head, "STATUS?": _Status, "RANGE?": _Range}
 
@@ -269,6 +333,15 @@ def terms_fields(terms: Terms) -> JsonObject:
         "scale": terms.scale,
     }
     return fields if terms.e2e_id is None else {**fields, "e2e_id": terms.e2e_id}
+
+
+def settlement_fields(terms: SettlementTerms) -> JsonObject:
+    return {
+        "settlement_id": terms.settlement_id,
+        "amount": terms.amount_minor,
+        "currency": terms.currency,
+        "scale": terms.scale,
+    }
 
 
 def grant_fields(grant: Grant) -> JsonObject:
@@ -380,6 +453,7 @@ def _query(content: JsonObject, query: _Frame) -> Query:
 
 def _chained(content: JsonObject, parsed: _Chained) -> ChainObject:
     payment = parsed if isinstance(parsed, _Payment) else None
+    settlement = parsed if isinstance(parsed, _Settlement) else None
     grants: tuple[Grant, ...] = ()
     key: PaymentKey | None = None
     if isinstance(parsed, _LinkOpen):
@@ -403,10 +477,14 @@ def _chained(content: JsonObject, parsed: _Chained) -> ChainObject:
         terms=None if payment is None else _terms(payment),
         ttl_ms=parsed.ttl_ms if isinstance(parsed, _Offer | _Pending) else 0,
         valid_ms=parsed.valid_ms if isinstance(parsed, _Accept) else 0,
-        reason=parsed.reason if isinstance(parsed, _Reject | _Abort | _Receipt | _Suspend | _Close) else "",
+        reason=parsed.reason if isinstance(parsed, _WithReason) else "",
         routed=payment is not None and bool(payment.e2e_id or payment.inner),
         grants=grants,
         key=key,
+        settlement=None if settlement is None else _settlement_terms(settlement),
+        pay_to=parsed.pay_to if isinstance(parsed, _SettleAgree) else "",
+        bank_reference=parsed.reference if isinstance(parsed, _SettleSent) else "",
+        received_minor=parsed.received if isinstance(parsed, _SettleReceived) else 0,
     )
 
 
@@ -424,6 +502,15 @@ def _terms(payment: _Payment) -> Terms:
         currency=AssetCode(payment.currency),
         scale=payment.scale,
         e2e_id=payment.e2e_id or None,
+    )
+
+
+def _settlement_terms(settlement: _Settlement) -> SettlementTerms:
+    return SettlementTerms(
+        settlement_id=SettlementId(settlement.settlement_id),
+        amount_minor=settlement.amount,
+        currency=AssetCode(settlement.currency),
+        scale=settlement.scale,
     )
 
 

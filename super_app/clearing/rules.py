@@ -296,5 +296,7 @@ ANSWERED_BY: Final[dict[MessageType, frozenset[MessageType]]] = {
     MessageType.REJECT: frozenset({MessageType.ABORT}),
     MessageType.COMMIT: frozenset({MessageType.RECEIPT}),
     MessageType.ABORT: frozenset({MessageType.RECEIPT}),
+    MessageType.SETTLE_PROPOSE: frozenset({MessageType.SETTLE_AGREE, MessageType.SETTLE_REFUSE}),
+    MessageType.SETTLE_SENT: frozenset({MessageType.SETTLE_RECEIVED, MessageType.SETTLE_NOT_RECEIVED}),
 }
 """Which of our objects answer one of theirs, and so go into the HTTP answer."""

@@ -44,6 +44,8 @@ from super_app.clearing.model import (
 from super_app.clearing.outbound import Outbound
 from super_app.clearing.ports import Order, Payee, Payer, WireId
 from super_app.clearing.rules import MaySign, SeenVerdict
+from super_app.clearing.settlement_desk import SettlementDesk
+from super_app.clearing.settlements import Settlements
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, PaymentId, ServerName
@@ -60,7 +62,7 @@ class Clearing:
     """One homeserver's side of all its links.
 
     ``certificate`` is signed by the homeserver's Matrix key and names ``key``; ``boot`` is a nonce of this run of the
-    process, so that what a peer confirmed to an earlier run counts no more.
+    process, so that what a peer confirmed to an earlier run counts no more. ``settlements`` is what operators do there.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class Clearing:
         self._outbound = Outbound(self._chain, payer)
         self._inbound = Inbound(self._chain, payee)
         self._life = LinkLife(self._chain)
-        self._links = Links(self._chain, self._life, self._inbound, assets)
+        self._settlements = Settlements(self._chain, assets)
+        self._links = Links(self._chain, self._life, self._inbound, self._settlements, assets)
+        self.settlements = SettlementDesk(server, self._settlements)
 
     # For payments.
 
@@ -380,6 +384,7 @@ class Clearing:
                 now_link = self._outbound.expire(cur, now_link, payment, now_ms)
             for asked in incoming:
                 now_link = self._inbound.expire(cur, now_link, asked, now_ms)
+            self._settlements.tick(cur, now_link, now_ms)
         return self.next_tick_ms(cur)
 
     def next_tick_ms(self, cur: Cursor) -> int | None:
@@ -387,7 +392,11 @@ class Clearing:
         wakes: list[int] = []
         for link in store.links(cur):
             if self._chain.may_sign(link) is not MaySign.NOTHING:
-                found = (store.out_next_ms(cur, link.link_id), store.in_next_ms(cur, link.link_id))
+                found = (
+                    store.out_next_ms(cur, link.link_id),
+                    store.in_next_ms(cur, link.link_id),
+                    self._settlements.next_ms(cur, link),
+                )
                 wakes += [each for each in found if each is not None]
         return min(wakes, default=None)
 
@@ -518,6 +527,16 @@ class Clearing:
                 return self._outbound.on_reject(cur, link, found, now_ms, due_ms)
             case MessageType.RECEIPT:
                 return self._outbound.on_receipt(cur, link, found, now_ms, due_ms)
+            case (
+                MessageType.SETTLE_PROPOSE
+                | MessageType.SETTLE_AGREE
+                | MessageType.SETTLE_REFUSE
+                | MessageType.SETTLE_CANCEL
+                | MessageType.SETTLE_SENT
+                | MessageType.SETTLE_RECEIVED
+                | MessageType.SETTLE_NOT_RECEIVED
+            ):
+                return self._settlements.on_object(cur, link, found, now_ms, due_ms)
             case MessageType.STATUS | MessageType.RANGE | MessageType.HEAD:
                 raise RuntimeError(f"{found.type} is a query")
 

@@ -33,7 +33,7 @@ class AccountKind(StrEnum):
     FEES = "fees"
     DUE_TO = "due_to"  # owner is the peer: what we owe it
     DUE_FROM = "due_from"  # owner is the peer: what it owes us, as a negative balance
-    IN_TRANSIT = "in_transit"
+    IN_TRANSIT = "in_transit"  # owner is the peer: sent to it in a settlement that it has not confirmed
     SUSPENSE = "suspense"  # what a restore could not fund, or whom it could not find an owner for
     GIFT = "gift"  # given, not yet claimed
     CLAIM = "claim"  # of an account that is gone; its owner may claim it
@@ -47,10 +47,11 @@ class AccountKind(StrEnum):
 
 
 _SIGNS: Final = {
-    AccountKind.ISSUED: -1,
     AccountKind.DUE_FROM: -1,
     AccountKind.RECEIVABLE: -1,
     AccountKind.PROVIDER: -1,
+    # Positive where more was paid out than was ever issued here, for what peers still owe us.
+    AccountKind.ISSUED: 0,
     AccountKind.SUSPENSE: 0,
 }
 
@@ -86,6 +87,10 @@ def due_from(peer: ServerName, currency: AssetCode) -> AccountKey:
     return AccountKey(owner=peer, currency=currency, kind=AccountKind.DUE_FROM)
 
 
+def in_transit(peer: ServerName, currency: AssetCode) -> AccountKey:
+    return AccountKey(owner=peer, currency=currency, kind=AccountKind.IN_TRANSIT)
+
+
 class Cause(StrEnum):
     """Why money moved. ``reference`` of the transfer says which one."""
 
@@ -96,6 +101,10 @@ class Cause(StrEnum):
     COMMIT = "commit"  # held -> due_to:peer
     CREDIT = "credit"  # due_from:peer -> available
     UNDO = "undo"  # due_to:peer -> available, on RECEIPT(void)
+    SETTLE_SENT = "settle_sent"  # due_to:peer -> in_transit:peer
+    SETTLE_PAID = "settle_paid"  # in_transit:peer -> issued: what was paid outside is burnt
+    SETTLE_BACK = "settle_back"  # in_transit:peer -> due_to:peer, for what did not arrive
+    SETTLE_RECEIVED = "settle_received"  # issued -> due_from:peer: what came from outside is issued
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,6 +154,51 @@ CREATE TABLE superapp_clearing_in (
 );
 CREATE INDEX superapp_clearing_in_due ON superapp_clearing_in (due_ms);
 
+-- Settlements: payments outside that cut what one side owes. way is out where we owe. answer is what the creditor said.
+CREATE TABLE superapp_clearing_settlement (
+    link_id TEXT NOT NULL REFERENCES superapp_clearing_link (link_id),
+    way TEXT NOT NULL CHECK (way IN ('out', 'in')),
+    settlement_id TEXT NOT NULL,
+    amount_minor BIGINT NOT NULL CHECK (amount_minor > 0),
+    currency TEXT NOT NULL,
+    scale INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (
+        state IN ('proposed', 'agreed', 'refused', 'cancelled', 'sent', 'disputed', 'received', 'not_received')
+    ),
+    answer TEXT CHECK (answer IN ('SETTLE_AGREE', 'SETTLE_REFUSE')),
+    proposed INTEGER NOT NULL CHECK (proposed IN (0, 1)),
+    reason TEXT NOT NULL,
+    pay_to TEXT NOT NULL,
+    bank_reference TEXT NOT NULL,
+    received_minor BIGINT NOT NULL CHECK (received_minor BETWEEN 0 AND amount_minor),
+    opened_ms BIGINT NOT NULL,
+    changed_ms BIGINT NOT NULL,
+    due_ms BIGINT,
+    PRIMARY KEY (link_id, way, settlement_id),
+    CHECK ((received_minor > 0) = (state = 'received')),
+    CHECK (state NOT IN ('agreed', 'sent', 'disputed', 'received', 'not_received') OR answer = 'SETTLE_AGREE'),
+    CHECK (state <> 'refused' OR answer = 'SETTLE_REFUSE'),
+    CHECK (state <> 'proposed' OR answer IS NULL),
+    CHECK (due_ms IS NULL OR state IN ('proposed', 'sent'))
+);
+CREATE INDEX superapp_clearing_settlement_due ON superapp_clearing_settlement (link_id, due_ms);
+CREATE INDEX superapp_clearing_settlement_state ON superapp_clearing_settlement (link_id, way, currency, state);
+CREATE INDEX superapp_clearing_settlement_opened ON superapp_clearing_settlement (opened_ms);
+
+-- What our operator lets happen by itself. Times of day are minutes after midnight UTC; weekday 1 is Monday.
+CREATE TABLE superapp_clearing_autosettle (
+    link_id TEXT NOT NULL REFERENCES superapp_clearing_link (link_id),
+    currency TEXT NOT NULL,
+    threshold_minor BIGINT CHECK (threshold_minor > 0),
+    every TEXT NOT NULL CHECK (every IN ('never', 'day', 'week')),
+    weekday INTEGER NOT NULL CHECK (weekday BETWEEN 1 AND 7),
+    minute_of_day INTEGER NOT NULL CHECK (minute_of_day BETWEEN 0 AND 1439),
+    agree_up_to_minor BIGINT NOT NULL CHECK (agree_up_to_minor >= 0),
+    pay_to TEXT NOT NULL,
+    next_ms BIGINT CHECK ((next_ms IS NOT NULL) = (every <> 'never')),
+    PRIMARY KEY (link_id, currency)
+);
+
 -- Names and memos of payments, erasable; the chains hold commitments to them only.
 CREATE TABLE superapp_clearing_opening (
     link_id TEXT NOT NULL REFERENCES superapp_clearing_link (link_id),

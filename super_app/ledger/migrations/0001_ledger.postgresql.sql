@@ -17,8 +17,8 @@ CREATE TABLE superapp_ledger_account (
     sign INTEGER NOT NULL GENERATED ALWAYS AS (
         CASE
             WHEN kind IN ('available', 'held', 'fees', 'due_to', 'in_transit', 'gift', 'claim') THEN 1
-            WHEN kind IN ('issued', 'due_from', 'receivable', 'provider') THEN -1
-            WHEN kind = 'suspense' THEN 0
+            WHEN kind IN ('due_from', 'receivable', 'provider') THEN -1
+            WHEN kind IN ('issued', 'suspense') THEN 0
         END
     ) STORED,
     balance_minor BIGINT NOT NULL DEFAULT 0 CHECK (balance_minor BETWEEN -9007199254740991 AND 9007199254740991),
