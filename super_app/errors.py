@@ -57,6 +57,7 @@ class Reason(StrEnum):
     UNKNOWN_LINK = "unknown_link"
     LINK_HALTED = "link_halted"
     LINK_SUSPENDED = "link_suspended"
+    EPOCH_CLOSED = "epoch_closed"  # signed before a restore, and not among what its sender still stands by
     CREDIT_LIMIT = "credit_limit"
     EXCEEDS_DEBT = "exceeds_debt"  # a settlement of more than is owed
     BAD_SIGNATURE = "bad_signature"

@@ -12,6 +12,7 @@ from nacl.signing import SigningKey
 
 from super_app.clearing import objects, rules, store
 from super_app.clearing.model import (
+    FIRST_EPOCH,
     VERSION,
     Alarm,
     ChainObject,
@@ -36,6 +37,7 @@ MAX_LIES: Final = 100
 """False claims that are kept for each link; the counter of alarms goes on."""
 _EPOCHS_AHEAD: Final = 8
 _ADVANCE_PAGE: Final = 200
+_RESTORING: Final = frozenset({MessageType.FENCE, MessageType.FENCED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,8 @@ class Chain:
         Raises:
             RuntimeError: nothing may be signed on this link now; the caller should have asked.
         """
-        if self.may_sign(link) is MaySign.NOTHING:
+        restores = kind in _RESTORING and link.state is LinkState.RECOVERING
+        if self.may_sign(link) is MaySign.NOTHING and not restores:
             raise RuntimeError(f"nothing may be signed on the link with {link.peer}")
         content = objects.seal(
             {
@@ -148,8 +151,11 @@ class Chain:
         """Our stored objects that answer one of theirs, byte for byte."""
         kinds = rules.ANSWERED_BY.get(found.type, frozenset())
         if found.type is MessageType.LINK_OPEN:
-            ours = store.object_at(cur, link.link_id, Sender.OURS, link.our_epoch, 1)
+            ours = store.object_at(cur, link.link_id, Sender.OURS, FIRST_EPOCH, 1)
             return () if ours is None or ours.type not in kinds else (store.content_of(ours.body),)
+        if found.type is MessageType.FENCE:
+            pages = map(store.content_of, store.fenced_pages(cur, link.link_id, Sender.OURS))
+            return tuple(each for each in pages if each["fence"] == found.message_id)
         if found.subject is None or not kinds:
             return ()
         return tuple(
@@ -165,19 +171,36 @@ class Chain:
 
         Another object in that place, or a prev_hash that contradicts a neighbour, stops the link.
         """
-        if found.epoch != link.their_epoch:
-            return _invalid(f"epoch must be {link.their_epoch}, the one that this link is in.")
-        if found.seq > link.their_newest + rules.MAX_SEQ_AHEAD:
-            return _invalid(f"seq {found.seq} is too far ahead of {link.their_newest}.")
         before, here, after = self._neighbours(cur, link, found)
+        if here is not None and here.message_id == found.message_id:
+            return here
+        refused = self._judge_epoch(cur, link, found, is_taken=here is not None)
+        if refused is not None:
+            return refused
         if here is not None:
-            if here.message_id == found.message_id:
-                return here
             return self.stop(cur, link, EvidenceKind.EQUIVOCATION, here, found, now_ms)
         if before is not None and before.message_id != found.prev_hash:
             return self.stop(cur, link, EvidenceKind.BROKEN_CHAIN, before, found, now_ms)
         if after is not None and after.prev_hash != found.message_id:
             return self.stop(cur, link, EvidenceKind.BROKEN_CHAIN, after, found, now_ms)
+        return None
+
+    def _judge_epoch(self, cur: Cursor, link: Link, found: ChainObject, *, is_taken: bool) -> Refused | None:
+        """Whether the epoch of an object is one in which this chain may still, or may now, have it."""
+        if found.type is MessageType.FENCE:
+            # Of two FENCEs for one epoch the first counts: a server that was restored twice cannot know of the other.
+            if found.epoch <= link.their_epoch or is_taken:
+                return closed(link, found.epoch)
+            if found.epoch > link.their_epoch + rules.MAX_EPOCHS_AHEAD:
+                return _invalid(f"epoch {found.epoch} is too far ahead of {link.their_epoch}.")
+            return None
+        if found.epoch > link.their_epoch:
+            return _invalid(f"epoch must be {link.their_epoch}, the one that this link is in; a FENCE opens a new one.")
+        if found.epoch < link.their_epoch:
+            fences = store.fences(cur, link.link_id, Sender.THEIRS)
+            return None if rules.is_in_force(fences, found.epoch, found.seq) else closed(link, found.epoch)
+        if found.seq > link.their_newest + rules.MAX_SEQ_AHEAD:
+            return _invalid(f"seq {found.seq} is too far ahead of {link.their_newest}.")
         return None
 
     def admit(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> Link:
@@ -194,6 +217,11 @@ class Chain:
             body=canonical(found.content).decode(),
         )
         store.add_object(cur, link.link_id, stored, now_ms)
+        if found.epoch < link.their_epoch:
+            # Left from before their restore: not part of the chain that now grows.
+            return link
+        if found.epoch > link.their_epoch:
+            link = replace(link, their_epoch=found.epoch, their_seq=0, their_newest=0)
         link = replace(link, their_newest=max(link.their_newest, found.seq))
         if found.seq == link.their_seq + 1:
             link = self._advance(cur, link, stored)
@@ -214,7 +242,9 @@ class Chain:
             if there is not None and there.message_id == seen.hash:
                 return SeenVerdict.TRUE, epoch, there
             ours = ours or there
-        for epoch in range(1, link.our_epoch + _EPOCHS_AHEAD):
+        for epoch in range(link.our_epoch, link.our_epoch + _EPOCHS_AHEAD):
+            # What is of an epoch that we closed and not here was lost by us and not listed by them, so that it is void:
+            # to have it after all is a lie of theirs.
             head = objects.head_of(link.link_id, self.me.server, epoch, seen.seq, seen.hash)
             if self._signed_by_us(cur, link, head, seen.signature):
                 there = store.object_at(cur, link.link_id, Sender.OURS, epoch, seen.seq)
@@ -326,6 +356,14 @@ _WHY: Final[dict[EvidenceKind, str]] = {
         " on by itself. Nothing is signed on this link; restore the newest database."
     ),
 }
+
+
+def closed(link: Link, epoch: int) -> Refused:
+    return Refused(
+        reason=Reason.EPOCH_CLOSED,
+        message=f"Epoch {epoch} was closed when {link.peer} was restored; what was not listed then is void.",
+        fields={"epoch": link.their_epoch},
+    )
 
 
 def _invalid(message: str) -> Refused:

@@ -53,9 +53,12 @@ class MessageType(StrEnum):
     SETTLE_SENT = "SETTLE_SENT"
     SETTLE_RECEIVED = "SETTLE_RECEIVED"
     SETTLE_NOT_RECEIVED = "SETTLE_NOT_RECEIVED"
+    FENCE = "FENCE"
+    FENCED = "FENCED"
     STATUS = "STATUS?"
     RANGE = "RANGE?"
     HEAD = "HEAD?"
+    OPENINGS = "OPENINGS?"
 
 
 class Outcome(StrEnum):
@@ -139,6 +142,36 @@ class PaymentKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class After:
+    """The newest object that the sender of a FENCE still has of its own chain. ``seq`` 0 and no hash: none at all."""
+
+    epoch: int
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Objects of one chain without a gap, ``first_seq`` to ``last_seq``. By the hashes the last one names them all."""
+
+    epoch: int
+    first_seq: int
+    last_seq: int
+    message_id: MessageId
+    """Of the last one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """One page of FENCED: what its sender holds, of the objects that the server which fences may have lost."""
+
+    fence: MessageId
+    page: int
+    pages: int
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChainObject:
     """A signed object of a chain, its form checked. ``content`` is the object itself; the rest is read out of it."""
 
@@ -165,6 +198,8 @@ class ChainObject:
     pay_to: str = ""
     bank_reference: str = ""
     received_minor: int = 0
+    after: After | None = None
+    holdings: Holdings | None = None
 
     @property
     def subject(self) -> WireId | None:
@@ -188,7 +223,7 @@ class ChainObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """STATUS?, RANGE? or HEAD?: unsigned, not part of a chain, answered with stored objects."""
+    """STATUS?, RANGE?, HEAD? or OPENINGS?: unsigned, not part of a chain, answered with what is stored."""
 
     type: MessageType
     message_id: MessageId
@@ -200,6 +235,7 @@ class Query:
     epoch: int = 0
     from_seq: int = 0
     to_seq: int = 0
+    wire_ids: tuple[WireId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +265,7 @@ class LinkState(StrEnum):
     ACTIVE = "active"
     FROZEN = "frozen"  # the peer contradicted itself: no new exposure, what is undecided is aborted
     HALTED = "halted"  # the peer knows more than we do: nothing is signed at all
+    RECOVERING = "recovering"  # halted, and on the way back: nothing is signed but FENCE and FENCED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -416,6 +453,8 @@ class Received:
     """
 
     objects: tuple[JsonObject, ...] = ()
+    openings: tuple[JsonObject, ...] = ()
+    """Only in answer to OPENINGS?."""
     refused: Refused | None = None
     alarms: tuple[Alarm, ...] = ()
     moved: bool = False
@@ -457,6 +496,18 @@ class LinkTerms:
     grants: tuple[Grant, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """What a FENCE left in force: of lower epochs than ``epoch`` all up to (``after_epoch``, ``after_seq``).
+
+    Beyond that only what the other side held when it came, and listed in FENCED.
+    """
+
+    epoch: int
+    after_epoch: int
+    after_seq: int
+
+
 class LinkPhase(StrEnum):
     """Where a link stands, in the operator's words."""
 
@@ -469,6 +520,7 @@ class LinkPhase(StrEnum):
     CLOSED = "closed"  # nothing is under way any more and nobody owes anything
     FROZEN = "frozen"
     HALTED = "halted"
+    RECOVERING = "recovering"  # our database is a backup; the peer is telling us what it holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

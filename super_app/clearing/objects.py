@@ -16,9 +16,12 @@ from pydantic import Field, field_validator, model_validator
 
 from super_app.clearing.model import (
     DEFAULT_MAX_COUNT,
+    FIRST_EPOCH,
     VERSION,
+    After,
     ChainObject,
     Grant,
+    Holdings,
     JsonObject,
     KeyId,
     LinkId,
@@ -26,6 +29,7 @@ from super_app.clearing.model import (
     MessageType,
     PaymentKey,
     Query,
+    Run,
     Seen,
     SettlementId,
     SettlementTerms,
@@ -59,6 +63,10 @@ BANK_REFERENCE_PATTERN: Final = r"^[A-Za-z0-9/?:().,'+-]([A-Za-z0-9/?:().,'+ -]{
 """What a debtor wrote on its transfer: the characters and the length of an end-to-end id of SEPA."""
 PAY_TO_PATTERN: Final = r"^payto://[a-z0-9.-]{1,32}/[!-~]{1,200}$"
 """A payto: URI (RFC 8905)."""
+MAX_RUNS: Final = 200
+"""Runs in one FENCED; with the longest numbers they fill 26 KiB."""
+MAX_OPENINGS: Final = 20
+"""Payments that one OPENINGS? may ask for."""
 CERTIFICATE_TYPE: Final = f"{NAMESPACE}.payment_key"
 
 _Digest = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
@@ -255,6 +263,58 @@ class _SettleNotReceived(_Settlement):
     reason: _ReasonWord
 
 
+class _AfterModel(WireModel):
+    epoch: _Count
+    seq: _Sum
+    hash: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> "_AfterModel":
+        if len(self.hash) != (0 if self.seq == 0 else 43):
+            raise ValueError("after names an object by epoch, seq and hash, or is seq 0 with no hash")
+        return self
+
+
+class _Fence(_Chained):
+    type: Literal["FENCE"]
+    after: _AfterModel
+
+    @model_validator(mode="after")
+    def _first(self) -> "_Fence":
+        if self.epoch <= FIRST_EPOCH or (self.seq, self.prev_hash) != (1, ""):
+            raise ValueError("FENCE is the first object of an epoch after the first")
+        if self.after.epoch >= self.epoch:
+            raise ValueError("after is of a lower epoch than FENCE")
+        return self
+
+
+class _RunModel(WireModel):
+    epoch: _Count
+    first: _Count
+    last: _Count
+    hash: _Digest
+
+    @model_validator(mode="after")
+    def _forward(self) -> "_RunModel":
+        if self.first > self.last:
+            raise ValueError("a run goes from its first to its last")
+        return self
+
+
+class _Fenced(_Chained):
+    type: Literal["FENCED"]
+    fence: _Digest
+    page: _Count
+    pages: _Count
+    held: Annotated[list[_RunModel], Field(max_length=MAX_RUNS)]
+
+    @model_validator(mode="after")
+    def _page_of(self) -> "_Fenced":
+        if self.page > self.pages:
+            raise ValueError("page is one of pages")
+        return self
+
+
 class _Head(_Frame):
     type: Literal["HEAD?"]
 
@@ -272,7 +332,13 @@ class _Range(_Frame):
     to_seq: _Count
 
 
+class _Openings(_Frame):
+    type: Literal["OPENINGS?"]
+    wire_ids: Annotated[list[_Digest], Field(min_length=1, max_length=MAX_OPENINGS)]
+
+
 _WithReason = _Suspend | _Close | _Reject | _Abort | _Receipt | _SettleRefuse | _SettleCancel | _SettleNotReceived
+
 
 _CHAINED: Final[dict[str, type[_Chained]]] = {
     "LINK_OPEN": _LinkOpen,
@@ -294,8 +360,15 @@ _CHAINED: Final[dict[str, type[_Chained]]] = {
     "SETTLE_SENT": _SettleSent,
     "SETTLE_RECEIVED": _SettleReceived,
     "SETTLE_NOT_RECEIVED": _SettleNotReceived,
+    "FENCE": _Fence,
+    "FENCED": _Fenced,
 }
-_QUERIES: Final[dict[str, type[_Frame]]] = {"HEAD?": _Head, "STATUS?": _Status, "RANGE?": _Range}
+_QUERIES: Final[dict[str, type[_Frame]]] = {
+    "HEAD?": _Head,
+    "STATUS?": _Status,
+    "RANGE?": _Range,
+    "OPENINGS?": _Openings,
+}
 
 
 def link_id_of(one: ServerName, other: ServerName) -> LinkId:
@@ -352,6 +425,14 @@ def grant_fields(grant: Grant) -> JsonObject:
         "max_count": grant.max_count,
         "max_sum": grant.max_sum_minor,
     }
+
+
+def after_fields(after: After) -> JsonObject:
+    return {"epoch": after.epoch, "seq": after.seq, "hash": after.hash}
+
+
+def run_fields(run: Run) -> JsonObject:
+    return {"epoch": run.epoch, "first": run.first_seq, "last": run.last_seq, "hash": run.message_id}
 
 
 def query_fields(kind: MessageType, link_id: LinkId, from_server: ServerName, to_server: ServerName) -> JsonObject:
@@ -448,6 +529,7 @@ def _query(content: JsonObject, query: _Frame) -> Query:
         epoch=0 if range_ is None else range_.epoch,
         from_seq=0 if range_ is None else range_.from_seq,
         to_seq=0 if range_ is None else range_.to_seq,
+        wire_ids=tuple(map(WireId, query.wire_ids)) if isinstance(query, _Openings) else (),
     )
 
 
@@ -485,6 +567,24 @@ def _chained(content: JsonObject, parsed: _Chained) -> ChainObject:
         pay_to=parsed.pay_to if isinstance(parsed, _SettleAgree) else "",
         bank_reference=parsed.reference if isinstance(parsed, _SettleSent) else "",
         received_minor=parsed.received if isinstance(parsed, _SettleReceived) else 0,
+        after=_after(parsed.after) if isinstance(parsed, _Fence) else None,
+        holdings=_holdings(parsed) if isinstance(parsed, _Fenced) else None,
+    )
+
+
+def _after(after: _AfterModel) -> After:
+    return After(epoch=after.epoch, seq=after.seq, hash=after.hash)
+
+
+def _holdings(fenced: _Fenced) -> Holdings:
+    return Holdings(
+        fence=MessageId(fenced.fence),
+        page=fenced.page,
+        pages=fenced.pages,
+        runs=tuple(
+            Run(epoch=each.epoch, first_seq=each.first, last_seq=each.last, message_id=MessageId(each.hash))
+            for each in fenced.held
+        ),
     )
 
 

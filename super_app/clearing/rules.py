@@ -4,6 +4,7 @@ Each function is one row of the state tables in ``docs/clearing.md``. "Late" and
 own clock: objects carry durations, never times, so that clocks which disagree decide no money.
 """
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -11,6 +12,7 @@ from super_app.clearing.model import (
     CurrencyLine,
     Decision,
     EvidenceKind,
+    Fence,
     InPayment,
     InState,
     Link,
@@ -37,6 +39,8 @@ FRESH_TRY_MS: Final = 15_000
 """A new OFFER makes us try a peer that was away again after this long, whatever the ladder says."""
 MAX_SEQ_AHEAD: Final = 10_000
 MAX_TOMBSTONES: Final = 10_000
+MAX_EPOCHS_AHEAD: Final = 100
+RECOVERING_RETRY_MS: Final = 2_000
 RANGE_PAGE: Final = 100
 
 
@@ -65,7 +69,7 @@ class MaySign(Enum):
 
 
 def may_sign(link: Link, boot: str) -> MaySign:
-    if link.state is LinkState.HALTED or link.checked_boot != boot:
+    if link.state in (LinkState.HALTED, LinkState.RECOVERING) or link.checked_boot != boot:
         return MaySign.NOTHING
     return MaySign.ALL if link.state is LinkState.ACTIVE else MaySign.ENDINGS
 
@@ -73,6 +77,8 @@ def may_sign(link: Link, boot: str) -> MaySign:
 def phase_of(link: Link, boot: str) -> LinkPhase:
     if link.state is LinkState.HALTED:
         return LinkPhase.HALTED
+    if link.state is LinkState.RECOVERING:
+        return LinkPhase.RECOVERING
     if link.state is LinkState.FROZEN:
         return LinkPhase.FROZEN
     if link.standing is Standing.CLOSING:
@@ -90,11 +96,17 @@ def why_not(link: Link | None, peer: str, boot: str) -> Refused | None:
     """Why nothing new can be agreed on a link now; None if it can."""
     if link is None or not link.is_open:
         phase = LinkPhase.WAITING_FOR_US if link is None else phase_of(link, boot)
-        if phase not in (LinkPhase.HALTED, LinkPhase.FROZEN):
+        if phase not in (LinkPhase.HALTED, LinkPhase.FROZEN, LinkPhase.RECOVERING):
             return Refused(
                 reason=Reason.NO_LINK,
                 message=f"There is no open link for payments with {peer}; the operators of both servers must open one.",
             )
+    if link is not None and link.state is LinkState.RECOVERING:
+        return Refused(
+            reason=Reason.LINK_HALTED,
+            message=f"Payments with {peer} wait until both servers agree again after a restore; try again soon.",
+            fields={"retry_after_ms": RECOVERING_RETRY_MS},
+        )
     if link is not None and link.state is not LinkState.ACTIVE:
         return Refused(
             reason=Reason.LINK_HALTED,
@@ -122,6 +134,14 @@ def why_not_ready(link: Link | None, peer: str) -> Refused | None:
         reason=Reason.LINK_SUSPENDED,
         message=f"An operator has suspended payments with {peer}; your money stays yours, try again later.",
     )
+
+
+# Fences.
+
+
+def is_in_force(fences: Iterable[Fence], epoch: int, seq: int) -> bool:
+    """Whether an object of a chain that was fenced may still come: no later FENCE of its sender left it out."""
+    return all((epoch, seq) <= (each.after_epoch, each.after_seq) for each in fences if each.epoch > epoch)
 
 
 # Credit (I5).
@@ -298,5 +318,6 @@ ANSWERED_BY: Final[dict[MessageType, frozenset[MessageType]]] = {
     MessageType.ABORT: frozenset({MessageType.RECEIPT}),
     MessageType.SETTLE_PROPOSE: frozenset({MessageType.SETTLE_AGREE, MessageType.SETTLE_REFUSE}),
     MessageType.SETTLE_SENT: frozenset({MessageType.SETTLE_RECEIVED, MessageType.SETTLE_NOT_RECEIVED}),
+    MessageType.FENCE: frozenset({MessageType.FENCED}),
 }
 """Which of our objects answer one of theirs, and so go into the HTTP answer."""

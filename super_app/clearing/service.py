@@ -14,6 +14,7 @@ from nacl.signing import SigningKey
 
 from super_app.clearing import objects, rules, store
 from super_app.clearing.chain import Chain, Handled, Identity, Stopped
+from super_app.clearing.fence import Fences
 from super_app.clearing.inbound import Inbound
 from super_app.clearing.link_life import LinkLife
 from super_app.clearing.links import Links
@@ -85,6 +86,7 @@ class Clearing:
         self._settlements = Settlements(self._chain, assets)
         self._links = Links(self._chain, self._life, self._inbound, self._settlements, assets)
         self.settlements = SettlementDesk(server, self._settlements)
+        self._fences = Fences(self._chain)
 
     # For payments.
 
@@ -425,7 +427,11 @@ class Clearing:
             )
         link = store.link(cur, found.link_id)
         if isinstance(found, Query):
-            return Received(objects=self._answer(cur, found), moved=self._is_back(cur, link, now_ms))
+            return Received(
+                objects=self._answer(cur, found),
+                openings=self._openings(cur, found),
+                moved=self._is_back(cur, link, now_ms),
+            )
         return self._take(cur, link, found, opening, now_ms, due_ms, certified)
 
     def _is_back(self, cur: Cursor, link: Link | None, now_ms: int) -> bool:
@@ -459,7 +465,7 @@ class Clearing:
         if placed is not None:
             return Received(objects=self._chain.answers(cur, link, found), moved=self._is_back(cur, link, now_ms))
         if link.state is not LinkState.ACTIVE or found.type not in rules.UNSIGNED_FOR:
-            refused = self._chain.why_not(link, link.peer)
+            refused = self._why_not_taken(link, found.type)
             if refused is not None and self._is_back(cur, link, now_ms):
                 return Received(refused=refused, moved=True)
             if refused is not None:
@@ -481,6 +487,12 @@ class Clearing:
         else:
             self._acknowledge(cur, handled.link, epoch, found.seen.seq)
         return Received(objects=self._chain.answers(cur, handled.link, found), alarms=alarms, moved=True)
+
+    def _why_not_taken(self, link: Link, kind: MessageType) -> Refused | None:
+        """Why a new object is not taken now. A FENCE is also taken on a frozen link: its sender must get on."""
+        if kind is MessageType.FENCE and link.state is LinkState.FROZEN:
+            link = replace(link, state=LinkState.ACTIVE)
+        return self._chain.why_not(link, link.peer)
 
     def _take_link_open(self, cur: Cursor, link: Link | None, found: ChainObject, now_ms: int) -> Received | Refused:
         """A LINK_OPEN while our side is not signed yet."""
@@ -537,7 +549,11 @@ class Clearing:
                 | MessageType.SETTLE_NOT_RECEIVED
             ):
                 return self._settlements.on_object(cur, link, found, now_ms, due_ms)
-            case MessageType.STATUS | MessageType.RANGE | MessageType.HEAD:
+            case MessageType.FENCE:
+                return self._fences.on_fence(cur, link, found, now_ms, due_ms)
+            case MessageType.FENCED:
+                return Refused(reason=Reason.CONFLICT, message="This server has opened no epoch that this answers.")
+            case MessageType.STATUS | MessageType.RANGE | MessageType.HEAD | MessageType.OPENINGS:
                 raise RuntimeError(f"{found.type} is a query")
 
     def _check_signature(
@@ -564,7 +580,9 @@ class Clearing:
         return None
 
     def _acknowledge(self, cur: Cursor, link: Link, epoch: int, seq: int) -> None:
-        if epoch == link.our_epoch and seq > link.acked_seq:
+        if epoch < link.our_epoch:
+            store.outbox_acknowledged(cur, link.link_id, epoch, seq)
+        elif seq > link.acked_seq:
             store.put_link(cur, replace(link, acked_seq=seq))
             store.outbox_acknowledged(cur, link.link_id, epoch, seq)
 
@@ -584,6 +602,8 @@ class Clearing:
                 ]
             case MessageType.STATUS if query.wire_id is not None:
                 found = list(store.objects_of(cur, query.link_id, query.wire_id))
+            case MessageType.OPENINGS:
+                found = []
             case _ if query.of not in (query.from_server, query.to_server):
                 found = []
             case _:
@@ -594,6 +614,11 @@ class Clearing:
                     )
                 )
         return tuple(store.content_of(each.body) for each in found)
+
+    def _openings(self, cur: Cursor, query: Query) -> tuple[JsonObject, ...]:
+        """The openings of payments between the two of us, which the asker had as well, as far as they are left."""
+        found = (store.opening(cur, query.link_id, sender, wire_id) for wire_id in query.wire_ids for sender in Sender)
+        return tuple(each for each in found if each is not None)
 
     def _heads(self, cur: Cursor, link: Link, answer: Sequence[ChainObject], now_ms: int) -> Alarm | None:
         own = [

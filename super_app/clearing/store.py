@@ -9,6 +9,7 @@ from super_app.clearing.model import (
     Decision,
     Evidence,
     EvidenceKind,
+    Fence,
     Grant,
     InPayment,
     InState,
@@ -22,6 +23,7 @@ from super_app.clearing.model import (
     Outcome,
     OutPayment,
     OutState,
+    Run,
     Sender,
     Standing,
     Stored,
@@ -306,9 +308,62 @@ def newest_object(cur: Cursor, link_id: LinkId, sender: Sender) -> Stored | None
     return None if row is None else _stored(row)
 
 
+def fenced_pages(cur: Cursor, link_id: LinkId, sender: Sender) -> tuple[str, ...]:
+    """The bodies of all FENCED of one side, in order. There are few: some for each restore of the other side."""
+    cur.execute(
+        "SELECT body FROM superapp_clearing_object WHERE link_id = ? AND sender = ? AND type = 'FENCED'"
+        " ORDER BY epoch, seq",
+        (link_id, sender),
+    )
+    return tuple(str(row[0]) for row in cur.fetchall())
+
+
 def forget_objects(cur: Cursor, link_id: LinkId, sender: Sender) -> None:
     """Forget a chain on which nothing was ever agreed: a link that only one side has opened."""
     cur.execute("DELETE FROM superapp_clearing_object WHERE link_id = ? AND sender = ?", (link_id, sender))
+
+
+# Fences.
+
+
+def add_fence(cur: Cursor, link_id: LinkId, sender: Sender, fence: Fence) -> None:
+    """Remember a FENCE. One that is known stays as it is."""
+    cur.execute(
+        "INSERT INTO superapp_clearing_fence (link_id, sender, epoch, after_epoch, after_seq) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (link_id, sender, epoch) DO NOTHING",
+        (link_id, sender, fence.epoch, fence.after_epoch, fence.after_seq),
+    )
+
+
+def fences(cur: Cursor, link_id: LinkId, sender: Sender) -> tuple[Fence, ...]:
+    cur.execute(
+        "SELECT epoch, after_epoch, after_seq FROM superapp_clearing_fence WHERE link_id = ? AND sender = ?"
+        " ORDER BY epoch",
+        (link_id, sender),
+    )
+    return tuple(Fence(epoch=_int(row[0]), after_epoch=_int(row[1]), after_seq=_int(row[2])) for row in cur.fetchall())
+
+
+def runs_after(
+    cur: Cursor, link_id: LinkId, sender: Sender, after: tuple[int, int], below_epoch: int
+) -> tuple[Run, ...]:
+    """What is stored of a chain beyond a place and below an epoch, in runs without a gap."""
+    cur.execute(
+        "SELECT run.epoch, run.first_seq, run.last_seq, o.message_id FROM ("
+        " SELECT epoch, MIN(seq) AS first_seq, MAX(seq) AS last_seq FROM ("
+        "  SELECT epoch, seq, seq - ROW_NUMBER() OVER (PARTITION BY epoch ORDER BY seq) AS island"
+        "  FROM superapp_clearing_object WHERE link_id = ? AND sender = ? AND epoch < ?"
+        "  AND (epoch > ? OR (epoch = ? AND seq > ?))"
+        " ) AS numbered GROUP BY epoch, island"
+        ") AS run JOIN superapp_clearing_object AS o"
+        " ON o.link_id = ? AND o.sender = ? AND o.epoch = run.epoch AND o.seq = run.last_seq"
+        " ORDER BY run.epoch, run.first_seq",
+        (link_id, sender, below_epoch, after[0], after[0], after[1], link_id, sender),
+    )
+    return tuple(
+        Run(epoch=_int(row[0]), first_seq=_int(row[1]), last_seq=_int(row[2]), message_id=MessageId(str(row[3])))
+        for row in cur.fetchall()
+    )
 
 
 # The outbox.

@@ -333,6 +333,11 @@ class Node:
         ]
 
 
+def dump(node: Node) -> list[str]:
+    """All that stands in its database, to see that nothing was written. SQLite only."""
+    return list(node.tx.connection.iterdump())  # type: ignore[attr-defined]
+
+
 def grant_of(limit_minor: int, asset: Asset = EUR, **more: int) -> Grant:
     return Grant(currency=asset.code, scale=asset.scale, limit_minor=limit_minor, **more)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from nodes import EUR, PTS, Node, acct_of, advance, exchange, forge, grant_of, linked, offer_of
+from nodes import EUR, PTS, Node, acct_of, advance, dump, exchange, forge, grant_of, linked, offer_of
 from world import new_disk
 
 from super_app.clearing import objects, rules, store
@@ -45,10 +45,6 @@ def refused(node: Node, origin: Node, body: object, reason: Reason) -> Refused:
     assert answer.reason is reason, answer
     assert dump(node) == before
     return answer
-
-
-def dump(node: Node) -> list[str]:
-    return list(node.tx.connection.iterdump())  # type: ignore[attr-defined]
 
 
 def order_of(hs1: Node, hs2: Node, amount_minor: int = 500, **more: Any) -> Any:

@@ -156,7 +156,8 @@ class ClearingShell:
             self._sender.wake({origin} & self._peers)
         if received.refused is not None:
             raise error_of(_counted(received.refused))
-        return {"objects": list(received.objects)}
+        answer = {"objects": list(received.objects)}
+        return {**answer, "openings": list(received.openings)} if received.openings else answer
 
     async def _receive(self, origin: ServerName, message_id: str, body: Mapping[str, Any]) -> Received | Refused:
         certified = await self._certified(origin, [body])

@@ -2,7 +2,7 @@
 CREATE TABLE superapp_clearing_link (
     link_id TEXT NOT NULL PRIMARY KEY,
     peer TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL CHECK (state IN ('active', 'frozen', 'halted')),
+    state TEXT NOT NULL CHECK (state IN ('active', 'frozen', 'halted', 'recovering')),
     stopped_why TEXT NOT NULL,
     wanted INTEGER NOT NULL CHECK (wanted IN (0, 1)),
     checked_boot TEXT NOT NULL,
@@ -209,6 +209,18 @@ CREATE TABLE superapp_clearing_opening (
     PRIMARY KEY (link_id, sender, wire_id)
 );
 CREATE INDEX superapp_clearing_opening_stored ON superapp_clearing_opening (stored_ms);
+
+-- FENCEs of either side: from epoch on, nothing of that chain counts that comes after (after_epoch, after_seq), but for
+-- what the other side held of it then.
+CREATE TABLE superapp_clearing_fence (
+    link_id TEXT NOT NULL REFERENCES superapp_clearing_link (link_id),
+    sender TEXT NOT NULL CHECK (sender IN ('ours', 'theirs')),
+    epoch BIGINT NOT NULL,
+    after_epoch BIGINT NOT NULL,
+    after_seq BIGINT NOT NULL,
+    PRIMARY KEY (link_id, sender, epoch),
+    CHECK (after_epoch < epoch)
+);
 
 -- Proofs and lies, kept for the operator.
 CREATE TABLE superapp_clearing_evidence (
