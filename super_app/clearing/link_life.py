@@ -103,6 +103,8 @@ class LinkLife:
                 return self._closing_waits(cur, link)
             case LinkPhase.FROZEN:
                 return (f"waits for you and the operator of {peer}: read the evidence and talk to each other",)
+            case LinkPhase.RECOVERING:
+                return (f"waits for {peer} to give back what a restore of this side has lost",)
             case LinkPhase.HALTED:
                 return (f"waits for you: this side and {peer} do not agree on what was signed here",)
 
