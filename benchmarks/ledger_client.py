@@ -97,6 +97,7 @@ class Books:
         self.api = cast(ModuleApi, self._api)
         self.database = Database(self.api, Engine.POSTGRESQL)
         self.writer = LedgerWriter(self)
+        self.writer.open(1)
 
     def now_ms(self) -> int:
         return self._api.get_current_time_msec()

@@ -141,6 +141,8 @@ class PaymentsConfig(_Section):
     halt_file: str | None = None
     key_path: str | None = None
     """File of the payment key; beside the homeserver's signing key if not given."""
+    ledger_writers: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)] = ("main",)
+    """The processes of which one writes the ledger, by their names in ``instance_map``."""
 
     @model_validator(mode="after")
     def _custodial_is_acknowledged(self) -> "PaymentsConfig":
@@ -152,6 +154,8 @@ class PaymentsConfig(_Section):
         codes = [asset.code for asset in self.assets]
         if not codes or len(codes) != len(set(codes)):
             raise ValueError("assets must name at least one asset, and each once")
+        if len(self.ledger_writers) != len(set(self.ledger_writers)):
+            raise ValueError("ledger_writers must name each process once")
         return self
 
     def by_code(self) -> Mapping[AssetCode, Asset]:

@@ -38,7 +38,11 @@ _parked_total = Counter("superapp_follower_parked_total", "Events whose handler 
 
 
 class Follower:
-    """One per process; it runs only where ``start`` is called, which is the background worker."""
+    """One per process; it runs between ``start`` and ``stop``, which is where the ledger's writer is.
+
+    Without payments it is the background worker. Two that follow at once, while one takes over from the other, do no
+    harm: handlers are idempotent and the stored cursor only moves forward.
+    """
 
     def __init__(self, api: ModuleApi, private: PrivateApi, database: Database) -> None:
         self._api = api
@@ -52,6 +56,13 @@ class Follower:
         self._again = False
         self._armed = False
         self._urgent_until_ms = 0
+        self._on = False
+        self._listens = False
+        self._started: list[Callable[[], None]] = []
+
+    def when_started(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever this process begins to follow. It must return at once."""
+        self._started.append(listener)
 
     def register(self, handlers: Mapping[str, EventHandler]) -> None:
         twice = self._handlers.keys() & handlers.keys()
@@ -64,16 +75,33 @@ class Follower:
         self._urgent_until_ms = self._api.get_current_time_msec() + _URGENT_MS
 
     async def start(self) -> None:
-        """Begin at the stored cursor, or now if there is none, and follow for ever."""
+        """Begin at the stored cursor, or now if there is none, and follow until ``stop``."""
         newest = self._private.persisted_up_to()
         self._position = await self._database.run("follower_start", partial(_begin_at, newest=newest))
         self._stored_position = self._position
         self._retry_ms = await self._database.run("follower_parked_due", _first_parked)
-        self._private.on_replication(self._wake)
-        self._api.looping_background_call(self._retry_parked, 1_000.0, desc="superapp_follower_retry")
+        self._on = True
+        if not self._listens:
+            self._listens = True
+            self._private.on_replication(self._wake)
+            # Synapse runs loops on its background worker only, unless told so.
+            self._api.looping_background_call(
+                self._retry_parked, 1_000.0, desc="superapp_follower_retry", run_on_all_instances=True
+            )
+        for listener in self._started:
+            listener()
         self._sweep_soon()
 
+    def stop(self) -> None:
+        """Another process follows from now on. What is being handled is handled to its end."""
+        self._on = False
+
+    def _follows(self) -> bool:
+        return self._on
+
     def _wake(self) -> None:
+        if not self._on:
+            return
         if self._api.get_current_time_msec() < self._urgent_until_ms:
             self._sweep_soon()
         elif not self._armed:
@@ -94,7 +122,7 @@ class Follower:
     async def _sweep(self) -> None:
         try:
             self._again = True
-            while self._again:
+            while self._again and self._on:
                 self._again = False
                 await self._catch_up()
         except Exception:
@@ -107,7 +135,7 @@ class Follower:
     async def _catch_up(self) -> None:
         if not self._handlers:
             return
-        while (newest := self._private.persisted_up_to()) > self._position:
+        while self._on and (newest := self._private.persisted_up_to()) > self._position:
             _lag.set(newest - self._position)
             found = await self._database.run(
                 "follower_read",
@@ -115,6 +143,9 @@ class Follower:
             )
             for _, event_id, event_type in found:
                 await self._handle(EventId(event_id), event_type)
+                if not self._follows():
+                    # The cursor stays; the other process begins there.
+                    return
             self._position = found[-1][0] if len(found) == _PAGE else newest
             # Events that are not ours are cheap to pass over again, so passing them is not always worth a write.
             if found or self._position - self._stored_position > _UNSTORED_EVENTS:
@@ -129,6 +160,9 @@ class Follower:
             if event is not None:
                 await handler(event)
         except Exception:
+            if not self._on:
+                # The process that follows now begins at the cursor, which is still before this event.
+                return
             logger.exception("Handling %s %s failed; it is parked and tried again", event_type, event_id)
             _parked_total.inc()
             due_ms = self._api.get_current_time_msec() + _RETRY_MS[0]
@@ -137,7 +171,7 @@ class Follower:
 
     async def _retry_parked(self) -> None:
         now_ms = self._api.get_current_time_msec()
-        if self._retry_ms is None or now_ms < self._retry_ms:
+        if not self._on or self._retry_ms is None or now_ms < self._retry_ms:
             return
         for event_id, event_type, attempts in await self._database.run(
             "follower_parked", lambda cur: _due_parked(cur, now_ms)

@@ -52,6 +52,10 @@ class SuperApp:
             accounts=AccountBook(api, database, server_name),
         )
         self.features: list[Feature] = build_features(self.runtime, enabled)
+        # Persisted events are followed where the ledger's writer is, or on the background worker if there is none.
+        self._tenure = next((each.tenure for each in self.features if isinstance(each, PaymentsFeature)), None)
+        if self._tenure is not None:
+            self._tenure.while_held(lambda _epoch: self.runtime.follower.start(), self.runtime.follower.stop)
         self._resource = ApiResource(api, version("super-app-matrix"))
         if self.features:
             for feature in self.features:
@@ -76,7 +80,9 @@ class SuperApp:
             await feature.start()
         self.runtime.gate.open()
         self._resource.open()
-        if self.runtime.is_main:
+        if self._tenure is not None:
+            await self._tenure.start()
+        elif self.runtime.is_main:
             await self.runtime.follower.start()
         logger.info("Super App is ready: %s", ", ".join(feature.name for feature in self.features))
 

@@ -125,6 +125,31 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="to send signed objects to other servers; clearing keeps its own pauses",
     ),
     PrivateUse(
+        symbol="synapse.server:HomeServer.get_instance_name",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="which process this is; ModuleApi names workers only, and one of all processes writes the ledger",
+    ),
+    PrivateUse(
+        symbol="synapse.config.workers:MAIN_PROCESS_INSTANCE_NAME",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="the main process has another name inside Synapse than in its config",
+    ),
+    PrivateUse(
+        symbol="synapse.replication.http:ReplicationRestResource.register_servlets",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="to be asked by other processes of this homeserver, at the listeners that they have for each other",
+    ),
+    PrivateUse(
+        symbol="synapse.replication.http._base:ReplicationEndpoint.make_client",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="to ask other processes, as Synapse's own do",
+    ),
+    PrivateUse(
+        symbol="synapse.server:HomeServer.get_reactor",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="to give up the ledger's lease before the process ends",
+    ),
+    PrivateUse(
         symbol="synapse.federation.federation_server:FederationHandlerRegistry.register_query_handler",
         features=frozenset({FeatureName.DIRECTORY}),
         reason="other servers ask by federation queries, which authenticate them",
@@ -245,6 +270,13 @@ class PutFailed(Exception):
         return found if isinstance(found, str) else None
 
 
+class InstanceSilent(Exception):
+    """Another process of this homeserver gave no answer."""
+
+
+InstanceHandler = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+"""Answers what another process of this homeserver asks, JSON both ways. It must not raise."""
+
 PutHandler = Callable[[ServerName, str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 """The authenticated origin, the last part of the path, and the body; returns the answer or raises SynapseError."""
 
@@ -319,10 +351,69 @@ class PrivateApi:
     def __init__(self, api: ModuleApi) -> None:
         self._hs: HomeServer = api._hs
         self._store = self._hs.get_datastores().main
+        self._api = api
+        self._ask: Any = None
 
     @property
     def engine(self) -> Engine:
         return Engine.POSTGRESQL if self._store.db_pool.engine.__class__.__name__ == "PostgresEngine" else Engine.SQLITE
+
+    # The processes of this homeserver.
+
+    def instance_name(self) -> str:
+        """The name of this process in ``homeserver.yaml``: that of the worker, or ``main``."""
+        return _in_config(self._hs.get_instance_name())
+
+    def instances(self) -> frozenset[str]:
+        """The processes that this one can ask, by their names in ``homeserver.yaml``; itself may be among them."""
+        return frozenset(_in_config(name) for name in self._hs.config.worker.instance_map)
+
+    def answer_instances(self, handler: InstanceHandler) -> None:
+        """Answer other processes. To be called while the module is built, before listeners.
+
+        It is at the listeners with ``replication`` among their resources, which are not for the public.
+        """
+        from synapse.replication.http import ReplicationRestResource
+
+        homeserver = self._hs
+        endpoint = _instance_endpoint(handler)
+        register_servlets = ReplicationRestResource.register_servlets
+
+        @wraps(register_servlets)
+        def with_ours(resource: Any, hs: Any) -> None:
+            register_servlets(resource, hs)
+            if hs is homeserver:
+                endpoint(hs).register(resource)
+
+        cast(Any, ReplicationRestResource).register_servlets = with_ours
+
+    async def ask_instance(self, name: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask another process of this homeserver, once.
+
+        Raises:
+            InstanceSilent: it is away, stopped before it answered, or does not run this module.
+        """
+        from synapse.api.errors import SynapseError
+        from synapse.config.workers import MAIN_PROCESS_INSTANCE_NAME
+
+        if name not in self.instances():
+            raise InstanceSilent(f"{name} is not in instance_map")
+        if self._ask is None:
+            self._ask = _instance_endpoint(None).make_client(self._hs)
+        target = MAIN_PROCESS_INSTANCE_NAME if name == _MAIN else name
+        try:
+            answer: Mapping[str, Any] = await self._ask(instance_name=target, request=dict(request))
+        except SynapseError as error:
+            raise InstanceSilent(f"{name} did not answer: {error}") from error
+        return answer
+
+    def on_shutdown(self, stop: Callable[[], Awaitable[None]]) -> None:
+        """Await ``stop()`` before this process ends in order, while its database is still there."""
+        # Synapse's own handlers are not waited for. zope.interface declares the methods of the reactor without self.
+        reactor: Any = self._hs.get_reactor()
+        reactor.addSystemEventTrigger(
+            "before", "shutdown", lambda: self._api.run_as_background_process("superapp_shutdown", stop)
+        )
 
     # The event stream (follower).
 
@@ -650,6 +741,41 @@ class PrivateApi:
         """The rooms that anybody, of whatever homeserver, has joined, as far as this homeserver is in them."""
         rooms: frozenset[str] = await cast(Any, self._store).get_rooms_for_user(user_id)
         return rooms
+
+
+_MAIN: Final = "main"
+"""The main process in ``homeserver.yaml``; inside Synapse it has another name."""
+
+
+def _in_config(instance: str) -> str:
+    return _MAIN if instance == _module("synapse.config.workers").MAIN_PROCESS_INSTANCE_NAME else instance
+
+
+def _instance_endpoint(handler: InstanceHandler | None) -> Any:
+    """Our endpoint among those by which Synapse's processes ask each other."""
+    from synapse.replication.http._base import ReplicationEndpoint
+
+    class Endpoint(ReplicationEndpoint):
+        NAME = "superapp"
+        PATH_ARGS = ()
+        METHOD = "POST"
+        # Whoever asks has an id in what it asks, and decides itself when and whom to ask again.
+        CACHE = False
+        RETRY_ON_TIMEOUT = False
+        RETRY_ON_CONNECT_ERROR = False
+
+        @staticmethod
+        async def _serialize_payload(request: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+            return {"request": request}
+
+        async def _handle_request(  # type: ignore[override]
+            self, request: object, content: Mapping[str, Any]
+        ) -> tuple[int, dict[str, Any]]:
+            if handler is None:
+                raise RuntimeError("the asking side is not registered")
+            return 200, dict(await handler(content["request"]))
+
+    return Endpoint
 
 
 def _json_object(text: bytes) -> Mapping[str, Any]:

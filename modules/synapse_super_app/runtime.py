@@ -34,7 +34,7 @@ class Runtime:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process runs migrations, the follower, timers and outboxes."""
+        """Whether this process runs migrations, and the timers and outboxes of features other than payments."""
         return self.api.should_run_background_tasks()
 
 

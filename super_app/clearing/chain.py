@@ -42,7 +42,7 @@ _RESTORING: Final = frozenset({MessageType.FENCE, MessageType.FENCED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who signs. ``boot`` is a nonce of this run of the process; ``certificate`` is signed by the Matrix key."""
+    """Who signs. ``boot`` is a nonce of this tenure of the writer; ``certificate`` is signed by the Matrix key."""
 
     server: ServerName
     key: SigningKey

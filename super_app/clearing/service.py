@@ -62,8 +62,9 @@ MAX_ANSWERED: Final = 200
 class Clearing:
     """One homeserver's side of all its links.
 
-    ``certificate`` is signed by the homeserver's Matrix key and names ``key``; ``boot`` is a nonce of this run of the
-    process, so that what a peer confirmed to an earlier run counts no more. ``settlements`` is what operators do there.
+    ``certificate`` is signed by the homeserver's Matrix key and names ``key``; ``boot`` is a nonce of this tenure of
+    the ledger's writer, so that what a peer confirmed in an earlier one counts no more. ``settlements`` is what
+    operators do there.
     """
 
     def __init__(
@@ -87,6 +88,10 @@ class Clearing:
         self._links = Links(self._chain, self._life, self._inbound, self._settlements, assets)
         self.settlements = SettlementDesk(server, self._settlements)
         self._fences = Fences(self._chain)
+
+    def begin(self, boot: str) -> None:
+        """A tenure begins: until a peer has answered HEAD? again, nothing is signed towards it."""
+        self._chain.me = replace(self._chain.me, boot=boot)
 
     # For payments.
 
@@ -246,7 +251,7 @@ class Clearing:
     # What is to be sent.
 
     def started(self, cur: Cursor, now_ms: int) -> tuple[LinkView, ...]:
-        """Once in each run, before anything else: whatever pause a link was in, its peer is asked at once."""
+        """Once in each tenure, before anything else: whatever pause a link was in, its peer is asked at once."""
         for link in store.links(cur):
             if link.wanted:
                 store.put_link(cur, replace(link, attempts=0, next_try_ms=now_ms))

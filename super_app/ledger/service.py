@@ -58,11 +58,6 @@ class Prepared:
     outcome: Outcome
 
 
-def take_lease(cur: Cursor) -> None:
-    """Take the lease row until the transaction ends: from here on nobody else decides."""
-    store.lock(cur)
-
-
 def transfer(cur: Cursor, order: Transfer, now_ms: int) -> Posted | Refused:
     """Post one transfer.
 
@@ -118,7 +113,8 @@ def prepare(
 def carry_out(cur: Cursor, prepared: Prepared) -> bool:
     """Write what was prepared, in one statement.
 
-    False, with nothing written, if the books have moved or an id is taken. The lease is held in either case.
+    False, with nothing written, if the books or the epoch have moved or an id is taken. The head is locked in either
+    case.
     """
     return store.append(cur, prepared.outcome.before, prepared.entries) is Appended.DONE
 

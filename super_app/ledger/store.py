@@ -46,7 +46,12 @@ class Appended(StrEnum):
 def lock(cur: Cursor) -> Head:
     """Take the lease row until the transaction ends; who writes does this first. Others wait for the commit."""
     if cur.engine is Engine.POSTGRESQL:
-        cur.execute("SELECT epoch, seq, hash FROM superapp_ledger_head WHERE singleton = 1 FOR UPDATE")
+        # A process that stops between two statements, or whose machine is gone, would keep the lock, and with it
+        # everybody's money; the server ends such a transaction.
+        cur.execute(
+            "SELECT epoch, seq, hash, set_config('idle_in_transaction_session_timeout', '5s', TRUE)"
+            " FROM superapp_ledger_head WHERE singleton = 1 FOR UPDATE"
+        )
     else:
         # SQLite has no row locks. A write as the first statement takes the database's write lock before anything is
         # read, which is what BEGIN IMMEDIATE does, and is also right inside a transaction that began so.

@@ -46,6 +46,8 @@ from synapse_super_app.http.routes import Auth
 from synapse_super_app.module import SuperApp
 from synapse_super_app.private_api import (
     CommonRoom,
+    InstanceHandler,
+    InstanceSilent,
     NoAnswer,
     Profile,
     PutFailed,
@@ -245,6 +247,31 @@ class FakePrivateApi:
         rows = self._homeserver.user_directory
         found = [row for row in rows if search_term.lstrip("@").casefold() in str(row["display_name"]).casefold()]
         return {"limited": len(found) > limit, "results": found[:limit]}
+
+    def instance_name(self) -> str:
+        return self._homeserver.process
+
+    def instances(self) -> frozenset[str]:
+        return frozenset(self._homeserver.instance_map)
+
+    def answer_instances(self, handler: InstanceHandler) -> None:
+        self._homeserver.listening[self._homeserver.process] = handler
+
+    async def ask_instance(self, name: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        if name not in self._homeserver.listening or name not in self._homeserver.instance_map:
+            raise InstanceSilent(f"{name} is not there")
+        self._homeserver.relayed.append((name, str(request["operation"])))
+        if name in self._homeserver.hanging:
+            await defer.Deferred()
+        answer = await self._homeserver.listening[name](json.loads(json.dumps(request)))
+        if name not in self._homeserver.listening:
+            raise InstanceSilent(f"{name} died before it answered")
+        # What crosses the wire is JSON.
+        loaded: Mapping[str, Any] = json.loads(json.dumps(answer))
+        return loaded
+
+    def on_shutdown(self, stop: Callable[[], Awaitable[None]]) -> None:
+        self._homeserver.at_shutdown.append(stop)
 
     def persisted_up_to(self) -> int:
         return self._homeserver.stream_position
@@ -463,6 +490,15 @@ class FakeHomeserver:
         """The rows among which Synapse's own user search looks."""
         self.registered_s: dict[str, int] = {}
         self.stream_position = 0
+        self.process = "main"
+        self.instance_map: set[str] = set()
+        self.listening: dict[str, InstanceHandler] = {}
+        """What each process of this homeserver that runs answers to the others."""
+        self.hanging: set[str] = set()
+        """Processes that take requests and answer none."""
+        self.relayed: list[tuple[str, str]] = []
+        """What processes asked of each other."""
+        self.at_shutdown: list[Callable[[], Awaitable[None]]] = []
         self.background_errors: list[tuple[str, Failure]] = []
         self.clock = clock or task.Clock()
         if clock is None:

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from super_app.db import Cursor, Engine, Transaction
+from super_app.ledger import store
 from synapse_super_app.ledger.writer import LedgerWriter
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ class WriterUnderTest:
         self._api = WriterApi(self.clock)
         self.api = cast(ModuleApi, self._api)
         self.writer = LedgerWriter(self)
+        self.writer.open(transaction(store.head).epoch)
 
     def now_ms(self) -> int:
         return 1_000 + int(self.clock.seconds() * 1000)

@@ -607,10 +607,10 @@ def test_in_sqlite_the_lease_is_the_write_lock_and_is_taken_before_anything_is_r
         closing(sqlite3.connect(path, timeout=0)) as first,
         closing(sqlite3.connect(path, timeout=0)) as second,
     ):
-        service.take_lease(SqliteCursor(first.cursor()))
+        store.lock(SqliteCursor(first.cursor()))
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            service.take_lease(SqliteCursor(second.cursor()))
+            store.lock(SqliteCursor(second.cursor()))
         first.commit()
-        service.take_lease(SqliteCursor(second.cursor()))
+        store.lock(SqliteCursor(second.cursor()))
         second.rollback()
     database.close()

@@ -35,6 +35,7 @@ class CallsFeature:
         encrypted = EncryptedRings(runtime, gate=gate, follower=self._follower)
         runtime.gate.register({**gate.handlers(), **encrypted.handlers()})
         runtime.follower.register(self._follower.handlers())
+        runtime.follower.when_started(self._follower.take_up)
         api.register_spam_checker_callbacks(
             user_may_create_room=gate.may_create_room, user_may_send_state_event=gate.may_send_state_event
         )

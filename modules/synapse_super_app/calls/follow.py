@@ -1,4 +1,4 @@
-"""Drives sessions by persisted events, and by time. Runs where the follower runs, on the background worker."""
+"""Drives sessions by persisted events, and by time. Runs where the follower runs."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -37,9 +37,12 @@ class CallsFollower:
         signals: dict[str, EventHandler] = dict.fromkeys(events.SIGNAL_TYPES, self._on_signal)
         return {**signals, **dict.fromkeys(events.RING_TYPES, self._on_ring)}
 
-    def start(self) -> None:
-        """Take up what was due when the process ended, and forget calls whose time is over."""
+    def take_up(self) -> None:
+        """This process follows from now on: take up what was due when the last one ended."""
         self.clockwork.note(self._runtime.now_ms() + _AFTER_START_MS)
+
+    def start(self) -> None:
+        """Forget calls whose time is over, on the background worker."""
         self._runtime.api.looping_background_call(self._purge, _PURGE_EVERY_MS, desc="superapp_calls_purge")
 
     async def _on_ring(self, event: EventBase) -> None:

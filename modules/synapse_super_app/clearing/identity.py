@@ -15,7 +15,7 @@ from synapse_super_app.runtime import Runtime
 
 
 def build_clearing(runtime: Runtime, *, payee: Payee, payer: Payer) -> Clearing:
-    """Clearing as this process runs it. Makes the payment key if there is none yet.
+    """Clearing as this process runs it, before its first tenure. Makes the payment key if there is none yet.
 
     Raises:
         OSError: the key cannot be read or made; the message names its path.
@@ -29,11 +29,16 @@ def build_clearing(runtime: Runtime, *, payee: Payee, payer: Payer) -> Clearing:
         server=runtime.server_name,
         key=key,
         certificate=runtime.private.signed_by_server(objects.certificate_fields(runtime.server_name, key)),
-        boot=secrets.token_urlsafe(12),
+        boot=fresh_boot(),
         assets=config.by_code(),
         payee=payee,
         payer=payer,
     )
+
+
+def fresh_boot() -> str:
+    """The name of a tenure of the ledger's writer, which no other tenure has had."""
+    return secrets.token_urlsafe(12)
 
 
 def key_path(folder: Path, server: str, configured: str | None) -> Path:

@@ -15,6 +15,7 @@ from super_app.clearing.rules import RANGE_PAGE, RETRY_MS
 from super_app.clearing.service import Clearing
 from super_app.errors import Reason
 from super_app.ids import ServerName
+from super_app.ledger.lease import NotTheWriter
 from super_app.names import CLEARING_PATH, ERRCODE_PREFIX
 from synapse_super_app.clearing import metrics
 from synapse_super_app.ledger.writer import LedgerWriter
@@ -47,7 +48,10 @@ class _Line:
 
 
 class Sender:
-    """One in each process that writes. ``certified`` verifies certificates in answers, ``handled`` hears of each."""
+    """Sends while its process writes: ``wake`` begins that, ``stop`` ends it.
+
+    ``certified`` verifies certificates in answers, ``handled`` hears of each.
+    """
 
     def __init__(
         self,
@@ -70,6 +74,16 @@ class Sender:
         for peer in peers:
             self._look_soon(self._lines.setdefault(peer, _Line(peer=peer)))
 
+    def stop(self) -> None:
+        """Send nothing more. What is under way may still arrive; its answer is then asked for again by who writes."""
+        lines, self._lines = self._lines, {}
+        for line in lines.values():
+            if line.timer is not None and line.timer.active():
+                line.timer.cancel()
+
+    def _is_over(self, line: _Line) -> bool:
+        return self._lines.get(line.peer) is not line
+
     def _look_soon(self, line: _Line) -> None:
         line.again = True
         if not line.looking:
@@ -78,7 +92,7 @@ class Sender:
 
     async def _look(self, line: _Line) -> None:
         try:
-            while line.again:
+            while line.again and not self._is_over(line):
                 line.again = False
                 self._follow(line, await self._agenda(line))
         except Exception:
@@ -98,6 +112,8 @@ class Sender:
         )
 
     def _follow(self, line: _Line, agenda: Agenda) -> None:
+        if self._is_over(line):
+            return
         for errand in agenda.errands:
             if errand.message_id not in line.under_way:
                 line.under_way.add(errand.message_id)
@@ -106,6 +122,8 @@ class Sender:
             self._arm(line, agenda.wake_ms)
 
     def _arm(self, line: _Line, wake_ms: int) -> None:
+        if self._is_over(line):
+            return
         if line.timer is not None and line.timer.active():
             line.timer.cancel()
         pause_ms = max(1, wake_ms - self._runtime.now_ms())
@@ -119,6 +137,8 @@ class Sender:
         """One errand, from the request to what its outcome changes. Whatever fails, the outbox still has it."""
         try:
             await self._deliver(line, errand)
+        except NotTheWriter:
+            logger.info("%s to %s is sent again by the process that writes now", errand.type, line.peer)
         except Exception:
             logger.exception("Sending %s to %s failed; it is tried again", errand.type, line.peer)
             line.under_way.discard(errand.message_id)
@@ -130,6 +150,8 @@ class Sender:
                 errand.peer, f"{CLEARING_PATH}/{errand.message_id}", errand.body, TIMEOUT_MS
             )
         except PutFailed as failure:
+            if self._is_over(line):
+                return
             await self._failed(errand, failure)
             line.under_way.discard(errand.message_id)
             self._look_soon(line)
@@ -139,6 +161,9 @@ class Sender:
         # Nobody answers with more than a page of a range; what is over that would only hold up everybody's money.
         objects: Sequence[object] = found[:RANGE_PAGE] if isinstance(found, list) else ()
         certified = await self._certified(errand.peer, [{"object": each} for each in objects])
+        if self._is_over(line):
+            # It answers what an earlier tenure asked.
+            return
         now_ms = self._runtime.now_ms()
         # What is done next joins the same transaction, so that a COMMIT leaves as soon as its ACCEPT is there.
         under_way = frozenset(line.under_way - {errand.message_id})

@@ -1,8 +1,9 @@
 """Clearing in the homeserver: what arrives over federation, what is sent, time, and the operator's routes.
 
-Objects arrive by PUT on a federation path, authenticated by X-Matrix; the answer to one is a refusal or the objects of
-ours that answer it. All work on links goes through the ledger's writer. Fails closed: what cannot be verified or
-written is refused, and the peer sends it again.
+Objects arrive by PUT on a federation path, authenticated by X-Matrix, at whatever process takes federation requests;
+the answer to one is a refusal or the objects of ours that answer it. All work on links goes through the ledger's
+writer, so everything but that door runs in the process that writes. Fails closed: what cannot be verified or written is
+refused, and the peer sends it again.
 """
 
 import logging
@@ -25,15 +26,18 @@ from synapse_super_app.clearing.admin import (
     evidence_model,
     link_model,
 )
+from synapse_super_app.clearing.identity import fresh_boot
 from synapse_super_app.clearing.sender import Sender
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Auth, Call, Route
+from synapse_super_app.ledger.relay import Relay
 from synapse_super_app.ledger.writer import LedgerWriter
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
 _SERVLET_GROUP: Final = "superapp_clearing"
+_RELAYED: Final = "clearing"
 _MAX_UNDER_WAY: Final = 64
 """Requests of one origin at a time."""
 _STRANGERS_PER_S: Final = 5
@@ -53,9 +57,9 @@ class _Timer(Protocol):
 
 
 class ClearingShell:
-    """Constructed by payments, whose ``start`` calls this ``start``; everything else comes from outside."""
+    """Constructed by payments; ``begin`` and ``end`` are those of a tenure of the ledger's writer."""
 
-    def __init__(self, runtime: Runtime, writer: LedgerWriter, clearing: Clearing) -> None:
+    def __init__(self, runtime: Runtime, writer: LedgerWriter, clearing: Clearing, relay: Relay) -> None:
         self._runtime = runtime
         self._writer = writer
         self._clearing = clearing
@@ -67,9 +71,9 @@ class ClearingShell:
         self._tick_timer: _Timer | None = None
         self._tick_ms: int | None = None
         self._looks_at_time = False
-        if runtime.is_main:
-            # Elsewhere the path stays unknown, so that a request is not taken where nobody may write.
-            runtime.private.answer_put(_SERVLET_GROUP, CLEARING_PATH, self._put)
+        self._relay = relay
+        relay.serve(_RELAYED, self._put_relayed)
+        runtime.private.answer_put(_SERVLET_GROUP, CLEARING_PATH, self._put)
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -102,21 +106,32 @@ class ClearingShell:
             ),
         )
 
-    async def start(self) -> None:
+    def start(self) -> None:
+        """Look regularly, in whatever process; only the one that writes finds something to do."""
+        for look, pause_ms in ((self._publish, _PUBLISH_MS), (self._erase, _ERASE_MS)):
+            self._runtime.api.looping_background_call(
+                look, pause_ms, desc="superapp_clearing_look", run_on_all_instances=True
+            )
+
+    async def begin(self, epoch: int) -> None:
         """Ask every peer what it knows of us, send what is left from before, and take up time again."""
-        if not self._runtime.is_main:
-            return
+        self._clearing.begin(fresh_boot())
         now_ms = self._runtime.now_ms()
         views = await self._writer.run("clearing_start", lambda cur: self._clearing.started(cur, now_ms))
         for view in views:
             if view.phase in (LinkPhase.FROZEN, LinkPhase.HALTED):
                 logger.error("Payments with %s are stopped: %s", view.peer, view.why)
         metrics.publish(views)
-        self._peers.update(view.peer for view in views if view.phase is not LinkPhase.WAITING_FOR_US)
+        self._peers = {view.peer for view in views if view.phase is not LinkPhase.WAITING_FOR_US}
         self._ready = True
         self.wake()
-        self._runtime.api.looping_background_call(self._publish, _PUBLISH_MS, desc="superapp_clearing_publish")
-        self._runtime.api.looping_background_call(self._erase, _ERASE_MS, desc="superapp_clearing_erase")
+
+    def end(self) -> None:
+        self._ready = False
+        self._sender.stop()
+        if self._tick_timer is not None and self._tick_timer.active():
+            self._tick_timer.cancel()
+        self._tick_ms = None
 
     def wake(self) -> None:
         """Something was committed that may be to send or to time. Returns at once."""
@@ -128,6 +143,17 @@ class ClearingShell:
     # What arrives.
 
     async def _put(self, origin: ServerName, message_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._relay.at_writer(
+            _RELAYED,
+            lambda: {"origin": origin, "message_id": message_id, "body": dict(body)},
+            lambda: self._put_here(origin, message_id, body),
+            dict,
+        )
+
+    async def _put_relayed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._put_here(ServerName(arguments["origin"]), arguments["message_id"], arguments["body"])
+
+    async def _put_here(self, origin: ServerName, message_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if not self._ready:
             raise error_of(
                 Refused(
@@ -210,7 +236,7 @@ class ClearingShell:
 
     def _time_soon(self) -> None:
         """What was committed may have brought a deadline. Many commits in a row are one look."""
-        if not self._looks_at_time:
+        if self._ready and not self._looks_at_time:
             self._looks_at_time = True
             self._runtime.api.delayed_background_call(_TIME_PAUSE_MS, self._look_at_time, desc="superapp_clearing_time")
 
@@ -221,6 +247,8 @@ class ClearingShell:
             self._tick_at(next_ms)
 
     def _tick_at(self, when_ms: int) -> None:
+        if not self._ready:
+            return
         if self._tick_timer is not None and self._tick_timer.active():
             if self._tick_ms is not None and self._tick_ms <= when_ms:
                 return
@@ -232,6 +260,8 @@ class ClearingShell:
         )
 
     async def _tick(self) -> None:
+        if not self._ready:
+            return
         now_ms = self._runtime.now_ms()
         try:
             next_ms = await self._writer.run("clearing_tick", lambda cur: self._clearing.tick(cur, now_ms))
@@ -240,7 +270,8 @@ class ClearingShell:
             next_ms = now_ms + _TICK_RETRY_MS
         if next_ms is not None:
             self._tick_at(next_ms)
-        self._sender.wake(self._peers)
+        if self._ready:
+            self._sender.wake(self._peers)
 
     # Operators.
 
@@ -272,11 +303,15 @@ class ClearingShell:
         return EvidenceListModel(evidence=[evidence_model(each) for each in found])
 
     async def _publish(self) -> None:
+        if not self._ready:
+            return
         # Also for what a wake was lost for, with a database that was away at the wrong moment.
         self.wake()
         metrics.publish(await self._runtime.database.run("clearing_links", self._clearing.links))
 
     async def _erase(self) -> None:
+        if not self._ready:
+            return
         before_ms = self._runtime.now_ms() - self._runtime.config.retention.memos
         await self._writer.run("clearing_erase", lambda cur: self._clearing.erase(cur, before_ms))
 

@@ -1,9 +1,10 @@
 """The one writer of this process: groups what arrives while a commit is in flight into the next transaction.
 
-All that touches the ledger or a link's chain goes through it. A batch is one transaction that takes the lease row
-first, so writers in several processes take turns. Transfers of a batch are posted together in a constant number of
-statements, other works run one after the other. A job that raises takes nobody with it: the batch is rolled back and
-each of its jobs runs again alone. Whoever waits hears of the outcome after the commit and never before.
+All that touches the ledger or a link's chain goes through it. It writes while its process holds the lease (``tenure``):
+a batch is one transaction that locks the head first and finds the epoch of the lease there, or writes nothing.
+Transfers of a batch are posted together in a constant number of statements, other works run one after the other. A job
+that raises takes nobody with it: the batch is rolled back and each of its jobs runs again alone. Whoever waits hears of
+the outcome after the commit and never before.
 
 Transfers are decided ahead, on the books as the last batch left them, while the database still writes that one. The
 database takes such a batch only if those books came true; otherwise it is decided again inside the transaction.
@@ -25,7 +26,8 @@ from twisted.python.failure import Failure
 
 from super_app.db import Cursor, Engine
 from super_app.errors import Refused
-from super_app.ledger import service
+from super_app.ledger import lease, service
+from super_app.ledger.lease import NotTheWriter
 from super_app.ledger.model import Account, AccountKey, Head, Posted, Transfer
 from super_app.ledger.service import check_durability
 from synapse_super_app.private_api import outside_log_context, yieldable
@@ -135,11 +137,22 @@ class LedgerWriter:
         self._accounts: dict[AccountKey, Account] = {}
         # The head after the batches that are done, None if unknown.
         self._settled: Head | None = None
+        self._epoch: int | None = None
+        self._on_lost: Callable[[], None] | None = None
+
+    def open(self, epoch: int, on_lost: Callable[[], None] | None = None) -> None:
+        """This process has the lease from now on. ``on_lost`` is told if a batch finds that it has it no longer."""
+        self._epoch, self._on_lost = epoch, on_lost
+
+    def close(self) -> None:
+        """This process writes no more. What is in flight ends; whoever waits or comes gets ``NotTheWriter``."""
+        self._epoch = None
 
     def run(self, name: LiteralString, work: Callable[[Cursor], T]) -> Awaitable[T]:
         """Run ``work`` in a transaction that holds the lease; await the answer at once.
 
-        It may run several times, beside others' works. What it raises reaches the caller, and nobody else.
+        It may run several times, beside others' works. What it raises reaches the caller, and nobody else. The caller
+        gets ``NotTheWriter`` where this process has not the lease: ask the one that has, under the same id.
         """
         done: Deferred[T] = Deferred()
         self._works.append(_Work(name=name, work=work, done=done))
@@ -233,8 +246,12 @@ class LedgerWriter:
     async def _settle(self, batch: _Batch) -> _Finished:
         """Run a batch to its end. Does not raise."""
         _jobs_per_batch.observe(len(batch))
+        epoch = self._epoch
         try:
             return await self._commit(batch)
+        except NotTheWriter:
+            self._lose(epoch)
+            return batch.failed(_failure())
         except Exception as error:  # noqa: BLE001 - whatever a job raises belongs to the one who waits for it
             self._forget()
             # Alone each would wait as long again for a database that is away.
@@ -260,12 +277,15 @@ class LedgerWriter:
         orders = [job.transfer for job in batch.orders]
         now_ms = self._runtime.now_ms()
         prepared = batch.prepared
+        epoch = self._epoch
+        if epoch is None:
+            raise NotTheWriter("this process does not write now")
 
         def in_transaction(cur: Cursor) -> tuple[service.Outcome | None, list[object]]:
             if prepared is not None and service.carry_out(cur, prepared):
                 outcome: service.Outcome | None = prepared.outcome
             else:
-                service.take_lease(cur)
+                lease.demand(cur, epoch)
                 outcome = service.post(cur, orders, now_ms) if orders else None
             return outcome, [job.work(cur) for job in batch.works]
 
@@ -300,6 +320,13 @@ class LedgerWriter:
                 return answer
         return await self._runtime.database.run(name, in_transaction)
 
+    def _lose(self, epoch: int | None) -> None:
+        self._forget()
+        if epoch is not None and self._epoch == epoch:
+            self._epoch = None
+            if self._on_lost is not None:
+                self._on_lost()
+
     def _remember(self, outcome: service.Outcome) -> None:
         if len(self._accounts) > _REMEMBERED_ACCOUNTS:
             self._accounts = {}
@@ -332,10 +359,13 @@ def _database_is_away(error: BaseException) -> bool:
     """Whether the connection broke, so that nobody knows if the transaction was committed.
 
     By name, since drivers share the names of PEP 249 and no base class. psycopg2 gives no SQLSTATE (``pgcode``) for a
-    broken connection, and class 57P for a server that stops or starts.
+    broken connection, class 57P for a server that stops or starts, and 25P03 where the server ended a transaction in
+    which we had stopped.
     """
     names = {kind.__name__ for kind in type(error).__mro__}
     if "ConnectionLost" in names:  # of Twisted's pool
         return True
     code: object = getattr(error, "pgcode", "not of psycopg2")
+    if code == "25P03":
+        return True
     return bool(names & {"OperationalError", "InterfaceError"}) and (code is None or str(code).startswith("57P"))

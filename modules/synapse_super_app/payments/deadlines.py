@@ -1,4 +1,4 @@
-"""What time does to payments. Runs on the background worker only.
+"""What time does to payments. Runs in the process that writes.
 
 Holds without an event are released, unanswered payments expire, owed receipts are posted again, memos are forgotten,
 and the invariants of money are checked. Chat pays nothing for it: between deadlines the clock is compared with a
@@ -8,6 +8,7 @@ number in memory.
 import logging
 from typing import Final
 
+from super_app.ledger.lease import NotTheWriter
 from super_app.payments import store
 from super_app.payments.model import Payment, Receipt, State
 from super_app.payments.service import Payments
@@ -49,12 +50,24 @@ class Deadlines:
         self._next_ms = 0
         self._reload_ms = 0
         self._busy = False
+        self._on = False
 
     def start(self) -> None:
-        api = self._runtime.api
-        api.looping_background_call(self._tick, _TICK_MS, desc="superapp_payment_deadlines")
-        api.looping_background_call(self._checks.measure, _CHECK_MS, desc="superapp_invariants")
-        api.looping_background_call(self._forget, _FORGET_MS, desc="superapp_payment_memos")
+        """Look regularly, in whatever process; only the one that writes finds something to do."""
+        for look, pause_ms, desc in (
+            (self._tick, _TICK_MS, "superapp_payment_deadlines"),
+            (self._measure, _CHECK_MS, "superapp_invariants"),
+            (self._forget, _FORGET_MS, "superapp_payment_memos"),
+        ):
+            self._runtime.api.looping_background_call(look, pause_ms, desc=desc, run_on_all_instances=True)
+
+    async def begin(self, epoch: int) -> None:
+        """This process writes: whatever is due is found now."""
+        self._next_ms = self._reload_ms = 0
+        self._on = True
+
+    def end(self) -> None:
+        self._on = False
 
     def payment_heard(self, payment: Payment) -> None:
         if payment.due_ms is not None and payment.payer_acct is not None:
@@ -66,7 +79,7 @@ class Deadlines:
 
     async def _tick(self) -> None:
         now_ms = self._runtime.now_ms()
-        if self._busy or now_ms < min(self._next_ms, self._reload_ms):
+        if not self._on or self._busy or now_ms < min(self._next_ms, self._reload_ms):
             return
         self._busy = True
         try:
@@ -84,6 +97,9 @@ class Deadlines:
         for payment in await self._runtime.database.run("payments_due", lambda cur: store.due(cur, now_ms, _PAGE)):
             try:
                 await self._act_on(payment)
+            except NotTheWriter:
+                # It stays due, where the writer is now.
+                return
             except Exception:
                 # It stays due and is tried again; the others' money does not wait for it.
                 logger.exception("The deadline of payment %s could not be kept", payment.payment_id)
@@ -110,6 +126,12 @@ class Deadlines:
             metrics.released_total.inc()
             logger.info("Released the hold of payment %s: its event never came to exist", payment.payment_id)
 
+    async def _measure(self) -> None:
+        if self._on:
+            await self._checks.measure()
+
     async def _forget(self) -> None:
+        if not self._on:
+            return
         before_ms = self._runtime.now_ms() - self._runtime.config.retention.memos
         await self._runtime.database.run("payment_memos", lambda cur: store.erase_memos(cur, before_ms))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from synapse.module_api import NOT_SPAM
-from synapse.module_api.errors import Codes
+from synapse.module_api.errors import Codes, ConfigError
 
 from super_app.names import STATE_TYPES, EventType
 from super_app.payments.model import Payment
@@ -16,6 +16,8 @@ from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Route
+from synapse_super_app.ledger.relay import Relay
+from synapse_super_app.ledger.tenure import Tenure
 from synapse_super_app.ledger.writer import check_durability
 from synapse_super_app.payments import metrics
 from synapse_super_app.payments.announced import Announced
@@ -26,6 +28,7 @@ from synapse_super_app.payments.deadlines import Deadlines
 from synapse_super_app.payments.follow import Follow
 from synapse_super_app.payments.orders import Orders, not_a_message
 from synapse_super_app.payments.receipts import Receipts
+from synapse_super_app.payments.relayed_routes import relayed
 from synapse_super_app.payments.residents import Residents
 from synapse_super_app.payments.rooms import Rooms
 from synapse_super_app.payments.watch import Watch
@@ -44,6 +47,14 @@ class PaymentsFeature:
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
         self._runtime = runtime
         config = runtime.config.payments
+        own, others = runtime.private.instance_name(), runtime.private.instances()
+        unknown = [name for name in config.ledger_writers if name != own and name not in others]
+        if unknown:
+            raise ConfigError(
+                f"payments.ledger_writers names {unknown[0]!r}, which no process can reach; add it to instance_map "
+                "with host and port of its replication listener, or take it out",
+                path=("modules",),
+            )
         self._residents = Residents(runtime.private, config.halt_file)
         heard = Heard()
         writer = PaymentsWriter(runtime, heard)
@@ -55,7 +66,11 @@ class PaymentsFeature:
         )
         clearing = build_clearing(runtime, payee=payments, payer=payments)
         payments.clear_through(clearing)
-        self._clearing_shell = ClearingShell(runtime, writer, clearing)
+        self.tenure = Tenure(
+            api=runtime.api, database=runtime.database, writer=writer, own=own, writers=config.ledger_writers
+        )
+        self._relay = relay = Relay(runtime.api, runtime.private, self.tenure)
+        self._clearing_shell = ClearingShell(runtime, writer, clearing, relay)
         announced = Announced()
         watch = Watch(runtime.api)
         rooms = Rooms(runtime.api, runtime.private, runtime.database)
@@ -75,6 +90,7 @@ class PaymentsFeature:
             rooms=rooms,
             announced=announced,
             watch=watch,
+            relay=relay,
         )
         self._api = PaymentsApi(
             runtime=runtime,
@@ -85,6 +101,9 @@ class PaymentsFeature:
             checks=checks,
             clearing=self._clearing_shell,
         )
+        self.tenure.while_held(self._clearing_shell.begin, self._clearing_shell.end)
+        self.tenure.while_held(self._deadlines.begin, self._deadlines.end)
+        runtime.private.on_shutdown(self.tenure.stop)
         writer.on_payment(watch.heard)
         writer.on_payment(self._deadlines.payment_heard)
         writer.on_payment(_count_end)
@@ -97,16 +116,15 @@ class PaymentsFeature:
         )
 
     def routes(self) -> Sequence[Route]:
-        return (*self._api.routes(), *self._clearing_shell.routes())
+        return [relayed(route, self._relay) for route in (*self._api.routes(), *self._clearing_shell.routes())]
 
     async def start(self) -> None:
         refused = await self._runtime.database.run("durability", check_durability)
         if refused is not None:
             logger.error("No payment starts: %s", refused.message)
             self._residents.halt()
-        await self._clearing_shell.start()
-        if self._runtime.is_main:
-            self._deadlines.start()
+        self._clearing_shell.start()
+        self._deadlines.start()
 
     async def _may_create_room(self, user_id: str, room_config: dict[str, Any]) -> Literal["NOT_SPAM"] | Codes:
         """The initial state of a room passes no gate, so our types are refused here. Fails closed.

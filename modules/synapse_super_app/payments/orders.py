@@ -1,11 +1,14 @@
 """Orders on their way in: through the gate, when a client sends the event, and through ``POST payments``.
 
+All is decided in the process that writes; the gate of another one asks it (``at_writer``).
+
 Both place the same hold. What the API orders passes the gate by being announced there, since its hold stands already.
 Local senders fail closed: any refusal, and any error, is the HTTP answer and nothing moves. Events of other
 homeservers always pass, because nothing moves on them.
 """
 
 import secrets
+from collections.abc import Mapping
 from typing import Any, Final
 
 from synapse.module_api import NOT_SPAM, EventBase
@@ -31,6 +34,7 @@ from super_app.payments.model import (
 from super_app.payments.service import Payments, payee_gone
 from synapse_super_app.gate import Verdict
 from synapse_super_app.http.refusals import error_of
+from synapse_super_app.ledger.relay import Relay, refused_from, refused_json
 from synapse_super_app.payments import metrics
 from synapse_super_app.payments.announced import Announced
 from synapse_super_app.payments.commits import PaymentsWriter
@@ -42,11 +46,11 @@ from synapse_super_app.runtime import Runtime
 _PAYEE_MAX_AGE_MS: Final = 60_000
 _PATIENCE_MS: Final = 2_000
 """How long an answer may wait to be able to say how the payment went."""
-_LOOK_AGAIN_MS: Final = 100
 _SALT_BYTES: Final = 16
 _JOIN: Final = "join"
 _INVITE: Final = "invite"
 _FIRST_SERVER_ERROR: Final = 500
+_RELAYED: Final = "order"
 
 
 class Orders:
@@ -60,6 +64,7 @@ class Orders:
         rooms: Rooms,
         announced: Announced,
         watch: Watch,
+        relay: Relay,
     ) -> None:
         self._runtime = runtime
         self._payments = payments
@@ -70,6 +75,8 @@ class Orders:
         self._watch = watch
         self._assets = runtime.config.payments.by_code()
         self._sending: set[PaymentKey] = set()
+        self._relay = relay
+        relay.serve(_RELAYED, self._judge_relayed)
 
     # The gate.
 
@@ -101,13 +108,30 @@ class Orders:
             return not_a_message()
         if self._is_announced(event, EventType.PAYMENT):
             return None
-        intent = rules.read_content(event.get_dict()["content"], self._assets)
+        content = event.get_dict()["content"]
+        return await self._relay.at_writer(
+            _RELAYED,
+            lambda: {"sender": event.sender, "room_id": event.room_id, "content": content},
+            lambda: self._judge(UserId(event.sender), RoomId(event.room_id), content),
+            lambda found: refused_from(found["refused"]) if "refused" in found else None,
+        )
+
+    async def _judge_relayed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        refused = await self._judge(UserId(arguments["sender"]), RoomId(arguments["room_id"]), arguments["content"])
+        if refused is not None:
+            return {"refused": refused_json(refused)}
+        # The event is about to be persisted somewhere, and is followed here.
+        self._runtime.follower.expect()
+        return {}
+
+    async def _judge(self, sender: UserId, room_id: RoomId, content: dict[str, Any]) -> Refused | None:
+        """Place the hold of an order that is about to be an event."""
+        intent = rules.read_content(content, self._assets)
         if isinstance(intent, Refused):
             return intent
-        order = await self._resolve(UserId(event.sender), intent)
+        order = await self._resolve(sender, intent)
         if isinstance(order, Refused):
             return order
-        room_id = RoomId(event.room_id)
         view = await self._rooms.look(room_id, order.payer, order.payee.user_id)
         refused = _judge_membership(view, order)
         if refused is None and view.venue is Venue.HIDDEN:
@@ -161,15 +185,13 @@ class Orders:
     async def wait(self, key: PaymentKey, condition: Condition) -> Payment:
         """A payment that exists, once it fulfils ``condition``; as it is then where that takes too long."""
         give_up_ms = self._runtime.now_ms() + _PATIENCE_MS
-        # What the background worker commits is heard of in its own process only; others look again.
-        pause_ms = _PATIENCE_MS if self._runtime.is_main else _LOOK_AGAIN_MS
         while True:
             payment = await self.find(key)
             if payment is None:
                 raise RuntimeError(f"{key} was placed and is not there")
             if condition(payment) or self._runtime.now_ms() >= give_up_ms:
                 return payment
-            await self._watch.wait(key, condition, pause_ms)
+            await self._watch.wait(key, condition, _PATIENCE_MS)
 
     async def _replay(
         self, existing: Payment, order: Order, intent: Intent, room_id: RoomId | None

@@ -7,6 +7,15 @@ CREATE TABLE superapp_ledger_head (
 ) WITH (fillfactor = 50);
 INSERT INTO superapp_ledger_head (singleton, epoch, seq, hash) VALUES (1, 1, 0, '');
 
+-- Which process writes. A takeover raises the epoch here and in the head; expires_ms is by the database's clock.
+CREATE TABLE superapp_ledger_lease (
+    singleton INTEGER NOT NULL PRIMARY KEY CHECK (singleton = 1),
+    epoch BIGINT NOT NULL CHECK (epoch >= 1),
+    holder TEXT NOT NULL,
+    expires_ms BIGINT NOT NULL CHECK (expires_ms >= 0)
+) WITH (fillfactor = 50);
+INSERT INTO superapp_ledger_lease (singleton, epoch, holder, expires_ms) VALUES (1, 1, '', 0);
+
 -- Accounts. balance_minor is the fold of the entries and last_seq the newest of them; the trigger on
 -- superapp_ledger_entry keeps both, and nobody else does. sign says which balances a kind may have.
 CREATE TABLE superapp_ledger_account (
@@ -126,6 +135,7 @@ CREATE TRIGGER superapp_ledger_entry_fold AFTER INSERT ON superapp_ledger_entry
 
 -- Appends entries in one call with cached plans. 'moved' if the head is no longer the expected one, 'taken' if a
 -- transfer id stands already; then nothing was written, and the head is locked all the same.
+-- Whoever stops in the middle of a transaction that holds the head loses it after some seconds, as in store.lock.
 -- begin
 CREATE FUNCTION superapp_ledger_append(
     expected_epoch BIGINT, expected_seq BIGINT, expected_hash TEXT, seqs BIGINT[], transfer_ids TEXT[],
@@ -134,10 +144,11 @@ CREATE FUNCTION superapp_ledger_append(
     amounts_minor BIGINT[], causes TEXT[], refs TEXT[], times_ms BIGINT[], hashes TEXT[]
 ) RETURNS TEXT LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM 1 FROM superapp_ledger_head
+    PERFORM set_config('idle_in_transaction_session_timeout', '5s', TRUE) FROM superapp_ledger_head
     WHERE singleton = 1 AND epoch = expected_epoch AND seq = expected_seq AND hash = expected_hash FOR UPDATE;
     IF NOT FOUND THEN
-        PERFORM 1 FROM superapp_ledger_head WHERE singleton = 1 FOR UPDATE;
+        PERFORM set_config('idle_in_transaction_session_timeout', '5s', TRUE) FROM superapp_ledger_head
+        WHERE singleton = 1 FOR UPDATE;
         RETURN 'moved';
     END IF;
     INSERT INTO superapp_ledger_entry (seq, transfer_id, debit_id, debit_prev_seq, debit_after_minor, credit_id,
@@ -146,7 +157,8 @@ BEGIN
         credit_prev_seqs, credit_afters_minor, amounts_minor, causes, refs, times_ms, hashes);
     RETURN 'appended';
 EXCEPTION WHEN unique_violation THEN
-    PERFORM 1 FROM superapp_ledger_head WHERE singleton = 1 FOR UPDATE;
+    PERFORM set_config('idle_in_transaction_session_timeout', '5s', TRUE) FROM superapp_ledger_head
+    WHERE singleton = 1 FOR UPDATE;
     RETURN 'taken';
 END $$;
 -- end

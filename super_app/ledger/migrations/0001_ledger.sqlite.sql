@@ -7,6 +7,15 @@ CREATE TABLE superapp_ledger_head (
 ) STRICT;
 INSERT INTO superapp_ledger_head (singleton, epoch, seq, hash) VALUES (1, 1, 0, '');
 
+-- Which process writes. A takeover raises the epoch here and in the head; expires_ms is by the database's clock.
+CREATE TABLE superapp_ledger_lease (
+    singleton INTEGER NOT NULL PRIMARY KEY CHECK (singleton = 1),
+    epoch INTEGER NOT NULL CHECK (epoch >= 1),
+    holder TEXT NOT NULL,
+    expires_ms INTEGER NOT NULL CHECK (expires_ms >= 0)
+) STRICT;
+INSERT INTO superapp_ledger_lease (singleton, epoch, holder, expires_ms) VALUES (1, 1, '', 0);
+
 -- Accounts. balance_minor is the fold of the entries and last_seq the newest of them; the trigger on
 -- superapp_ledger_entry keeps both, and nobody else does. sign says which balances a kind may have.
 CREATE TABLE superapp_ledger_account (
