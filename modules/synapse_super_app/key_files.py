@@ -1,5 +1,9 @@
-"""Files of the directory and payment keys: made at the first start, in Synapse's own form, for their owner alone."""
+"""Files of the directory and payment keys: made at the first start, in Synapse's own form, for their owner alone.
 
+A key that is replaced stays beside the new one, in a file that ends in its name.
+"""
+
+import glob
 import os
 import secrets
 from pathlib import Path
@@ -12,6 +16,8 @@ from super_app.ids import ServerName
 from super_app.signing import generate_key, key_id_of
 
 _ALGORITHM: Final = "ed25519"
+_RETIRED: Final = ".retired-"
+"""Between the name of a key's file and that of a key which was in it before."""
 
 
 def key_path(folder: Path, server: ServerName, configured: str | None) -> Path:
@@ -22,22 +28,39 @@ def make_if_missing(path: Path) -> None:
     """Write a new key where there is none. Two processes that start at once end with one key."""
     if path.exists():
         return
-    key = generate_key(secrets.token_bytes(32))
-    version = key_id_of(key).partition(":")[2]
-    line = f"{_ALGORITHM} {version} {encode_base64(bytes(key))}\n"
-    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    fresh = _write_fresh(path)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
         # Unlike a rename, a link does not replace the key that another process was faster to write.
         os.link(fresh, path)
     except FileExistsError:
         pass
     finally:
         fresh.unlink()
+    _sync_folder(path)
+
+
+def replace(path: Path) -> SigningKey:
+    """Put a new key in the place of the one that is there, which is kept. Durable when this returns.
+
+    A crash leaves either key in place, and the one that was there in its own file as well.
+    """
+    before = read(path)
+    kept = path.with_name(f"{path.name}{_RETIRED}{_version_of(before)}")
+    if not kept.exists():
+        os.link(path, kept)
+        _sync_folder(path)
+    _write_fresh(path).replace(path)
+    _sync_folder(path)
+    return read(path)
+
+
+def read_retired(path: Path) -> tuple[SigningKey, ...]:
+    """The keys that were replaced, in no particular order.
+
+    Raises:
+        ValueError: one of their files is not a key file; the message names it.
+    """
+    return tuple(read(each) for each in sorted(path.parent.glob(f"{glob.escape(path.name + _RETIRED)}*")))
 
 
 def read(path: Path) -> SigningKey:
@@ -50,3 +73,28 @@ def read(path: Path) -> SigningKey:
     if len(words) != 3 or words[0] != _ALGORITHM:
         raise ValueError(f"{path} is not a key file: it should hold one line, 'ed25519 <name> <key>'")
     return SigningKey(decode_base64(words[2]))
+
+
+def _write_fresh(path: Path) -> Path:
+    """A new key in a file of its own beside ``path``, on the disk before this returns."""
+    key = generate_key(secrets.token_bytes(32))
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(f"{_ALGORITHM} {_version_of(key)} {encode_base64(bytes(key))}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return fresh
+
+
+def _version_of(key: SigningKey) -> str:
+    return key_id_of(key).partition(":")[2]
+
+
+def _sync_folder(path: Path) -> None:
+    """Names of files are on the disk only once their folder is."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -42,16 +42,24 @@ _RESTORING: Final = frozenset({MessageType.FENCE, MessageType.FENCED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who signs. ``boot`` is a nonce of this tenure of the writer; ``certificate`` is signed by the Matrix key."""
+    """Who signs. ``boot`` is a nonce of this tenure of the writer; ``certificate`` is signed by the Matrix key.
+
+    ``key`` is the one to sign with from now on; with a ``retired`` one signs a link whose KEY is still to be said.
+    """
 
     server: ServerName
     key: SigningKey
     certificate: JsonObject
     boot: str
+    retired: Sequence[SigningKey] = ()
 
     @property
     def key_id(self) -> KeyId:
         return KeyId(key_id_of(self.key))
+
+    def signer(self, key_id: KeyId) -> SigningKey | None:
+        """The private key of that name, if it is here."""
+        return next((key for key in (self.key, *self.retired) if key_id_of(key) == key_id), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +89,13 @@ class Chain:
 
     def may_sign(self, link: Link) -> MaySign:
         # With another key than the link's, whatever we signed would look forged to the peer.
-        if link.our_open_ms > 0 and link.our_key_id != self.me.key_id:
+        if link.our_open_ms > 0 and self.me.signer(link.our_key_id) is None:
             return MaySign.NOTHING
         return rules.may_sign(link, self.me.boot)
 
     def why_not(self, link: Link | None, peer: ServerName) -> Refused | None:
         """Why nothing new can be agreed on a link now."""
-        if link is not None and link.our_open_ms > 0 and link.our_key_id != self.me.key_id:
+        if link is not None and link.our_open_ms > 0 and self.me.signer(link.our_key_id) is None:
             return Refused(
                 reason=Reason.LINK_HALTED,
                 message=f"The payment key is not the one that {peer} knows; the operator must restore its file.",
@@ -112,8 +120,9 @@ class Chain:
         Raises:
             RuntimeError: nothing may be signed on this link now; the caller should have asked.
         """
+        key = self.me.signer(link.our_key_id)
         restores = kind in _RESTORING and link.state is LinkState.RECOVERING
-        if self.may_sign(link) is MaySign.NOTHING and not restores:
+        if key is None or (self.may_sign(link) is MaySign.NOTHING and not restores):
             raise RuntimeError(f"nothing may be signed on the link with {link.peer}")
         content = objects.seal(
             {
@@ -128,7 +137,7 @@ class Chain:
                 "seen": {"seq": link.their_seq, "hash": link.their_hash, "signature": link.their_signature},
                 **fields,
             },
-            self.me.key,
+            key,
         )
         stored = Stored(
             sender=Sender.OURS,
@@ -335,7 +344,8 @@ class Chain:
         return link
 
     def _signed_by_us(self, cur: Cursor, link: Link, head: JsonObject, signature: str) -> bool:
-        ours = {*store.keys(cur, link.link_id, Sender.OURS).values(), public_b64(self.me.key)}
+        here = (public_b64(key) for key in (self.me.key, *self.me.retired))
+        ours = {*store.keys(cur, link.link_id, Sender.OURS).values(), *here}
         return any(objects.verify_head(head, signature, public) for public in ours)
 
 
@@ -346,6 +356,7 @@ _WHY: Final[dict[EvidenceKind, str]] = {
     EvidenceKind.CREDITED_AND_VOID: "{peer} signed RECEIPT(credited) and RECEIPT(void) for one payment.",
     EvidenceKind.UNFOUNDED_RECEIPT: "{peer} says it credited a payment that we never committed.",
     EvidenceKind.SETTLEMENT_CONTRADICTED: "{peer} signed two statements about one settlement that exclude each other.",
+    EvidenceKind.RETIRED_KEY: "{peer} signed with a payment key that it had replaced before.",
     EvidenceKind.FALSE_SEEN: "{peer} claims to hold an object of ours that we never signed.",
     EvidenceKind.PEER_AHEAD: (
         "{peer} holds objects of ours that our database does not have, so our database is an old copy. Nothing is"

@@ -1,4 +1,4 @@
-"""The life of a link between its opening and its end: SUSPEND, RESUME and CLOSE, ours and theirs.
+"""The life of a link between its opening and its end: SUSPEND, RESUME, CLOSE and KEY, ours and theirs.
 
 What our operator wants holds here at once, also while nothing can be signed; it is said to the peer as soon as
 something can be. On a link that is not ready nothing new is agreed on. What is under way ends as on any link, and
@@ -8,15 +8,27 @@ settlement goes on. Nothing here moves money.
 from dataclasses import replace
 from typing import Final
 
-from super_app.clearing import rules, store
-from super_app.clearing.chain import Chain, Handled, Taken
-from super_app.clearing.model import ChainObject, CurrencyLine, JsonObject, Link, LinkPhase, MessageType, Standing
+from super_app.clearing import objects, rules, store
+from super_app.clearing.chain import Chain, Handled, Stopped, Taken
+from super_app.clearing.model import (
+    ChainObject,
+    CurrencyLine,
+    EvidenceKind,
+    JsonObject,
+    Link,
+    LinkPhase,
+    MessageType,
+    Sender,
+    Standing,
+)
 from super_app.clearing.rules import MaySign
 from super_app.db import Cursor
-from super_app.errors import Refused
+from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.ledger import service as ledger
 from super_app.ledger.model import due_from, due_to, in_transit
+from super_app.money import MAX_AMOUNT_MINOR
+from super_app.signing import public_b64
 
 _SAYS: Final[dict[MessageType, Standing]] = {
     MessageType.SUSPEND: Standing.SUSPENDED,
@@ -41,10 +53,13 @@ class LinkLife:
         return self.say(cur, link, now_ms)
 
     def say(self, cur: Cursor, link: Link, now_ms: int) -> Link:
-        """Tell the peer how we stand, if it does not know and something can be signed."""
-        if link.said_standing is link.our_standing or link.our_open_ms == 0:
+        """Tell the peer our newest key and how we stand, if it does not know and something can be signed."""
+        if link.our_open_ms == 0 or self._chain.may_sign(link) is not MaySign.ALL:
             return link
-        if self._chain.may_sign(link) is not MaySign.ALL:
+        return self._say_standing(cur, self._say_key(cur, link, now_ms), now_ms)
+
+    def _say_standing(self, cur: Cursor, link: Link, now_ms: int) -> Link:
+        if link.said_standing is link.our_standing:
             return link
         why: JsonObject = {"reason": link.our_standing_why} if link.our_standing_why else {}
         link, _ = self._chain.append(
@@ -57,7 +72,50 @@ class LinkLife:
         )
         return link
 
+    def _say_key(self, cur: Cursor, link: Link, now_ms: int) -> Link:
+        """KEY, signed by the key that it replaces, if the link still signs with an older one than this server."""
+        me = self._chain.me
+        # A key is never taken up again: a file of an older key that was put back signs nothing new here.
+        if link.our_key_id == me.key_id or me.key_id in store.keys(cur, link.link_id, Sender.OURS):
+            return link
+        public = public_b64(me.key)
+        link, _ = self._chain.append(
+            cur,
+            link,
+            MessageType.KEY,
+            {"key": objects.key_fields(public, me.certificate)},
+            due_ms=now_ms,
+            now_ms=now_ms,
+        )
+        store.put_key(
+            cur, link.link_id, Sender.OURS, me.key_id, public, me.certificate, link.our_epoch, link.our_seq + 1
+        )
+        link = replace(link, our_key_id=me.key_id, key_unsent_seq=link.our_seq)
+        store.put_link(cur, link)
+        return link
+
     # Objects of the peer.
+
+    def on_key(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> Handled:
+        """The peer signs with another key behind this object. Its certificate has been verified."""
+        key = found.key
+        if key is None:
+            raise RuntimeError("KEY is parsed with its key")
+        key_id = objects.public_key_id(key.public_key)
+        if key_id is None or key_id in store.keys(cur, link.link_id, Sender.THEIRS):
+            return Refused(
+                reason=Reason.INVALID_VALUE, message="KEY must bring a public key that this link has not had before."
+            )
+        # What stands behind it was signed by the key that it retires: no other could be verified.
+        behind = store.objects_between(
+            cur, link.link_id, Sender.THEIRS, found.epoch, found.seq + 1, MAX_AMOUNT_MINOR, limit=1
+        )
+        if behind:
+            return self._chain.stop(cur, link, EvidenceKind.RETIRED_KEY, behind[0], found, now_ms)
+        store.put_key(
+            cur, link.link_id, Sender.THEIRS, key_id, key.public_key, key.certificate, found.epoch, found.seq + 1
+        )
+        return Taken(link=self._chain.admit(cur, link, found, now_ms))
 
     def on_standing(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> Handled:
         """SUSPEND, RESUME or CLOSE: of several the latest in the chain counts, whichever comes first."""
@@ -71,7 +129,31 @@ class LinkLife:
             )
         return Taken(link=self._chain.admit(cur, link, found, now_ms))
 
+    def by_retired_key(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> Stopped | None:
+        """Stops the link if an object is signed by the key that a KEY before it retired. None if it is not.
+
+        Only within the epoch of that KEY: in a later one the old key may be what a server had to go on with, and such
+        an object is refused like any other that the present key has not signed.
+        """
+        pinned = {each.key_id: each for each in store.pins(cur, link.link_id, Sender.THEIRS)}
+        key = pinned.get(found.key_id)
+        present = store.key_at(cur, link.link_id, Sender.THEIRS, found.epoch, found.seq)
+        if key is None or present is None or not objects.is_signed_by(found, key.public_key):
+            return None
+        since = pinned[present[0]]
+        if since.epoch != found.epoch or (key.epoch, key.seq) >= (since.epoch, since.seq):
+            return None
+        by = store.object_at(cur, link.link_id, Sender.THEIRS, since.epoch, since.seq - 1)
+        if by is None or by.type is not MessageType.KEY:
+            return None
+        return self._chain.stop(cur, link, EvidenceKind.RETIRED_KEY, by, found, now_ms)
+
     # How it stands.
+
+    def fingerprint(self, cur: Cursor, link: Link, sender: Sender) -> str:
+        """Of the newest key of one side."""
+        newest = store.key_at(cur, link.link_id, sender, MAX_AMOUNT_MINOR, 0)
+        return "" if newest is None else objects.fingerprint_of(newest[1])
 
     def why_not_new(self, link: Link | None, peer: ServerName) -> Refused | None:
         """Why no new payment can be agreed on now; None if one can."""

@@ -145,7 +145,18 @@ class Links:
             store.forget_objects(cur, link.link_id, Sender.THEIRS)
             store.forget_their_grants(cur, link.link_id)
             store.unpin(cur, link.link_id, Sender.THEIRS)
-            link = replace(link, their_seq=0, their_hash="", their_signature="", their_newest=0, gap_due_ms=None)
+            link = replace(
+                link,
+                their_seq=0,
+                their_hash="",
+                their_signature="",
+                their_newest=0,
+                gap_due_ms=None,
+                their_standing=Standing.READY,
+                their_standing_why="",
+                standing_epoch=0,
+                standing_seq=0,
+            )
         store.put_key(
             cur, link.link_id, Sender.THEIRS, found.key_id, key.public_key, key.certificate, found.epoch, found.seq
         )
@@ -193,6 +204,8 @@ class Links:
             waits=(*self._life.waits(cur, link, phase), *self._settlements.waits(cur, link)),
             our_standing=link.our_standing,
             their_standing=link.their_standing,
+            our_fingerprint=self._life.fingerprint(cur, link, Sender.OURS),
+            their_fingerprint=self._life.fingerprint(cur, link, Sender.THEIRS),
             why=link.stopped_why or (refused.message if phase is LinkPhase.HALTED and refused is not None else ""),
             our_epoch=link.our_epoch,
             our_seq=link.our_seq,
@@ -279,7 +292,7 @@ class Links:
             cur,
             replace(link, our_open_ms=now_ms, our_key_id=key_id),
             MessageType.LINK_OPEN,
-            {"currencies": grants, "key": {"public_key": public, "certificate": me.certificate}},
+            {"currencies": grants, "key": objects.key_fields(public, me.certificate)},
             due_ms=now_ms,
             now_ms=now_ms,
         )

@@ -39,6 +39,7 @@ class MessageType(StrEnum):
     SUSPEND = "SUSPEND"
     RESUME = "RESUME"
     CLOSE = "CLOSE"
+    KEY = "KEY"
     OFFER = "OFFER"
     PENDING = "PENDING"
     ACCEPT = "ACCEPT"
@@ -135,10 +136,20 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentKey:
-    """A payment key as LINK_OPEN brings it. ``certificate`` is signed by the Matrix key of its server."""
+    """A payment key as LINK_OPEN and KEY bring it. ``certificate`` is signed by the Matrix key of its server."""
 
     public_key: str
     certificate: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """A public key of one side of a link. It signs from its (``epoch``, ``seq``) on, until the next one does."""
+
+    key_id: KeyId
+    public_key: str
+    epoch: int
+    seq: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +288,8 @@ class Link:
     more of us than we do.
 
     ``our_standing`` is what our operator wants, and holds at once; ``said_standing`` what we last signed of it.
-    ``their_standing`` was said by the object at their (``standing_epoch``, ``standing_seq``).
+    ``their_standing`` was said by the object at their (``standing_epoch``, ``standing_seq``). ``key_unsent_seq`` is the
+    seq of a KEY of ours that the peer has not acknowledged, 0 for none: it cannot read what follows before.
     """
 
     link_id: LinkId
@@ -312,6 +324,7 @@ class Link:
     their_standing_why: str = ""
     standing_epoch: int = 0
     standing_seq: int = 0
+    key_unsent_seq: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -411,6 +424,7 @@ class EvidenceKind(StrEnum):
     CREDITED_AND_VOID = "credited_and_void"
     UNFOUNDED_RECEIPT = "unfounded_receipt"  # credited what we never committed
     SETTLEMENT_CONTRADICTED = "settlement_contradicted"  # agreed and refused, received and not, sent and cancelled
+    RETIRED_KEY = "retired_key"  # an object behind a KEY, signed by the key that it retired
     FALSE_SEEN = "false_seen"  # claims an object of ours that we never signed
     PEER_AHEAD = "peer_ahead"  # holds an object of ours that we do not have
     FORKED = "forked"  # holds another object of ours than we have in that place
@@ -558,6 +572,9 @@ class LinkView:
     """What the link waits for, and who must act: a sentence each."""
     our_standing: Standing
     their_standing: Standing
+    our_fingerprint: str
+    their_fingerprint: str
+    """Of the keys that sign now, for operators to compare; empty where there is none yet."""
     our_epoch: int
     our_seq: int
     their_epoch: int

@@ -8,10 +8,11 @@ here was never valid and is not kept.
 object it names; that is what makes a ``seen`` a proof by itself.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, cast
 
-from nacl.signing import SigningKey
+from nacl.signing import SigningKey, VerifyKey
 from pydantic import Field, field_validator, model_validator
 
 from super_app.clearing.model import (
@@ -51,7 +52,7 @@ from super_app.ids import (
 )
 from super_app.money import MAX_AMOUNT_MINOR, MAX_SCALE, AssetCode, Money
 from super_app.names import NAMESPACE
-from super_app.signing import canonical, digest, key_id_of, public_b64, sign, verify
+from super_app.signing import canonical, digest, from_b64, key_id_of, public_b64, sign, verify
 from super_app.wire import Text, WireModel
 
 MAX_OBJECT_BYTES: Final = 32 * 1024
@@ -167,6 +168,11 @@ class _Resume(_Chained):
 class _Close(_Chained):
     type: Literal["CLOSE"]
     reason: _ReasonWord = ""
+
+
+class _Key(_Chained):
+    type: Literal["KEY"]
+    key: _KeyModel
 
 
 class _Payment(_Chained):
@@ -346,6 +352,7 @@ _CHAINED: Final[dict[str, type[_Chained]]] = {
     "SUSPEND": _Suspend,
     "RESUME": _Resume,
     "CLOSE": _Close,
+    "KEY": _Key,
     "OFFER": _Offer,
     "PENDING": _Pending,
     "ACCEPT": _Accept,
@@ -515,6 +522,25 @@ def certifies(key: PaymentKey, server: ServerName) -> bool:
     return named == {"type": CERTIFICATE_TYPE, "server": server, "public_key": key.public_key}
 
 
+def key_fields(public_key: str, certificate: JsonObject) -> JsonObject:
+    """``key`` of LINK_OPEN and KEY."""
+    return {"public_key": public_key, "certificate": certificate}
+
+
+def public_key_id(public_key: str) -> KeyId | None:
+    """The name of a public key, or None if it is none."""
+    try:
+        return KeyId(key_id_of(VerifyKey(from_b64(public_key))))
+    except (ValueError, TypeError):
+        return None
+
+
+def fingerprint_of(public_key: str) -> str:
+    """128 bits of a public key's hash in eight groups of four hexadecimal digits, for people to compare."""
+    digits = hashlib.sha256(public_key.encode()).hexdigest()[:32]
+    return " ".join(digits[at : at + 4] for at in range(0, 32, 4))
+
+
 def _query(content: JsonObject, query: _Frame) -> Query:
     status = query if isinstance(query, _Status) else None
     range_ = query if isinstance(query, _Range) else None
@@ -540,8 +566,9 @@ def _chained(content: JsonObject, parsed: _Chained) -> ChainObject:
     key: PaymentKey | None = None
     if isinstance(parsed, _LinkOpen):
         grants = tuple(each.grant() for each in parsed.currencies)
+    if isinstance(parsed, _LinkOpen | _Key):
         key = PaymentKey(public_key=parsed.key.public_key, certificate=parsed.key.certificate)
-    elif isinstance(parsed, _Limit):
+    if isinstance(parsed, _Limit):
         grants = (parsed.grant(),)
     return ChainObject(
         content=content,

@@ -304,7 +304,14 @@ def judge_claim(*, is_ours: bool, stored_hash: str | None, claimed_hash: str) ->
 
 
 UNSIGNED_FOR: Final = frozenset(
-    {MessageType.LINK_OPEN, MessageType.LIMIT, MessageType.SUSPEND, MessageType.RESUME, MessageType.CLOSE}
+    {
+        MessageType.LINK_OPEN,
+        MessageType.LIMIT,
+        MessageType.SUSPEND,
+        MessageType.RESUME,
+        MessageType.CLOSE,
+        MessageType.KEY,
+    }
 )
 """What asks for no signature of ours, and so is taken while a link is still being opened or checked."""
 

@@ -26,7 +26,6 @@ from super_app.clearing.model import (
     Evidence,
     InState,
     JsonObject,
-    KeyId,
     Link,
     LinkState,
     LinkTerms,
@@ -52,7 +51,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct, PaymentId, ServerName
 from super_app.ledger.model import Violation
 from super_app.money import Asset, AssetCode, Money
-from super_app.signing import digest
+from super_app.signing import digest, key_id_of
 
 TICK_PAGE: Final = 100
 MAX_ANSWERED: Final = 200
@@ -63,8 +62,8 @@ class Clearing:
     """One homeserver's side of all its links.
 
     ``certificate`` is signed by the homeserver's Matrix key and names ``key``; ``boot`` is a nonce of this tenure of
-    the ledger's writer, so that what a peer confirmed in an earlier one counts no more. ``settlements`` is what
-    operators do there.
+    the ledger's writer, so that what a peer confirmed in an earlier one counts no more. ``retired`` are the keys that
+    ``key`` replaced, in any order. ``settlements`` is what operators do there.
     """
 
     def __init__(
@@ -77,9 +76,10 @@ class Clearing:
         assets: Mapping[AssetCode, Asset],
         payee: Payee,
         payer: Payer,
+        retired: Sequence[SigningKey] = (),
     ) -> None:
         self.server = server
-        self._chain = Chain(Identity(server=server, key=key, certificate=certificate, boot=boot))
+        self._chain = Chain(Identity(server=server, key=key, certificate=certificate, boot=boot, retired=retired))
         self._assets = assets
         self._outbound = Outbound(self._chain, payer)
         self._inbound = Inbound(self._chain, payee)
@@ -203,6 +203,17 @@ class Clearing:
             return link
         return self._links.view(cur, self._life.stand(cur, link, Standing.CLOSING, why, now_ms))
 
+    def use_key(self, key: SigningKey, certificate: JsonObject) -> None:
+        """Sign with a new key from now on, which is durable. Each link says so first: see ``say_key``."""
+        me = self._chain.me
+        if key_id_of(key) != me.key_id:
+            self._chain.me = replace(me, key=key, certificate=certificate, retired=(me.key, *me.retired))
+
+    def say_key(self, cur: Cursor, peer: ServerName, now_ms: int) -> LinkView | Refused:
+        """KEY to a peer that does not know the present key, where something can be signed; else it follows later."""
+        link = self._known(cur, peer)
+        return link if isinstance(link, Refused) else self._links.view(cur, self._life.say(cur, link, now_ms))
+
     def links(self, cur: Cursor) -> tuple[LinkView, ...]:
         return tuple(self._links.view(cur, link) for link in store.links(cur))
 
@@ -286,6 +297,9 @@ class Clearing:
             errands += [each for each in (self._gap(link),) if each.message_id not in under_way]
             gap_wake_ms = None
         for stored in store.outbox_due(cur, link.link_id, now_ms, horizon_ms, limit + len(under_way)):
+            if link.key_unsent_seq > 0 and (stored.epoch, stored.seq) > (link.our_epoch, link.key_unsent_seq):
+                # Signed by a key that the peer cannot know before that KEY.
+                break
             if stored.message_id not in under_way and len(errands) < limit:
                 errands.append(self._delivery(cur, link, stored))
             if stored.type is MessageType.LINK_OPEN:
@@ -459,7 +473,8 @@ class Clearing:
         """Handle an object of a chain whose sender and link are right."""
         refused = self._check_signature(cur, link, found, certified)
         if refused is not None:
-            return refused
+            retired = None if link is None else self._life.by_retired_key(cur, link, found, now_ms)
+            return refused if retired is None else Received(refused=retired.refused, alarms=(retired.alarm,))
         if link is None or (found.type is MessageType.LINK_OPEN and link.our_open_ms == 0):
             return self._take_link_open(cur, link, found, now_ms)
         placed = self._chain.place(cur, link, found, now_ms)
@@ -532,6 +547,8 @@ class Clearing:
                 return self._links.on_limit(cur, link, found, now_ms)
             case MessageType.SUSPEND | MessageType.RESUME | MessageType.CLOSE:
                 return self._life.on_standing(cur, link, found, now_ms)
+            case MessageType.KEY:
+                return self._life.on_key(cur, link, found, now_ms)
             case MessageType.OFFER:
                 return self._inbound.on_offer(cur, link, found, opening, now_ms, due_ms)
             case MessageType.COMMIT | MessageType.ABORT:
@@ -564,19 +581,24 @@ class Clearing:
     def _check_signature(
         self, cur: Cursor, link: Link | None, found: ChainObject, certified: AbstractSet[MessageId]
     ) -> Refused | None:
-        pinned: Mapping[KeyId, str] = {} if link is None else store.keys(cur, link.link_id, Sender.THEIRS)
         opens = found.type is MessageType.LINK_OPEN and found.key is not None
         if opens and found.key is not None and (link is None or link.our_open_ms == 0 or link.their_open_ms == 0):
-            if found.message_id not in certified or not objects.certifies(found.key, found.from_server):
-                return Refused(
-                    reason=Reason.BAD_SIGNATURE,
-                    message="The certificate of the payment key is not signed by this server's Matrix key.",
-                )
             public: str | None = found.key.public_key
-        elif link is None or not pinned:
+        elif link is None or link.their_open_ms == 0:
             return self._chain.why_not(None, found.from_server)
         else:
-            public = pinned.get(found.key_id)
+            pinned = store.key_at(cur, link.link_id, Sender.THEIRS, found.epoch, found.seq)
+            public = None if pinned is None or pinned[0] != found.key_id else pinned[1]
+            opens = found.type is MessageType.KEY
+        if (
+            opens
+            and found.key is not None
+            and (found.message_id not in certified or not objects.certifies(found.key, found.from_server))
+        ):
+            return Refused(
+                reason=Reason.BAD_SIGNATURE,
+                message="The certificate of the payment key is not signed by this server's Matrix key.",
+            )
         if public is None or not objects.is_signed_by(found, public):
             return Refused(
                 reason=Reason.BAD_SIGNATURE,
@@ -588,7 +610,8 @@ class Clearing:
         if epoch < link.our_epoch:
             store.outbox_acknowledged(cur, link.link_id, epoch, seq)
         elif seq > link.acked_seq:
-            store.put_link(cur, replace(link, acked_seq=seq))
+            unsent = 0 if seq >= link.key_unsent_seq else link.key_unsent_seq
+            store.put_link(cur, replace(link, acked_seq=seq, key_unsent_seq=unsent))
             store.outbox_acknowledged(cur, link.link_id, epoch, seq)
 
     # Queries.
@@ -679,6 +702,10 @@ class Clearing:
             self._postpone(cur, errand, now_ms)
         else:
             store.outbox_done(cur, errand.link_id, errand.epoch, errand.seq)
+        if errand.type is MessageType.KEY:
+            link = store.link(cur, errand.link_id)
+            if link is not None and (link.our_epoch, link.key_unsent_seq) == (errand.epoch, errand.seq):
+                store.put_link(cur, replace(link, key_unsent_seq=0))
 
     def _postpone(self, cur: Cursor, errand: Errand, now_ms: int) -> None:
         attempts = store.outbox_attempts(cur, errand.link_id, errand.epoch, errand.seq)

@@ -23,6 +23,7 @@ from super_app.clearing.model import (
     Outcome,
     OutPayment,
     OutState,
+    Pin,
     Run,
     Sender,
     Standing,
@@ -42,7 +43,8 @@ _LINK: Final[LiteralString] = (
     "link_id, peer, state, stopped_why, wanted, checked_boot, our_key_id, our_epoch, our_seq, our_hash, their_epoch,"
     " their_seq, their_hash, their_signature, their_newest, acked_seq, our_open_ms, their_open_ms, attempts,"
     " next_try_ms, last_try_ms, last_error, gap_attempts, gap_due_ms, tombstones, our_standing, our_standing_why,"
-    " said_standing, their_standing, their_standing_why, standing_epoch, standing_seq"
+    " said_standing, their_standing, their_standing_why, standing_epoch, standing_seq,"
+    " key_unsent_seq"
 )
 
 
@@ -68,8 +70,8 @@ def put_link(cur: Cursor, link: Link) -> None:
     """Write a link as it now is. Its id and peer never change."""
     cur.execute(
         "INSERT INTO superapp_clearing_link (" + _LINK + ")"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (link_id) DO UPDATE SET state = excluded.state, stopped_why = excluded.stopped_why,"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
+        " ?) ON CONFLICT (link_id) DO UPDATE SET state = excluded.state, stopped_why = excluded.stopped_why,"
         " wanted = excluded.wanted, checked_boot = excluded.checked_boot, our_key_id = excluded.our_key_id,"
         " our_epoch = excluded.our_epoch, our_seq = excluded.our_seq, our_hash = excluded.our_hash,"
         " their_epoch = excluded.their_epoch, their_seq = excluded.their_seq, their_hash = excluded.their_hash,"
@@ -80,7 +82,8 @@ def put_link(cur: Cursor, link: Link) -> None:
         " tombstones = excluded.tombstones, our_standing = excluded.our_standing,"
         " our_standing_why = excluded.our_standing_why, said_standing = excluded.said_standing,"
         " their_standing = excluded.their_standing, their_standing_why = excluded.their_standing_why,"
-        " standing_epoch = excluded.standing_epoch, standing_seq = excluded.standing_seq",
+        " standing_epoch = excluded.standing_epoch, standing_seq = excluded.standing_seq,"
+        " key_unsent_seq = excluded.key_unsent_seq",
         (
             link.link_id,
             link.peer,
@@ -114,6 +117,7 @@ def put_link(cur: Cursor, link: Link) -> None:
             link.their_standing_why,
             link.standing_epoch,
             link.standing_seq,
+            link.key_unsent_seq,
         ),
     )
 
@@ -138,6 +142,30 @@ def put_key(
 
 def unpin(cur: Cursor, link_id: LinkId, sender: Sender) -> None:
     cur.execute("DELETE FROM superapp_clearing_key WHERE link_id = ? AND sender = ?", (link_id, sender))
+
+
+def key_at(cur: Cursor, link_id: LinkId, sender: Sender, epoch: int, seq: int) -> tuple[KeyId, str] | None:
+    """The name and the public key with which one side signs at a place of its chain."""
+    cur.execute(
+        "SELECT key_id, public_key FROM superapp_clearing_key WHERE link_id = ? AND sender = ?"
+        " AND (epoch < ? OR (epoch = ? AND seq <= ?)) ORDER BY epoch DESC, seq DESC LIMIT 1",
+        (link_id, sender, epoch, epoch, seq),
+    )
+    row = cur.fetchone()
+    return None if row is None else (KeyId(str(row[0])), str(row[1]))
+
+
+def pins(cur: Cursor, link_id: LinkId, sender: Sender) -> tuple[Pin, ...]:
+    """The pinned keys of one side, oldest first."""
+    cur.execute(
+        "SELECT key_id, public_key, epoch, seq FROM superapp_clearing_key WHERE link_id = ? AND sender = ?"
+        " ORDER BY epoch, seq",
+        (link_id, sender),
+    )
+    return tuple(
+        Pin(key_id=KeyId(str(row[0])), public_key=str(row[1]), epoch=_int(row[2]), seq=_int(row[3]))
+        for row in cur.fetchall()
+    )
 
 
 def keys(cur: Cursor, link_id: LinkId, sender: Sender) -> Mapping[KeyId, str]:
@@ -862,6 +890,7 @@ def _link(row: Row) -> Link:
         their_standing_why=str(row[29]),
         standing_epoch=_int(row[30]),
         standing_seq=_int(row[31]),
+        key_unsent_seq=_int(row[32]),
     )
 
 

@@ -154,14 +154,19 @@ class Node:
     def start(self, boot: str) -> None:
         """A new run of the process on the same database."""
         self.boot = boot
-        self.clearing = Clearing(
+        self.clearing = self.clearing_with()
+
+    def clearing_with(self, retired: Sequence[SigningKey] = ()) -> Clearing:
+        """Clearing as a process makes it that finds these keys beside the present one."""
+        return Clearing(
             server=self.name,
             key=self.key,
             certificate=self.certify(objects.certificate_fields(self.name, self.key)),
-            boot=boot,
+            boot=self.boot,
             assets=ASSETS,
             payee=self.till,
             payer=self.till,
+            retired=retired,
         )
 
     def certify(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -343,7 +348,7 @@ def grant_of(limit_minor: int, asset: Asset = EUR, **more: int) -> Grant:
 
 
 def certified_in(body: object) -> frozenset[MessageId]:
-    """The LINK_OPEN of a body, as if Synapse's keyring had verified its certificate."""
+    """The LINK_OPEN or KEY of a body, as if Synapse's keyring had verified its certificate."""
     found = objects.read_body(body)
     if isinstance(found, Refused) or not isinstance(found[0], ChainObject) or found[0].key is None:
         return frozenset()

@@ -7,7 +7,10 @@ apart from the Matrix key, which certifies it: who holds one of them cannot sign
 import secrets
 from pathlib import Path
 
+from nacl.signing import SigningKey
+
 from super_app.clearing import objects
+from super_app.clearing.model import JsonObject
 from super_app.clearing.ports import Payee, Payer
 from super_app.clearing.service import Clearing
 from synapse_super_app import key_files
@@ -28,7 +31,8 @@ def build_clearing(runtime: Runtime, *, payee: Payee, payer: Payer) -> Clearing:
     return Clearing(
         server=runtime.server_name,
         key=key,
-        certificate=runtime.private.signed_by_server(objects.certificate_fields(runtime.server_name, key)),
+        retired=key_files.read_retired(path),
+        certificate=_certificate(runtime, key),
         boot=fresh_boot(),
         assets=config.by_code(),
         payee=payee,
@@ -39,6 +43,21 @@ def build_clearing(runtime: Runtime, *, payee: Payee, payer: Payer) -> Clearing:
 def fresh_boot() -> str:
     """The name of a tenure of the ledger's writer, which no other tenure has had."""
     return secrets.token_urlsafe(12)
+
+
+def replace_key(runtime: Runtime) -> tuple[SigningKey, JsonObject]:
+    """A new payment key in the file, and its certificate. The one before is kept, since links still sign with it.
+
+    Raises:
+        OSError, ValueError: as ``build_clearing``; the key that was there is still there.
+    """
+    path = key_path(runtime.private.key_folder(), runtime.server_name, runtime.config.payments.key_path)
+    key = key_files.replace(path)
+    return key, _certificate(runtime, key)
+
+
+def _certificate(runtime: Runtime, key: SigningKey) -> JsonObject:
+    return runtime.private.signed_by_server(objects.certificate_fields(runtime.server_name, key))
 
 
 def key_path(folder: Path, server: str, configured: str | None) -> Path:

@@ -209,10 +209,10 @@ class ClearingShell:
         return None
 
     async def _certified(self, origin: ServerName, bodies: Sequence[object]) -> frozenset[MessageId]:
-        """The LINK_OPENs among these bodies whose certificate the Matrix key of ``origin`` signed."""
+        """The LINK_OPENs and KEYs among these bodies whose certificate the Matrix key of ``origin`` signed."""
         found: set[MessageId] = set()
         for body in bodies:
-            if not _is_link_open(body):
+            if not _brings_key(body):
                 continue
             read = objects.read_body(body)
             if isinstance(read, Refused) or not isinstance(read[0], ChainObject) or read[0].key is None:
@@ -335,9 +335,9 @@ class _Bucket:
         return True
 
 
-def _is_link_open(body: object) -> bool:
+def _brings_key(body: object) -> bool:
     match body:
-        case {"object": {"type": "LINK_OPEN"}}:
+        case {"object": {"type": "LINK_OPEN" | "KEY"}}:
             return True
         case _:
             return False

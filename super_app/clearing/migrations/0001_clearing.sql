@@ -31,7 +31,8 @@ CREATE TABLE superapp_clearing_link (
     their_standing TEXT NOT NULL CHECK (their_standing IN ('ready', 'suspended', 'closing')),
     their_standing_why TEXT NOT NULL,
     standing_epoch BIGINT NOT NULL,
-    standing_seq BIGINT NOT NULL
+    standing_seq BIGINT NOT NULL,
+    key_unsent_seq BIGINT NOT NULL
 );
 
 -- Public payment keys of both sides of a link. A key signs from (epoch, seq) on.
