@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 
 class Reason(StrEnum):
@@ -51,6 +52,12 @@ class Reason(StrEnum):
     PIN_REQUIRED = "pin_required"
     PAYMENTS_HALTED = "payments_halted"
     ACCOUNT_FROZEN = "account_frozen"
+    HOLD_EXCEEDED = "hold_exceeded"
+    ENTRY_ARCHIVED = "entry_archived"
+    UNKNOWN_ENTRY = "unknown_entry"
+    NOT_CORRECTABLE = "not_correctable"
+    CORRECTION_EXCEEDS_ENTRY = "correction_exceeds_entry"
+    ARCHIVE_MISMATCH = "archive_mismatch"
 
     # Between homeservers.
     NO_LINK = "no_link"
@@ -86,6 +93,34 @@ class Reason(StrEnum):
     # Time and load.
     TOO_MANY_REQUESTS = "too_many_requests"
     STARTING = "starting"
+
+
+FINAL: Final = frozenset(
+    {
+        Reason.INVALID_VALUE,
+        Reason.UNKNOWN_FIELD,
+        Reason.INVALID_AMOUNT,
+        Reason.UNKNOWN_CURRENCY,
+        Reason.MEMO_TOO_LONG,
+        Reason.NOT_A_MESSAGE,
+        Reason.SERVER_ONLY,
+        Reason.HANDLE_INVALID,
+        Reason.PAYEE_IS_SELF,
+        Reason.PAYEE_GONE,
+        Reason.CONFLICT,
+        Reason.PAYMENT_ID_SPENT,
+        Reason.ALREADY_DECIDED,
+        Reason.ENTRY_ARCHIVED,
+        Reason.NOT_CORRECTABLE,
+        Reason.BAD_SIGNATURE,
+        Reason.BAD_COMMITMENT,
+        Reason.WRONG_ORIGIN,
+        Reason.DECLINED,
+        Reason.EXPIRED,
+        Reason.CANCELLED,
+    }
+)
+"""Those that stay so for the same id or value, whatever happens meanwhile. All others time or the person can cure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

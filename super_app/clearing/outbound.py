@@ -162,8 +162,10 @@ class Outbound:
             now_ms=now_ms,
         )
         if isinstance(posted, Refused):
-            # Its hold was let go meanwhile, so there is nothing to commit.
-            return self.abort(cur, link, payment, Reason.CANCELLED, now_ms, due_ms=due_ms)
+            # Its hold was let go meanwhile, so there is nothing to commit; or the payer was frozen.
+            frozen = posted.reason is Reason.ACCOUNT_FROZEN
+            reason = Reason.ACCOUNT_FROZEN if frozen else Reason.CANCELLED
+            return self.abort(cur, link, payment, reason, now_ms, due_ms=due_ms)
         self._decide(cur, payment, replace(payment, state=OutState.COMMITTED, due_ms=None))
         store.move_line(cur, link.link_id, payment.terms.currency, unreceipted_minor=payment.terms.amount_minor)
         link = self._say(cur, link, MessageType.COMMIT, payment, now_ms, due_ms)

@@ -105,6 +105,18 @@ class Cause(StrEnum):
     SETTLE_PAID = "settle_paid"  # in_transit:peer -> issued: what was paid outside is burnt
     SETTLE_BACK = "settle_back"  # in_transit:peer -> due_to:peer, for what did not arrive
     SETTLE_RECEIVED = "settle_received"  # issued -> due_from:peer: what came from outside is issued
+    FEE = "fee"  # part of a hold -> fees
+    RELEASE = "release"  # what a post in part leaves of a hold -> available
+    BURN = "burn"  # available -> issued
+    CORRECT = "correct"  # back what an entry moved; the reference names the entry
+
+    @property
+    def is_payment(self) -> bool:
+        """Whether a freeze stops it: what people do. What gives back, and what operators do, is not stopped."""
+        return self in _PAYMENTS
+
+
+_PAYMENTS: Final = frozenset({Cause.HOLD, Cause.PAYMENT, Cause.FEE, Cause.COMMIT, Cause.CREDIT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +168,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Archived:
+    """An id that an archived entry has; its body is in the archive's file."""
+
+    transfer_id: TransferId
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """The end of the journal: the newest entry and its hash. ``epoch`` rises when another writer takes over."""
 
@@ -196,12 +216,58 @@ class HoldState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """Money of one owner set aside. ``money`` is what was set aside; it leaves as a whole, one way."""
+    """Money of one owner set aside. ``money`` is what was set aside.
+
+    It is decided once: posted, in whole or in part, or voided. ``posted_minor`` is what went on; the rest went back.
+    """
 
     hold_id: HoldId
     owner: Acct
     money: Money
     state: HoldState
+    posted_minor: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Where a part of a hold goes when it is posted: to the payee, to the house as a fee."""
+
+    credit: AccountKey
+    amount_minor: int
+    cause: Cause
+    reference: str
+
+
+class Deed(StrEnum):
+    """What an operator did."""
+
+    ISSUE = "issue"
+    BURN = "burn"
+    CORRECT = "correct"
+    FREEZE = "freeze"
+    UNFREEZE = "unfreeze"
+    ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """A line of the operators' log. ``owner`` is whose account it is about, ``transfer_id`` the entry that it made."""
+
+    act_id: int
+    deed: str
+    operator: str
+    reason: str
+    owner: str
+    transfer_id: TransferId | None
+    acted_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze:
+    """Since when no payment touches the accounts of an owner; None where they are free."""
+
+    owner: Acct
+    since_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +277,27 @@ class Balance:
     currency: AssetCode
     available_minor: int
     held_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialLine:
+    """All accounts of one kind in one currency; those between homeservers, and the house's, by their owner."""
+
+    currency: AssetCode
+    kind: AccountKind
+    owner: str
+    """Empty for the accounts of people together."""
+    accounts: int
+    balance_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialBalance:
+    """The books as of an entry. The lines of a currency sum to zero (I1)."""
+
+    seq: int
+    entry_hash: str
+    lines: tuple[TrialLine, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,8 @@ from super_app.ledger.model import (
     Account,
     AccountKey,
     AccountKind,
+    Archived,
+    Cause,
     Entry,
     Head,
     Hold,
@@ -20,11 +23,15 @@ from super_app.ledger.model import (
     Transfer,
     TransferId,
 )
-from super_app.money import Money
+from super_app.money import Asset, Money
 
 _text: Final = json.encoder.encode_basestring
 """A string as canonical JSON has it: only quotes, backslashes and control characters escaped."""
 _UNTOUCHED: Final = (0, 0)
+
+
+Taken = Entry | Archived
+"""What stands under an id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +48,14 @@ def decide(
     orders: Sequence[Transfer],
     head: Head,
     accounts: Mapping[AccountKey, Account],
-    taken: Mapping[TransferId, Entry],
+    taken: Mapping[TransferId, Taken],
     now_ms: int,
+    frozen: AbstractSet[str] = frozenset(),
 ) -> Decision:
     """Decide a batch, one order after the other, each on the balances that those before it leave.
 
-    ``accounts`` holds all that the orders name and that exist, as of ``head``; ``taken`` the entries that stand under
-    the orders' ids.
+    ``accounts`` holds all that the orders name and that exist, as of ``head``; ``taken`` what stands under the orders'
+    ids; ``frozen`` the owners whom no payment touches.
     """
     balances: dict[AccountKey, tuple[int, int]] = {}
     ours: dict[TransferId, Entry] = {}
@@ -55,9 +63,15 @@ def decide(
     seq, previous = head.seq, head.entry_hash
     for order in orders:
         stored = taken.get(order.transfer_id) or ours.get(order.transfer_id)
+        if isinstance(stored, Archived):
+            verdicts.append(entry_archived(stored))
+            continue
         if stored is not None:
             field = differing_field(order, stored.transfer)
             verdicts.append(Posted(entry=stored, replayed=True) if field is None else conflict("transfer id", field))
+            continue
+        if frozen and order.cause.is_payment and (order.debit.owner in frozen or order.credit.owner in frozen):
+            verdicts.append(account_frozen(payer=order.debit.owner in frozen))
             continue
         debit_minor, debit_prev_seq = balances.get(order.debit) or _standing(accounts, order.debit)
         credit_minor, credit_prev_seq = balances.get(order.credit) or _standing(accounts, order.credit)
@@ -79,11 +93,12 @@ def decide_linked(
     orders: Sequence[Transfer],
     head: Head,
     accounts: Mapping[AccountKey, Account],
-    taken: Mapping[TransferId, Entry],
+    taken: Mapping[TransferId, Taken],
     now_ms: int,
+    frozen: AbstractSet[str] = frozenset(),
 ) -> Decision:
     """Decide a batch that stands or falls together: the first refusal is that of all, and then nothing is written."""
-    decision = decide(orders, head, accounts, taken, now_ms)
+    decision = decide(orders, head, accounts, taken, now_ms, frozen)
     refused = next((verdict for verdict in decision.verdicts if isinstance(verdict, Refused)), None)
     if refused is None and taken and decision.entries:
         refused = Refused(
@@ -140,6 +155,106 @@ def conflict(what: str, field: str) -> Refused:
         reason=Reason.CONFLICT,
         message=f"This {what} was already used with another {field}; what stands is unchanged. Use a new id.",
         fields={"field": field},
+    )
+
+
+def hold_exceeded(wanted_minor: int, stored: Hold) -> Refused:
+    return Refused(
+        reason=Reason.HOLD_EXCEEDED,
+        message=(
+            f"{wanted_minor} minor units are more than the {stored.money.amount_minor} that were set aside; post that "
+            "much or less."
+        ),
+        fields={"held": stored.money.amount_minor},
+    )
+
+
+def entry_archived(archived: Archived) -> Refused:
+    return Refused(
+        reason=Reason.ENTRY_ARCHIVED,
+        message=f"This was booked long ago, as entry {archived.seq}, which is in the archive; nothing was done again.",
+        fields={"seq": archived.seq},
+    )
+
+
+def account_frozen(*, payer: bool) -> Refused:
+    """The refusal of a payment from (``payer``) or to a frozen account."""
+    if payer:
+        message = "This account is frozen and pays nothing; its money is still there. Ask the operator."
+    else:
+        message = "The account that would be paid is frozen and takes no payments; nothing was moved."
+    return Refused(reason=Reason.ACCOUNT_FROZEN, message=message, fields={"side": "payer" if payer else "payee"})
+
+
+_TAKEN_FROM: Final = frozenset({AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.ISSUED})
+_TAKEN_TO: Final = frozenset({AccountKind.AVAILABLE, AccountKind.ISSUED, AccountKind.FEES})
+_CORRECTABLE: Final = frozenset({Cause.PAYMENT, Cause.FEE, Cause.ISSUE, Cause.BURN, Cause.CORRECT})
+
+
+def correction_of(
+    entry: Entry, transfer_id: TransferId, amount_minor: int | None, corrected_minor: int
+) -> Transfer | Refused:
+    """The transfer that takes back what ``entry`` moved, or ``amount_minor`` of it.
+
+    ``corrected_minor`` of it were taken back before. NOT_CORRECTABLE where that would contradict a hold or another
+    homeserver, CORRECTION_EXCEEDS_ENTRY (``correctable``) where it is more than is left.
+    """
+    moved = entry.transfer
+    # A hold is decided for ever, so what was posted of one goes back to what can be spent.
+    kind = AccountKind.ISSUED if moved.debit.kind is AccountKind.ISSUED else AccountKind.AVAILABLE
+    back = moved.debit._replace(kind=kind)
+    takes = moved.cause in _CORRECTABLE and moved.debit.kind in _TAKEN_FROM and moved.credit.kind in _TAKEN_TO
+    if not takes or back == moved.credit:
+        return Refused(
+            reason=Reason.NOT_CORRECTABLE,
+            message=(
+                f"Entry {entry.seq} is a {moved.cause.value} and is not taken back alone: a hold, or another "
+                "homeserver, counts on it. Burn or issue the difference, or let the payee refund the payment."
+            ),
+            fields={"cause": moved.cause.value},
+        )
+    left_minor = moved.amount_minor - corrected_minor
+    wanted_minor = left_minor if amount_minor is None else amount_minor
+    if not 1 <= wanted_minor <= left_minor:
+        return Refused(
+            reason=Reason.CORRECTION_EXCEEDS_ENTRY,
+            message=f"Of entry {entry.seq} {left_minor} minor units are left to take back; correct that much or less.",
+            fields={"correctable": left_minor},
+        )
+    return Transfer(
+        transfer_id=transfer_id,
+        debit=moved.credit,
+        credit=back,
+        amount_minor=wanted_minor,
+        cause=Cause.CORRECT,
+        reference=reference_to(entry.seq),
+    )
+
+
+def reference_to(seq: int) -> str:
+    """What a correction has as its reference."""
+    return f"entry:{seq}"
+
+
+def unknown_entry(seq: int, archived_through: int) -> Refused:
+    if 1 <= seq <= archived_through:
+        return Refused(
+            reason=Reason.ENTRY_ARCHIVED,
+            message=f"Entry {seq} is in the archive and is not taken back any more; burn or issue the difference.",
+            fields={"seq": seq},
+        )
+    return Refused(reason=Reason.UNKNOWN_ENTRY, message=f"The journal has no entry {seq}; look it up in a statement.")
+
+
+def differing_scale(asset: Asset, scale: int) -> Refused:
+    """Why payments do not start with ``asset`` as configured: what was booked in it has another ``scale``."""
+    return Refused(
+        reason=Reason.PAYMENTS_HALTED,
+        message=(
+            f"{asset.code} is configured with {asset.scale} decimals, but its balances were booked with {scale}: set "
+            f"the scale of {asset.code} in payments.assets back to {scale}, or use another code."
+        ),
+        fields={"currency": asset.code, "scale": scale},
     )
 
 

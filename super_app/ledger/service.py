@@ -4,7 +4,8 @@ Whoever posts takes the lease row first, so no two transactions decide at once. 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from typing import Final
 
 from super_app.db import Cursor, Engine
@@ -17,11 +18,13 @@ from super_app.ledger.model import (
     AccountKind,
     Balance,
     Cause,
+    Deed,
     Entry,
     Head,
     Hold,
     HoldId,
     HoldState,
+    Part,
     Posted,
     Transfer,
     TransferId,
@@ -151,32 +154,77 @@ def hold_of(cur: Cursor, hold_id: HoldId) -> Hold | None:
 
 
 def post_hold(
-    cur: Cursor, hold_id: HoldId, *, credit: AccountKey, cause: Cause, reference: str, now_ms: int
+    cur: Cursor,
+    hold_id: HoldId,
+    *,
+    credit: AccountKey,
+    cause: Cause,
+    reference: str,
+    now_ms: int,
+    amount_minor: int | None = None,
 ) -> Posted | Refused:
-    """held -> ``credit``, the whole of it. ALREADY_DECIDED if the hold was voided or posted elsewhere."""
+    """held -> ``credit``, the whole of it, or ``amount_minor`` of it and the rest back to available.
+
+    Refusals as for ``post_hold_in_parts``.
+    """
+    stored = store.hold(cur, hold_id)
+    if stored is None:
+        return _unknown_hold(hold_id)
+    wanted_minor = stored.money.amount_minor if amount_minor is None else amount_minor
+    posted = post_hold_in_parts(
+        cur, hold_id, [Part(credit=credit, amount_minor=wanted_minor, cause=cause, reference=reference)], now_ms
+    )
+    return posted if isinstance(posted, Refused) else posted[0]
+
+
+def post_hold_in_parts(cur: Cursor, hold_id: HoldId, parts: Sequence[Part], now_ms: int) -> list[Posted] | Refused:
+    """Decide a hold: its parts go where they say (to the payee, a fee to the house), the rest back, all together.
+
+    A hold is posted once, so the same parts again are a replay. Refusals: HOLD_EXCEEDED (``held``), ACCOUNT_FROZEN,
+    ALREADY_DECIDED if it was voided, or posted with another ``field``; LIMIT_EXCEEDED and INSUFFICIENT_FUNDS of the
+    accounts that are credited; UNKNOWN_PAYMENT if there is no such hold.
+    """
     store.lock(cur)
     stored = store.hold(cur, hold_id)
     if stored is None:
         return _unknown_hold(hold_id)
     if stored.state is HoldState.VOIDED:
         return _decided(stored)
-    verdict = transfer(
-        cur,
+    total_minor = sum(part.amount_minor for part in parts)
+    rest_minor = stored.money.amount_minor - total_minor
+    if rest_minor < 0:
+        return rules.hold_exceeded(total_minor, stored)
+    source = held(stored.owner, stored.money.currency)
+    orders = [
         Transfer(
-            transfer_id=TransferId(f"post:{hold_id}"),
-            debit=held(stored.owner, stored.money.currency),
-            credit=credit,
-            amount_minor=stored.money.amount_minor,
-            cause=cause,
-            reference=reference,
-        ),
-        now_ms,
-    )
-    if isinstance(verdict, Refused):
-        return _decided(stored) if verdict.reason is Reason.CONFLICT else verdict
+            # The first part has the id of a post in whole, so that a hold cannot be posted in two ways.
+            transfer_id=TransferId(f"post:{hold_id}" if number == 0 else f"post.{number}:{hold_id}"),
+            debit=source,
+            credit=part.credit,
+            amount_minor=part.amount_minor,
+            cause=part.cause,
+            reference=part.reference,
+        )
+        for number, part in enumerate(parts)
+    ]
+    if rest_minor > 0:
+        orders.append(
+            Transfer(
+                transfer_id=TransferId(f"release:{hold_id}"),
+                debit=source,
+                credit=available(stored.owner, stored.money.currency),
+                amount_minor=rest_minor,
+                cause=Cause.RELEASE,
+                reference=hold_id,
+            )
+        )
+    verdicts = transfer_linked(cur, orders, now_ms)
+    if isinstance(verdicts, Refused):
+        other_body = stored.state is HoldState.POSTED and verdicts.reason is not Reason.ENTRY_ARCHIVED
+        return _decided(stored, verdicts.fields.get("field")) if other_body else verdicts
     if stored.state is HoldState.OPEN:
-        _decide(cur, stored, HoldState.POSTED, verdict)
-    return verdict
+        _decide(cur, replace(stored, state=HoldState.POSTED, posted_minor=total_minor), verdicts[0])
+    return verdicts[: len(parts)]
 
 
 def void_hold(cur: Cursor, hold_id: HoldId, now_ms: int) -> Hold | Refused:
@@ -201,7 +249,7 @@ def void_hold(cur: Cursor, hold_id: HoldId, now_ms: int) -> Hold | Refused:
         ),
         now_ms,
     )
-    return verdict if isinstance(verdict, Refused) else _decide(cur, stored, HoldState.VOIDED, verdict)
+    return verdict if isinstance(verdict, Refused) else _decide(cur, replace(stored, state=HoldState.VOIDED), verdict)
 
 
 def issue(cur: Cursor, owner: Acct, money: Money, *, reference: str, operator: str, now_ms: int) -> Entry | Refused:
@@ -217,11 +265,26 @@ def issue(cur: Cursor, owner: Acct, money: Money, *, reference: str, operator: s
         cause=Cause.ISSUE,
         reference=reference,
     )
+    return by_operator(cur, order, Deed.ISSUE, owner=owner, reason=reference, operator=operator, now_ms=now_ms)
+
+
+def by_operator(
+    cur: Cursor, order: Transfer, deed: Deed, *, owner: str, reason: str, operator: str, now_ms: int
+) -> Entry | Refused:
+    """Post what an operator does, with its line in their log; a replay leaves no second one."""
     verdict = transfer(cur, order, now_ms)
     if isinstance(verdict, Refused):
         return verdict
     if not verdict.replayed:
-        store.add_act(cur, order.transfer_id, operator)
+        store.add_act(
+            cur,
+            deed,
+            operator=operator,
+            reason=reason,
+            owner=owner,
+            transfer_id=order.transfer_id,
+            acted_ms=now_ms,
+        )
     return verdict.entry
 
 
@@ -278,7 +341,8 @@ def verify_chain(cur: Cursor, after_seq: int, limit: int) -> tuple[Violation, ..
 
 
 _Decide = Callable[
-    [Sequence[Transfer], Head, Mapping[AccountKey, Account], Mapping[TransferId, Entry], int], rules.Decision
+    [Sequence[Transfer], Head, Mapping[AccountKey, Account], Mapping[TransferId, rules.Taken], int, AbstractSet[str]],
+    rules.Decision,
 ]
 
 
@@ -287,13 +351,15 @@ def _post(cur: Cursor, orders: Sequence[Transfer], now_ms: int, decide: _Decide)
         raise ValueError(f"a batch holds 1 to {MAX_PER_STATEMENT} transfers, not {len(orders)}")
     head = store.lock(cur)
     accounts = store.accounts(cur, {key for order in orders for key in (order.debit, order.credit)})
-    decision = decide(orders, head, accounts, {}, now_ms)
+    decision = decide(orders, head, accounts, {}, now_ms, frozenset())
     # A batch in which all is well, as almost every one is, needs no look at its ids: writing it finds those taken.
     # Anything else is decided again with them, as a refusal may be the replay of what was paid long ago.
     clean = len(decision.entries) == len(orders) and decision.balances.keys() <= accounts.keys()
     if not clean or _append(cur, head, decision, accounts) is not Appended.DONE:
-        taken = store.entries_by_id(cur, {order.transfer_id for order in orders})
-        decision = decide(orders, head, accounts, taken, now_ms)
+        ids = {order.transfer_id for order in orders}
+        taken = store.taken(cur, ids)
+        frozen = store.frozen_among(cur, {key.owner for order in orders for key in (order.debit, order.credit)})
+        decision = decide(orders, head, accounts, taken, now_ms, frozen)
         if decision.entries:
             accounts.update(store.open_accounts(cur, sorted(decision.balances.keys() - accounts.keys())))
             appended = _append(cur, head, decision, accounts)
@@ -337,17 +403,19 @@ def check_durability(cur: Cursor) -> Refused | None:
     return None if lacking is None else rules.not_durable(lacking)
 
 
-def _decide(cur: Cursor, stored: Hold, state: HoldState, posted: Posted) -> Hold:
-    if not store.decide_hold(cur, stored.hold_id, state, posted.entry.seq):
-        raise RuntimeError(f"hold {stored.hold_id} was decided by somebody who does not hold the lease")
-    return Hold(hold_id=stored.hold_id, owner=stored.owner, money=stored.money, state=state)
+def _decide(cur: Cursor, decided: Hold, posted: Posted) -> Hold:
+    if not store.decide_hold(cur, decided, posted.entry.seq):
+        raise RuntimeError(f"hold {decided.hold_id} was decided by somebody who does not hold the lease")
+    return decided
 
 
-def _decided(stored: Hold) -> Refused:
+def _decided(stored: Hold, field: object = None) -> Refused:
+    """``field`` is where what was asked for differs from what was done, where that is known."""
+    fields: dict[str, object] = {"state": stored.state.value}
     return Refused(
         reason=Reason.ALREADY_DECIDED,
         message=f"This was already decided: the money set aside was {stored.state.value}.",
-        fields={"state": stored.state.value},
+        fields=fields if field is None else {**fields, "field": field},
     )
 
 

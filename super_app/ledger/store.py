@@ -1,7 +1,7 @@
 """SQL of the ledger. The tables repeat every money rule as a constraint (migrations/0001)."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, LiteralString, cast
 
@@ -11,6 +11,8 @@ from super_app.ledger.model import (
     Account,
     AccountKey,
     AccountKind,
+    Act,
+    Archived,
     Balance,
     Cause,
     Entry,
@@ -20,9 +22,11 @@ from super_app.ledger.model import (
     HoldState,
     Transfer,
     TransferId,
+    TrialBalance,
+    TrialLine,
     Violation,
 )
-from super_app.money import AssetCode, Money
+from super_app.money import MAX_AMOUNT_MINOR, Asset, AssetCode, Money
 
 _ENTRY: Final[LiteralString] = (
     " entry.seq, entry.transfer_id, debit.owner, debit.currency, debit.kind, entry.debit_prev_seq,"
@@ -41,6 +45,7 @@ class Appended(StrEnum):
     DONE = "appended"
     HEAD_MOVED = "moved"
     ID_TAKEN = "taken"
+    FROZEN = "frozen"
 
 
 def lock(cur: Cursor) -> Head:
@@ -71,6 +76,32 @@ def entries_by_id(cur: Cursor, transfer_ids: Iterable[TransferId]) -> dict[Trans
     )
     found = [_entry(row) for row in rows]
     return {entry.transfer.transfer_id: entry for entry in found}
+
+
+def taken(cur: Cursor, transfer_ids: Collection[TransferId]) -> dict[TransferId, Entry | Archived]:
+    """What stands under those of the ids that are taken."""
+    return {**_archived_by_id(cur, transfer_ids), **entries_by_id(cur, transfer_ids)}
+
+
+def _archived_by_id(cur: Cursor, transfer_ids: Iterable[TransferId]) -> dict[TransferId, Archived]:
+    """Those of the ids that archived entries have."""
+    rows = cur.execute_values(
+        "WITH wanted (transfer_id) AS (VALUES ?)"
+        " SELECT older.transfer_id, older.seq FROM wanted"
+        " JOIN superapp_ledger_archived AS older ON older.transfer_id = wanted.transfer_id",
+        [(transfer_id,) for transfer_id in transfer_ids],
+    )
+    found = [Archived(transfer_id=TransferId(str(row[0])), seq=_int(row[1])) for row in rows]
+    return {each.transfer_id: each for each in found}
+
+
+def frozen_among(cur: Cursor, owners: Iterable[str]) -> frozenset[str]:
+    rows = cur.execute_values(
+        "WITH wanted (owner) AS (VALUES ?)"
+        " SELECT frozen.owner FROM wanted JOIN superapp_ledger_frozen AS frozen ON frozen.owner = wanted.owner",
+        [(owner,) for owner in owners],
+    )
+    return frozenset(str(row[0]) for row in rows)
 
 
 def accounts(cur: Cursor, keys: Iterable[AccountKey]) -> dict[AccountKey, Account]:
@@ -140,13 +171,21 @@ def append(cur: Cursor, expected: Head, entries: Written) -> Appended:
         return Appended(str(_one(cur)[0]))
     if lock(cur) != expected:
         return Appended.HEAD_MOVED
+    ids = json.dumps([row[1] for row in entries])
+    payments = [(row[2], row[5]) for row in entries if Cause(str(row[9])).is_payment]
     cur.execute(
-        "SELECT 1 FROM json_each(?) AS wanted"
-        " JOIN superapp_ledger_entry AS entry ON entry.transfer_id = wanted.value LIMIT 1",
-        (json.dumps([row[1] for row in entries]),),
+        "SELECT 'taken' FROM json_each(?) AS wanted"
+        " JOIN superapp_ledger_entry AS entry ON entry.transfer_id = wanted.value"
+        " UNION ALL SELECT 'taken' FROM json_each(?) AS wanted"
+        " JOIN superapp_ledger_archived AS older ON older.transfer_id = wanted.value"
+        " UNION ALL SELECT 'frozen' FROM json_each(?) AS wanted"
+        " JOIN superapp_ledger_account AS party ON party.account_id = wanted.value"
+        " JOIN superapp_ledger_frozen AS frozen ON frozen.owner = party.owner LIMIT 1",
+        (ids, ids, json.dumps([party for parties in payments for party in parties])),
     )
-    if cur.fetchone() is not None:
-        return Appended.ID_TAKEN
+    hindered = cur.fetchone()
+    if hindered is not None:
+        return Appended(str(hindered[0]))
     cur.execute_many(
         "INSERT INTO superapp_ledger_entry (seq, transfer_id, debit_id, debit_prev_seq, debit_after_minor, credit_id,"
         " credit_prev_seq, credit_after_minor, amount_minor, cause, reference, posted_ms, hash)"
@@ -234,7 +273,9 @@ def wallet(cur: Cursor, owner: Acct) -> tuple[Balance, ...]:
 
 def hold(cur: Cursor, hold_id: HoldId) -> Hold | None:
     cur.execute(
-        "SELECT hold_id, owner, currency, amount_minor, state FROM superapp_ledger_hold WHERE hold_id = ?", (hold_id,)
+        "SELECT hold_id, owner, currency, amount_minor, state, posted_minor FROM superapp_ledger_hold"
+        " WHERE hold_id = ?",
+        (hold_id,),
     )
     row = cur.fetchone()
     if row is None:
@@ -244,6 +285,7 @@ def hold(cur: Cursor, hold_id: HoldId) -> Hold | None:
         owner=Acct(str(row[1])),
         money=Money(currency=AssetCode(str(row[2])), amount_minor=_int(row[3])),
         state=HoldState(str(row[4])),
+        posted_minor=_int(row[5]),
     )
 
 
@@ -255,17 +297,138 @@ def add_hold(cur: Cursor, placed: Hold, placed_seq: int) -> None:
     )
 
 
-def decide_hold(cur: Cursor, hold_id: HoldId, state: HoldState, decided_seq: int) -> bool:
+def decide_hold(cur: Cursor, decided: Hold, decided_seq: int) -> bool:
     """Compare and set: whether it was open."""
     cur.execute(
-        "UPDATE superapp_ledger_hold SET state = ?, decided_seq = ? WHERE hold_id = ? AND state = 'open'",
-        (state, decided_seq, hold_id),
+        "UPDATE superapp_ledger_hold SET state = ?, decided_seq = ?, posted_minor = ?"
+        " WHERE hold_id = ? AND state = 'open'",
+        (decided.state, decided_seq, decided.posted_minor, decided.hold_id),
     )
     return cur.rowcount == 1
 
 
-def add_act(cur: Cursor, transfer_id: TransferId, operator: str) -> None:
-    cur.execute("INSERT INTO superapp_ledger_act (transfer_id, operator) VALUES (?, ?)", (transfer_id, operator))
+# What operators do.
+
+
+def add_act(
+    cur: Cursor, deed: str, *, operator: str, reason: str, owner: str, transfer_id: TransferId | None, acted_ms: int
+) -> None:
+    cur.execute(
+        "INSERT INTO superapp_ledger_act (deed, operator, reason, owner, transfer_id, acted_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (deed, operator, reason, owner, transfer_id, acted_ms),
+    )
+
+
+def acts(cur: Cursor, before: int | None, limit: int) -> tuple[Act, ...]:
+    """Newest first, those below ``before``."""
+    cur.execute(
+        "SELECT act_id, deed, operator, reason, owner, transfer_id, acted_ms FROM superapp_ledger_act"
+        " WHERE act_id < ? ORDER BY act_id DESC LIMIT ?",
+        (MAX_AMOUNT_MINOR if before is None else before, limit),
+    )
+    return tuple(
+        Act(
+            act_id=_int(row[0]),
+            deed=str(row[1]),
+            operator=str(row[2]),
+            reason=str(row[3]),
+            owner=str(row[4]),
+            transfer_id=None if row[5] is None else TransferId(str(row[5])),
+            acted_ms=_int(row[6]),
+        )
+        for row in cur.fetchall()
+    )
+
+
+def freeze(cur: Cursor, owner: Acct, since_ms: int) -> bool:
+    """Whether it was free."""
+    cur.execute(
+        "INSERT INTO superapp_ledger_frozen (owner, since_ms) VALUES (?, ?) ON CONFLICT (owner) DO NOTHING",
+        (owner, since_ms),
+    )
+    return cur.rowcount == 1
+
+
+def unfreeze(cur: Cursor, owner: Acct) -> bool:
+    """Whether it was frozen."""
+    cur.execute("DELETE FROM superapp_ledger_frozen WHERE owner = ?", (owner,))
+    return cur.rowcount == 1
+
+
+def frozen_since_ms(cur: Cursor, owner: Acct) -> int | None:
+    cur.execute("SELECT since_ms FROM superapp_ledger_frozen WHERE owner = ?", (owner,))
+    row = cur.fetchone()
+    return None if row is None else _int(row[0])
+
+
+def entry(cur: Cursor, seq: int) -> Entry | None:
+    cur.execute(
+        "SELECT" + _ENTRY + "FROM superapp_ledger_entry AS entry" + _WITH_ACCOUNTS + "WHERE entry.seq = ?", (seq,)
+    )
+    row = cur.fetchone()
+    return None if row is None else _entry(row)
+
+
+def archived_through(cur: Cursor) -> int:
+    """The last entry that is in an archive; 0 if none is."""
+    cur.execute("SELECT COALESCE(MAX(through_seq), 0) FROM superapp_ledger_archive")
+    return _int(_one(cur)[0])
+
+
+def corrected_minor(cur: Cursor, seq: int) -> int:
+    """How much of an entry was taken back."""
+    cur.execute("SELECT COALESCE(SUM(amount_minor), 0) FROM superapp_ledger_correction WHERE corrects_seq = ?", (seq,))
+    return _int(_one(cur)[0])
+
+
+def add_correction(cur: Cursor, transfer_id: TransferId, corrects_seq: int, amount_minor: int) -> None:
+    cur.execute(
+        "INSERT INTO superapp_ledger_correction (transfer_id, corrects_seq, amount_minor) VALUES (?, ?, ?)",
+        (transfer_id, corrects_seq, amount_minor),
+    )
+
+
+def scales(cur: Cursor) -> dict[AssetCode, int]:
+    """The scale of each asset that was ever configured."""
+    cur.execute("SELECT code, scale FROM superapp_ledger_asset ORDER BY code")
+    return {AssetCode(str(row[0])): _int(row[1]) for row in cur.fetchall()}
+
+
+def add_assets(cur: Cursor, assets: Iterable[Asset]) -> None:
+    cur.execute_values(
+        "INSERT INTO superapp_ledger_asset (code, scale) VALUES ? ON CONFLICT (code) DO NOTHING",
+        [(asset.code, asset.scale) for asset in assets],
+    )
+
+
+def trial_balance(cur: Cursor) -> TrialBalance:
+    """In one statement, so that it is one state of the books. People's accounts are one line for each kind."""
+    cur.execute(
+        "SELECT head.seq, head.hash, line.currency, line.kind, line.owner, line.accounts, line.minor"
+        " FROM superapp_ledger_head AS head LEFT JOIN ("
+        " SELECT currency, kind,"
+        " CASE WHEN kind IN ('available', 'held', 'gift', 'claim') THEN '' ELSE owner END AS owner,"
+        " COUNT(*) AS accounts, SUM(balance_minor) AS minor FROM superapp_ledger_account"
+        " GROUP BY currency, kind, CASE WHEN kind IN ('available', 'held', 'gift', 'claim') THEN '' ELSE owner END"
+        ") AS line ON 1 = 1 ORDER BY line.currency, line.kind, line.owner"
+    )
+    rows = cur.fetchall()
+    return TrialBalance(
+        seq=_int(rows[0][0]),
+        entry_hash=str(rows[0][1]),
+        lines=tuple(
+            TrialLine(
+                currency=AssetCode(str(row[2])),
+                kind=AccountKind(str(row[3])),
+                owner=str(row[4]),
+                accounts=_int(row[5]),
+                balance_minor=_int(row[6]),
+            )
+            for row in rows
+            if row[2] is not None
+        ),
+    )
 
 
 # Checks. Each is one statement, so that it sees one state of the books while others write.

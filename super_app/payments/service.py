@@ -16,6 +16,7 @@ from super_app.clearing.ports import Order as ClearingOrder
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, EventId, PaymentId, RoomId, ServerName, UserId, localpart_of, server_of
+from super_app.ledger import operators
 from super_app.ledger import service as ledger
 from super_app.ledger.model import Cause, Hold, Posted, Violation, available
 from super_app.money import Asset, AssetCode, Money
@@ -81,8 +82,9 @@ class Payments:
     def place(self, cur: Cursor, order: Order, placement: Placement, salts: Salts, now_ms: int) -> Payment | Refused:
         """Set the money of an order aside. The same order again gives the payment as it is; another is CONFLICT.
 
-        Refusals, in this order: CONFLICT, PAYMENT_ID_SPENT, PAYMENTS_HALTED, UNKNOWN_PAYEE, PAYEE_GONE, NOT_ALLOWED,
-        what clearing refuses (NO_LINK, …), UNKNOWN_PAYMENT and REFUND_EXCEEDS_PAYMENT of a refund, INSUFFICIENT_FUNDS.
+        Refusals, in this order: CONFLICT, PAYMENT_ID_SPENT, PAYMENTS_HALTED, UNKNOWN_PAYEE, PAYEE_GONE, ACCOUNT_FROZEN
+        (the payee's), NOT_ALLOWED, what clearing refuses (NO_LINK, …), UNKNOWN_PAYMENT and REFUND_EXCEEDS_PAYMENT of a
+        refund, ACCOUNT_FROZEN (the payer's), INSUFFICIENT_FUNDS.
         """
         key = PaymentKey(payer_key=PayerKey(order.payer_acct), payment_id=order.payment_id)
         existing = store.find(cur, key)
@@ -211,6 +213,9 @@ class Payments:
             return payment
         if self._homeserver.payments_are_halted():
             return payments_halted()
+        frozen = operators.judge_payee(cur, payee)
+        if frozen is not None:
+            return frozen
         if payment.payer_acct is not None:
             return self._credit(cur, payment, payment, payee, now_ms)
         refused = self._clearing.accept(cur, server_of(payment.payer), _wire_id(payment), now_ms)
@@ -256,7 +261,9 @@ class Payments:
             return payee_gone(payee)
         acct = self._ensure_account(cur, incoming, now_ms)
         policy = rules.read_policy(resident.policy, self._assets)
-        refused = self._judge_refund(cur, incoming.payer.user_id, payee, incoming.refund_of, incoming.money)
+        refused = operators.judge_payee(cur, acct) or self._judge_refund(
+            cur, incoming.payer.user_id, payee, incoming.refund_of, incoming.money
+        )
         if refused is None and incoming.refund_of is None:
             standing = self._standing(cur, policy, acct, payee, incoming.payer.user_id)
             refused = rules.judge_sender(policy, payee, incoming.money, standing, self._assets)
@@ -432,6 +439,11 @@ class Payments:
             reference=payment.hold_id,
             now_ms=now_ms,
         )
+        if isinstance(posted, Refused) and posted.reason is Reason.ACCOUNT_FROZEN:
+            # An operator has frozen one of the two since the order.
+            if before != payment:
+                self._advance(cur, before, payment, now_ms)
+            return self._give_back(cur, payment, State.FAILED, Reason.ACCOUNT_FROZEN, now_ms)
         _expect(posted, payment)
         return self._advance(cur, before, replace(payment, state=State.COMPLETED, due_ms=None), now_ms)
 
@@ -469,6 +481,9 @@ class Payments:
             return _unknown_payee(order.payee.user_id)
         if resident.deactivated:
             return payee_gone(order.payee.user_id)
+        frozen = operators.judge_payee(cur, payee)
+        if frozen is not None:
+            return frozen
         if order.refund_of is not None:
             # Whoever paid takes the money back, whatever they have set for strangers.
             return None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from super_app.errors import Reason
+from super_app.errors import FINAL, Reason
 from synapse_super_app.http.refusals import STATUS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -27,3 +27,8 @@ def test_every_refusal_is_documented_with_its_status_and_a_sentence(reason: Reas
 def test_no_refusal_is_documented_that_does_not_exist() -> None:
     text = (DOCS / "refusals.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^### (\w+)", text, re.MULTILINE)) == {reason.name for reason in Reason}
+
+
+def test_which_refusals_are_final_is_one_list_in_code_and_document() -> None:
+    text = (DOCS / "refusals.md").read_text(encoding="utf-8")
+    assert {Reason[match[1]] for match in SECTION.finditer(text) if match[3]} == FINAL

@@ -539,19 +539,29 @@ def test_a_hold_that_is_voided_gives_the_money_back_once(transaction: Transactio
 
 
 @pytest.mark.parametrize(
-    "late",
+    ("late", "field"),
     [
-        pytest.param(lambda cur: posted_to_bob(cur, reference="p2"), id="posted with another reference"),
+        pytest.param(lambda cur: posted_to_bob(cur, reference="p2"), "reference", id="posted with another reference"),
         pytest.param(
             lambda cur: service.post_hold(
                 cur, HOLD, credit=available(CAROL, EUR), cause=Cause.PAYMENT, reference="p1", now_ms=4
             ),
+            "credit",
             id="posted elsewhere",
         ),
-        pytest.param(lambda cur: service.void_hold(cur, HOLD, 4), id="voided"),
+        pytest.param(
+            lambda cur: service.post_hold(
+                cur, HOLD, credit=available(BOB, EUR), cause=Cause.PAYMENT, reference="p1", amount_minor=29, now_ms=4
+            ),
+            "amount",
+            id="posted in part",
+        ),
+        pytest.param(lambda cur: service.void_hold(cur, HOLD, 4), None, id="voided"),
     ],
 )
-def test_a_posted_hold_is_decided(transaction: Transaction, late: Callable[[Cursor], object]) -> None:
+def test_a_posted_hold_is_decided(
+    transaction: Transaction, late: Callable[[Cursor], object], field: str | None
+) -> None:
     transaction(lambda cur: issued(cur, ALICE, eur(100)))
     transaction(placed)
     transaction(posted_to_bob)
@@ -560,7 +570,8 @@ def test_a_posted_hold_is_decided(transaction: Transaction, late: Callable[[Curs
         with Untouched(cur):
             return late(cur)
 
-    assert refused(transaction(decided), Reason.ALREADY_DECIDED).fields == {"state": "posted"}
+    fields = refused(transaction(decided), Reason.ALREADY_DECIDED).fields
+    assert fields == {"state": "posted"} | ({} if field is None else {"field": field})
 
 
 def test_a_voided_hold_is_decided(transaction: Transaction) -> None:

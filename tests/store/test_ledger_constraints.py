@@ -217,9 +217,20 @@ def test_an_overdraft_is_refused_even_if_the_same_statement_cures_it(books: Tran
         "UPDATE superapp_ledger_hold SET state = 'lost', decided_seq = 5",
         "UPDATE superapp_ledger_hold SET state = 'posted'",  # without the entry that posted it
         "UPDATE superapp_ledger_hold SET state = 'posted', decided_seq = 99",
-        "INSERT INTO superapp_ledger_hold VALUES ('h2', 'bob', 'EUR', 0, 'open', 5, NULL)",
-        "INSERT INTO superapp_ledger_hold VALUES ('h2', 'bob', 'EUR', 1, 'open', 99, NULL)",
-        "INSERT INTO superapp_ledger_act (transfer_id, operator) VALUES ('none', '@a:hs')",
+        "UPDATE superapp_ledger_hold SET state = 'posted', decided_seq = 5, posted_minor = 6",  # of 5
+        "UPDATE superapp_ledger_hold SET state = 'posted', decided_seq = 5",  # nothing
+        "UPDATE superapp_ledger_hold SET state = 'voided', decided_seq = 5, posted_minor = 5",
+        "INSERT INTO superapp_ledger_hold VALUES ('h2', 'bob', 'EUR', 0, 'open', 5, NULL, 0)",
+        "INSERT INTO superapp_ledger_hold VALUES ('h2', 'bob', 'EUR', 1, 'open', 99, NULL, 0)",
+        "INSERT INTO superapp_ledger_hold VALUES ('h2', 'bob', 'EUR', 1, 'voided', 5, 5, 0)",
+        "INSERT INTO superapp_ledger_act VALUES (99, 'issue', '@a:hs', 'r', 'bob', 'none', 1)",
+        "INSERT INTO superapp_ledger_act VALUES (99, 'issue', '', 'r', 'bob', 't1', 1)",
+        "INSERT INTO superapp_ledger_act VALUES (1, 'issue', '@a:hs', 'r', 'bob', 't1', 1)",
+        "UPDATE superapp_ledger_act SET operator = '@other:hs'",
+        "DELETE FROM superapp_ledger_act",
+        "INSERT INTO superapp_ledger_correction VALUES ('none', 4, 1)",
+        "INSERT INTO superapp_ledger_correction VALUES ('t1', 4, 40)",  # which is a payment
+        "INSERT INTO superapp_ledger_asset VALUES ('XXX', 9)",
     ],
 )
 def test_what_stands_cannot_be_changed_behind_the_ledgers_back(books: Transaction, statement: LiteralString) -> None:
@@ -237,7 +248,8 @@ def test_a_hold_that_was_decided_stays_so(books: Transaction) -> None:
 def test_the_ledger_cannot_be_emptied_in_postgresql(books: Transaction, engine: Engine) -> None:
     if engine is Engine.SQLITE:
         pytest.skip("SQLite knows no TRUNCATE")
-    for table in ("entry", "account", "head", "hold"):
+    tables = ("entry", "account", "head", "hold", "act", "correction", "asset", "snapshot", "archive", "archived")
+    for table in (*tables, "snapshot_balance"):
         with pytest.raises(DATABASE_SAYS_NO):
             books(partial(execute, statement=f"TRUNCATE superapp_ledger_{table} CASCADE"))
 
@@ -284,8 +296,9 @@ TRIGGERS_OFF: Final[dict[Engine, tuple[LiteralString, ...]]] = {
     Engine.SQLITE: (
         "DROP TRIGGER superapp_ledger_account_fold_only",
         "DROP TRIGGER superapp_ledger_entry_no_update",
-        "DROP TRIGGER superapp_ledger_entry_no_delete",
+        "DROP TRIGGER superapp_ledger_entry_leaves_to_archive",
         "DROP TRIGGER superapp_ledger_hold_decided_once",
+        "DROP TRIGGER superapp_ledger_hold_decided_by_entry",
     ),
 }
 

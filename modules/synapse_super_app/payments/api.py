@@ -41,6 +41,7 @@ _ORDER_REASONS: Final = (
     Reason.LINK_HALTED,
     Reason.PEER_UNREACHABLE,
     Reason.INSUFFICIENT_FUNDS,
+    Reason.ACCOUNT_FROZEN,
     Reason.CONFLICT,
     Reason.PAYMENT_ID_SPENT,
     Reason.PAYMENTS_HALTED,
@@ -113,7 +114,14 @@ class PaymentsApi:
                 response=bodies.PaymentJson,
                 summary="Take a payment that waits for your answer",
                 query=bodies.PayerQuery,
-                reasons=(*answers, Reason.PAYMENTS_HALTED, Reason.CREDIT_LIMIT, Reason.NO_LINK, Reason.LINK_HALTED),
+                reasons=(
+                    *answers,
+                    Reason.PAYMENTS_HALTED,
+                    Reason.ACCOUNT_FROZEN,
+                    Reason.CREDIT_LIMIT,
+                    Reason.NO_LINK,
+                    Reason.LINK_HALTED,
+                ),
             ),
             Route(
                 method="POST",

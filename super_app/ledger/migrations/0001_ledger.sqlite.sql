@@ -57,23 +57,86 @@ CREATE TABLE superapp_ledger_entry (
     CHECK (debit_prev_seq < seq AND credit_prev_seq < seq)
 ) STRICT;
 
--- Money set aside. A hold is decided once; both ends of its life are entries.
+-- Money set aside. A hold is decided once; both ends of its life are entries, which a trigger looks up as they may be
+-- archived later. posted_minor is what went on of a posted one; the rest went back.
 CREATE TABLE superapp_ledger_hold (
     hold_id TEXT NOT NULL PRIMARY KEY CHECK (hold_id <> ''),
     owner TEXT NOT NULL,
     currency TEXT NOT NULL,
     amount_minor INTEGER NOT NULL CHECK (amount_minor BETWEEN 1 AND 9007199254740991),
     state TEXT NOT NULL CHECK (state IN ('open', 'posted', 'voided')),
-    placed_seq INTEGER NOT NULL REFERENCES superapp_ledger_entry (seq),
-    decided_seq INTEGER REFERENCES superapp_ledger_entry (seq),
-    CHECK ((state = 'open') = (decided_seq IS NULL))
+    placed_seq INTEGER NOT NULL,
+    decided_seq INTEGER,
+    posted_minor INTEGER NOT NULL DEFAULT 0 CHECK (posted_minor BETWEEN 0 AND amount_minor),
+    CHECK ((state = 'open') = (decided_seq IS NULL)),
+    CHECK ((state = 'posted') = (posted_minor > 0))
 ) STRICT;
 CREATE INDEX superapp_ledger_hold_open ON superapp_ledger_hold (owner, currency) WHERE state = 'open';
 
--- What operators did, and why. Kept apart from the journal, because it names people.
+-- What operators did, and why. Kept apart from the journal, because it names people. transfer_id is the entry that it
+-- made, if it made one; owner is whose account it is about.
 CREATE TABLE superapp_ledger_act (
-    transfer_id TEXT NOT NULL PRIMARY KEY REFERENCES superapp_ledger_entry (transfer_id),
-    operator TEXT NOT NULL
+    act_id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    deed TEXT NOT NULL CHECK (deed <> ''),
+    operator TEXT NOT NULL CHECK (operator <> ''),
+    reason TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    transfer_id TEXT UNIQUE,
+    acted_ms INTEGER NOT NULL CHECK (acted_ms >= 0)
+) STRICT;
+
+-- Owners whose accounts no payment may touch.
+CREATE TABLE superapp_ledger_frozen (
+    owner TEXT NOT NULL PRIMARY KEY CHECK (owner <> ''),
+    since_ms INTEGER NOT NULL CHECK (since_ms >= 0)
+) STRICT;
+
+-- Which entry takes back which, and how much of it; never more than all of it.
+CREATE TABLE superapp_ledger_correction (
+    transfer_id TEXT NOT NULL PRIMARY KEY,
+    corrects_seq INTEGER NOT NULL,
+    amount_minor INTEGER NOT NULL CHECK (amount_minor >= 1)
+) STRICT;
+CREATE INDEX superapp_ledger_correction_corrects ON superapp_ledger_correction (corrects_seq);
+
+-- What one unit of an asset is, fixed at its first use: with another scale every balance would mean something else.
+CREATE TABLE superapp_ledger_asset (
+    code TEXT NOT NULL PRIMARY KEY CHECK (code <> ''),
+    scale INTEGER NOT NULL CHECK (scale BETWEEN 0 AND 8)
+) STRICT;
+
+-- The books as they were after an entry. A balance row stands for each account that has moved since the snapshot
+-- before: the balance of an account as of a snapshot is that of its newest row up to there.
+CREATE TABLE superapp_ledger_snapshot (
+    seq INTEGER NOT NULL PRIMARY KEY,
+    hash TEXT NOT NULL,
+    posted_ms INTEGER NOT NULL,
+    taken_ms INTEGER NOT NULL CHECK (taken_ms >= 0)
+) STRICT;
+CREATE TABLE superapp_ledger_snapshot_balance (
+    account_id INTEGER NOT NULL,
+    seq INTEGER NOT NULL REFERENCES superapp_ledger_snapshot (seq),
+    last_seq INTEGER NOT NULL,
+    balance_minor INTEGER NOT NULL,
+    PRIMARY KEY (account_id, seq)
+) STRICT;
+CREATE INDEX superapp_ledger_snapshot_balance_seq ON superapp_ledger_snapshot_balance (seq);
+
+-- Stretches of the journal that were written to a file. Only their entries may be deleted, and the trigger that lets one
+-- go keeps its id, which stays taken for ever.
+CREATE TABLE superapp_ledger_archive (
+    through_seq INTEGER NOT NULL PRIMARY KEY REFERENCES superapp_ledger_snapshot (seq),
+    after_seq INTEGER NOT NULL UNIQUE CHECK (after_seq >= 0 AND after_seq < through_seq),
+    before_hash TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    posted_ms INTEGER NOT NULL,
+    file_name TEXT NOT NULL CHECK (file_name <> ''),
+    file_digest TEXT NOT NULL CHECK (length(file_digest) = 43),
+    archived_ms INTEGER NOT NULL CHECK (archived_ms >= 0)
+) STRICT;
+CREATE TABLE superapp_ledger_archived (
+    transfer_id TEXT NOT NULL PRIMARY KEY,
+    seq INTEGER NOT NULL
 ) STRICT;
 
 -- Folds a new entry into the head and its accounts, and holds it to the rules: no gap, balances after that follow from
@@ -104,9 +167,22 @@ END;
 CREATE TRIGGER superapp_ledger_entry_no_replace BEFORE INSERT ON superapp_ledger_entry
 WHEN EXISTS (
     SELECT 1 FROM superapp_ledger_entry AS older WHERE older.transfer_id = NEW.transfer_id OR older.seq = NEW.seq
+) OR EXISTS (
+    SELECT 1 FROM superapp_ledger_archived AS older WHERE older.transfer_id = NEW.transfer_id
 )
 BEGIN
     SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_entry_not_frozen BEFORE INSERT ON superapp_ledger_entry
+WHEN NEW.cause IN ('hold', 'payment', 'fee', 'commit', 'credit') AND EXISTS (
+    SELECT 1 FROM superapp_ledger_frozen AS frozen
+    JOIN superapp_ledger_account AS party ON party.owner = frozen.owner
+    WHERE party.account_id IN (NEW.debit_id, NEW.credit_id)
+)
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: no payment touches a frozen account');
 END;
 -- end
 -- begin
@@ -115,10 +191,13 @@ BEGIN
     SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
 END;
 -- end
+-- The one way out of the journal: the entry stands in a recorded archive, and its id is kept in the same act.
 -- begin
-CREATE TRIGGER superapp_ledger_entry_no_delete BEFORE DELETE ON superapp_ledger_entry
+CREATE TRIGGER superapp_ledger_entry_leaves_to_archive BEFORE DELETE ON superapp_ledger_entry
 BEGIN
-    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry')
+    WHERE OLD.seq > (SELECT COALESCE(max(through_seq), 0) FROM superapp_ledger_archive);
+    INSERT INTO superapp_ledger_archived (transfer_id, seq) VALUES (OLD.transfer_id, OLD.seq);
 END;
 -- end
 -- begin
@@ -178,5 +257,194 @@ WHEN OLD.state <> 'open' OR NEW.hold_id <> OLD.hold_id OR NEW.owner <> OLD.owner
     OR NEW.amount_minor <> OLD.amount_minor OR NEW.placed_seq <> OLD.placed_seq
 BEGIN
     SELECT RAISE(ABORT, 'superapp_ledger: a hold is decided once and changes in nothing else');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_hold_decided_by_entry BEFORE UPDATE ON superapp_ledger_hold
+WHEN OLD.state = 'open' AND NOT EXISTS (SELECT 1 FROM superapp_ledger_entry WHERE seq = NEW.decided_seq)
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: a hold is placed and decided by entries');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_hold_by_entry BEFORE INSERT ON superapp_ledger_hold
+WHEN NEW.state <> 'open' OR NOT EXISTS (SELECT 1 FROM superapp_ledger_entry WHERE seq = NEW.placed_seq)
+    OR EXISTS (SELECT 1 FROM superapp_ledger_hold AS older WHERE older.hold_id = NEW.hold_id)
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: a hold is placed and decided by entries');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_act_by_entry BEFORE INSERT ON superapp_ledger_act
+WHEN (
+    NEW.transfer_id IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM superapp_ledger_entry WHERE transfer_id = NEW.transfer_id)
+) OR EXISTS (
+    SELECT 1 FROM superapp_ledger_act AS older
+    WHERE older.act_id = NEW.act_id OR older.transfer_id = NEW.transfer_id
+)
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: an act names the entry that it made');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_correction_fits BEFORE INSERT ON superapp_ledger_correction
+WHEN NOT EXISTS (
+    SELECT 1 FROM superapp_ledger_entry AS entry
+    WHERE entry.transfer_id = NEW.transfer_id AND entry.cause = 'correct' AND entry.amount_minor = NEW.amount_minor
+) OR EXISTS (
+    SELECT 1 FROM superapp_ledger_correction AS older WHERE older.transfer_id = NEW.transfer_id
+) OR NEW.amount_minor + (
+    SELECT COALESCE(sum(amount_minor), 0) FROM superapp_ledger_correction WHERE corrects_seq = NEW.corrects_seq
+) > (
+    SELECT COALESCE(max(amount_minor), 0) FROM superapp_ledger_entry WHERE seq = NEW.corrects_seq
+)
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: corrections take back no more than the entry moved');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_snapshot_of_entry BEFORE INSERT ON superapp_ledger_snapshot
+WHEN NOT EXISTS (
+    SELECT 1 FROM superapp_ledger_entry AS entry
+    WHERE entry.seq = NEW.seq AND entry.hash = NEW.hash AND entry.posted_ms = NEW.posted_ms
+) OR EXISTS (SELECT 1 FROM superapp_ledger_snapshot AS older WHERE older.seq = NEW.seq)
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: a snapshot says what entries say');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_snapshot_balance_of_entry BEFORE INSERT ON superapp_ledger_snapshot_balance
+WHEN NEW.last_seq > NEW.seq OR NOT EXISTS (
+    SELECT 1 FROM superapp_ledger_entry AS entry
+    WHERE entry.seq = NEW.last_seq AND (
+        (entry.debit_id = NEW.account_id AND entry.debit_after_minor = NEW.balance_minor)
+        OR (entry.credit_id = NEW.account_id AND entry.credit_after_minor = NEW.balance_minor)
+    )
+) OR EXISTS (
+    SELECT 1 FROM superapp_ledger_snapshot_balance AS older
+    WHERE older.account_id = NEW.account_id AND older.seq = NEW.seq
+)
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: a snapshot says what entries say');
+END;
+-- end
+-- An archive follows the one before, and ends at a snapshot.
+-- begin
+CREATE TRIGGER superapp_ledger_archive_in_order BEFORE INSERT ON superapp_ledger_archive
+WHEN NEW.after_seq <> (SELECT COALESCE(max(through_seq), 0) FROM superapp_ledger_archive)
+    OR NEW.through_seq <= NEW.after_seq
+    OR NEW.before_hash <> COALESCE(
+        (SELECT older.hash FROM superapp_ledger_archive AS older WHERE older.through_seq = NEW.after_seq), ''
+    )
+    OR NOT EXISTS (
+        SELECT 1 FROM superapp_ledger_snapshot AS snapshot WHERE snapshot.seq = NEW.through_seq
+            AND snapshot.hash = NEW.hash AND snapshot.posted_ms = NEW.posted_ms
+    )
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: an archive follows the one before and ends at a snapshot');
+END;
+-- end
+-- An id is kept while its entry still stands, by the trigger that lets the entry go.
+-- begin
+CREATE TRIGGER superapp_ledger_archived_by_leaving BEFORE INSERT ON superapp_ledger_archived
+WHEN NOT EXISTS (
+    SELECT 1 FROM superapp_ledger_entry AS entry
+    WHERE entry.transfer_id = NEW.transfer_id AND entry.seq = NEW.seq
+        AND entry.seq <= (SELECT COALESCE(max(through_seq), 0) FROM superapp_ledger_archive)
+)
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: only an entry that leaves for the archive leaves its id here');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_act_no_update BEFORE UPDATE ON superapp_ledger_act
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_act_no_delete BEFORE DELETE ON superapp_ledger_act
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_correction_no_update BEFORE UPDATE ON superapp_ledger_correction
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_correction_no_delete BEFORE DELETE ON superapp_ledger_correction
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_asset_no_update BEFORE UPDATE ON superapp_ledger_asset
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_asset_no_delete BEFORE DELETE ON superapp_ledger_asset
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_snapshot_no_update BEFORE UPDATE ON superapp_ledger_snapshot
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_snapshot_no_delete BEFORE DELETE ON superapp_ledger_snapshot
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_snapshot_balance_no_update BEFORE UPDATE ON superapp_ledger_snapshot_balance
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_snapshot_balance_no_delete BEFORE DELETE ON superapp_ledger_snapshot_balance
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_archive_no_update BEFORE UPDATE ON superapp_ledger_archive
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_archive_no_delete BEFORE DELETE ON superapp_ledger_archive
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_archived_no_update BEFORE UPDATE ON superapp_ledger_archived
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_archived_no_delete BEFORE DELETE ON superapp_ledger_archived
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
+END;
+-- end
+-- begin
+CREATE TRIGGER superapp_ledger_asset_no_replace BEFORE INSERT ON superapp_ledger_asset
+WHEN EXISTS (SELECT 1 FROM superapp_ledger_asset AS older WHERE older.code = NEW.code)
+BEGIN
+    SELECT RAISE(ABORT, 'superapp_ledger: the journal is append-only; a correction is a new entry');
 END;
 -- end
