@@ -675,6 +675,16 @@ class TestWalletAndHistory:
             ("PTS", 0, 0),
         ]
 
+    def test_an_asset_whose_scale_was_changed_halts_payments_and_is_shown_as_it_was_booked(self) -> None:
+        house = House(assets=[{"code": "EUR"}, {"code": "PTS", "scale": 3}])
+        assets = [{"code": "EUR"}, {"code": "PTS", "scale": 0}]
+        house._config = {**CONFIG, "payments": {**CONFIG["payments"], "assets": assets}}
+        house.restart()
+        with refused("PAYMENTS_HALTED", 503):
+            house.pay()
+        accounts = house.call("GET", "wallet", ALICE)["accounts"]
+        assert [(each["currency"], each["scale"]) for each in accounts] == [("EUR", 2), ("PTS", 3)]
+
     def test_history_comes_in_pages_newest_first(self, house: House) -> None:
         for number in range(1, 6):
             house.pay(number, number)

@@ -22,6 +22,7 @@ from super_app.clearing.ports import Ask, WireId
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct
+from super_app.ledger import operators
 from super_app.signing import canonical
 
 Pair = tuple[Node, Node]
@@ -616,3 +617,49 @@ def test_books_that_were_tampered_with_are_found(pair: Pair, statement: Any, inv
         node.tx(lambda cur: cur.execute(statement))
         found = node.tx(node.clearing.violations)
         assert {each.invariant for each in found} == {invariant}
+
+
+# Accounts that an operator has frozen.
+
+
+def freeze(node: Node, localpart: str) -> None:
+    acct = acct_of(node.user(localpart))
+    node.tx(lambda cur: operators.freeze(cur, acct, reason="r", operator="@admin", now_ms=node.now_ms))
+
+
+def test_a_payer_who_was_frozen_since_the_offer_is_aborted_and_gets_the_money_back(pair: Pair) -> None:
+    hs1, hs2 = pair
+    order, wire_id = pay(hs1, hs2)
+    freeze(hs1, "alice")
+    exchange(hs1, hs2)
+    assert types(hs1, hs2)[-1] == "ABORT"
+    assert told(hs1, "out", order.payment_id) == ("failed", "account_frozen")
+    assert told(hs2, "in", wire_id) == ("ended", "account_frozen")
+    assert (hs1.available(hs1.user("alice")), hs1.held(hs1.user("alice"))) == (10_000, 0)
+    sound(hs1, hs2)
+
+
+def test_a_commit_for_a_payee_who_was_frozen_since_is_void_and_the_payer_gets_the_money_back(pair: Pair) -> None:
+    hs1, hs2 = pair
+    order, wire_id = pay(hs1, hs2)
+    (offer,) = hs1.errands(hs2)
+    deliver(hs1, hs2, offer)
+    freeze(hs2, "bob")
+    exchange(hs1, hs2)
+    assert types(hs1, hs2)[-1] == "COMMIT"
+    assert told(hs2, "in", wire_id) == ("ended", "account_frozen")
+    assert told(hs1, "out", order.payment_id)[0] == "failed"  # type: ignore[index]
+    assert hs1.available(hs1.user("alice")) == 10_000
+    assert (hs1.due_to(hs2), hs2.due_from(hs1)) == (0, 0)
+    sound(hs1, hs2)
+
+
+def test_a_payer_who_is_frozen_after_the_commit_changes_nothing_any_more(pair: Pair) -> None:
+    hs1, hs2 = pair
+    order, _ = pay(hs1, hs2)
+    (offer,) = hs1.errands(hs2)
+    deliver(hs1, hs2, offer)
+    freeze(hs1, "alice")
+    exchange(hs1, hs2)
+    assert told(hs1, "out", order.payment_id) == ("completed", "")
+    sound(hs1, hs2)

@@ -225,7 +225,7 @@ def test_an_overdraft_is_refused_even_if_the_same_statement_cures_it(books: Tran
         "INSERT INTO superapp_ledger_hold VALUES ('h2', 'bob', 'EUR', 1, 'voided', 5, 5, 0)",
         "INSERT INTO superapp_ledger_act VALUES (99, 'issue', '@a:hs', 'r', 'bob', 'none', 1)",
         "INSERT INTO superapp_ledger_act VALUES (99, 'issue', '', 'r', 'bob', 't1', 1)",
-        "INSERT INTO superapp_ledger_act VALUES (1, 'issue', '@a:hs', 'r', 'bob', 't1', 1)",
+        "INSERT INTO superapp_ledger_act VALUES (99, 'issue', '@a:hs', 'r', 'alice', 'issue:r1', 1)",
         "UPDATE superapp_ledger_act SET operator = '@other:hs'",
         "DELETE FROM superapp_ledger_act",
         "INSERT INTO superapp_ledger_correction VALUES ('none', 4, 1)",

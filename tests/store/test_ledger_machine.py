@@ -4,10 +4,10 @@ Each example plays in a currency of its own, so that all share one database, whi
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import pytest
 from engines import Database
@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from super_app.db import Cursor, Transaction
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, ServerName
-from super_app.ledger import service, store
+from super_app.ledger import operators, service, store
 from super_app.ledger.model import (
     AccountKey,
     AccountKind,
@@ -41,6 +41,8 @@ from super_app.ledger.model import (
 from super_app.money import AssetCode, Money
 
 pytestmark = pytest.mark.packages("super_app.ledger")
+
+T = TypeVar("T")
 
 PEOPLE: Final = ("alice", "bob", "carol")
 PEER: Final = ServerName("hs2.example")
@@ -110,11 +112,15 @@ class NaiveBooks:
         self.balances: dict[AccountKey, int] = {}
         self.posted: dict[TransferId, Transfer] = {}
         self.holds: dict[HoldId, Hold] = {}
+        self.frozen: set[str] = set()
+        self.corrected: dict[int, int] = {}
 
     def transfer(self, order: Transfer) -> Reason | str:
         stands = self.posted.get(order.transfer_id)
         if stands is not None:
             return "replayed" if stands == order else Reason.CONFLICT
+        if order.cause.is_payment and {order.debit.owner, order.credit.owner} & self.frozen:
+            return Reason.ACCOUNT_FROZEN
         debit = self.balances.get(order.debit, 0) - order.amount_minor
         credit = self.balances.get(order.credit, 0) + order.amount_minor
         if debit * order.debit.kind.sign < 0 or credit * order.credit.kind.sign < 0:
@@ -122,6 +128,27 @@ class NaiveBooks:
         self.balances[order.debit], self.balances[order.credit] = debit, credit
         self.posted[order.transfer_id] = order
         return "posted"
+
+    def taken_back(self, entry: Entry, transfer_id: TransferId, amount_minor: int | None) -> Transfer | Reason:
+        """What a correction of ``entry`` is, or why there is none."""
+        moved, can = entry.transfer, (AccountKind.AVAILABLE, AccountKind.ISSUED)
+        debit_kind = AccountKind.AVAILABLE if moved.debit.kind is AccountKind.HELD else moved.debit.kind
+        back = moved.debit._replace(kind=debit_kind)
+        by_people = moved.cause in (Cause.PAYMENT, Cause.ISSUE, Cause.BURN, Cause.CORRECT)
+        if not by_people or debit_kind not in can or moved.credit.kind not in can or back == moved.credit:
+            return Reason.NOT_CORRECTABLE
+        left_minor = moved.amount_minor - self.corrected.get(entry.seq, 0)
+        wanted_minor = left_minor if amount_minor is None else amount_minor
+        if wanted_minor > left_minor or wanted_minor == 0:
+            return Reason.CORRECTION_EXCEEDS_ENTRY
+        return Transfer(
+            transfer_id=transfer_id,
+            debit=moved.credit,
+            credit=back,
+            amount_minor=wanted_minor,
+            cause=Cause.CORRECT,
+            reference=f"entry:{entry.seq}",
+        )
 
 
 def told(answer: Posted | Refused) -> Reason | str:
@@ -136,6 +163,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.transaction = transaction
         self.play = Play()
         self.books = NaiveBooks()
+        self.entries: list[Entry] = []
+        """Entries of this play, as they were answered."""
 
     def head(self) -> Head:
         return self.transaction(store.head)
@@ -147,20 +176,29 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(name=_person, amount_minor=_minor, number=_id)
     def issue(self, name: str, amount_minor: int, number: int) -> None:
+        self._by_operator(Cause.ISSUE, name, amount_minor, number)
+
+    @rule(name=_person, amount_minor=_minor, number=_id)
+    def burn(self, name: str, amount_minor: int, number: int) -> None:
+        self._by_operator(Cause.BURN, name, amount_minor, number)
+
+    def _by_operator(self, cause: Cause, name: str, amount_minor: int, number: int) -> None:
         reference = f"{self.play.prefix}-{name if number == 0 else number}"
+        issued = house(AccountKind.ISSUED, self.play.currency)
+        person = available(self.play.acct(name), self.play.currency)
         order = Transfer(
-            transfer_id=TransferId(f"issue:{reference}"),
-            debit=house(AccountKind.ISSUED, self.play.currency),
-            credit=available(self.play.acct(name), self.play.currency),
+            transfer_id=TransferId(f"{cause.value}:{reference}"),
+            debit=issued if cause is Cause.ISSUE else person,
+            credit=person if cause is Cause.ISSUE else issued,
             amount_minor=amount_minor,
-            cause=Cause.ISSUE,
+            cause=cause,
             reference=reference,
         )
         expected = self.books.transfer(order)
         before = self.head()
         answer = self.transaction(
             partial(
-                service.issue,
+                service.issue if cause is Cause.ISSUE else operators.burn,
                 owner=self.play.acct(name),
                 money=self.play.money(amount_minor),
                 reference=reference,
@@ -170,9 +208,60 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         if isinstance(answer, Refused):
             assert answer.reason is expected
+            assert self.head() == before
         else:
             assert answer.transfer == order
             assert (self.head() != before) == (expected == "posted")
+            self.entries.append(answer)
+
+    @rule(pick=st.integers(0, 40), amount_minor=st.none() | _minor, number=_id)
+    def correct(self, pick: int, amount_minor: int | None, number: int) -> None:
+        entry = self.entries[pick % len(self.entries)]
+        transfer_id = TransferId(f"correct:{self.play.prefix}-{number}")
+        before = self.head()
+        answer = self.transaction(
+            partial(
+                operators.correct,
+                seq=entry.seq,
+                amount_minor=amount_minor,
+                reference=f"{self.play.prefix}-{number}",
+                reason="a mistake",
+                operator="@admin",
+                now_ms=6,
+            )
+        )
+        stands = self.books.posted.get(transfer_id)
+        if stands is not None:
+            same = stands.reference == f"entry:{entry.seq}" and amount_minor in (None, stands.amount_minor)
+            if same:
+                assert isinstance(answer, Entry)
+                assert answer.transfer == stands
+            else:
+                assert isinstance(answer, Refused)
+                assert answer.reason is Reason.CONFLICT
+            assert self.head() == before
+            return
+        order = self.books.taken_back(entry, transfer_id, amount_minor)
+        expected = order if isinstance(order, Reason) else self.books.transfer(order)
+        if expected != "posted":
+            assert isinstance(answer, Refused)
+            assert answer.reason is expected
+            assert self.head() == before
+            return
+        assert isinstance(answer, Entry)
+        assert answer.transfer == order
+        self.books.corrected[entry.seq] = self.books.corrected.get(entry.seq, 0) + answer.transfer.amount_minor
+        self.entries.append(answer)
+
+    @rule(name=_person, frozen=st.booleans())
+    def freeze_or_unfreeze(self, name: str, frozen: bool) -> None:
+        owner = self.play.acct(name)
+        act = operators.freeze if frozen else operators.unfreeze
+        before = self.head()
+        answer = self.transaction(partial(act, owner=owner, reason="r", operator="@admin", now_ms=7))
+        assert (answer.since_ms is not None) == frozen
+        assert self.head() == before
+        self.books.frozen = self.books.frozen | {owner} if frozen else self.books.frozen - {owner}
 
     @rule(wishes=st.lists(_wish, min_size=1, max_size=6))
     def transfer_many(self, wishes: list[Wish]) -> None:
@@ -182,7 +271,9 @@ class LedgerMachine(RuleBasedStateMachine):
         answers = self.transaction(partial(service.transfer_many, orders=orders, now_ms=2))
         assert [told(answer) for answer in answers] == expected
         for order, answer in zip(orders, answers, strict=True):
-            assert isinstance(answer, Refused) or answer.transfer == order
+            if isinstance(answer, Posted):
+                assert answer.transfer == order
+                self.entries.append(answer.entry)
         assert self.head().seq - before.seq == expected.count("posted")
 
     @rule(wishes=st.lists(_wish, min_size=2, max_size=3, unique_by=lambda wish: wish.number))
@@ -214,6 +305,11 @@ class LedgerMachine(RuleBasedStateMachine):
             assert self.head() == before
             return
         key = available(owner, self.play.currency)
+        if owner in self.books.frozen:
+            assert isinstance(answer, Refused)
+            assert answer.reason is Reason.ACCOUNT_FROZEN
+            assert self.head() == before
+            return
         if self.books.balances.get(key, 0) < amount_minor:
             assert isinstance(answer, Refused)
             assert answer.reason is Reason.INSUFFICIENT_FUNDS
@@ -224,33 +320,58 @@ class LedgerMachine(RuleBasedStateMachine):
         self._move(key, held(owner, self.play.currency), amount_minor)
         self.books.holds[hold_id] = answer
 
-    @rule(number=_id, payee=_person)
-    def post_hold(self, number: int, payee: str) -> None:
+    @rule(number=_id, payee=_person, amount_minor=st.none() | _minor)
+    def post_hold(self, number: int, payee: str, amount_minor: int | None) -> None:
         hold_id = self._hold_id(number)
         credit = available(self.play.acct(payee), self.play.currency)
+        before = self.head()
         answer = self.transaction(
-            partial(service.post_hold, hold_id=hold_id, credit=credit, cause=Cause.PAYMENT, reference=payee, now_ms=4)
+            partial(
+                service.post_hold,
+                hold_id=hold_id,
+                credit=credit,
+                cause=Cause.PAYMENT,
+                reference=payee,
+                amount_minor=amount_minor,
+                now_ms=4,
+            )
         )
         stands = self.books.holds.get(hold_id)
         if stands is None:
-            assert isinstance(answer, Refused)
-            assert answer.reason is Reason.UNKNOWN_PAYMENT
+            assert told(answer) is Reason.UNKNOWN_PAYMENT
             return
+        wanted_minor = stands.money.amount_minor if amount_minor is None else amount_minor
+        if stands.state is HoldState.VOIDED:
+            assert told(answer) is Reason.ALREADY_DECIDED
+            return
+        if wanted_minor > stands.money.amount_minor:
+            assert told(answer) is Reason.HOLD_EXCEEDED
+            return
+        source = held(stands.owner, self.play.currency)
         order = Transfer(
             transfer_id=TransferId(f"post:{hold_id}"),
-            debit=held(stands.owner, self.play.currency),
+            debit=source,
             credit=credit,
-            amount_minor=stands.money.amount_minor,
+            amount_minor=wanted_minor,
             cause=Cause.PAYMENT,
             reference=payee,
         )
-        if stands.state is HoldState.OPEN:
-            assert self.books.transfer(order) == told(answer) == "posted"
-            self._decide(stands, HoldState.POSTED)
-        elif stands.state is HoldState.POSTED and self.books.posted[order.transfer_id] == order:
-            assert told(answer) == "replayed"
-        else:
-            assert told(answer) is Reason.ALREADY_DECIDED
+        if stands.state is HoldState.POSTED:
+            same = self.books.posted[order.transfer_id] == order
+            assert told(answer) == ("replayed" if same else Reason.ALREADY_DECIDED)
+            assert self.head() == before
+            return
+        expected = self.books.transfer(order)
+        assert told(answer) == expected
+        if isinstance(answer, Refused):
+            assert expected is Reason.ACCOUNT_FROZEN
+            assert self.head() == before
+            return
+        self.entries.append(answer.entry)
+        rest_minor = stands.money.amount_minor - wanted_minor
+        self._move(source, available(stands.owner, self.play.currency), rest_minor)
+        assert self.head().seq - before.seq == 1 + (rest_minor > 0)
+        self.books.holds[hold_id] = replace(stands, state=HoldState.POSTED, posted_minor=wanted_minor)
 
     @rule(number=_id)
     def void_hold(self, number: int) -> None:
@@ -269,14 +390,11 @@ class LedgerMachine(RuleBasedStateMachine):
             if stands.state is HoldState.OPEN:
                 key = held(stands.owner, self.play.currency)
                 self._move(key, available(stands.owner, self.play.currency), stands.money.amount_minor)
-                self._decide(stands, HoldState.VOIDED)
+                self.books.holds[hold_id] = replace(stands, state=HoldState.VOIDED)
 
     def _move(self, debit: AccountKey, credit: AccountKey, amount_minor: int) -> None:
         self.books.balances[debit] = self.books.balances.get(debit, 0) - amount_minor
         self.books.balances[credit] = self.books.balances.get(credit, 0) + amount_minor
-
-    def _decide(self, hold: Hold, state: HoldState) -> None:
-        self.books.holds[hold.hold_id] = Hold(hold_id=hold.hold_id, owner=hold.owner, money=hold.money, state=state)
 
     @invariant()
     def both_have_the_same_balances_and_they_sum_to_zero(self) -> None:
@@ -323,6 +441,16 @@ class LedgerMachine(RuleBasedStateMachine):
 def test_the_ledger_answers_as_a_naive_book_keeper_does(database: Database) -> None:
     transaction = database.connect(rerun=True)
     run_state_machine_as_test(lambda: LedgerMachine(transaction), settings=_SETTINGS)  # type: ignore[arg-type]
+
+
+def test_it_answers_so_through_two_connections_in_turns(database: Database) -> None:
+    """What one connection has committed, the other builds on, whatever it has seen before."""
+    connections = itertools.cycle([database.connect(rerun=False), database.connect(rerun=False)])
+
+    def in_turns(work: Callable[[Cursor], T]) -> T:
+        return next(connections)(work)
+
+    run_state_machine_as_test(lambda: LedgerMachine(in_turns), settings=_SETTINGS)  # type: ignore[arg-type]
 
 
 def test_the_order_of_independent_transfers_does_not_matter(database: Database) -> None:

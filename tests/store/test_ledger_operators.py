@@ -5,7 +5,7 @@ from typing import LiteralString
 
 import pytest
 
-from super_app.db import Cursor, Transaction
+from super_app.db import Cursor, Engine, Transaction
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, ServerName
 from super_app.ledger import operators, service, store
@@ -371,11 +371,11 @@ def test_a_replay_is_answered_though_the_account_was_frozen_since(books: Transac
     assert again.replayed
 
 
-def test_what_was_prepared_before_a_freeze_is_not_written_after_it(books: Transaction) -> None:
+def test_what_was_prepared_before_a_freeze_is_not_written_after_it(books: Transaction, engine: Engine) -> None:
     head = books(store.head)
     accounts = books(lambda cur: store.accounts(cur, [available(ALICE, EUR), available(BOB, EUR)]))
     order = transfer("t2", available(ALICE, EUR), available(BOB, EUR), 1)
-    prepared = service.prepare([order], 3, head, accounts)
+    prepared = service.prepare([order], 3, head, accounts, engine)
     assert prepared is not None
     books(freeze)
     before = books(state)

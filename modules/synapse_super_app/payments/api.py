@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, PaymentId, RoomId, UserId, parse_payment_id, parse_user_id
+from super_app.ledger import operators
 from super_app.ledger import service as ledger
-from super_app.money import Money, check_money, iso_asset
+from super_app.money import Money, check_money
 from super_app.payments.model import PayerKey, Payment, PaymentContent, PaymentKey
 from super_app.payments.service import Payments, payer_key_of
 from super_app.wire import is_text
@@ -172,17 +173,20 @@ class PaymentsApi:
 
     async def _wallet(self, call: Call) -> bodies.Wallet:
         acct = await self._runtime.accounts.acct_of(call.user_id)
-        balances = await self._runtime.database.run("wallet", lambda cur: ledger.wallet(cur, acct))
+        balances, scales = await self._runtime.database.run(
+            "wallet", lambda cur: (ledger.wallet(cur, acct), operators.scales(cur))
+        )
+        # What is booked counts, also where the config says something else: payments are halted then.
+        scales = {code: asset.scale for code, asset in self._assets.items()} | scales
         by_code = {balance.currency: balance for balance in balances}
         accounts: list[bodies.WalletAccount] = []
         for code in sorted({*self._assets, *by_code}):
             # An asset that the operator has taken out of the config keeps its money and is still shown.
-            asset = self._assets.get(code) or iso_asset(code)
             balance = by_code.get(code)
             accounts.append(
                 bodies.WalletAccount(
                     currency=code,
-                    scale=0 if asset is None else asset.scale,
+                    scale=scales[code],
                     available=0 if balance is None else balance.available_minor,
                     held=0 if balance is None else balance.held_minor,
                 )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from synapse.module_api import NOT_SPAM
 from synapse.module_api.errors import Codes, ConfigError
 
+from super_app.ledger import operators
 from super_app.names import STATE_TYPES, EventType
 from super_app.payments.model import Payment
 from super_app.payments.service import Payments
@@ -119,7 +120,10 @@ class PaymentsFeature:
         return [relayed(route, self._relay) for route in (*self._api.routes(), *self._clearing_shell.routes())]
 
     async def start(self) -> None:
-        refused = await self._runtime.database.run("durability", check_durability)
+        database, assets = self._runtime.database, self._runtime.config.payments.by_code()
+        refused = await database.run("durability", check_durability)
+        if refused is None:
+            refused = await database.run("asset_scales", lambda cur: operators.fix_scales(cur, assets.values()))
         if refused is not None:
             logger.error("No payment starts: %s", refused.message)
             self._residents.halt()
