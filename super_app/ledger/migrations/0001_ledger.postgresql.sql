@@ -239,7 +239,8 @@ EXCEPTION WHEN unique_violation THEN
     WHERE singleton = 1 FOR UPDATE;
     RETURN 'taken';
 WHEN SQLSTATE 'SA001' THEN
-    PERFORM 1 FROM superapp_ledger_head WHERE singleton = 1 FOR UPDATE;
+    PERFORM set_config('idle_in_transaction_session_timeout', '5s', TRUE) FROM superapp_ledger_head
+    WHERE singleton = 1 FOR UPDATE;
     RETURN 'frozen';
 END $$;
 -- end
