@@ -17,18 +17,19 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
-from nodes import START_MS, Misused, Node, linked
+from nodes import EUR, START_MS, Misused, Node, linked
 from search import Explored, Step, explore
 from world import Disk, new_disk
 
 from super_app.clearing import objects, store
-from super_app.clearing.model import LinkId, MessageType, Sender
+from super_app.clearing.model import LinkId, MessageType, Sender, SettlementId
 from super_app.clearing.ports import Accept, Ask, Order
 from super_app.db import Cursor
 from super_app.errors import Refused
-from super_app.ids import UserId
+from super_app.ids import ServerName, UserId
 from super_app.ledger import service as ledger
 from super_app.ledger.model import AccountKind
+from super_app.signing import digest
 
 LATE_MS: Final = START_MS + 7 * 86_400_000
 """When every timer that was set at the start has long been due."""
@@ -37,7 +38,7 @@ _PASSING: Final = re.compile(
     r"(.*_ms|.*_?seq|.*_?hash|.*signature|.*_newest|.*attempts|message_id|last_error|body|.*_id|rowid)"
 )
 """Columns that say where, when and by which digest; ``_KEPT`` are those that name a thing of people."""
-_KEPT: Final = frozenset({"wire_id", "hold_id", "payment_id"})
+_KEPT: Final = frozenset({"wire_id", "hold_id", "payment_id", "settlement_id"})
 _PASSING_TABLES: Final = re.compile(
     r"sqlite_.*|superapp_migration|superapp_ledger_(entry|head|transfer).*|superapp_clearing_(object|outbox|opening|key)"
 )
@@ -72,6 +73,8 @@ class Facts:
     holds: frozenset[str]
     outgoing: dict[str, str]
     incoming: dict[str, str]
+    settlements: tuple[tuple[str, str, int], ...]
+    """Each settlement's id, its state, and what was received of it."""
     due_to_minor: int
     in_transit_minor: int
     due_from_minor: int
@@ -139,6 +142,7 @@ class Machine:
             holds=frozenset(_column(cur, "SELECT message_id FROM superapp_clearing_object WHERE sender = 'theirs'")),
             outgoing=_pairs(cur, "SELECT wire_id, state FROM superapp_clearing_out"),
             incoming=_pairs(cur, "SELECT wire_id, state FROM superapp_clearing_in"),
+            settlements=_settlements(cur),
             due_to_minor=_balance(cur, AccountKind.DUE_TO),
             in_transit_minor=_balance(cur, AccountKind.IN_TRANSIT),
             due_from_minor=-_balance(cur, AccountKind.DUE_FROM),
@@ -182,6 +186,10 @@ class Pair:
     """The limit that B's operator may go down to at any moment."""
     replays: bool = False
     """Whether what has arrived arrives again."""
+    calm: bool = False
+    """Without cancelling, and without timers: every payment that is offered is paid."""
+    settlements: int = 0
+    """How many settlements A may propose, each of all that it owes at that moment."""
     machines: tuple[Machine, Machine] = field(init=False)
     orders: tuple[Order, ...] = field(init=False)
 
@@ -230,16 +238,19 @@ class Pair:
     def acts(self) -> Iterator[Act]:
         for number, order in enumerate(self.orders):
             yield Act(side=0, what=f"order {number}", do=lambda node, order=order: _order_once(node, order))  # type: ignore[misc]
-            yield Act(
-                side=0,
-                what=f"cancel {number}",
-                do=lambda node, order=order: node.tx(lambda cur: node.cancel(cur, order)),  # type: ignore[misc]
-            )
+            if not self.calm:
+                yield Act(
+                    side=0,
+                    what=f"cancel {number}",
+                    do=lambda node, order=order: node.tx(lambda cur: node.cancel(cur, order)),  # type: ignore[misc]
+                )
         if isinstance(self.payee, Ask):
             for yes in (True, False):
                 yield Act(side=1, what=f"the payee says {yes}", do=lambda node, yes=yes: _answer_first(node, yes))  # type: ignore[misc]
-        for side in (0, 1):
+        for side in () if self.calm else (0, 1):
             yield Act(side=side, what="all timers fire", do=lambda node: _at(node, LATE_MS, node.tick))
+        for number in range(self.settlements):
+            yield from _settling(SettlementId(digest(["settlement", number])), f"settlement {number}")
         if self.lower_to_minor is not None:
             limit_minor = self.lower_to_minor
             yield Act(side=1, what="the limit is lowered", do=lambda node: node.open_link(self.a, limit_minor))
@@ -258,6 +269,11 @@ class Pair:
                 yield "A committed what B rejected"
         if a.due_to_minor + a.in_transit_minor < b.due_from_minor:
             yield f"A owes {a.due_to_minor} + {a.in_transit_minor}, B claims {b.due_from_minor}"
+        there = {each[0]: each for each in a.settlements}
+        for settlement_id, became, received_minor in b.settlements:
+            mine = there.get(settlement_id)
+            if mine is None or (mine[1] in ("received", "not_received") and mine[1:] != (became, received_minor)):
+                yield f"B has settlement {settlement_id} as {became} ({received_minor}), A as {mine}"
         if self.lower_to_minor is None and b.due_from_minor + b.reserved_minor > self.limit_minor:
             yield f"B gave credit of {b.due_from_minor} + {b.reserved_minor} under a limit of {self.limit_minor}"
 
@@ -310,6 +326,37 @@ def _answer_first(node: Node, yes: bool) -> None:
             node.answer(cur, peer, wire_id, yes=yes)
 
     node.tx(answer)
+
+
+def _settling(settlement_id: SettlementId, name: str) -> Iterator[Act]:
+    """What the two operators may do about one settlement. What makes no sense is refused."""
+    a, b = ServerName("hs1.test"), ServerName("hs2.test")
+    debtor: dict[str, Callable[[Node, Cursor], object]] = {
+        "propose": lambda node, cur: node.clearing.settlements.propose(
+            cur, b, EUR.code, None, START_MS, settlement_id=settlement_id
+        ),
+        "cancel": lambda node, cur: node.clearing.settlements.cancel(cur, b, settlement_id, "no", START_MS),
+        "pay": lambda node, cur: node.clearing.settlements.sent(cur, b, settlement_id, "", START_MS),
+    }
+    creditor: dict[str, Callable[[Node, Cursor], object]] = {
+        "agree to": lambda node, cur: node.clearing.settlements.agree(cur, a, settlement_id, "", START_MS),
+        "refuse": lambda node, cur: node.clearing.settlements.refuse(cur, a, settlement_id, "no", START_MS),
+        "receive all of": lambda node, cur: node.clearing.settlements.received(cur, a, settlement_id, None, START_MS),
+        "receive 1 of": lambda node, cur: node.clearing.settlements.received(cur, a, settlement_id, 1, START_MS),
+        "not receive": lambda node, cur: node.clearing.settlements.not_received(cur, a, settlement_id, "no", START_MS),
+    }
+    for side, acts in ((0, debtor), (1, creditor)):
+        for what, act in acts.items():
+            yield Act(
+                side=side,
+                what=f"{what} {name}",
+                do=lambda node, act=act: node.tx(lambda cur: act(node, cur)),  # type: ignore[misc]
+            )
+
+
+def _settlements(cur: Cursor) -> tuple[tuple[str, str, int], ...]:
+    _execute(cur, "SELECT settlement_id, state, received_minor FROM superapp_clearing_settlement ORDER BY 1")
+    return tuple((str(row[0]), str(row[1]), int(cast(int, row[2]))) for row in cur.fetchall())
 
 
 def _at(node: Node, now_ms: int, do: Callable[[], object]) -> None:
