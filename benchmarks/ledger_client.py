@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from synapse.logging.context import LoggingContext, PreserveLoggingContext  # type: ignore[attr-defined]
@@ -20,13 +21,14 @@ from synapse.module_api import ModuleApi, make_deferred_yieldable
 from synapse.storage.database import LoggingTransaction
 from synapse.storage.engines.postgres import PostgresEngine
 from twisted.enterprise import adbapi
-from twisted.internet import defer, reactor, task
+from twisted.internet import defer, reactor, task, threads
 
 from super_app.db import Cursor, Engine
 from super_app.ledger import service
 from super_app.ledger.model import AccountKey, AccountKind, Cause, Posted, Transfer, TransferId, house
 from super_app.money import AssetCode
 from synapse_super_app.database import Database
+from synapse_super_app.ledger.lane import Lane, connected
 from synapse_super_app.ledger.writer import LedgerWriter
 
 T = TypeVar("T")
@@ -96,13 +98,15 @@ class Books:
         self._api = _Api(dsn)
         self.api = cast(ModuleApi, self._api)
         self.database = Database(self.api, Engine.POSTGRESQL)
-        self.writer = LedgerWriter(self)
+        self.lane = Lane(partial(connected, {"dsn": dsn}), threads.deferToThread, cast(Any, reactor))
+        self.writer = LedgerWriter(self, self.lane)
         self.writer.open(1)
 
     def now_ms(self) -> int:
         return self._api.get_current_time_msec()
 
     def close(self) -> None:
+        self.lane.close()
         self._api.pool.close()
 
 

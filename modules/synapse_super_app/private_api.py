@@ -60,6 +60,16 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="to wait in the ledger's queue without what make_deferred_yieldable does for debugging",
     ),
     PrivateUse(
+        symbol="synapse.config.database:DatabaseConnectionConfig",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="how to reach the database, for the connection of the ledger's writer; ModuleApi has the pool alone",
+    ),
+    PrivateUse(
+        symbol="synapse.server:HomeServer.get_reactor",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="waits on that connection; ModuleApi waits on threads only",
+    ),
+    PrivateUse(
         symbol="synapse.server:HomeServer.get_datastores",
         features=CORE,
         reason="ModuleApi reads no single event and no stream position",
@@ -414,6 +424,18 @@ class PrivateApi:
         reactor.addSystemEventTrigger(
             "before", "shutdown", lambda: self._api.run_as_background_process("superapp_shutdown", stop)
         )
+
+    # Its database, for the connection of the ledger's writer.
+
+    def connection_arguments(self) -> dict[str, Any]:
+        """What psycopg2 connects to this homeserver's database with. Holds the password; on SQLite it is the file."""
+        databases = self._hs.config.database.databases
+        arguments: dict[str, Any] = next(each for each in databases if "main" in each.databases).config["args"]
+        return {key: value for key, value in arguments.items() if not key.startswith("cp_")}
+
+    def reactor(self) -> Any:
+        """Twisted's reactor, as this homeserver has it."""
+        return self._hs.get_reactor()
 
     # The event stream (follower).
 

@@ -6,9 +6,9 @@ Whoever posts takes the lease row first, so no two transactions decide at once. 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, LiteralString
 
-from super_app.db import Cursor, Engine
+from super_app.db import Cursor, Engine, Row, SqlValue
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct
 from super_app.ledger import rules, store
@@ -120,6 +120,16 @@ def carry_out(cur: Cursor, prepared: Prepared) -> bool:
     case.
     """
     return store.append(cur, prepared.outcome.before, prepared.entries) is Appended.DONE
+
+
+def statement_of(prepared: Prepared) -> tuple[LiteralString, Sequence[SqlValue]]:
+    """``carry_out`` as one statement, which may be a transaction of its own. For PostgreSQL."""
+    return store.append_statement(prepared.outcome.before, prepared.entries)
+
+
+def is_carried_out(row: Row) -> bool:
+    """What the row that ``statement_of`` gives says; False as from ``carry_out``."""
+    return store.appended(row) is Appended.DONE
 
 
 def place_hold(cur: Cursor, hold_id: HoldId, owner: Acct, money: Money, now_ms: int) -> Hold | Refused:

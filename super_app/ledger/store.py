@@ -158,17 +158,27 @@ def written(engine: Engine, entries: Sequence[Entry], accounts: Mapping[AccountK
     return [[_array(column) for column in zip(*rows, strict=True)]]
 
 
+def append_statement(expected: Head, entries: Written) -> tuple[LiteralString, Sequence[SqlValue]]:
+    """``append`` as the one statement that it is on PostgreSQL, for who has no cursor; it gives one row."""
+    return (
+        "SELECT superapp_ledger_append(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (expected.epoch, expected.seq, expected.entry_hash, *entries[0]),
+    )
+
+
+def appended(row: Row) -> Appended:
+    """What the row of ``append_statement`` says."""
+    return Appended(str(row[0]))
+
+
 def append(cur: Cursor, expected: Head, entries: Written) -> Appended:
     """Write entries that follow ``expected``, if that is the head and their ids are free.
 
     Takes the lease, whatever the outcome. The database folds the entries into head and accounts, and checks both.
     """
     if cur.engine is Engine.POSTGRESQL:
-        cur.execute(
-            "SELECT superapp_ledger_append(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (expected.epoch, expected.seq, expected.entry_hash, *entries[0]),
-        )
-        return Appended(str(_one(cur)[0]))
+        cur.execute(*append_statement(expected, entries))
+        return appended(_one(cur))
     if lock(cur) != expected:
         return Appended.HEAD_MOVED
     ids = json.dumps([row[1] for row in entries])

@@ -84,6 +84,10 @@ class PostgresDatabase:
     def engine(self) -> Engine:
         return Engine.POSTGRESQL
 
+    def arguments(self) -> dict[str, str]:
+        """What psycopg2 connects with, into this schema."""
+        return {"dsn": self._dsn, "options": f"-c search_path={self._schema.string} -c lock_timeout=10s"}
+
     def connect(self, *, rerun: bool) -> Transaction:
         connection = psycopg2.connect(self._dsn)
         connection.autocommit = True

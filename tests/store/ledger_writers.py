@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from super_app.db import Cursor, Engine, Transaction
 from super_app.ledger import store
+from synapse_super_app.ledger.lane import Lane
 from synapse_super_app.ledger.writer import LedgerWriter
 
 T = TypeVar("T")
@@ -81,12 +82,19 @@ class WriterApi:
 class WriterUnderTest:
     """A writer with all that surrounds it. ``open`` lets every transaction through at once."""
 
-    def __init__(self, transaction: Transaction, *, is_open: bool = False) -> None:
-        self.clock = task.Clock()
+    def __init__(
+        self,
+        transaction: Transaction,
+        *,
+        is_open: bool = False,
+        clock: task.Clock | None = None,
+        lane: Lane | None = None,
+    ) -> None:
+        self.clock = clock or task.Clock()
         self.database = GatedDatabase(transaction, is_open=is_open)
         self._api = WriterApi(self.clock)
         self.api = cast(ModuleApi, self._api)
-        self.writer = LedgerWriter(self)
+        self.writer = LedgerWriter(self, lane)
         self.writer.open(transaction(store.head).epoch)
 
     def now_ms(self) -> int:

@@ -9,6 +9,10 @@ the outcome after the commit and never before.
 Transfers are decided ahead, on the books as the last batch left them, while the database still writes that one. The
 database takes such a batch only if those books came true; otherwise it is decided again inside the transaction.
 
+On PostgreSQL such a batch has a connection of its own (``lane``), on which the reactor itself waits: one statement,
+which is the whole transaction, and no thread. With many callers two batches go back and forth there, one with the
+database and one with the interpreter.
+
 It sends nothing anywhere, and what may be posted is decided in ``super_app.ledger``.
 """
 
@@ -30,6 +34,7 @@ from super_app.ledger import lease, service
 from super_app.ledger.lease import NotTheWriter
 from super_app.ledger.model import Account, AccountKey, Head, Posted, Transfer
 from super_app.ledger.service import check_durability
+from synapse_super_app.ledger.lane import Lane
 from synapse_super_app.private_api import outside_log_context, yieldable
 
 __all__ = ["LedgerWriter", "WriterDatabase", "WriterRuntime", "check_durability"]
@@ -42,6 +47,8 @@ _ORDERS_PER_BATCH: Final = 256
 """More at once make each no cheaper, and let nobody be answered while the database works."""
 _WORKS_PER_BATCH: Final = 100
 """A work costs milliseconds, and all of a batch wait for its last one."""
+_ORDERS_WORTH_DECIDING_AHEAD: Final = 64
+"""On the lane, fewer are left for the batch after this one, so that who is told now can join them."""
 _HEAD_START_S: Final = 0.001
 _REMEMBERED_ACCOUNTS: Final = 50_000
 _RETRY_PAUSES_S: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 15.0)
@@ -106,6 +113,8 @@ class _Batch:
     """The head of the books before it, as far as they are remembered."""
     prepared: service.Prepared | None = None
     """The orders, decided on those books."""
+    on_lane: bool = False
+    """Whether it went to the database without a thread."""
 
     def __len__(self) -> int:
         return len(self.orders) + len(self.works)
@@ -125,8 +134,9 @@ class _Batch:
 class LedgerWriter:
     """Queue and batches of one process."""
 
-    def __init__(self, runtime: WriterRuntime) -> None:
+    def __init__(self, runtime: WriterRuntime, lane: Lane | None = None) -> None:
         self._runtime = runtime
+        self._lane = lane
         self._orders: deque[_Order] = deque()
         self._works: deque[_Work[Any]] = deque()
         self._running = False
@@ -190,26 +200,32 @@ class LedgerWriter:
         finished: _Finished = []
         following: _Batch | None = None
         while True:
-            if following is None and len(self._orders) < _ORDERS_PER_BATCH:
+            if following is None and len(self._orders) < self._orders_to_go_ahead():
                 # Few are waiting: tell those who are done first, so that what they do next can join.
                 self._tell_first(finished)
                 finished = []
-            batch = following or self._take()
+            batch = following or self._take(others=len(finished))
             if not batch:
                 return
             running = run_in_background(self._settle, batch)
             following = None
-            if finished or len(self._orders) >= _ORDERS_PER_BATCH:
-                # Meanwhile tell those who are done, and have a full batch ready. The database's thread goes first: it
-                # needs the interpreter only until the statement is on its way.
-                await self._runtime.api.sleep(_HEAD_START_S)
+            if finished or len(self._orders) >= self._orders_to_go_ahead():
+                # Meanwhile tell those who are done, and have the next batch ready if it is worth it.
+                if not batch.on_lane:
+                    # The database's thread goes first: it needs the interpreter until the statement is on its way.
+                    await self._runtime.api.sleep(_HEAD_START_S)
                 self._tell_first(finished)
-                following = self._take() if len(self._orders) >= _ORDERS_PER_BATCH else None
+                if len(self._orders) >= self._orders_to_go_ahead():
+                    following = self._take(others=len(batch.orders))
             finished = await make_deferred_yieldable(running)
             if following is not None and following.before != self._settled:
                 # The books are not what it was prepared on, or by now they are known.
                 self._head = self._settled
                 self._prepare(following)
+
+    def _orders_to_go_ahead(self) -> int:
+        """So many must wait for a batch of them to be decided before the one in flight is done."""
+        return _ORDERS_PER_BATCH if self._lane is None else _ORDERS_WORTH_DECIDING_AHEAD
 
     def _tell_first(self, finished: _Finished) -> None:
         """Tell those of the first batch that nobody was told of yet."""
@@ -217,8 +233,13 @@ class LedgerWriter:
             _tell(finished)
             self._untold.popleft()
 
-    def _take(self) -> _Batch:
-        batch = _Batch(orders=_first(self._orders, _ORDERS_PER_BATCH), works=_first(self._works, _WORKS_PER_BATCH))
+    def _take(self, *, others: int) -> _Batch:
+        """The next batch; ``others`` are in flight or being told, and will soon want something again."""
+        limit = _ORDERS_PER_BATCH
+        if self._lane is not None and (all_of_them := len(self._orders) + others) >= 2 * _ORDERS_WORTH_DECIDING_AHEAD:
+            # Half of them, so that the database has one half while the interpreter has the other.
+            limit = min(limit, (all_of_them + 1) // 2)
+        batch = _Batch(orders=_first(self._orders, limit), works=_first(self._works, _WORKS_PER_BATCH))
         _waiting.set(len(self._orders) + len(self._works))
         if batch:
             self._untold.append(batch)
@@ -274,12 +295,19 @@ class LedgerWriter:
         A commit whose outcome is unknown is simply tried again: every job is idempotent by its id, so the second run
         finds what the first one did.
         """
-        orders = [job.transfer for job in batch.orders]
-        now_ms = self._runtime.now_ms()
-        prepared = batch.prepared
         epoch = self._epoch
         if epoch is None:
             raise NotTheWriter("this process does not write now")
+        prepared = batch.prepared
+        if prepared is not None and not batch.works and self._lane is not None:
+            told = await self._by_lane(batch, self._lane, prepared)
+            if told is True:
+                return self._came_true(batch, prepared.outcome, [])
+            if told is False:
+                # Its books did not come true, so it is decided again.
+                prepared = None
+        orders = [job.transfer for job in batch.orders]
+        now_ms = self._runtime.now_ms()
 
         def in_transaction(cur: Cursor) -> tuple[service.Outcome | None, list[object]]:
             if prepared is not None and service.carry_out(cur, prepared):
@@ -291,6 +319,11 @@ class LedgerWriter:
 
         name = batch.works[0].name if len(batch) == 1 and batch.works else "ledger_batch"
         outcome, results = await self._until_told(name, in_transaction)
+        return self._came_true(batch, outcome, results)
+
+    def _came_true(self, batch: _Batch, outcome: service.Outcome | None, results: Sequence[object]) -> _Finished:
+        """The batch is committed: remember the books after it, and who is to be told what."""
+        prepared = batch.prepared
         if batch.works or outcome is None:
             self._forget()
         else:
@@ -303,6 +336,23 @@ class LedgerWriter:
                 self._remember(outcome)
             self._settled = outcome.head
         return batch.answered(() if outcome is None else outcome.verdicts, results)
+
+    async def _by_lane(self, batch: _Batch, lane: Lane, prepared: service.Prepared) -> bool | None:
+        """Carry it out on the lane: whether the database took it. None if the lane cannot tell; then the pool can."""
+        if not lane.is_free:
+            if lane.is_wanted:
+                run_in_background(lane.open)
+            return None
+        batch.on_lane = True
+        started = perf_counter()
+        try:
+            row = await make_deferred_yieldable(lane.ask(*service.statement_of(prepared)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the pool finds out what came of it
+            _lost_total.inc(_database_is_away(error))
+            logger.warning("A batch failed on the ledger's own connection (%s); it runs again by the pool", error)
+            return None
+        _commit_seconds.observe(perf_counter() - started)
+        return service.is_carried_out(row)
 
     async def _until_told(self, name: str, in_transaction: Callable[[Cursor], T]) -> T:
         for pause_s in _RETRY_PAUSES_S:

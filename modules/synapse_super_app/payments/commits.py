@@ -9,6 +9,7 @@ from typing import LiteralString, TypeVar
 
 from super_app.db import Cursor
 from super_app.payments.model import Payment, Receipt
+from synapse_super_app.ledger.lane import lane_of
 from synapse_super_app.ledger.writer import LedgerWriter
 from synapse_super_app.runtime import Runtime
 
@@ -40,7 +41,7 @@ class PaymentsWriter(LedgerWriter):
     """
 
     def __init__(self, runtime: Runtime, heard: Heard) -> None:
-        super().__init__(runtime)
+        super().__init__(runtime, lane_of(runtime.api, runtime.private))
         self._heard = heard
         self._on_payment: list[Callable[[Payment], None]] = []
         self._on_receipt: list[Callable[[Receipt, Payment], None]] = []
