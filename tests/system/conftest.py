@@ -28,7 +28,7 @@ changes it back, or uses ``fresh_demo``.
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,12 @@ def demo(request: pytest.FixtureRequest, demos: Callable[[Engine], RunningDemo])
 def fresh_demo(request: pytest.FixtureRequest) -> Iterator[DemoPair]:
     with _folder() as folder, DemoPair(data=folder, port_base=free_ports(PORTS), engine=request.param) as pair:
         yield pair
+
+
+@pytest.fixture(scope="session")
+def folders() -> Callable[[], AbstractContextManager[Path]]:
+    """Makes folders as ``demo_folder``, for what lives longer than a test."""
+    return _folder
 
 
 @pytest.fixture

@@ -116,10 +116,11 @@ class PrivatePostgres:
         if not (cluster / "PG_VERSION").exists():
             _initdb(binaries, cluster, account)
         _check_version(binaries, cluster)
-        # Socket paths are limited to 107 bytes, so it does not live below data_dir.
-        self._socket_dir = Path(tempfile.mkdtemp(prefix="superapp-pg-"))
-        if account is not None:
-            os.chown(self._socket_dir, account.uid, account.gid)
+        if self._socket_dir is None:
+            # Socket paths are limited to 107 bytes, so it does not live below data_dir.
+            self._socket_dir = Path(tempfile.mkdtemp(prefix="superapp-pg-"))
+            if account is not None:
+                os.chown(self._socket_dir, account.uid, account.gid)
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._socket_dir),
@@ -136,6 +137,13 @@ class PrivatePostgres:
         except BaseException:
             self.stop()
             raise
+
+    def crash(self) -> None:
+        """End it at once, as a power cut of the database would. ``start`` recovers it, at the same address."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
 
     def stop(self) -> None:
         """Disconnect everybody, write what is to be written and end. Stopping a stopped server changes nothing."""
