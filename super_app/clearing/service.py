@@ -51,7 +51,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct, PaymentId, ServerName
 from super_app.ledger.model import Violation
 from super_app.money import Asset, AssetCode, Money
-from super_app.signing import digest, key_id_of
+from super_app.signing import digest
 
 TICK_PAGE: Final = 100
 MAX_ANSWERED: Final = 200
@@ -203,16 +203,27 @@ class Clearing:
             return link
         return self._links.view(cur, self._life.stand(cur, link, Standing.CLOSING, why, now_ms))
 
-    def use_key(self, key: SigningKey, certificate: JsonObject) -> None:
-        """Sign with a new key from now on, which is durable. Each link says so first: see ``say_key``."""
-        me = self._chain.me
-        if key_id_of(key) != me.key_id:
-            self._chain.me = replace(me, key=key, certificate=certificate, retired=(me.key, *me.retired))
+    @property
+    def key(self) -> SigningKey:
+        """The payment key of this server."""
+        return self._chain.me.key
+
+    def use_key(self, key: SigningKey, certificate: JsonObject, retired: Sequence[SigningKey]) -> None:
+        """Sign with this key from now on, which is durable, as are those that it replaced.
+
+        Each link says so first, by the key that it has: see ``say_key``.
+        """
+        self._chain.me = replace(self._chain.me, key=key, certificate=certificate, retired=retired)
 
     def say_key(self, cur: Cursor, peer: ServerName, now_ms: int) -> LinkView | Refused:
         """KEY to a peer that does not know the present key, where something can be signed; else it follows later."""
         link = self._known(cur, peer)
         return link if isinstance(link, Refused) else self._links.view(cur, self._life.say(cur, link, now_ms))
+
+    def link(self, cur: Cursor, peer: ServerName) -> LinkView | Refused:
+        """How one link stands. Refusals: UNKNOWN_PEER."""
+        link = self._known(cur, peer)
+        return link if isinstance(link, Refused) else self._links.view(cur, link)
 
     def links(self, cur: Cursor) -> tuple[LinkView, ...]:
         return tuple(self._links.view(cur, link) for link in store.links(cur))

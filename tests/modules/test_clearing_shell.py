@@ -19,6 +19,7 @@ from super_app.clearing.model import MessageType
 from super_app.clearing.store import content_of
 from super_app.ids import ServerName
 from super_app.names import CLEARING_PATH
+from synapse_super_app import key_files
 from synapse_super_app.clearing import shell
 from synapse_super_app.clearing.identity import key_path
 
@@ -435,3 +436,92 @@ def test_a_lost_payment_key_stops_its_links_and_says_so(pair: Pair) -> None:
     assert "restore its file" in link["reason"]
     with refused("ORG.SUPERAPP.LINK_HALTED", 503):
         hs1.pay(1, BOB)
+
+
+def rotate(house: House) -> dict[str, Any]:
+    return house.call("POST", "admin/payment-key", house.admin)
+
+
+def test_the_payment_key_is_replaced_while_payments_go_on(pair: Pair) -> None:
+    hs1, hs2 = pair
+    hs1.pay(1, BOB)
+    path = hs1.folder / "hs1.test.superapp.payment.key"
+    before = path.read_text()
+    answer = rotate(hs1)
+    hs1.pay(2, BOB)
+    assert [hs1.payment(number)["state"] for number in (1, 2)] == ["completed", "completed"]
+    assert path.read_text() != before
+    (kept,) = hs1.folder.glob(f"{path.name}.retired-*")
+    assert kept.read_text() == before
+    assert [each["our_fingerprint"] for each in answer["links"]] == [answer["fingerprint"]]
+    assert hs2.link("hs1.test")["their_fingerprint"] == answer["fingerprint"]
+    # And after a start, from the file.
+    hs1.restart()
+    hs1.advance(1)
+    hs1.pay(3, BOB)
+    assert hs1.payment(3)["state"] == "completed"
+
+
+def test_a_key_file_that_was_replaced_before_a_crash_is_said_after_it(pair: Pair) -> None:
+    hs1, hs2 = pair
+    # The process died between the file and the transaction that says KEY.
+    key_files.replace(hs1.folder / "hs1.test.superapp.payment.key")
+    hs1.restart()
+    hs1.advance(1)
+    hs1.pay(1, BOB)
+    assert hs1.payment(1)["state"] == "completed"
+    assert [each["type"] for each in bodies(hs1)] == ["LINK_OPEN", "KEY", "OFFER", "COMMIT"]
+    assert hs2.link("hs1.test")["their_fingerprint"] == hs1.link("hs2.test")["our_fingerprint"]
+
+
+def test_a_key_that_the_matrix_key_did_not_certify_is_not_taken(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    hs1, hs2 = pair
+    before = hs2.link("hs1.test")["their_fingerprint"]
+
+    async def not_signed(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(hs2.private, "is_signed_by", not_signed)
+    rotate(hs1)
+    assert "certificate" in hs1.link("hs2.test")["last_error"]
+    assert hs2.link("hs1.test")["their_fingerprint"] == before
+
+
+# The life of a link.
+
+
+def test_operators_suspend_resume_and_close_a_link_and_see_what_it_waits_for(pair: Pair) -> None:
+    hs1, hs2 = pair
+
+    def act(house: House, peer: str, word: str, **body: Any) -> dict[str, Any]:
+        return house.call("POST", f"admin/links/{peer}/{word}", house.admin, body)
+
+    link = act(hs1, "hs2.test", "suspend", reason="maintenance")
+    assert (link["state"], link["our_standing"], link["waits_for"]) == ("suspended", "suspended", "us")
+    link = hs2.call("GET", "admin/links/hs1.test", hs2.admin)
+    assert (link["state"], link["their_standing"], link["waits_for"]) == ("suspended", "suspended", "peer")
+    assert link["waits"] == ["waits for the operator of hs1.test to resume (maintenance)"]
+    with refused("ORG.SUPERAPP.LINK_SUSPENDED", 503):
+        hs1.pay(1, BOB)
+    assert act(hs1, "hs2.test", "resume")["state"] == "open"
+    # The refusal wrote nothing, so that the same payment goes now.
+    assert hs1.pay(1, BOB)["state"] == "completed"
+    assert act(hs2, "hs1.test", "close", reason="moving")["state"] == "closing"
+    hs1.advance(3)
+    hs2.advance(3)
+    assert hs1.link("hs2.test")["waits"] == ["waits for a settlement of what is owed in EUR"]
+    assert hs1.link("hs2.test")["currencies"][0]["net_minor"] == -500
+    with refused("ORG.SUPERAPP.NO_LINK", 403):
+        hs1.pay(2, BOB)
+    with refused("ORG.SUPERAPP.ALREADY_DECIDED", 409):
+        act(hs2, "hs1.test", "suspend")
+    with refused("ORG.SUPERAPP.INVALID_VALUE", 422):
+        act(hs1, "hs2.test", "suspend", reason="Two words")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), *(("POST", f"/{word}") for word in ("suspend", "resume", "close"))]
+)
+def test_a_link_that_is_not_there_is_unknown(pair: Pair, method: str, path: str) -> None:
+    with refused("ORG.SUPERAPP.UNKNOWN_PEER", 404):
+        pair[0].call(method, f"admin/links/hs9.test{path}", pair[0].admin, {} if method == "POST" else None)

@@ -147,6 +147,7 @@ class Node:
         self.tx = transaction
         self.now_ms = START_MS
         self.key = SigningKey(bytes.fromhex(f"{sum(name.encode()) * 1_000 + seed:064x}"))
+        self.retired: tuple[SigningKey, ...] = ()
         self.till = Till(self.name)
         self._numbers = itertools.count(1)
         self.start(boot)
@@ -154,7 +155,7 @@ class Node:
     def start(self, boot: str) -> None:
         """A new run of the process on the same database."""
         self.boot = boot
-        self.clearing = self.clearing_with()
+        self.clearing = self.clearing_with(self.retired)
 
     def clearing_with(self, retired: Sequence[SigningKey] = ()) -> Clearing:
         """Clearing as a process makes it that finds these keys beside the present one."""

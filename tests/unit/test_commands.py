@@ -24,6 +24,7 @@ WALLET = {
 LINK = {
     "peer": "hs2.example",
     "state": "waiting_for_peer",
+    "waits": ["waits for the operator of hs2.example to open its side"],
     "currencies": [{"currency": "EUR", "scale": 2, "granted_minor": 100_000, "due_to_minor": 250, "due_from_minor": 0}],
 }
 
@@ -150,8 +151,9 @@ def test_opening_a_link_grants_credit_in_minor_units(there: Table, capsys: pytes
         ],
     }
     assert capsys.readouterr().out == (
-        "hs2.example  waiting_for_peer: the other operator opens it too, by super-app link open with us as the peer\n"
-        "  we grant 1000.00 EUR, it owes us 0.00 EUR, we owe it 2.50 EUR\n"
+        "hs2.example  waiting_for_peer\n"
+        "  waits for the operator of hs2.example to open its side\n"
+        "  we grant 1000.00 EUR, it owes us 0.00 EUR, we owe it 2.50 EUR; net we owe it 2.50 EUR\n"
     )
 
 
@@ -170,6 +172,86 @@ def test_links_are_listed(there: Table, capsys: pytest.CaptureFixture[str]) -> N
     there.answers["GET", f"{API}/admin/links"] = (200, {"links": [LINK, halted]})
     assert main(["link", "list", "--url", there.url]) == 0
     assert "hs2.example  frozen: It signed two objects with one number.\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "body"),
+    [
+        (["suspend", "hs2.example:8448", "--reason", "maintenance"], "/suspend", {"reason": "maintenance"}),
+        (["suspend", "hs2.example:8448"], "/suspend", {}),
+        (["resume", "hs2.example:8448"], "/resume", {}),
+        (["close", "hs2.example:8448", "--reason", "moving"], "/close", {"reason": "moving"}),
+    ],
+)
+def test_a_link_is_suspended_resumed_and_closed(
+    there: Table, capsys: pytest.CaptureFixture[str], words: list[str], path: str, body: dict[str, str]
+) -> None:
+    route = f"{API}/admin/links/hs2.example%3A8448{path}"
+    there.answers["POST", route] = (200, {**LINK, "state": "suspended", "waits": ["waits for you"]})
+    assert main(["link", *words, "--url", there.url]) == 0
+    assert there.body_of("POST", route) == body
+    assert capsys.readouterr().out.startswith("hs2.example  suspended\n  waits for you\n")
+
+
+def test_the_limit_of_a_link_that_is_not_there_is_not_changed(there: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["link", "limit", "hs2.example", "--currency", "EUR", "--limit", "5", "--max-in-flight", "3"]
+    unknown = {"errcode": "ORG.SUPERAPP.UNKNOWN_PEER", "error": "There is no link with 'hs2.example'."}
+    there.answers["GET", f"{API}/admin/links/hs2.example"] = (404, unknown)
+    assert main([*words, "--url", there.url]) == 1
+    assert "There is no link with 'hs2.example'." in capsys.readouterr().err
+    there.answers["GET", f"{API}/admin/links/hs2.example"] = (200, LINK)
+    there.answers["POST", f"{API}/admin/links"] = (200, LINK)
+    assert main([*words, "--url", there.url]) == 0
+    assert there.body_of("POST", f"{API}/admin/links") == {
+        "peer": "hs2.example",
+        "currencies": [{"currency": "EUR", "credit_limit_minor": 500, "max_in_flight": 3}],
+    }
+
+
+def test_one_link_is_shown_with_its_keys_and_evidence(there: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    there.answers["GET", f"{API}/admin/links/hs2.example"] = (
+        200,
+        {
+            **LINK,
+            "our_fingerprint": "0011 2233",
+            "their_fingerprint": "4455 6677",
+            "evidence": {"false_seen": 2},
+            "unsent": 3,
+            "last_error": "no answer",
+        },
+    )
+    assert main(["link", "show", "hs2.example", "--url", there.url]) == 0
+    told = capsys.readouterr().out
+    assert "  our payment key: 0011 2233\n  its payment key: 4455 6677\n" in told
+    assert "  evidence: false_seen, 2; see super-app link evidence hs2.example\n" in told
+    assert "  not acknowledged: 3 objects\n  last error: no answer\n" in told
+
+
+def test_evidence_is_shown_and_can_be_handed_on(there: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    route = ("GET", f"{API}/admin/links/hs2.example/evidence")
+    there.answers[route] = (200, {"evidence": []})
+    assert main(["link", "evidence", "hs2.example", "--url", there.url]) == 0
+    assert capsys.readouterr().out == "Nothing is kept against hs2.example.\n"
+    kept = {"evidence": [{"kind": "false_seen", "recorded_ms": 5, "first": "", "second": '{"seq":2}'}]}
+    there.answers[route] = (200, kept)
+    assert main(["link", "evidence", "hs2.example", "--url", there.url]) == 0
+    assert capsys.readouterr().out == 'false_seen, recorded at 5 ms since 1970\n  {"seq":2}\n'
+    assert main(["link", "evidence", "hs2.example", "--json", "--url", there.url]) == 0
+    assert json.loads(capsys.readouterr().out) == kept
+
+
+def test_the_payment_key_is_replaced(there: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    links = [{**LINK, "our_fingerprint": "0011"}, {**LINK, "peer": "hs3.example", "our_fingerprint": "4455"}]
+    there.answers["POST", f"{API}/admin/payment-key"] = (
+        200,
+        {"key_id": "ed25519:abc", "fingerprint": "0011", "links": links},
+    )
+    assert main(["link", "rotate-key", "--url", there.url]) == 0
+    assert capsys.readouterr().out == (
+        "The payment key is now ed25519:abc, fingerprint 0011.\n"
+        "  hs2.example  knows it as soon as it is reached\n"
+        "  hs3.example  waits\n"
+    )
 
 
 def test_login_keeps_the_token_from_others(there: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from super_app.clearing.model import DEFAULT_MAX_COUNT, Evidence, Exposure, Grant, LinkPhase, LinkTerms, LinkView
+from super_app.clearing.model import (
+    DEFAULT_MAX_COUNT,
+    Evidence,
+    Exposure,
+    Grant,
+    LinkPhase,
+    LinkTerms,
+    LinkView,
+    Standing,
+)
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.money import MAX_AMOUNT_MINOR, Asset, AssetCode
@@ -67,6 +76,8 @@ class ExposureModel(BaseModel):
     """Accepted and not yet committed by the peer."""
     unreceipted_minor: int
     """Committed by us and not yet receipted by the peer."""
+    net_minor: int
+    """What the peer owes us when both debts are netted; negative where we owe it."""
     used_minor: int
     """What the peer uses of the credit that we grant it."""
     in_flight: int
@@ -77,7 +88,15 @@ class LinkModel(BaseModel):
     state: LinkPhase
     waits_for: str | None
     """Whose operator must act: ``us`` or ``peer``."""
+    waits: list[str]
+    """What it waits for, and who must act: a sentence each."""
     reason: str | None
+    our_standing: Standing
+    """What our operator has said: ready, suspended, closing."""
+    their_standing: Standing
+    our_fingerprint: str | None
+    """Of the key that we sign with on this link, in groups of four, for operators to compare."""
+    their_fingerprint: str | None
     currencies: list[ExposureModel]
     unsent: int
     """Objects that the peer has not acknowledged."""
@@ -107,13 +126,22 @@ def link_model(view: LinkView) -> LinkModel:
     waits_for = {
         LinkPhase.WAITING_FOR_PEER: "peer",
         LinkPhase.CHECKING: "peer",
+        LinkPhase.RECOVERING: "peer",
         LinkPhase.OPEN: None,
+        LinkPhase.CLOSING: None,
+        LinkPhase.CLOSED: None,
+        LinkPhase.SUSPENDED: "peer" if view.our_standing is Standing.READY else "us",
     }.get(view.phase, "us")
     return LinkModel(
         peer=view.peer,
         state=view.phase,
         waits_for=waits_for,
+        waits=list(view.waits),
         reason=view.why or None,
+        our_standing=view.our_standing,
+        their_standing=view.their_standing,
+        our_fingerprint=view.our_fingerprint or None,
+        their_fingerprint=view.their_fingerprint or None,
         currencies=[_exposure_model(each) for each in view.exposures],
         unsent=view.unsent,
         next_try_ms=view.next_try_ms or None,
@@ -139,6 +167,7 @@ def _exposure_model(exposure: Exposure) -> ExposureModel:
         due_from_minor=exposure.due_from_minor,
         reserved_minor=exposure.reserved_minor,
         unreceipted_minor=exposure.unreceipted_minor,
+        net_minor=exposure.due_from_minor - exposure.due_to_minor,
         used_minor=exposure.used_minor,
         in_flight=exposure.in_flight_count,
     )

@@ -25,14 +25,13 @@ def build_clearing(runtime: Runtime, *, payee: Payee, payer: Payer) -> Clearing:
         ValueError: the file is no key file.
     """
     config = runtime.config.payments
-    path = key_path(runtime.private.key_folder(), runtime.server_name, config.key_path)
-    key_files.make_if_missing(path)
-    key = key_files.read(path)
+    key_files.make_if_missing(_path(runtime))
+    key, certificate, retired = payment_keys(runtime)
     return Clearing(
         server=runtime.server_name,
         key=key,
-        retired=key_files.read_retired(path),
-        certificate=_certificate(runtime, key),
+        retired=retired,
+        certificate=certificate,
         boot=fresh_boot(),
         assets=config.by_code(),
         payee=payee,
@@ -45,19 +44,29 @@ def fresh_boot() -> str:
     return secrets.token_urlsafe(12)
 
 
-def replace_key(runtime: Runtime) -> tuple[SigningKey, JsonObject]:
-    """A new payment key in the file, and its certificate. The one before is kept, since links still sign with it.
+def payment_keys(runtime: Runtime) -> tuple[SigningKey, JsonObject, tuple[SigningKey, ...]]:
+    """The payment key as its file holds it now, its certificate, and the keys that it replaced.
+
+    Raises:
+        OSError, ValueError: as ``build_clearing``.
+    """
+    path = _path(runtime)
+    key = key_files.read(path)
+    certificate = runtime.private.signed_by_server(objects.certificate_fields(runtime.server_name, key))
+    return key, certificate, key_files.read_retired(path)
+
+
+def replace_key(runtime: Runtime) -> None:
+    """A new payment key in the file. The one before is kept beside it, since links still sign with it.
 
     Raises:
         OSError, ValueError: as ``build_clearing``; the key that was there is still there.
     """
-    path = key_path(runtime.private.key_folder(), runtime.server_name, runtime.config.payments.key_path)
-    key = key_files.replace(path)
-    return key, _certificate(runtime, key)
+    key_files.replace(_path(runtime))
 
 
-def _certificate(runtime: Runtime, key: SigningKey) -> JsonObject:
-    return runtime.private.signed_by_server(objects.certificate_fields(runtime.server_name, key))
+def _path(runtime: Runtime) -> Path:
+    return key_path(runtime.private.key_folder(), runtime.server_name, runtime.config.payments.key_path)
 
 
 def key_path(folder: Path, server: str, configured: str | None) -> Path:

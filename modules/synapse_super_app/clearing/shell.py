@@ -27,6 +27,7 @@ from synapse_super_app.clearing.admin import (
     link_model,
 )
 from synapse_super_app.clearing.identity import fresh_boot
+from synapse_super_app.clearing.link_routes import LinkRoutes
 from synapse_super_app.clearing.sender import Sender
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Auth, Call, Route
@@ -71,6 +72,7 @@ class ClearingShell:
         self._tick_timer: _Timer | None = None
         self._tick_ms: int | None = None
         self._looks_at_time = False
+        self._link_routes = LinkRoutes(runtime, writer, clearing, self._link_changed)
         self._relay = relay
         relay.serve(_RELAYED, self._put_relayed)
         runtime.private.answer_put(_SERVLET_GROUP, CLEARING_PATH, self._put)
@@ -104,7 +106,13 @@ class ClearingShell:
                 summary="What is kept against a peer: objects that contradict each other, newest first",
                 reasons=(Reason.UNKNOWN_PEER,),
             ),
+            *self._link_routes.routes(),
         )
+
+    def _link_changed(self, peer: ServerName) -> None:
+        """An operator did something that the peer may have to hear of."""
+        self._peers.add(peer)
+        self.wake()
 
     def start(self) -> None:
         """Look regularly, in whatever process; only the one that writes finds something to do."""
@@ -115,6 +123,11 @@ class ClearingShell:
 
     async def begin(self, epoch: int) -> None:
         """Ask every peer what it knows of us, send what is left from before, and take up time again."""
+        try:
+            # Another process may have replaced the payment key while it wrote.
+            self._link_routes.read_keys()
+        except (OSError, ValueError):
+            logger.exception("The payment key cannot be read again, so links keep the one of the start")
         self._clearing.begin(fresh_boot())
         now_ms = self._runtime.now_ms()
         views = await self._writer.run("clearing_start", lambda cur: self._clearing.started(cur, now_ms))

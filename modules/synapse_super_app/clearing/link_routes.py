@@ -1,0 +1,158 @@
+"""What operators do in the life of a link: suspend it, resume it, close it, and replace the payment key.
+
+Each answers with the link as it then stands. Opening and listing stand with the rest of clearing's routes.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from super_app.clearing.model import LinkView
+from super_app.clearing.objects import fingerprint_of
+from super_app.clearing.service import Clearing
+from super_app.errors import Reason, Refused
+from super_app.ids import ServerName
+from super_app.signing import key_id_of, public_b64
+from super_app.wire import WireModel
+from synapse_super_app.clearing.admin import LinkModel, link_model
+from synapse_super_app.clearing.identity import payment_keys, replace_key
+from synapse_super_app.http.routes import Auth, Call, Route
+from synapse_super_app.ledger.writer import LedgerWriter
+from synapse_super_app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_Word = Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
+
+
+class WhyBody(WireModel):
+    reason: _Word | None = None
+    """A word of small letters and underscores that the other operator sees, such as ``maintenance``."""
+
+
+class PaymentKeyModel(BaseModel):
+    key_id: str
+    fingerprint: str
+    """Of the new key, in groups of four, to be read out to the other operators."""
+    links: list[LinkModel]
+
+
+class LinkRoutes:
+    """``changed`` hears of every peer to whom there may be something to say."""
+
+    def __init__(
+        self, runtime: Runtime, writer: LedgerWriter, clearing: Clearing, changed: Callable[[ServerName], None]
+    ) -> None:
+        self._runtime = runtime
+        self._writer = writer
+        self._clearing = clearing
+        self._changed = changed
+
+    def routes(self) -> Sequence[Route]:
+        return (
+            Route(
+                method="GET",
+                path="admin/links/{peer}",
+                handler=self._get,
+                response=LinkModel,
+                auth=Auth.ADMIN,
+                summary="One link: where it stands, what it waits for, who owes what",
+                reasons=(Reason.UNKNOWN_PEER,),
+            ),
+            Route(
+                method="POST",
+                path="admin/links/{peer}/suspend",
+                handler=self._suspend,
+                response=LinkModel,
+                body=WhyBody,
+                auth=Auth.ADMIN,
+                summary="Agree on nothing new with a homeserver until it is resumed; what is under way ends normally",
+                reasons=(Reason.UNKNOWN_PEER, Reason.ALREADY_DECIDED),
+            ),
+            Route(
+                method="POST",
+                path="admin/links/{peer}/resume",
+                handler=self._resume,
+                response=LinkModel,
+                auth=Auth.ADMIN,
+                summary="Take back a suspension, or the closing of a link, from this side",
+                reasons=(Reason.UNKNOWN_PEER,),
+            ),
+            Route(
+                method="POST",
+                path="admin/links/{peer}/close",
+                handler=self._close,
+                response=LinkModel,
+                body=WhyBody,
+                auth=Auth.ADMIN,
+                summary="End a link: nothing new; what is under way ends, and what is owed is settled",
+                reasons=(Reason.UNKNOWN_PEER,),
+            ),
+            Route(
+                method="POST",
+                path="admin/payment-key",
+                handler=self._rotate,
+                response=PaymentKeyModel,
+                auth=Auth.ADMIN,
+                summary="Replace the payment key on all links; the old one is kept and says so to every peer",
+            ),
+        )
+
+    def read_keys(self) -> None:
+        """Take up what the key files hold: another process may have replaced the key."""
+        key, certificate, retired = payment_keys(self._runtime)
+        self._clearing.use_key(key, certificate, retired)
+
+    async def _get(self, call: Call) -> LinkModel | Refused:
+        peer = ServerName(call.path["peer"])
+        return _answer(await self._runtime.database.run("clearing_link", lambda cur: self._clearing.link(cur, peer)))
+
+    async def _suspend(self, call: Call) -> LinkModel | Refused:
+        body: WhyBody = call.body
+        peer, why, now_ms = ServerName(call.path["peer"]), body.reason or "", self._runtime.now_ms()
+        return self._done(
+            peer,
+            await self._writer.run("clearing_suspend", lambda cur: self._clearing.suspend(cur, peer, why, now_ms)),
+        )
+
+    async def _resume(self, call: Call) -> LinkModel | Refused:
+        peer, now_ms = ServerName(call.path["peer"]), self._runtime.now_ms()
+        return self._done(
+            peer, await self._writer.run("clearing_resume", lambda cur: self._clearing.resume(cur, peer, now_ms))
+        )
+
+    async def _close(self, call: Call) -> LinkModel | Refused:
+        body: WhyBody = call.body
+        peer, why, now_ms = ServerName(call.path["peer"]), body.reason or "", self._runtime.now_ms()
+        return self._done(
+            peer,
+            await self._writer.run("clearing_close", lambda cur: self._clearing.close(cur, peer, why, now_ms)),
+        )
+
+    async def _rotate(self, call: Call) -> PaymentKeyModel:
+        # The file first: from the moment that a KEY is committed, the new key must be there after any crash.
+        await self._runtime.api.defer_to_thread(replace_key, self._runtime)
+        self.read_keys()
+        key = self._clearing.key
+        logger.info("The payment key was replaced by %s, as %s asked", key_id_of(key), call.user_id)
+        shown: list[LinkModel] = []
+        for peer in await self._runtime.database.run("clearing_peers", self._clearing.peers):
+            said = self._done(peer, await self._say_key(peer))
+            if not isinstance(said, Refused):
+                shown.append(said)
+        return PaymentKeyModel(key_id=key_id_of(key), fingerprint=fingerprint_of(public_b64(key)), links=shown)
+
+    async def _say_key(self, peer: ServerName) -> LinkView | Refused:
+        now_ms = self._runtime.now_ms()
+        return await self._writer.run("clearing_key", lambda cur: self._clearing.say_key(cur, peer, now_ms))
+
+    def _done(self, peer: ServerName, view: LinkView | Refused) -> LinkModel | Refused:
+        if not isinstance(view, Refused):
+            self._changed(peer)
+        return _answer(view)
+
+
+def _answer(view: LinkView | Refused) -> LinkModel | Refused:
+    return view if isinstance(view, Refused) else link_model(view)
