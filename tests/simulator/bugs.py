@@ -8,20 +8,31 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from unittest.mock import patch
+
+from payers import PayingNode
+from plans import MINUTE_MS, Plan
+from world import Violated, World
 
 from super_app.clearing import inbound, rules, store
 from super_app.clearing.chain import Chain, Taken
 from super_app.clearing.inbound import Inbound
-from super_app.clearing.model import InState, Link, MessageType, Outcome, OutState, Sender, WireId
+from super_app.clearing.model import CurrencyLine, InState, Link, MessageType, Outcome, OutState, Sender, WireId
 from super_app.clearing.outbound import Outbound
+from super_app.clearing.ports import Order
 from super_app.clearing.rules import MaySign, PayeeMove
 from super_app.clearing.service import Clearing
 from super_app.db import Cursor
 from super_app.errors import Refused
+from super_app.ids import EventId, PaymentId
 from super_app.ledger import service as ledger
 from super_app.ledger.model import Cause, Transfer, TransferId, available, due_from, due_to
+from super_app.payments import rules as payment_rules
+from super_app.payments import store as payments_store
+from super_app.payments.model import PaymentKey
+from super_app.payments.service import Payments
+from super_app.signing import digest
 
 
 class Bug(StrEnum):
@@ -32,13 +43,62 @@ class Bug(StrEnum):
     RESERVATIONS_IGNORED = "the credit limit ignores reservations"
     SENT_BEFORE_COMMIT = "objects are sent before their transaction has committed"
     LATE_COMMIT_ABOVE_LIMIT = "a COMMIT after the lapse is credited whatever the limit says"
+    LIMIT_LOWERED_BELOW_USE = "where a limit is lowered below what is used, what is missing counts as room"
+    HOLD_BY_EVENT = "the money of an order is held for its event instead of its id"
+    FOLLOWER_WITHOUT_COMPARING = "the follower pays for an event without looking whether its order still waits"
+    REFUND_OVER_ORIGINAL = "refunds are compared with the payment, and not with what is left of it"
+    EQUIVOCATION_UNNOTICED = "another object in a place that is taken passes for the one that is there"
+    VERDICTS_SHIFTED = "the verdicts of a batch go to the neighbours of whom they belong to"
     COMMIT_AFTER_TTL = "COMMIT is decided although the payment's time is over and it was aborted"
     NO_HEAD_AT_START = "a process signs before its peers have said what they know of it"
 
 
+# What a bug needs to show itself, where the usual mix of trouble rarely brings it.
+_CALM: Final = Plan(
+    homeservers=2,
+    payments=12,
+    limit_minor=100_000,
+    loss=0.0,
+    doubling=0.0,
+    crash=0.0,
+    sever=0.0,
+    clock_jumps=0,
+    ask=0.0,
+    refuse=0.0,
+    cancel=0.0,
+    span_ms=20 * MINUTE_MS,
+)
+_PLANS: Final = {
+    Bug.SILENT_LAPSE: replace(_CALM, sever=0.4),
+    Bug.REFUND_AFTER_COMMIT: replace(_CALM, sever=0.4),
+    Bug.COMMIT_AFTER_TTL: replace(_CALM, sever=0.4, cancel=0.3),
+    Bug.LATE_COMMIT_ABOVE_LIMIT: replace(_CALM, sever=0.4),
+    Bug.SENT_BEFORE_COMMIT: replace(_CALM, crash=0.05),
+    Bug.NO_HEAD_AT_START: replace(_CALM, payments=30, restores=2, span_ms=2 * MINUTE_MS),
+    Bug.RESERVATIONS_IGNORED: replace(_CALM, limit_minor=600, loss=0.1),
+    Bug.LIMIT_LOWERED_BELOW_USE: replace(_CALM, limit_minor=600, sever=0.3),
+    Bug.EQUIVOCATION_UNNOTICED: replace(_CALM, homeservers=3, hostile=1, moves=30),
+    Bug.VERDICTS_SHIFTED: replace(_CALM, batches=2),
+    Bug.FOLLOWER_WITHOUT_COMPARING: replace(_CALM, paying=True, local=0.5, repeat=0.5),
+    Bug.HOLD_BY_EVENT: replace(_CALM, paying=True, repeat=0.5),
+    Bug.REFUND_OVER_ORIGINAL: replace(_CALM, paying=True, refund=0.5),
+}
+
+
+def caught_by(bug: Bug, limit: int) -> int | None:
+    """How many seeds it takes to find the bug, None if these are not enough."""
+    with planted(bug):
+        for seed in range(limit):
+            try:
+                World(seed, _PLANS.get(bug)).run()
+            except Violated:
+                return seed + 1
+    return None
+
+
 @contextmanager
 def planted(bug: Bug) -> Generator[None]:
-    """The bug, in the code of all homeservers of the process. SENT_BEFORE_COMMIT is a switch of ``World``."""
+    """The bug, in the code of all homeservers of the process."""
     match bug:
         case Bug.CREDIT_ON_ACCEPT:
             with patch.object(Inbound, "_say_accept", _credit_on_accept(Inbound._say_accept)):
@@ -66,8 +126,29 @@ def planted(bug: Bug) -> Generator[None]:
         case Bug.NO_HEAD_AT_START:
             with _no_head_at_start():
                 yield
+        case Bug.LIMIT_LOWERED_BELOW_USE:
+            with patch.object(rules, "within_limit", _room_as_distance):
+                yield
+        case Bug.HOLD_BY_EVENT:
+            with _hold_by_event():
+                yield
+        case Bug.FOLLOWER_WITHOUT_COMPARING:
+            with patch.object(Payments, "bind", _pay_for_each_event(Payments.bind)):
+                yield
+        case Bug.REFUND_OVER_ORIGINAL:
+            with patch.object(
+                payment_rules, "refundable_minor", lambda original, _refunded: original.money.amount_minor
+            ):
+                yield
+        case Bug.EQUIVOCATION_UNNOTICED:
+            with patch.object(Chain, "place", _same_place_same_object(Chain.place)):
+                yield
+        case Bug.VERDICTS_SHIFTED:
+            with patch.object(ledger, "_outcome", _shifted(ledger._outcome)):
+                yield
         case Bug.SENT_BEFORE_COMMIT:
-            yield
+            with patch.object(World, "send_before_commit", True):
+                yield
 
 
 def _credit_on_accept(say_accept: Any) -> Any:
@@ -210,3 +291,66 @@ def _no_head_at_start() -> Generator[None]:
 
     with patch.object(Chain, "may_sign", may_sign), patch.object(Chain, "why_not", why_not):
         yield
+
+
+def _room_as_distance(used_minor: int, amount_minor: int, line: CurrencyLine | None) -> bool:
+    return line is not None and line.ours is not None and amount_minor <= abs(line.ours.limit_minor - used_minor)
+
+
+@contextmanager
+def _hold_by_event() -> Generator[None]:
+    """What the gate sets aside and the follower looks for is named after the event, of which an order may have two."""
+    hold, bind = PayingNode.hold, PayingNode._bind
+    first: dict[str, str] = {}
+
+    def renamed(payment_id: PaymentId, event_id: EventId | None) -> PaymentId:
+        if event_id is None or first.setdefault(payment_id, event_id) == event_id:
+            return payment_id
+        return PaymentId(digest([payment_id, event_id]).encode().hex()[:32])
+
+    def hold_for(self: PayingNode, cur: Cursor, order: Order) -> Refused | None:
+        return hold(self, cur, replace(order, payment_id=renamed(order.payment_id, order.event_id)))
+
+    def bind_of(self: PayingNode, cur: Cursor, key: PaymentKey, event_id: EventId) -> object:
+        return bind(self, cur, replace(key, payment_id=renamed(key.payment_id, event_id)), event_id)
+
+    with patch.object(PayingNode, "hold", hold_for), patch.object(PayingNode, "_bind", bind_of):
+        yield
+
+
+def _pay_for_each_event(bind: Any) -> Any:
+    def pay(self: Payments, cur: Cursor, key: PaymentKey, room_id: Any, event_id: EventId, now_ms: int) -> Any:
+        payment = payments_store.find(cur, key)
+        if payment is None or payment.payer_acct is None or payment.payee_acct is None:
+            return bind(self, cur, key, room_id, event_id, now_ms)
+        paid = ledger.transfer(
+            cur,
+            Transfer(
+                transfer_id=TransferId(f"event:{event_id}"),
+                debit=available(payment.payer_acct, payment.money.currency),
+                credit=available(payment.payee_acct, payment.money.currency),
+                amount_minor=payment.money.amount_minor,
+                cause=Cause.PAYMENT,
+                reference=payment.hold_id,
+            ),
+            now_ms,
+        )
+        return None if isinstance(paid, Refused) else payment
+
+    return pay
+
+
+def _same_place_same_object(place: Any) -> Any:
+    def there(self: Chain, cur: Cursor, link: Link, found: Any, now_ms: int) -> Any:
+        here = store.object_at(cur, link.link_id, Sender.THEIRS, found.epoch, found.seq)
+        return here or place(self, cur, link, found, now_ms)
+
+    return there
+
+
+def _shifted(outcome: Any) -> Any:
+    def shift(decision: Any, head: Any, accounts: Any) -> Any:
+        right = outcome(decision, head, accounts)
+        return replace(right, verdicts=[*right.verdicts[1:], *right.verdicts[:1]])
+
+    return shift

@@ -7,8 +7,9 @@ loses, doubles and delays them.
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from nacl.signing import SigningKey
@@ -195,11 +196,18 @@ class Node:
             self.till.failed(cur, Acct(order.payer.acct), order.payment_id, wire_id.reason, self.now_ms)
         return wire_id
 
+    def persist(self, cur: Cursor, order: Order, event_id: EventId) -> None:
+        """The event of an order stands in its room."""
+
     def follow(self, cur: Cursor, order: Order) -> None:
         """Offer an order that has a hold and was not offered; doing it twice changes nothing."""
         known = self.till.state(cur, "out", order.payment_id)
         if known is not None and known[0] == "held":
             self.offer(cur, order)
+
+    def chores(self, cur: Cursor, orders: Sequence[Order]) -> list[Callable[[Cursor], object]]:
+        """What the follower and the reconciler find to do now, each in a transaction of its own, in this order."""
+        return [partial(self.follow, order=order) for order in orders]
 
     def cancel(self, cur: Cursor, order: Order) -> None:
         self.clearing.cancel(cur, Acct(order.payer.acct), order.payment_id, Reason.CANCELLED, self.now_ms)
@@ -350,6 +358,9 @@ def grant_of(limit_minor: int, asset: Asset = EUR, **more: int) -> Grant:
 
 def certified_in(body: object) -> frozenset[MessageId]:
     """The LINK_OPEN or KEY of a body, as if Synapse's keyring had verified its certificate."""
+    content = body.get("object") if isinstance(body, dict) else None
+    if not isinstance(content, dict) or content.get("type") not in ("LINK_OPEN", "KEY"):
+        return frozenset()
     found = objects.read_body(body)
     if isinstance(found, Refused) or not isinstance(found[0], ChainObject) or found[0].key is None:
         return frozenset()

@@ -1,0 +1,372 @@
+"""What must hold of honest homeservers after every step, and when all has come to rest. Reads only.
+
+The figures are taken from the ledger and from the rows of payments, not from those that the code under test keeps for
+itself. ``Auditor`` reads along on the wire.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from nodes import EUR, PTS
+from simulated import Process, Violated
+
+from super_app.clearing import objects, store
+from super_app.clearing.model import ChainObject, LinkState, MessageId, MessageType, Sender
+from super_app.db import Cursor
+from super_app.ids import ServerName
+from super_app.ledger import service as ledger
+from super_app.ledger.model import due_from, due_to
+from super_app.money import Asset
+
+_DECISIONS: Final = ("COMMIT", "ABORT")
+
+
+class Auditor:
+    """Sees every object that an honest homeserver lets out, and remembers what it said in it."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, str, int, int], str] = {}
+        self._words: dict[tuple[str, str, str, str], str] = {}
+
+    def sent(self, sender: Process, to: ServerName, content: Any) -> None:
+        """An object of ``sender`` is on its way; a query, or one that it merely passes on, says nothing."""
+        if not sender.honest or "seq" not in content or content["from_server"] != sender.name:
+            return
+        name, message_id = sender.name, objects.message_id_of(content)
+        _demand(sender.disk.look(_has_committed(message_id)), f"{name} sends what it has not committed: {content}")
+        if sender.forgetful:
+            # What never arrived anywhere, and what a fence has made void, may be said otherwise. What did arrive, those
+            # who hold it compare; they are among the homeservers here.
+            return
+        place = (name, to, content["epoch"], content["seq"])
+        there = self._places.setdefault(place, message_id)
+        _demand(there == message_id, f"{name} signs two objects in one place of its chain: {content}")
+        kind = "decision" if content["type"] in _DECISIONS else content["type"]
+        if kind not in ("decision", "ACCEPT", "REJECT", "RECEIPT"):
+            return
+        word = f"{content['type']} {content.get('reason', '')}" if kind in ("decision", "RECEIPT") else message_id
+        said = self._words.setdefault((name, to, content["wire_id"], kind), word)
+        _demand(said == word, f"{name} says {said} and {word} of {content['wire_id']}")
+
+
+class Checks:
+    """The invariants of ``docs/clearing.md`` over all homeservers of a run."""
+
+    def __init__(self, processes: Mapping[ServerName, Process], issued: Mapping[tuple[str, str], int]) -> None:
+        self._processes = processes
+        self._issued = issued
+        self._used: dict[tuple[ServerName, ServerName, str], int] = {}
+        self._granted: dict[tuple[ServerName, ServerName, str], int] = {}
+
+    def step(self) -> None:
+        honest = [each for each in self._processes.values() if each.honest]
+        changed = [process for process in honest if process.has_changed()]
+        for process in changed:
+            process.disk.look(lambda cur, p=process: self._one(p, cur))  # type: ignore[misc]
+        for one, other in itertools.permutations([each for each in honest if not each.forgetful], 2):
+            if one in changed or other in changed:
+                self._pair(one, other)
+
+    def rest(self) -> None:
+        """No trouble any more for days: everything has ended, and the books of honest pairs are equal."""
+        honest = [each for each in self._processes.values() if each.honest]
+        whole = [each for each in honest if not each.forgetful]
+        for process in honest:
+            violations = process.node.violations()
+            _demand(not violations, f"{process.name}: {violations}")
+            process.disk.look(_paid_once(process))
+        for process in whole:
+            process.disk.look(lambda cur, p=process: self._undone(p, cur))  # type: ignore[misc]
+        for payer, payee in itertools.permutations(whole, 2):
+            for asset in (EUR, PTS):
+                owed, owing = _books(payer, payee, asset)
+                _demand(owed == owing, f"I3 at rest: {payer.name} owes {owed}, {payee.name} counts on {owing}")
+
+    def noticed(self, process: Process, peer: ServerName, content: Any) -> None:
+        """Whoever has seen two objects in one place, both rightly signed, deals with their signer no longer."""
+        found = objects.read_object(content)
+        if not isinstance(found, ChainObject) or found.type is MessageType.LINK_OPEN:
+            return
+        if (found.from_server, found.to_server, found.link_id) != (
+            peer,
+            process.name,
+            objects.link_id_of(peer, process.name),
+        ):
+            return
+        cur = process.disk
+        link = store.link(cur, found.link_id)
+        there = store.object_at(cur, found.link_id, Sender.THEIRS, found.epoch, found.seq)
+        if link is None or there is None or there.message_id == found.message_id or found.epoch != link.their_epoch:
+            return
+        public = store.keys(cur, found.link_id, Sender.THEIRS).get(found.key_id)
+        if public is not None and objects.is_signed_by(found, public):
+            _demand(link.state is not LinkState.ACTIVE, f"{process.name} does not see that {peer} equivocates")
+
+    def _one(self, process: Process, cur: Cursor) -> None:
+        cur.execute("SELECT currency, SUM(balance_minor) FROM superapp_ledger_account GROUP BY currency")
+        for currency, total in cur.fetchall():
+            _demand(total == 0, f"I1, I6: {process.name} {currency} sums to {total}")
+        cur.execute("SELECT currency, -balance_minor FROM superapp_ledger_account WHERE kind = 'issued'")
+        for currency, total in cur.fetchall():
+            issued = self._issued.get((process.name, str(currency)), 0)
+            _demand(total == issued, f"I6: {process.name} has {total} {currency} out, {issued} were issued")
+        cur.execute(
+            "SELECT COUNT(*) FROM superapp_ledger_account WHERE kind IN ('available', 'held') AND balance_minor < 0"
+        )
+        _demand(cur.fetchone() == (0,), f"I2: {process.name} has a negative balance")
+        cur.execute(
+            "SELECT (SELECT COALESCE(SUM(balance_minor), 0) FROM superapp_ledger_account WHERE kind = 'held')"
+            " - (SELECT COALESCE(SUM(amount_minor), 0) FROM superapp_ledger_hold WHERE state = 'open')"
+        )
+        _demand(cur.fetchone() == (0,), f"I2: {process.name}'s held is not its open holds")
+        self._decided_once(process, cur)
+        self._credit(process, cur)
+        if not process.forgetful:
+            cur.execute("SELECT peer, stopped_why FROM superapp_clearing_link WHERE state = 'halted'")
+            halted = cur.fetchall()
+            _demand(not halted, f"{process.name} was talked into believing that it is old: {halted}")
+        cur.execute(
+            "SELECT o.payment_id, o.amount_minor, SUM(r.amount_minor) FROM superapp_payment AS o JOIN superapp_payment"
+            " AS r ON r.refund_of = o.payment_id AND r.payee_user_id = o.payer_user_id"
+            " AND r.payer_user_id = o.payee_user_id WHERE r.state IN ('committed', 'completed')"
+            " GROUP BY o.payer_key, o.payment_id HAVING SUM(r.amount_minor) > o.amount_minor"
+        )
+        excess = cur.fetchall()
+        _demand(not excess, f"{process.name} gave back more than was paid: {excess}")
+
+    def _decided_once(self, process: Process, cur: Cursor) -> None:
+        """I4, as far as one side sees it: the money of each payment has gone where its state says, and once."""
+        cur.execute(
+            "SELECT p.wire_id, p.state, COALESCE(h.state, 'missing') FROM superapp_clearing_out AS p"
+            " LEFT JOIN superapp_ledger_hold AS h ON h.hold_id = p.hold_id WHERE COALESCE(h.state, 'missing') <>"
+            " CASE WHEN p.state IN ('offered', 'asked') THEN 'open' WHEN p.state = 'aborted' THEN 'voided'"
+            " ELSE 'posted' END"
+        )
+        wrong = cur.fetchall()
+        _demand(not wrong, f"I4: {process.name} has payments whose holds are otherwise: {wrong}")
+        cur.execute(
+            "SELECT reference, COUNT(*) FROM superapp_ledger_entry WHERE cause IN ('commit', 'credit', 'undo')"
+            " GROUP BY reference, cause, debit_id, credit_id HAVING COUNT(*) > 1"
+        )
+        twice = cur.fetchall()
+        _demand(not twice, f"I4: {process.name} moves the money of one payment twice: {twice}")
+        cur.execute(
+            "SELECT p.wire_id, p.state FROM superapp_clearing_in AS p JOIN superapp_clearing_link AS l"
+            " ON l.link_id = p.link_id WHERE (p.state = 'credited') <> EXISTS (SELECT 1 FROM superapp_ledger_entry AS e"
+            " JOIN superapp_ledger_account AS a ON a.account_id = e.debit_id"
+            " WHERE e.cause = 'credit' AND e.reference = p.wire_id AND a.owner = l.peer)"
+        )
+        wrong = cur.fetchall()
+        _demand(not wrong, f"I4: {process.name} credits what it should not, or the other way round: {wrong}")
+
+    def _credit(self, process: Process, cur: Cursor) -> None:
+        """I5, and that nobody owes an honest homeserver more than it once granted him."""
+        cur.execute(
+            "SELECT l.peer, c.currency, COALESCE(c.our_limit_minor, 0),"
+            " COALESCE((SELECT -a.balance_minor FROM superapp_ledger_account AS a WHERE a.owner = l.peer"
+            "  AND a.currency = c.currency AND a.kind = 'due_from'), 0),"
+            " COALESCE((SELECT a.balance_minor FROM superapp_ledger_account AS a WHERE a.owner = l.peer"
+            "  AND a.currency = c.currency AND a.kind = 'due_to'), 0),"
+            " COALESCE((SELECT SUM(p.amount_minor) FROM superapp_clearing_in AS p WHERE p.link_id = l.link_id"
+            "  AND p.currency = c.currency AND p.state = 'accepted'), 0),"
+            " COALESCE((SELECT SUM(p.amount_minor) FROM superapp_clearing_out AS p WHERE p.link_id = l.link_id"
+            "  AND p.currency = c.currency AND p.state = 'committed'), 0)"
+            " FROM superapp_clearing_currency AS c JOIN superapp_clearing_link AS l ON l.link_id = c.link_id"
+        )
+        for peer, currency, *figures in cur.fetchall():
+            limit, owing, owed, reserved, unsure = (int(each or 0) for each in figures)
+            key = (process.name, ServerName(str(peer)), str(currency))
+            used = max(0, owing + reserved - (owed - unsure))
+            grew = used > self._used.get(key, 0)
+            _demand(
+                not grew or used <= limit or process.forgetful,
+                f"I5: {process.name} lets {peer} use {used} of {limit} {currency}",
+            )
+            self._used[key] = used
+            granted = self._granted[key] = max(limit, self._granted.get(key, 0))
+            _demand(
+                owing - owed <= granted or process.forgetful,
+                f"{process.name} can lose {owing - owed} {currency} to {peer}, whom it granted {granted} at the most",
+            )
+
+    def _pair(self, payer: Process, payee: Process) -> None:
+        """The two books against each other, while objects may be under way."""
+        for asset in (EUR, PTS):
+            owed, owing = _books(payer, payee, asset)
+            _demand(
+                owed >= owing >= 0, f"I3: {payer.name} owes {payee.name} {owed}, which counts on {owing} {asset.code}"
+            )
+        theirs = payer.disk.look(_out_states(payee.name))
+        ours = payee.disk.look(_in_states(payer.name))
+        for wire_id, (state, has_accept) in ours.items():
+            out = theirs.get(wire_id)
+            _demand(out is not None, f"I4: {payee.name} has a payment that {payer.name} never offered")
+            if state == "credited":
+                _demand(
+                    out in ("committed", "completed") and has_accept,
+                    f"I4: {payee.name} credited what is {out} at {payer.name}",
+                )
+        for wire_id, out in theirs.items():
+            if out == "completed":
+                state = ours.get(wire_id, ("unknown", False))[0]
+                _demand(state == "credited", f"I4: completed at {payer.name}, {state} at {payee.name}")
+            if out == "committed":
+                has_accept = ours.get(wire_id, ("unknown", False))[1]
+                _demand(has_accept, f"I4: {payer.name} committed what {payee.name} never accepted")
+        newest_theirs, newest_known = payer.disk.look(_our_objects(payee.name)), payee.disk.look(_newest_of(payer.name))
+        _demand(
+            newest_known is None or newest_known in newest_theirs,
+            f"{payee.name} holds an object of {payer.name} that {payer.name} does not have",
+        )
+        cur = payee.disk
+        cur.execute("SELECT state FROM superapp_clearing_link WHERE peer = ? AND state <> 'active'", (payer.name,))
+        stopped = cur.fetchone()
+        _demand(stopped is None, f"{payee.name} has {stopped} its link with an honest {payer.name}")
+
+    def _undone(self, process: Process, cur: Cursor) -> None:
+        """What has not ended: undecided payments, holds, gaps, objects that were never acknowledged.
+
+        What waits for somebody hostile, or for somebody whose database lost something, is left out, but for one's own
+        people's money: nobody but its own homeserver decides how long that is held.
+        """
+        found: list[str] = []
+        cur.execute(
+            "SELECT p.wire_id, p.state, l.peer FROM superapp_clearing_out AS p JOIN superapp_clearing_link AS l"
+            " ON l.link_id = p.link_id WHERE p.state IN ('offered', 'asked')"
+        )
+        found += [f"{row[1]} payment {row[0]} to {row[2]}" for row in cur.fetchall()]
+        cur.execute("SELECT hold_id FROM superapp_ledger_hold WHERE state = 'open'")
+        found += [f"hold {row[0]}" for row in cur.fetchall()]
+        cur.execute(
+            "SELECT p.wire_id, p.state, l.peer FROM superapp_clearing_in AS p JOIN superapp_clearing_link AS l"
+            " ON l.link_id = p.link_id WHERE p.state IN ('asked', 'accepted')"
+        )
+        found += [f"{row[1]} payment {row[0]} from {row[2]}" for row in cur.fetchall()]
+        waiting: list[tuple[str, object]] = []
+        cur.execute(
+            "SELECT l.peer, p.wire_id FROM superapp_clearing_out AS p JOIN superapp_clearing_link AS l"
+            " ON l.link_id = p.link_id WHERE p.state = 'committed'"
+        )
+        waiting += [(str(row[0]), f"committed {row[1]}") for row in cur.fetchall()]
+        cur.execute(
+            "SELECT l.peer, p.wire_id FROM superapp_clearing_in AS p JOIN superapp_clearing_link AS l"
+            " ON l.link_id = p.link_id WHERE p.state = 'doubt'"
+        )
+        waiting += [(str(row[0]), f"doubt {row[1]}") for row in cur.fetchall()]
+        cur.execute(
+            "SELECT l.peer, o.type, o.seq FROM superapp_clearing_outbox AS o JOIN superapp_clearing_link AS l"
+            " ON l.link_id = o.link_id"
+        )
+        waiting += [(str(row[0]), f"unsent {row[1]} {row[2]}") for row in cur.fetchall()]
+        cur.execute("SELECT peer FROM superapp_clearing_link WHERE gap_due_ms IS NOT NULL OR tombstones <> 0")
+        waiting += [(str(row[0]), "a gap or a tombstone") for row in cur.fetchall()]
+        for peer, what in waiting:
+            other = self._processes[ServerName(peer)]
+            if other.honest and not other.forgetful:
+                found.append(f"{what} with {peer}")
+        found += self._unfinished_payments(cur)
+        _demand(not found, f"{process.name} still has {found}")
+
+    def _unfinished_payments(self, cur: Cursor) -> Iterable[str]:
+        cur.execute(
+            "SELECT payer_user_id, payee_user_id, payment_id, state FROM superapp_payment"
+            " WHERE state IN ('held', 'awaiting_acceptance', 'committed')"
+        )
+        for payer, payee, payment_id, state in cur.fetchall():
+            ends = [self._processes[ServerName(str(each).partition(":")[2])] for each in (payer, payee)]
+            if all(each.honest and not each.forgetful for each in ends):
+                yield f"{state} payment {payment_id} of {payer} to {payee}"
+
+
+def _demand(holds: bool, what: str) -> None:
+    if not holds:
+        raise Violated(what)
+
+
+def _has_committed(message_id: MessageId) -> Callable[[Cursor], bool]:
+    def read(cur: Cursor) -> bool:
+        cur.execute(
+            "SELECT 1 FROM superapp_clearing_object WHERE sender = 'ours' AND message_id = ? LIMIT 1", (message_id,)
+        )
+        return cur.fetchone() is not None
+
+    return read
+
+
+def _paid_once(process: Process) -> Callable[[Cursor], None]:
+    """No order takes its payer's money twice, under whatever name: what left somebody are orders of theirs."""
+
+    def read(cur: Cursor) -> None:
+        cur.execute(
+            "SELECT a.owner, a.currency, e.amount_minor FROM superapp_ledger_entry AS e"
+            " JOIN superapp_ledger_account AS a ON a.account_id = e.debit_id WHERE e.cause IN ('commit', 'payment')"
+        )
+        left = Counter((str(row[0]), str(row[1]), int(row[2] or 0)) for row in cur.fetchall())
+        for (owner, currency, amount_minor), times in left.items():
+            ordered = process.ordered[owner, currency, amount_minor]
+            _demand(
+                times <= ordered,
+                f"{process.name} took {amount_minor} {currency} from {owner} {times} times, ordered {ordered} times",
+            )
+
+    return read
+
+
+def _books(payer: Process, payee: Process, asset: Asset) -> tuple[int, int]:
+    owed = payer.disk.look(lambda cur: ledger.balance(cur, due_to(payee.name, asset.code)))
+    owing = -payee.disk.look(lambda cur: ledger.balance(cur, due_from(payer.name, asset.code)))
+    return owed, owing
+
+
+def _out_states(peer: ServerName) -> Callable[[Cursor], dict[str, str]]:
+    def read(cur: Cursor) -> dict[str, str]:
+        cur.execute(
+            "SELECT p.wire_id, p.state FROM superapp_clearing_out AS p JOIN superapp_clearing_link AS l"
+            " ON l.link_id = p.link_id WHERE l.peer = ?",
+            (peer,),
+        )
+        return {str(row[0]): str(row[1]) for row in cur.fetchall()}
+
+    return read
+
+
+def _in_states(peer: ServerName) -> Callable[[Cursor], dict[str, tuple[str, bool]]]:
+    def read(cur: Cursor) -> dict[str, tuple[str, bool]]:
+        cur.execute(
+            "SELECT p.wire_id, p.state, EXISTS (SELECT 1 FROM superapp_clearing_object AS o"
+            " WHERE o.link_id = p.link_id AND o.wire_id = p.wire_id AND o.sender = 'ours' AND o.type = 'ACCEPT')"
+            " FROM superapp_clearing_in AS p JOIN superapp_clearing_link AS l ON l.link_id = p.link_id"
+            " WHERE l.peer = ?",
+            (peer,),
+        )
+        return {str(row[0]): (str(row[1]), bool(row[2])) for row in cur.fetchall()}
+
+    return read
+
+
+def _our_objects(peer: ServerName) -> Callable[[Cursor], set[str]]:
+    def read(cur: Cursor) -> set[str]:
+        cur.execute(
+            "SELECT o.message_id FROM superapp_clearing_object AS o JOIN superapp_clearing_link AS l"
+            " ON l.link_id = o.link_id WHERE l.peer = ? AND o.sender = 'ours'",
+            (peer,),
+        )
+        return {str(row[0]) for row in cur.fetchall()}
+
+    return read
+
+
+def _newest_of(peer: ServerName) -> Callable[[Cursor], str | None]:
+    def read(cur: Cursor) -> str | None:
+        cur.execute(
+            "SELECT o.message_id FROM superapp_clearing_object AS o JOIN superapp_clearing_link AS l"
+            " ON l.link_id = o.link_id WHERE l.peer = ? AND o.sender = 'theirs'"
+            " ORDER BY o.epoch DESC, o.seq DESC LIMIT 1",
+            (peer,),
+        )
+        row = cur.fetchone()
+        return None if row is None else str(row[0])
+
+    return read
