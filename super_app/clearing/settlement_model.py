@@ -71,7 +71,9 @@ class Settlement:
 
     ``answer`` is the creditor's SETTLE_AGREE or SETTLE_REFUSE, None before. ``proposed`` is False where its
     cancellation came before its proposal. ``pay_to`` is the creditor's payto: URI, ``bank_reference`` what the debtor
-    wrote on its transfer beside ``reference_of``. ``due_ms`` is when a proposal lapses or a payment becomes disputed.
+    wrote on its transfer beside ``reference_of``. ``covered_minor`` is what a restore had to take from ``suspense``, or
+    to put there, because the books knew of too little debt. ``due_ms`` is when a proposal lapses or a payment becomes
+    disputed.
     """
 
     link_id: LinkId
@@ -85,6 +87,7 @@ class Settlement:
     pay_to: str
     bank_reference: str
     received_minor: int
+    covered_minor: int
     opened_ms: int
     changed_ms: int
     due_ms: int | None

@@ -235,6 +235,7 @@ def new(link: Link, way: Way, terms: SettlementTerms, now_ms: int) -> Settlement
         pay_to="",
         bank_reference="",
         received_minor=0,
+        covered_minor=0,
         opened_ms=now_ms,
         changed_ms=now_ms,
         due_ms=None,

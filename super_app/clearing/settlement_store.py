@@ -11,7 +11,7 @@ from super_app.money import AssetCode
 
 _SETTLEMENT: Final[LiteralString] = (
     "s.link_id, l.peer, s.way, s.settlement_id, s.amount_minor, s.currency, s.scale, s.state, s.answer, s.proposed,"
-    " s.reason, s.pay_to, s.bank_reference, s.received_minor, s.opened_ms, s.changed_ms, s.due_ms"
+    " s.reason, s.pay_to, s.bank_reference, s.received_minor, s.covered_minor, s.opened_ms, s.changed_ms, s.due_ms"
     " FROM superapp_clearing_settlement AS s JOIN superapp_clearing_link AS l ON l.link_id = s.link_id"
 )
 
@@ -20,8 +20,8 @@ def add(cur: Cursor, settlement: Settlement) -> None:
     terms = settlement.terms
     cur.execute(
         "INSERT INTO superapp_clearing_settlement (link_id, way, settlement_id, amount_minor, currency, scale, state,"
-        " answer, proposed, reason, pay_to, bank_reference, received_minor, opened_ms, changed_ms, due_ms)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " answer, proposed, reason, pay_to, bank_reference, received_minor, covered_minor, opened_ms, changed_ms,"
+        " due_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             settlement.link_id,
             settlement.way,
@@ -36,6 +36,7 @@ def add(cur: Cursor, settlement: Settlement) -> None:
             settlement.pay_to,
             settlement.bank_reference,
             settlement.received_minor,
+            settlement.covered_minor,
             settlement.opened_ms,
             settlement.changed_ms,
             settlement.due_ms,
@@ -47,7 +48,7 @@ def move(cur: Cursor, before: Settlement, after: Settlement) -> bool:
     """Compare and set: whether the settlement still stood as ``before``, and now stands as ``after``."""
     cur.execute(
         "UPDATE superapp_clearing_settlement SET state = ?, answer = ?, proposed = ?, reason = ?, pay_to = ?,"
-        " bank_reference = ?, received_minor = ?, changed_ms = ?, due_ms = ?"
+        " bank_reference = ?, received_minor = ?, covered_minor = ?, changed_ms = ?, due_ms = ?"
         " WHERE link_id = ? AND way = ? AND settlement_id = ? AND state = ? AND COALESCE(answer, '') = ?",
         (
             after.state,
@@ -57,6 +58,7 @@ def move(cur: Cursor, before: Settlement, after: Settlement) -> bool:
             after.pay_to,
             after.bank_reference,
             after.received_minor,
+            after.covered_minor,
             after.changed_ms,
             after.due_ms,
             before.link_id,
@@ -156,6 +158,17 @@ def sum_received(cur: Cursor, link_id: LinkId, way: Way, currency: AssetCode) ->
     return 0 if row is None else _int(row[0])
 
 
+def sum_covered(cur: Cursor, link_id: LinkId, way: Way, currency: AssetCode) -> int:
+    """What a restore had to cover, in minor units."""
+    cur.execute(
+        "SELECT COALESCE(SUM(covered_minor), 0) FROM superapp_clearing_settlement"
+        " WHERE link_id = ? AND way = ? AND currency = ?",
+        (link_id, way, currency),
+    )
+    row = cur.fetchone()
+    return 0 if row is None else _int(row[0])
+
+
 def last_failure_ms(cur: Cursor, link_id: LinkId, way: Way, currency: AssetCode) -> int | None:
     """When a settlement last came to nothing."""
     cur.execute(
@@ -240,9 +253,10 @@ def _settlement(row: Row) -> Settlement:
         pay_to=str(row[11]),
         bank_reference=str(row[12]),
         received_minor=_int(row[13]),
-        opened_ms=_int(row[14]),
-        changed_ms=_int(row[15]),
-        due_ms=_maybe_int(row[16]),
+        covered_minor=_int(row[14]),
+        opened_ms=_int(row[15]),
+        changed_ms=_int(row[16]),
+        due_ms=_maybe_int(row[17]),
     )
 
 

@@ -10,6 +10,8 @@ voided is ever paid, and the creditor never gets more than it has booked.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from enum import Enum
 from typing import Final
 
 from super_app.clearing import objects, rules, settlement_rules, settlement_store, store
@@ -64,6 +66,13 @@ _UNDER_WAY: Final = frozenset({SettlementState.SENT, SettlementState.DISPUTED})
 _EXPECTED: Final = frozenset({SettlementState.AGREED, SettlementState.SENT, SettlementState.DISPUTED})
 _SCHEDULED: Final = frozenset({SettlementState.PROPOSED, SettlementState.AGREED, SettlementState.SENT})
 """While one of these is open, nothing is proposed by itself; a disputed one holds nothing up."""
+
+
+class OnShort(Enum):
+    """What to do where the books know of less debt than a settlement is of."""
+
+    FAIL = "fail"  # it cannot be: what is claimed is owed
+    COVER = "cover"  # the books were restored and know too little; suspense makes up for it
 
 
 class Settlements:
@@ -289,7 +298,7 @@ class Settlements:
         way = way_of(found.type, sender)
         known = settlement_store.find(cur, link.link_id, way, said.terms.settlement_id)
         if settlement_rules.goes_on(known, said):
-            self._lead_on(cur, link, way, known, said, now_ms)
+            self._lead_on(cur, link, way, known, said, now_ms, short=OnShort.COVER)
         elif known is not None:
             self._put(cur, known, settlement_rules.noted(known, said))
 
@@ -331,7 +340,10 @@ class Settlements:
         """By how much settlements have lowered our due_to and the peer's debt to us, in minor units."""
         sent_minor = settlement_store.sum_of(cur, link.link_id, Way.OUT, currency, _UNDER_WAY)
         paid_minor = settlement_store.sum_received(cur, link.link_id, Way.OUT, currency)
-        return sent_minor + paid_minor, settlement_store.sum_received(cur, link.link_id, Way.IN, currency)
+        covered_minor = settlement_store.sum_covered(cur, link.link_id, Way.OUT, currency)
+        received_minor = settlement_store.sum_received(cur, link.link_id, Way.IN, currency)
+        cleared_minor = settlement_store.sum_covered(cur, link.link_id, Way.IN, currency)
+        return sent_minor + paid_minor - covered_minor, received_minor - cleared_minor
 
     # Within.
 
@@ -415,42 +427,48 @@ class Settlements:
         return link, settlement
 
     def _lead_on(
-        self, cur: Cursor, link: Link, way: Way, known: Settlement | None, said: Said, now_ms: int
+        self,
+        cur: Cursor,
+        link: Link,
+        way: Way,
+        known: Settlement | None,
+        said: Said,
+        now_ms: int,
+        *,
+        short: OnShort = OnShort.FAIL,
     ) -> Settlement:
-        """Write the settlement as it is after an object, and move the money."""
+        """Move the money that an object speaks of, and write the settlement as it then is."""
         before = known or settlement_rules.new(link, way, said.terms, now_ms)
         after = settlement_rules.after(before, said, now_ms)
+        covered_minor = self._move_out(cur, after, now_ms, short) if way is Way.OUT else 0
+        if way is Way.IN and after.state is SettlementState.RECEIVED:
+            issued = house(AccountKind.ISSUED, after.terms.currency)
+            owing = due_from(after.peer, after.terms.currency)
+            received_minor = after.received_minor
+            covered_minor = self._move(cur, after, Cause.SETTLE_RECEIVED, issued, owing, received_minor, now_ms, short)
+        after = replace(after, covered_minor=before.covered_minor + covered_minor)
         if known is None:
             settlement_store.add(cur, after)
         else:
             self._put(cur, known, after)
-        if way is Way.OUT:
-            self._move_out(cur, after, now_ms)
-        elif after.state is SettlementState.RECEIVED:
-            self._move(
-                cur,
-                after,
-                Cause.SETTLE_RECEIVED,
-                house(AccountKind.ISSUED, after.terms.currency),
-                due_from(after.peer, after.terms.currency),
-                after.received_minor,
-                now_ms,
-            )
         return after
 
-    def _move_out(self, cur: Cursor, after: Settlement, now_ms: int) -> None:
+    def _move_out(self, cur: Cursor, after: Settlement, now_ms: int, short: OnShort) -> int:
+        """What an object does with our debt; how much of it had to be covered."""
         currency, amount_minor = after.terms.currency, after.terms.amount_minor
         owed, moving = due_to(after.peer, currency), in_transit(after.peer, currency)
         ended = after.state in (SettlementState.RECEIVED, SettlementState.NOT_RECEIVED)
+        covered_minor = 0
         if after.state is SettlementState.SENT or ended:
             # Where a replay brings the end first, the beginning is made up for.
-            self._move(cur, after, Cause.SETTLE_SENT, owed, moving, amount_minor, now_ms)
+            covered_minor = self._move(cur, after, Cause.SETTLE_SENT, owed, moving, amount_minor, now_ms, short)
         if after.received_minor > 0:
             issued = house(AccountKind.ISSUED, currency)
             self._move(cur, after, Cause.SETTLE_PAID, moving, issued, after.received_minor, now_ms)
         if ended and after.received_minor < amount_minor:
             back_minor = amount_minor - after.received_minor
             self._move(cur, after, Cause.SETTLE_BACK, moving, owed, back_minor, now_ms)
+        return covered_minor
 
     def _move(
         self,
@@ -461,22 +479,26 @@ class Settlements:
         credit: AccountKey,
         amount_minor: int,
         now_ms: int,
-    ) -> None:
-        terms = settlement.terms
-        verdict = ledger.transfer(
-            cur,
-            Transfer(
-                transfer_id=TransferId(f"{cause}:{settlement.link_id}:{settlement.way}:{terms.settlement_id}"),
-                debit=debit,
-                credit=credit,
-                amount_minor=amount_minor,
-                cause=cause,
-                reference=terms.settlement_id,
-            ),
-            now_ms,
-        )
-        if isinstance(verdict, Refused):
+        short: OnShort = OnShort.FAIL,
+    ) -> int:
+        """Post one transfer of a settlement; again it changes nothing. How much of it had to be covered."""
+        verdict = _post(cur, settlement, cause, debit, credit, amount_minor, now_ms)
+        there_minor = 0 if verdict is None else verdict.fields.get("available")
+        if verdict is None:
+            return 0
+        if short is OnShort.FAIL or verdict.reason is not Reason.INSUFFICIENT_FUNDS or not isinstance(there_minor, int):
             raise RuntimeError(f"a settlement cannot be booked as {cause}: {verdict.message}")
+        covered_minor = amount_minor - there_minor
+        suspense = house(AccountKind.SUSPENSE, settlement.terms.currency)
+        legs = (suspense, debit) if debit.kind is AccountKind.DUE_TO else (credit, suspense)
+        for cause_, (from_, to), minor in (
+            (Cause.SETTLE_COVER, legs, covered_minor),
+            (cause, (debit, credit), amount_minor),
+        ):
+            refused = _post(cur, settlement, cause_, from_, to, minor, now_ms)
+            if refused is not None:
+                raise RuntimeError(f"a settlement cannot be booked as {cause_}: {refused.message}")
+        return covered_minor
 
     def _put(self, cur: Cursor, before: Settlement, after: Settlement) -> None:
         if not settlement_store.move(cur, before, after):
@@ -566,6 +588,28 @@ def waits_of(settlement: Settlement) -> str:
             return f"disputed: you have not said for too long whether {money} arrived from {peer}; look, and say it"
         case _:
             return ""
+
+
+def _post(
+    cur: Cursor,
+    settlement: Settlement,
+    cause: Cause,
+    debit: AccountKey,
+    credit: AccountKey,
+    amount_minor: int,
+    now_ms: int,
+) -> Refused | None:
+    terms = settlement.terms
+    order = Transfer(
+        transfer_id=TransferId(f"{cause}:{settlement.link_id}:{settlement.way}:{terms.settlement_id}"),
+        debit=debit,
+        credit=credit,
+        amount_minor=amount_minor,
+        cause=cause,
+        reference=terms.settlement_id,
+    )
+    verdict = ledger.transfer(cur, order, now_ms)
+    return verdict if isinstance(verdict, Refused) else None
 
 
 def reference_of(me: ServerName, settlement: Settlement) -> str:

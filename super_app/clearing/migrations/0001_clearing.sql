@@ -172,6 +172,7 @@ CREATE TABLE superapp_clearing_settlement (
     pay_to TEXT NOT NULL,
     bank_reference TEXT NOT NULL,
     received_minor BIGINT NOT NULL CHECK (received_minor BETWEEN 0 AND amount_minor),
+    covered_minor BIGINT NOT NULL CHECK (covered_minor BETWEEN 0 AND amount_minor),
     opened_ms BIGINT NOT NULL,
     changed_ms BIGINT NOT NULL,
     due_ms BIGINT,
