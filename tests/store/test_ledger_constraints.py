@@ -171,6 +171,39 @@ def test_an_entry_between_two_currencies_is_refused(books: Transaction) -> None:
         books(exchange)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        # Right at the end, and wrong on the way.
+        ({"credit_after_minor": 43}, {}),
+        ({"debit_after_minor": 53}, {}),
+        # Two wrongs that cancel each other out.
+        ({"credit_prev_seq": 3}, {"credit_prev_seq": 6}),
+        # The second builds on what was there before the first.
+        ({}, {"credit_prev_seq": 4}),
+    ],
+    ids=["wrong credit", "wrong debit", "wrong links", "a link past the first"],
+)
+def test_each_step_of_a_statement_must_follow_from_the_one_before(
+    books: Transaction, first: dict[str, SqlValue], second: dict[str, SqlValue]
+) -> None:
+    def two(cur: Cursor) -> list[dict[str, SqlValue]]:
+        one = accounts(cur)
+        seq, alice, bob = (int(str(one[name])) for name in ("seq", "debit_after_minor", "credit_after_minor"))
+        other = one | {"seq": seq + 1, "transfer_id": "t3", "hash": "i" * 43}
+        other |= {"debit_prev_seq": seq, "debit_after_minor": alice - 1}
+        other |= {"credit_prev_seq": seq, "credit_after_minor": bob + 1}
+        return [one, other]
+
+    def wrong(cur: Cursor) -> None:
+        one, other = two(cur)
+        write(cur, one | first, other | second)
+
+    with pytest.raises(DATABASE_SAYS_NO):
+        books(wrong)
+    books(lambda cur: write(cur, *two(cur)))
+
+
 def test_an_overdraft_is_refused_even_if_the_same_statement_cures_it(books: Transaction) -> None:
     """alice pays 56 of 55 and gets it back in the next row: each entry alone must stand."""
 

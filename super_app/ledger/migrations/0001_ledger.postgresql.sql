@@ -168,21 +168,27 @@ BEGIN
         FROM added
         UNION ALL
         SELECT credit_id, amount_minor, credit_after_minor, credit_prev_seq, seq FROM added
+    ), step AS (
+        SELECT account_id, seq, prev_seq, after_minor, after_minor - change_minor AS before_minor,
+            lag(seq) OVER one AS last_seq, lag(after_minor) OVER one AS last_minor, lead(seq) OVER one AS next_seq
+        FROM leg WINDOW one AS (PARTITION BY account_id ORDER BY seq)
     ), fold AS (
-        SELECT account_id, sum(change_minor) AS change_minor,
-            (array_agg(after_minor ORDER BY seq DESC))[1] AS after_minor,
+        SELECT account_id,
+            max(before_minor) FILTER (WHERE last_seq IS NULL) AS before_minor,
+            max(after_minor) FILTER (WHERE next_seq IS NULL) AS after_minor,
             min(after_minor) AS least_minor, max(after_minor) AS most_minor,
-            min(prev_seq) AS prev_seq, max(seq) AS last_seq, sum(seq - prev_seq) AS steps
-        FROM leg GROUP BY account_id
+            min(prev_seq) AS prev_seq, max(seq) AS last_seq,
+            bool_and(last_seq IS NULL OR (prev_seq = last_seq AND before_minor = last_minor)) AS chained
+        FROM step GROUP BY account_id
     ), folded AS (
         UPDATE superapp_ledger_account AS account
         SET balance_minor = fold.after_minor, last_seq = fold.last_seq
         FROM fold
         WHERE account.account_id = fold.account_id
-            AND account.balance_minor + fold.change_minor = fold.after_minor
+            AND account.balance_minor = fold.before_minor
             AND fold.least_minor * account.sign >= 0 AND fold.most_minor * account.sign >= 0
-            AND account.last_seq = fold.prev_seq AND fold.last_seq - fold.prev_seq = fold.steps
-        RETURNING account.currency, fold.change_minor
+            AND account.last_seq = fold.prev_seq AND fold.chained
+        RETURNING account.currency, fold.after_minor - fold.before_minor AS change_minor
     )
     SELECT (SELECT count(*) FROM fold), (SELECT count(*) FROM folded),
         (SELECT sum(abs(total)) FROM (SELECT sum(change_minor) AS total FROM folded GROUP BY currency) AS totals)
@@ -190,19 +196,24 @@ BEGIN
     IF account_count <> folded_count OR off_by <> 0 THEN
         RAISE EXCEPTION 'superapp_ledger: an entry does not fit its accounts (currency, sign, balance after or order)';
     END IF;
-    IF EXISTS (SELECT 1 FROM superapp_ledger_archived) AND EXISTS (
-        SELECT 1 FROM added JOIN superapp_ledger_archived AS older ON older.transfer_id = added.transfer_id
-    ) THEN
-        RAISE EXCEPTION 'superapp_ledger: an archived entry has this transfer id' USING ERRCODE = 'unique_violation';
+    -- Within one another, as most often there is neither.
+    IF EXISTS (SELECT 1 FROM superapp_ledger_archived) THEN
+        IF EXISTS (
+            SELECT 1 FROM added JOIN superapp_ledger_archived AS older ON older.transfer_id = added.transfer_id
+        ) THEN
+            RAISE EXCEPTION 'superapp_ledger: an archived entry has this transfer id' USING ERRCODE = 'unique_violation';
+        END IF;
     END IF;
-    IF EXISTS (SELECT 1 FROM superapp_ledger_frozen) AND EXISTS (
-        SELECT 1 FROM added
-        JOIN superapp_ledger_account AS party ON party.account_id IN (added.debit_id, added.credit_id)
-        JOIN superapp_ledger_frozen AS frozen ON frozen.owner = party.owner
-        WHERE added.cause IN ('hold', 'payment', 'fee', 'commit', 'credit')
-    ) THEN
-        -- superapp_ledger_append knows this code.
-        RAISE EXCEPTION 'superapp_ledger: no payment touches a frozen account' USING ERRCODE = 'SA001';
+    IF EXISTS (SELECT 1 FROM superapp_ledger_frozen) THEN
+        IF EXISTS (
+            SELECT 1 FROM added
+            JOIN superapp_ledger_account AS party ON party.account_id IN (added.debit_id, added.credit_id)
+            JOIN superapp_ledger_frozen AS frozen ON frozen.owner = party.owner
+            WHERE added.cause IN ('hold', 'payment', 'fee', 'commit', 'credit')
+        ) THEN
+            -- superapp_ledger_append knows this code.
+            RAISE EXCEPTION 'superapp_ledger: no payment touches a frozen account' USING ERRCODE = 'SA001';
+        END IF;
     END IF;
     RETURN NULL;
 END $$;
