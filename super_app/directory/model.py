@@ -236,3 +236,5 @@ class Hit:
     local: bool
     primary: bool
     badges: tuple[Mapping[str, Any], ...]
+    mistyped: bool = False
+    """Whether it is one edit away from what was typed."""

@@ -17,6 +17,7 @@ from super_app.ids import ServerName
 MAX_LENGTH: Final = 32
 
 _FORM: Final = re.compile(r"[a-z][a-z0-9]*([._][a-z0-9]+)*")
+_CHARACTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789._"
 _SERVER: Final = re.compile(r"[A-Za-z0-9.\-\[\]:]{1,230}")
 _PRECIS: Final = get_profile("UsernameCaseMapped")  # RFC 8265, section 3.3
 
@@ -159,6 +160,20 @@ def within_one_edit(one: str, other: str) -> bool:
     if short[at + 1 :] == long[at + 1 :]:
         return True
     return short[at : at + 2] == long[at : at + 2][::-1] and short[at + 2 :] == long[at + 2 :]
+
+
+def one_edit_away(name: str) -> tuple[str, ...]:
+    """All that one insertion, deletion, substitution or swap of neighbours makes of a name, without the name itself."""
+    found: set[str] = set()
+    for at in range(len(name) + 1):
+        head, tail = name[:at], name[at:]
+        found |= {head + char + tail for char in _CHARACTERS}
+        if tail:
+            found.add(head + tail[1:])
+            found |= {head + char + tail[1:] for char in _CHARACTERS}
+        if len(tail) > 1:
+            found.add(head + tail[1] + tail[0] + tail[2:])
+    return tuple(sorted(found - {name, ""}))
 
 
 def _shown(text: str) -> str:

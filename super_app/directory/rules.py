@@ -175,12 +175,16 @@ def blocks_registration(held: Holding, user_id: UserId, now_ms: int) -> bool:
 
 
 def rank(hits: Iterable[Hit], contacts: Collection[UserId], limit: int) -> tuple[Hit, ...]:
-    """The best hits, one a person: exact names first, then contacts, then one's own server, then by length and name."""
+    """The best hits, one a person: exact names first, then beginnings, then typing errors.
+
+    Among equals contacts come first, then one's own server, then by length and name.
+    """
     best: dict[UserId, Hit] = {}
     ordered = sorted(
         hits,
         key=lambda hit: (
             not hit.exact,
+            hit.mistyped,
             hit.user_id not in contacts,
             not hit.local,
             not hit.primary,

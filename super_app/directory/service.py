@@ -33,7 +33,7 @@ from super_app.directory.model import (
     Withdrawal,
     full,
 )
-from super_app.directory.naming import NamePolicy, check_grant, skeleton, spellings
+from super_app.directory.naming import MAX_LENGTH, NamePolicy, check_grant, one_edit_away, skeleton, spellings
 from super_app.errors import Refused
 from super_app.ids import Acct, ServerName, UserId, localpart_of
 from super_app.signing import canonical, digest
@@ -42,6 +42,8 @@ from super_app.signing import canonical, digest
 _CHANGING: Final = frozenset({"seq", "prev", "issued", "expires", "key_id", "signature"})
 _SEARCH_SPARE: Final = 20
 """Rows fetched beyond the limit, since several handles may be one person's."""
+_MIN_MISTYPED: Final = 4
+"""Shorter names have so many neighbours that a typing error in them says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +342,8 @@ def search(
     else:
         typed = Name(f"{term.name}:{term.server}")
         hits += store.search_handles(cur, f"@{typed}", now_ms, rows)
+    if len(hits) < limit and term.server is None and _MIN_MISTYPED <= len(term.name) <= MAX_LENGTH:
+        hits += store.search_names(cur, one_edit_away(term.name), own_server, now_ms, rows)
     for handle, user_id, acct in store.search_contacts(cur, asker, typed, rows):
         exact = handle.removeprefix("@") in (typed, f"{typed}:{own_server}")
         hits.append(Hit(handle=handle, user_id=user_id, acct=acct, exact=exact, local=False, primary=True, badges=()))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final, LiteralString
 
 from super_app.db import Cursor, Row
@@ -497,6 +498,20 @@ def search_handles(cur: Cursor, prefix: str, now_ms: int, limit: int) -> tuple[H
     return tuple(_replica_hit(row, exact=row[0] == prefix) for row in cur.fetchall())
 
 
+def search_names(cur: Cursor, names: Sequence[str], server: ServerName, now_ms: int, limit: int) -> tuple[Hit, ...]:
+    """Public names, of this server and of others, that are among ``names``; at most ``limit`` of each kind."""
+    hits: list[Hit] = []
+    of_us = _HOLDINGS + " WHERE h.discover = 'public' AND h.state = 'active' AND h.name IN "
+    hits += [hit_of(_holding(row), "", server) for row in _in(cur, of_us, names)[:limit]]
+    of_others = (
+        "SELECT handle, name, user_id, acct, alias_of, record FROM superapp_directory_replica"
+        " WHERE discover = 'public' AND status = 'active' AND expires_ms > ? AND name IN "
+    )
+    rows = _in(cur, of_others, names, now_ms)
+    hits += [_replica_hit(row, exact=False) for row in rows[:limit]]
+    return tuple(replace(hit, mistyped=True) for hit in hits)
+
+
 def search_contacts(cur: Cursor, owner: Acct, prefix: str, limit: int) -> tuple[tuple[Handle, UserId, Acct], ...]:
     """A person's contacts whose handle begins with ``prefix``."""
     cur.execute(
@@ -542,7 +557,7 @@ _REPLICAS: Final[LiteralString] = (
 )
 
 
-def _in(cur: Cursor, sql: LiteralString, values: Sequence[str], *before: str) -> list[Row]:
+def _in(cur: Cursor, sql: LiteralString, values: Sequence[str], *before: str | int) -> list[Row]:
     """Rows of a statement that ends in ``IN``; none for no values."""
     if not values:
         return []

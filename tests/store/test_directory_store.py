@@ -642,6 +642,27 @@ class TestSearch:
         )
         assert contacts == {"@alyssa:hs2.test", "@alima:hs2.test"}
 
+    @pytest.mark.parametrize("typed", ["alcie", "alicee", "alce", "akice", "xalice"])
+    def test_one_typing_error_finds_the_name_all_the_same(self, directory: Directory, people: Acct, typed: str) -> None:
+        assert directory.search(people, typed)[:2] == ["@alice:hs1.test", "@alice:hs2.test"]
+
+    @pytest.mark.parametrize("typed", ["alxxce", "allis", "aljson", "ali.na", "alff", "alicex:hs1.test"])
+    def test_two_errors_and_who_is_not_public_or_not_active_are_not_found_by_error(
+        self, directory: Directory, people: Acct, typed: str
+    ) -> None:
+        name, _, server = typed.partition(":")
+        assert directory.search(people, name, server or None) == []
+
+    def test_typing_errors_come_after_what_was_typed(self, directory: Directory, people: Acct) -> None:
+        directory.register("alicey", Discover.PUBLIC)
+        directory.register("zlice", Discover.PUBLIC)
+        assert directory.search(people, "alice") == [
+            "@alice:hs1.test",
+            "@alice:hs2.test",
+            "@alicey:hs1.test",
+            "@zlice:hs1.test",
+        ]
+
     def test_no_more_than_the_limit(self, directory: Directory, people: Acct) -> None:
         assert len(directory.search(people, "al", limit=3)) == 3
 

@@ -11,6 +11,7 @@ from super_app.directory.naming import (
     check_grant,
     check_new,
     normalise,
+    one_edit_away,
     skeleton,
     spellings,
     split,
@@ -164,6 +165,11 @@ def neighbours(word: str, letters: str) -> set[str]:
         if len(tail) > 1:
             found.add(head + tail[1] + tail[0] + tail[2:])
     return found
+
+
+@given(words)
+def test_the_names_one_edit_away_are_all_of_them(word: str) -> None:
+    assert set(one_edit_away(word)) == neighbours(word, "abcdefghijklmnopqrstuvwxyz0123456789._") - {word, ""}
 
 
 @pytest.mark.parametrize(
