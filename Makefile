@@ -13,7 +13,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format simulate bench lock clean install-run install-dev install-postgresql install-chromium
+.PHONY: help run demo test check format simulate bench lock clean install-run install-dev install-postgresql install-chromium install-nodejs
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
@@ -38,6 +38,9 @@ install-postgresql:
 install-chromium:
 	@tools/install chromium
 
+install-nodejs:
+	@tools/install nodejs
+
 # exec, so that Ctrl-C and SIGTERM reach the command itself.
 run: install-run
 	@exec $(BIN)/super-app up $(ARGS)
@@ -45,7 +48,7 @@ run: install-run
 demo: install-run $(if $(findstring postgresql,$(ARGS)),install-postgresql)
 	@exec $(BIN)/super-app demo $(ARGS)
 
-test: check install-postgresql install-chromium
+test: check install-postgresql install-chromium install-nodejs
 	@echo "super-app: running the tests" >&2
 	@exec $(BIN)/pytest $(ARGS)
 
