@@ -21,12 +21,24 @@ _UTIME, _STIME, _CUTIME, _CSTIME, _PPID = 11, 12, 13, 14, 1
 class LoneHomeserver:
     """A homeserver without federation on a PostgreSQL server of its own, so that its work can be told apart."""
 
-    def __init__(self, folder: Path, port: int, metrics_port: int, module_config: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        metrics_port: int,
+        module_config: Mapping[str, Any] | None,
+        *,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
         self._folder = folder
         self._metrics_port = metrics_port
         self.postgres = PrivatePostgres(folder / "postgresql")
         self._config = loopback.synapse_config(
-            folder=folder, client_port=port, database={}, module_config=module_config, more={"enable_metrics": True}
+            folder=folder,
+            client_port=port,
+            database={},
+            module_config=module_config,
+            more={"enable_metrics": True, **(more or {})},
         )
         self._config["listeners"].append(
             {"port": metrics_port, "bind_addresses": [loopback.ADDRESS], "type": "metrics", "tls": False}
@@ -55,10 +67,11 @@ class LoneHomeserver:
         self.process.stop()
         self.postgres.remove()
 
-    def account(self, localpart: str) -> MatrixClient:
+    def account(self, localpart: str, *, admin: bool = False) -> MatrixClient:
+        password = secrets.token_urlsafe(12)
         with MatrixClient(self.process.client_url) as client:
             return client.signed_in(
-                client.register_with_secret(loopback.REGISTRATION_SECRET, localpart, secrets.token_urlsafe(12))
+                client.register_with_secret(loopback.REGISTRATION_SECRET, localpart, password, admin=admin)
             )
 
     def cpu_ms(self) -> float:
