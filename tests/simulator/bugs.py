@@ -15,7 +15,7 @@ from payers import PayingNode
 from plans import MINUTE_MS, Plan
 from world import Violated, World
 
-from super_app.clearing import inbound, rules, store
+from super_app.clearing import inbound, rules, settlement_rules, store
 from super_app.clearing.chain import Chain, Taken
 from super_app.clearing.inbound import Inbound
 from super_app.clearing.model import CurrencyLine, InState, Link, MessageType, Outcome, OutState, Sender, WireId
@@ -49,6 +49,7 @@ class Bug(StrEnum):
     REFUND_OVER_ORIGINAL = "refunds are compared with the payment, and not with what is left of it"
     EQUIVOCATION_UNNOTICED = "another object in a place that is taken passes for the one that is there"
     VERDICTS_SHIFTED = "the verdicts of a batch go to the neighbours of whom they belong to"
+    SETTLES_ALL = "all of due_to is settled, with what the creditor has not receipted"
     COMMIT_AFTER_TTL = "COMMIT is decided although the payment's time is over and it was aborted"
     NO_HEAD_AT_START = "a process signs before its peers have said what they know of it"
 
@@ -78,6 +79,7 @@ _PLANS: Final = {
     Bug.RESERVATIONS_IGNORED: replace(_CALM, limit_minor=600, loss=0.1),
     Bug.LIMIT_LOWERED_BELOW_USE: replace(_CALM, limit_minor=600, sever=0.3),
     Bug.EQUIVOCATION_UNNOTICED: replace(_CALM, homeservers=3, hostile=1, moves=30),
+    Bug.SETTLES_ALL: replace(_CALM, sever=0.4, settlements=10, span_ms=2 * MINUTE_MS),
     Bug.VERDICTS_SHIFTED: replace(_CALM, batches=2),
     Bug.FOLLOWER_WITHOUT_COMPARING: replace(_CALM, paying=True, local=0.5, repeat=0.5),
     Bug.HOLD_BY_EVENT: replace(_CALM, paying=True, repeat=0.5),
@@ -145,6 +147,9 @@ def planted(bug: Bug) -> Generator[None]:
                 yield
         case Bug.VERDICTS_SHIFTED:
             with patch.object(ledger, "_outcome", _shifted(ledger._outcome)):
+                yield
+        case Bug.SETTLES_ALL:
+            with patch.object(settlement_rules, "position", _all_of_due_to(settlement_rules.position)):
                 yield
         case Bug.SENT_BEFORE_COMMIT:
             with patch.object(World, "send_before_commit", True):
@@ -346,6 +351,14 @@ def _same_place_same_object(place: Any) -> Any:
         return here or place(self, cur, link, found, now_ms)
 
     return there
+
+
+def _all_of_due_to(position: Any) -> Any:
+    def all_of_it(due_to_minor: int, due_from_minor: int, in_transit_minor: int, claimed_minor: int, line: Any) -> Any:
+        right = position(due_to_minor, due_from_minor, in_transit_minor, claimed_minor, line)
+        return replace(right, settleable_minor=due_to_minor, net_minor=due_to_minor)
+
+    return all_of_it
 
 
 def _shifted(outcome: Any) -> Any:

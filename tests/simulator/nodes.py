@@ -35,6 +35,7 @@ from super_app.ids import Acct, EventId, PaymentId, RoomId, ServerName, UserId
 from super_app.ledger import service as ledger
 from super_app.ledger.model import HoldId, due_from, due_to
 from super_app.money import Asset, AssetCode, Money
+from super_app.payments.service import Payments
 from super_app.signing import digest
 
 PACKAGES: Final = ("super_app.accounts", "super_app.ledger", "super_app.clearing", "super_app.payments")
@@ -166,10 +167,19 @@ class Node:
             certificate=self.certify(objects.certificate_fields(self.name, self.key)),
             boot=self.boot,
             assets=ASSETS,
-            payee=self.till,
-            payer=self.till,
+            payee=self.above(),
+            payer=self.above(),
             retired=retired,
         )
+
+    def above(self) -> "Till | Payments":
+        """What stands above clearing: its Payee and Payer."""
+        return self.till
+
+    def renew_key(self, key: SigningKey) -> None:
+        """Another payment key, from the next run on."""
+        self.retired = (*self.retired, self.key)
+        self.key = key
 
     def certify(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Stands for the signature of the Matrix key, which clearing itself never looks at."""

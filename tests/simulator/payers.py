@@ -9,9 +9,7 @@ from nodes import ASSETS, Node
 
 from super_app.accounts import store as accounts
 from super_app.accounts.model import Genesis
-from super_app.clearing import objects
 from super_app.clearing.ports import Accept, Ask, Order, Party, WireId
-from super_app.clearing.service import Clearing
 from super_app.db import Cursor, Transaction
 from super_app.errors import Refused
 from super_app.ids import Acct, EventId, PaymentId, RoomId, ServerName, UserId, localpart_of, server_of
@@ -77,18 +75,12 @@ class PayingNode(Node):
         super().__init__(name, transaction, seed=seed, boot=boot)
 
     def start(self, boot: str) -> None:
-        self.boot = boot
         self.payments = Payments(server_name=self.name, assets=ASSETS, homeserver=Residents(self), changes=Unheard())
-        self.clearing = Clearing(
-            server=self.name,
-            key=self.key,
-            certificate=self.certify(objects.certificate_fields(self.name, self.key)),
-            boot=boot,
-            assets=ASSETS,
-            payee=self.payments,
-            payer=self.payments,
-        )
+        super().start(boot)
         self.payments.clear_through(self.clearing)
+
+    def above(self) -> Payments:
+        return self.payments
 
     def create(self) -> None:
         super().create()

@@ -50,6 +50,10 @@ class Plan:
     """Batches of transfers that each homeserver posts, as the ledger's writer does."""
     stands: int = 0
     """How often an operator suspends or closes a link."""
+    settlements: int = 0
+    """How often an operator proposes to settle; the others look at what is proposed as often."""
+    renewals: int = 0
+    """How often a homeserver gets another payment key."""
     span_ms: int = HOUR_MS
 
 
@@ -81,5 +85,7 @@ def draw_plan(random_: random.Random) -> Plan:
         refund=random_.choice((0.0, 0.5)) if paying else 0.0,
         batches=random_.choice((0, 2)),
         stands=random_.choice((0, 0, 1, 3)),
+        settlements=random_.choice((0, 4, 10)),
+        renewals=random_.choice((0, 0, 1)),
         span_ms=random_.choice((2 * MINUTE_MS, 20 * MINUTE_MS, 3 * HOUR_MS)),
     )

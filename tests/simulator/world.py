@@ -19,9 +19,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
+from bank import Bank
 from checks import Auditor, Checks
 from disks import Disk, new_disk
 from hostile import Corpus, Mind
+from nacl.signing import SigningKey
 from nodes import EUR, PTS, START_MS, Node, acct_of, certified_in
 from payers import PayingNode
 from plans import DAY_MS, HOUR_MS, MINUTE_MS, Plan, draw_plan
@@ -29,6 +31,7 @@ from simulated import Crashed, Process, Violated
 
 from super_app.clearing.model import Agenda, Errand, EvidenceKind, Grant, LinkTerms, MessageId, Received, Trouble
 from super_app.clearing.ports import Accept, Ask, Order
+from super_app.clearing.settlement_model import AutoSettle, Settlement, SettlementState, Way
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import EventId, ServerName
@@ -73,7 +76,8 @@ class World:
         issued: dict[tuple[str, str], int] = {
             (name, asset.code): ISSUED_MINOR * len(PEOPLE) for name in names for asset in (EUR, PTS)
         }
-        self._checks = Checks(self.processes, issued)
+        self._bank = Bank()
+        self._checks = Checks(self.processes, issued, self._bank)
         self._linked = self._draw_links(names)
 
     # Building.
@@ -170,6 +174,15 @@ class World:
             if self.random.random() < 0.5:
                 one, other = other, one
             self._at(self._moment(plan.span_ms), f"{one}'s operator", partial(self._stand, one, other))
+        for _ in range(plan.settlements):
+            one, other = self.random.choice(self._linked)
+            self._at(self._moment(plan.span_ms), f"{one} proposes", partial(self._propose, one, other))
+            self._at(self._moment(plan.span_ms), f"{other} proposes", partial(self._propose, other, one))
+            for name in names:
+                self._at(self._moment(plan.span_ms), f"{name} settles", partial(self._act, name, self._desk))
+        for _ in range(plan.renewals):
+            name = self.random.choice(honest)
+            self._at(self._moment(plan.span_ms), f"{name} gets another key", partial(self._renew, name))
         for name in names:
             for _ in range(plan.batches):
                 self._at(self._moment(plan.span_ms), f"{name} posts a batch", partial(self._act, name, self._batch))
@@ -216,6 +229,8 @@ class World:
         for name in self.processes:
             for hours in (2, 4, 27, 52):
                 self._at(hours * HOUR_MS, f"{name} follows", partial(self._act, name, self._chores))
+            for hours in (3, 5, 7, 28, 55, 58, 61, 64, 67, 70):
+                self._at(hours * HOUR_MS, f"{name} settles", partial(self._act, name, self._desk))
         self._drain(until_ms=self.now_ms + 3 * DAY_MS)
         self.trace.append("at rest")
         self._checks.rest()
@@ -329,6 +344,71 @@ class World:
         self._act(name, partial(stand, how=act))
         if resumes:
             self._at(later, f"{name}'s operator", lambda: self._act(name, partial(stand, how="resume")))
+
+    def _propose(self, name: ServerName, peer: ServerName) -> None:
+        """An operator settles, or lets it happen by itself from now on."""
+        currency = self.random.choice((EUR.code, EUR.code, PTS.code))
+        amount_minor = self.random.choice((None, None, 40, 300))
+        auto = AutoSettle(currency=currency, threshold_minor=self.random.choice((None, 200)), agree_up_to_minor=250)
+
+        def propose(process: Process) -> None:
+            desk, now_ms = process.node.clearing.settlements, self._clock(process)
+            if self.random.random() < 0.2:
+                self._tx(process, lambda cur: desk.choose(cur, peer, auto, now_ms))
+            else:
+                self._tx(process, lambda cur: desk.propose(cur, peer, currency, amount_minor, now_ms))
+            self._look_everywhere(process)
+            self._time(process)
+
+        self._act(name, propose)
+
+    def _desk(self, process: Process) -> None:
+        """The operator goes through the settlements that are not ended. In the end none is left lying."""
+        found = process.disk.look(lambda cur: process.node.clearing.settlements.newest(cur, None, 100))
+        for known in found if not isinstance(found, Refused) else ():
+            act = self._settles(process, known) if known.state.is_open else None
+            if act is not None:
+                self._tx(process, act)
+        self._look_everywhere(process)
+        self._time(process)
+
+    def _settles(self, process: Process, known: Settlement) -> Callable[[Cursor], object] | None:
+        """What the operator says of one settlement. Who is hostile pays nothing and denies what arrived."""
+        desk, now_ms, peer = process.node.clearing.settlements, self._clock(process), known.peer
+        id_, terms = known.terms.settlement_id, known.terms
+        fate = self.random.random() if not self._calm else 0.5
+        hostile = process.mind is not None and self.random.random() < 0.5
+        match known.way, known.state:
+            case Way.IN, SettlementState.PROPOSED if fate < 0.7:
+                return lambda cur: desk.agree(cur, peer, id_, "", now_ms)
+            case Way.IN, SettlementState.PROPOSED if fate < 0.85:
+                return lambda cur: desk.refuse(cur, peer, id_, "not_now", now_ms)
+            case Way.IN, (SettlementState.SENT | SettlementState.DISPUTED):
+                arrived = self._bank.arrived.get((peer, process.name, id_), 0)
+                if arrived == 0 or hostile:
+                    return lambda cur: desk.not_received(cur, peer, id_, "no_transfer", now_ms)
+                return lambda cur: desk.received(cur, peer, id_, arrived, now_ms)
+            case Way.OUT, SettlementState.PROPOSED if fate < 0.1:
+                return lambda cur: desk.cancel(cur, peer, id_, "changed_mind", now_ms)
+            case Way.OUT, SettlementState.AGREED:
+                name = (process.name, peer, id_)
+                if name not in self._bank.sent and fate < 0.1:
+                    return lambda cur: desk.cancel(cur, peer, id_, "changed_mind", now_ms)
+                if name not in self._bank.sent and not hostile:
+                    # Banks take fees, and sometimes nothing comes of it.
+                    whole = terms.amount_minor
+                    arriving = self.random.choice((whole, whole, whole, whole // 2, 0))
+                    self._bank.pay(name, terms.currency, whole, arriving)
+                return lambda cur: desk.sent(cur, peer, id_, "", now_ms)
+            case _:
+                return None
+
+    def _renew(self, name: ServerName) -> None:
+        """The operator puts another payment key in place and starts the process again."""
+        process = self.processes[name]
+        process.node.renew_key(SigningKey(self.random.randbytes(32)))
+        process.up = False
+        self._at(2_000, f"{name} starts", partial(self._start, name))
 
     def _open_again(self, name: ServerName, peer: ServerName) -> None:
         process = self.processes[name]
