@@ -281,6 +281,71 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Entries in a row: those above ``after_seq`` up to ``through_seq``.
+
+    ``before_hash`` is what the first of them builds on, ``entry_hash`` the hash of the last, ``posted_ms`` its time.
+    """
+
+    after_seq: int
+    before_hash: str
+    through_seq: int
+    entry_hash: str
+    posted_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """A stretch that was written to a file and leaves the database. ``file_digest`` is the file's SHA-256."""
+
+    stretch: Stretch
+    file_name: str
+    file_digest: str
+    archived_ms: int
+
+    @property
+    def through_seq(self) -> int:
+        return self.stretch.through_seq
+
+    @property
+    def entry_hash(self) -> str:
+        return self.stretch.entry_hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """That the balances as of an entry are kept."""
+
+    seq: int
+    entry_hash: str
+    posted_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An account as it was after one of its entries; ``seq`` 0 before the first."""
+
+    seq: int
+    balance_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """A page of an account's entries, newest first, with the balances before and after the whole time range.
+
+    ``following`` is where the next page begins, None after the last. ``archived`` is there where entries of the range
+    are in an archive; ``opening_minor`` is then the balance at its end.
+    """
+
+    key: AccountKey
+    opening_minor: int
+    closing_minor: int
+    entries: tuple[Entry, ...]
+    following: int | None
+    archived: Archive | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialLine:
     """All accounts of one kind in one currency; those between homeservers, and the house's, by their owner."""
 
@@ -308,3 +373,13 @@ class Violation:
     invariant: str
     where: str
     off_by: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """Entries above ``after_seq`` up to ``through_seq`` were computed again. ``head_seq`` is the end of the journal."""
+
+    after_seq: int
+    through_seq: int
+    head_seq: int
+    violations: tuple[Violation, ...]

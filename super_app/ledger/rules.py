@@ -266,13 +266,7 @@ def chained(
     Its hash is the unpadded base64url of the SHA-256 of a canonical JSON list, which begins with the hash of the entry
     before (``""`` before the first one).
     """
-    debit, credit = order.debit, order.credit
-    content = (
-        f'["superapp-entry-1","{previous}",{seq},{_text(order.transfer_id)},{_text(debit.currency)},'
-        f'{_text(debit.owner)},"{debit.kind}",{prev_seqs[0]},{left[0]},'
-        f'{_text(credit.owner)},"{credit.kind}",{prev_seqs[1]},{left[1]},'
-        f'{order.amount_minor},"{order.cause}",{_text(order.reference)},{posted_ms}]'
-    )
+    content = _content(previous, seq, order, left, prev_seqs, posted_ms)
     digest = hashlib.sha256(content.encode()).digest()
     return Entry(
         seq=seq,
@@ -284,6 +278,25 @@ def chained(
         posted_ms=posted_ms,
         entry_hash=base64.urlsafe_b64encode(digest)[:43].decode("ascii"),
     )
+
+
+def _content(
+    previous: str, seq: int, order: Transfer, left: tuple[int, int], prev_seqs: tuple[int, int], posted_ms: int
+) -> str:
+    debit, credit = order.debit, order.credit
+    return (
+        f'["superapp-entry-1","{previous}",{seq},{_text(order.transfer_id)},{_text(debit.currency)},'
+        f'{_text(debit.owner)},"{debit.kind}",{prev_seqs[0]},{left[0]},'
+        f'{_text(credit.owner)},"{credit.kind}",{prev_seqs[1]},{left[1]},'
+        f'{order.amount_minor},"{order.cause}",{_text(order.reference)},{posted_ms}]'
+    )
+
+
+def archive_line(previous: str, entry: Entry) -> str:
+    """The text whose hash is that of the entry; ``previous`` is the hash of the one before."""
+    left = (entry.debit_after_minor, entry.credit_after_minor)
+    prev_seqs = (entry.debit_prev_seq, entry.credit_prev_seq)
+    return _content(previous, entry.seq, entry.transfer, left, prev_seqs, entry.posted_ms)
 
 
 def is_linked(entry: Entry, previous: str) -> bool:

@@ -320,6 +320,7 @@ def entries(cur: Cursor, key: AccountKey, before: int | None, limit: int) -> tup
 def violations(cur: Cursor) -> tuple[Violation, ...]:
     """I1, I2 and I6 of clearing.md over all accounts, each balance against its entries, and the newest hashes.
 
+    Of the journal only what is newer than the newest snapshot is read; ``journal.verify`` reads all of it.
     ``issued`` and ``due_from`` stand as negative balances, so I6 is the statement that the accounts of a currency sum
     to zero.
     """
@@ -335,16 +336,19 @@ def violations(cur: Cursor) -> tuple[Violation, ...]:
 
 
 def verify_chain(cur: Cursor, after_seq: int, limit: int) -> tuple[Violation, ...]:
-    """Compute the hashes of up to ``limit`` entries above ``after_seq`` again and compare."""
-    # The entry before gives the hash that the first one must build on.
-    first = max(0, after_seq - 1)
-    page = store.chain(cur, first, limit + (after_seq - first))
-    previous, expected = "", first + 1
+    """Compute the hashes of up to ``limit`` entries above ``after_seq`` again and compare; those in the database."""
+    archived = store.newest_archive(cur)
+    boundary = 0 if archived is None else archived.through_seq
+    start = max(after_seq, boundary)
+    # The entry before gives the hash that the first one must build on, or the archive does.
+    first = start if start == boundary else start - 1
+    page = store.chain(cur, first, limit + (start - first))
+    previous, expected = "" if archived is None else archived.entry_hash, first + 1
     broken: list[Violation] = []
     for entry in page:
         if entry.seq != expected:
             broken.append(Violation(invariant="chain", where=f"entry {expected}", off_by=entry.seq - expected))
-        elif entry.seq > after_seq and not rules.is_linked(entry, previous):
+        elif entry.seq > start and not rules.is_linked(entry, previous):
             broken.append(Violation(invariant="chain", where=f"entry {entry.seq}", off_by=1))
         previous, expected = entry.entry_hash, entry.seq + 1
     return tuple(broken)

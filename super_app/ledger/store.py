@@ -12,6 +12,7 @@ from super_app.ledger.model import (
     AccountKey,
     AccountKind,
     Act,
+    Archive,
     Archived,
     Balance,
     Cause,
@@ -20,6 +21,7 @@ from super_app.ledger.model import (
     Hold,
     HoldId,
     HoldState,
+    Stretch,
     Transfer,
     TransferId,
     TrialBalance,
@@ -380,10 +382,46 @@ def entry(cur: Cursor, seq: int) -> Entry | None:
     return None if row is None else _entry(row)
 
 
+def newest_archive(cur: Cursor) -> Archive | None:
+    cur.execute(
+        "SELECT after_seq, before_hash, through_seq, hash, posted_ms, file_name, file_digest, archived_ms"
+        " FROM superapp_ledger_archive ORDER BY through_seq DESC LIMIT 1"
+    )
+    row = cur.fetchone()
+    return None if row is None else archive_of(row)
+
+
+def archive_of(row: Row) -> Archive:
+    return Archive(
+        stretch=Stretch(
+            after_seq=_int(row[0]),
+            before_hash=str(row[1]),
+            through_seq=_int(row[2]),
+            entry_hash=str(row[3]),
+            posted_ms=_int(row[4]),
+        ),
+        file_name=str(row[5]),
+        file_digest=str(row[6]),
+        archived_ms=_int(row[7]),
+    )
+
+
 def archived_through(cur: Cursor) -> int:
     """The last entry that is in an archive; 0 if none is."""
     cur.execute("SELECT COALESCE(MAX(through_seq), 0) FROM superapp_ledger_archive")
     return _int(_one(cur)[0])
+
+
+def entries_at(cur: Cursor, seqs: Iterable[int]) -> dict[int, Entry]:
+    """Those of them that stand."""
+    rows = cur.execute_values(
+        "WITH wanted (seq) AS (VALUES ?)"
+        " SELECT" + _ENTRY + "FROM wanted"
+        " JOIN superapp_ledger_entry AS entry ON entry.seq = wanted.seq" + _WITH_ACCOUNTS,
+        [(seq,) for seq in seqs],
+    )
+    found = [_entry(row) for row in rows]
+    return {each.seq: each for each in found}
 
 
 def corrected_minor(cur: Cursor, seq: int) -> int:
@@ -478,17 +516,22 @@ def unmatched_holds(cur: Cursor) -> tuple[Violation, ...]:
 
 
 def misfolded_accounts(cur: Cursor) -> tuple[Violation, ...]:
-    """Accounts whose balance is not the sum of their entries. Reads the whole journal."""
+    """Accounts whose balance is not that of the newest snapshot and the sum of the entries since."""
+    cur.execute("SELECT COALESCE(MAX(seq), 0) FROM superapp_ledger_snapshot")
+    since = _int(_one(cur)[0])
     cur.execute(
         "SELECT account.owner, account.currency, account.kind, SUM(legs.minor) FROM ("
-        " SELECT account_id, balance_minor AS minor FROM superapp_ledger_account"
+        " SELECT each.account_id, each.balance_minor - COALESCE((SELECT base.balance_minor"
+        " FROM superapp_ledger_snapshot_balance AS base WHERE base.account_id = each.account_id AND base.seq <= ?"
+        " ORDER BY base.seq DESC LIMIT 1), 0) AS minor FROM superapp_ledger_account AS each"
         " UNION ALL"
-        " SELECT debit_id, SUM(amount_minor) FROM superapp_ledger_entry GROUP BY debit_id"
+        " SELECT debit_id, SUM(amount_minor) FROM superapp_ledger_entry WHERE seq > ? GROUP BY debit_id"
         " UNION ALL"
-        " SELECT credit_id, -SUM(amount_minor) FROM superapp_ledger_entry GROUP BY credit_id"
+        " SELECT credit_id, -SUM(amount_minor) FROM superapp_ledger_entry WHERE seq > ? GROUP BY credit_id"
         ") AS legs JOIN superapp_ledger_account AS account ON account.account_id = legs.account_id"
         " GROUP BY account.owner, account.currency, account.kind HAVING SUM(legs.minor) <> 0"
-        " ORDER BY account.owner, account.currency, account.kind"
+        " ORDER BY account.owner, account.currency, account.kind",
+        (since, since, since),
     )
     return tuple(Violation(invariant="fold", where=_where(row), off_by=_int(row[3])) for row in cur.fetchall())
 
