@@ -73,3 +73,12 @@ class Database:
         # SQLite has no such level: its transactions are serialized, and Synapse's engine ignores the setting.
         interact = cast(Callable[..., Awaitable[T]], self._api.run_db_interaction)
         return await interact(f"superapp_{name}", in_transaction, isolation_level=read_committed())
+
+    async def run_snapshot(self, name: str, work: Callable[[Cursor], T]) -> T:
+        """Run ``work``, which only reads, so that all its statements see one state, while others go on writing."""
+
+        def in_transaction(txn: LoggingTransaction) -> T:
+            return work(SynapseCursor(txn, self.engine, name))
+
+        # Synapse's own default is REPEATABLE READ.
+        return await self._api.run_db_interaction(f"superapp_{name}", in_transaction)

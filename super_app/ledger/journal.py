@@ -256,6 +256,11 @@ def record_archive(
     return wanted, journal_store.left_to_drop(cur, through_seq)
 
 
+def left_to_drop(cur: Cursor, through_seq: int) -> int:
+    """How many entries of the archive that ends there are still in the database."""
+    return journal_store.left_to_drop(cur, through_seq)
+
+
 def drop_archived(cur: Cursor, limit: int = MAX_DROPPED) -> int:
     """Let archived entries leave the database, the oldest first, at most ``limit``. How many are left to go."""
     store.lock(cur)

@@ -159,7 +159,14 @@ class PaymentsApi:
                 summary="Issue money to a person; the same reference again changes nothing",
                 auth=Auth.ADMIN,
                 body=bodies.IssueBody,
-                reasons=(Reason.INVALID_AMOUNT, Reason.UNKNOWN_CURRENCY, Reason.UNKNOWN_PAYEE, Reason.CONFLICT),
+                reasons=(
+                    Reason.INVALID_AMOUNT,
+                    Reason.UNKNOWN_CURRENCY,
+                    Reason.UNKNOWN_PAYEE,
+                    Reason.LIMIT_EXCEEDED,
+                    Reason.CONFLICT,
+                    Reason.ENTRY_ARCHIVED,
+                ),
             ),
             Route(
                 method="GET",
@@ -173,8 +180,8 @@ class PaymentsApi:
 
     async def _wallet(self, call: Call) -> bodies.Wallet:
         acct = await self._runtime.accounts.acct_of(call.user_id)
-        balances, scales = await self._runtime.database.run(
-            "wallet", lambda cur: (ledger.wallet(cur, acct), operators.scales(cur))
+        balances, scales, freeze = await self._runtime.database.run(
+            "wallet", lambda cur: (ledger.wallet(cur, acct), operators.scales(cur), operators.freeze_of(cur, acct))
         )
         # What is booked counts, also where the config says something else: payments are halted then.
         scales = {code: asset.scale for code, asset in self._assets.items()} | scales
@@ -191,7 +198,7 @@ class PaymentsApi:
                     held=0 if balance is None else balance.held_minor,
                 )
             )
-        return bodies.Wallet(accounts=accounts)
+        return bodies.Wallet(accounts=accounts, frozen_since=freeze.since_ms)
 
     async def _pay(self, call: Call) -> bodies.PaymentAnswer | Refused:
         body: bodies.PayBody = call.body

@@ -88,7 +88,10 @@ class WalletAccount(WireModel):
 
 
 class Wallet(WireModel):
+    """``frozen_since`` stands while the operator has frozen the person's accounts."""
+
     accounts: list[WalletAccount]
+    frozen_since: int | None = None
 
 
 class PaymentAnswer(WireModel):

@@ -5,15 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from synapse.module_api import LoggingTransaction
-
 from super_app.db import Cursor
 from super_app.ledger import service as ledger
 from super_app.ledger import store as ledger_store
 from super_app.ledger.model import Violation
 from super_app.payments import store
 from super_app.payments.service import Payments
-from synapse_super_app.database import SynapseCursor
 from synapse_super_app.payments import metrics
 from synapse_super_app.runtime import Runtime
 
@@ -42,12 +39,7 @@ class Checks:
 
     async def look(self) -> Findings:
         """Check everything in one snapshot of the database, beside which payments go on."""
-
-        def in_snapshot(txn: LoggingTransaction) -> Findings:
-            return self._check(SynapseCursor(txn, self._runtime.database.engine, "invariants"))
-
-        # Synapse's own default, REPEATABLE READ: all statements of the check see one state of the books.
-        findings = await self._runtime.api.run_db_interaction("superapp_invariants", in_snapshot)
+        findings = await self._runtime.database.run_snapshot("invariants", self._check)
         metrics.violations.set(len(findings.violations))
         metrics.violations_checked.set(self._runtime.now_ms() / 1000)
         for violation in findings.violations:

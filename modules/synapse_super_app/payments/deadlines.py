@@ -1,13 +1,15 @@
 """What time does to payments. Runs in the process that writes.
 
 Holds without an event are released, unanswered payments expire, owed receipts are posted again, memos are forgotten,
-and the invariants of money are checked. Chat pays nothing for it: between deadlines the clock is compared with a
-number in memory.
+snapshots of the ledger are taken, and the invariants of money are checked. Chat pays nothing for it: between deadlines
+the clock is compared with a number in memory.
 """
 
 import logging
+from functools import partial
 from typing import Final
 
+from super_app.ledger import journal
 from super_app.ledger.lease import NotTheWriter
 from super_app.payments import store
 from super_app.payments.model import Payment, Receipt, State
@@ -27,6 +29,7 @@ _RELOAD_MS: Final = 60_000
 _CHECK_MS: Final = 3_600_000.0
 """The checks read the whole journal; an operator can have them at any time (``GET admin/invariants``)."""
 _FORGET_MS: Final = 3_600_000.0
+_SNAPSHOT_MS: Final = 600_000.0
 _PAGE: Final = 100
 
 
@@ -58,6 +61,7 @@ class Deadlines:
             (self._tick, _TICK_MS, "superapp_payment_deadlines"),
             (self._measure, _CHECK_MS, "superapp_invariants"),
             (self._forget, _FORGET_MS, "superapp_payment_memos"),
+            (self._snapshot, _SNAPSHOT_MS, "superapp_ledger_snapshots"),
         ):
             self._runtime.api.looping_background_call(look, pause_ms, desc=desc, run_on_all_instances=True)
 
@@ -129,6 +133,14 @@ class Deadlines:
     async def _measure(self) -> None:
         if self._on:
             await self._checks.measure()
+
+    async def _snapshot(self) -> None:
+        """Keep balances, so that no check and no statement has to read the whole journal."""
+        while self._on:
+            now_ms = self._runtime.now_ms()
+            taken = await self._runtime.database.run("ledger_snapshot", partial(journal.take_snapshot, now_ms=now_ms))
+            if taken is None:
+                return
 
     async def _forget(self) -> None:
         if not self._on:

@@ -17,6 +17,7 @@ from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Route
+from synapse_super_app.ledger.admin import LedgerAdmin
 from synapse_super_app.ledger.relay import Relay
 from synapse_super_app.ledger.tenure import Tenure
 from synapse_super_app.ledger.writer import check_durability
@@ -102,6 +103,7 @@ class PaymentsFeature:
             checks=checks,
             clearing=self._clearing_shell,
         )
+        self._ledger_admin = LedgerAdmin(runtime, writer)
         self.tenure.while_held(self._clearing_shell.begin, self._clearing_shell.end)
         self.tenure.while_held(self._deadlines.begin, self._deadlines.end)
         runtime.private.on_shutdown(self.tenure.stop)
@@ -117,7 +119,10 @@ class PaymentsFeature:
         )
 
     def routes(self) -> Sequence[Route]:
-        return [relayed(route, self._relay) for route in (*self._api.routes(), *self._clearing_shell.routes())]
+        return [relayed(route, self._relay) for route in self._routes()]
+
+    def _routes(self) -> Sequence[Route]:
+        return (*self._api.routes(), *self._ledger_admin.routes(), *self._clearing_shell.routes())
 
     async def start(self) -> None:
         database, assets = self._runtime.database, self._runtime.config.payments.by_code()
