@@ -112,6 +112,7 @@ FINAL: Final = frozenset(
         Reason.ALREADY_DECIDED,
         Reason.ENTRY_ARCHIVED,
         Reason.NOT_CORRECTABLE,
+        Reason.EPOCH_CLOSED,
         Reason.BAD_SIGNATURE,
         Reason.BAD_COMMITMENT,
         Reason.WRONG_ORIGIN,

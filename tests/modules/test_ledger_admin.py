@@ -254,7 +254,8 @@ class TestJournal:
     def test_it_is_verified_page_by_page(self, bank: Bank) -> None:
         for number in range(1, 4):
             bank.pay(number, number)
-        seen, after = 0, {}
+        seen = 0
+        after: dict[str, int] = {}
         while True:
             page = bank.admin("GET", "verify", limit=2, everything="true", **after)
             assert page["broken"] == []
