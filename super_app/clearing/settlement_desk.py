@@ -7,7 +7,7 @@ repeated and then changes nothing. All refuse with UNKNOWN_PEER, and acts with w
 from super_app.clearing import objects, settlement_store, store
 from super_app.clearing.model import Link, SettlementId
 from super_app.clearing.settlement_model import AutoSettle, Settlement
-from super_app.clearing.settlements import Settlements
+from super_app.clearing.settlements import OPEN_SHOWN, Settlements
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
@@ -84,6 +84,18 @@ class SettlementDesk:
         """What happens by itself with this peer in one currency from now on."""
         link = self._link(cur, peer)
         return link if isinstance(link, Refused) else self._settlements.choose(cur, link, chosen, now_ms)
+
+    def chosen(self, cur: Cursor) -> tuple[tuple[ServerName, AutoSettle], ...]:
+        """What happens by itself, by peer and currency."""
+        return tuple(
+            (link.peer, auto) for link in store.links(cur) for auto in settlement_store.autos(cur, link.link_id)
+        )
+
+    def open_ones(self, cur: Cursor) -> tuple[Settlement, ...]:
+        """What is not ended, by peer."""
+        return tuple(
+            each for link in store.links(cur) for each in settlement_store.open_ones(cur, link.link_id, OPEN_SHOWN)
+        )
 
     def newest(self, cur: Cursor, peer: ServerName | None, limit: int) -> tuple[Settlement, ...] | Refused:
         """The settlements with one peer or with all, newest first."""

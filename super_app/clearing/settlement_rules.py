@@ -18,6 +18,7 @@ from super_app.clearing.settlement_model import (
     Way,
 )
 from super_app.ids import ServerName
+from super_app.money import Asset, format_money
 from super_app.signing import digest, from_b64
 
 ANSWER_BANKING_DAYS: Final = 5
@@ -31,6 +32,7 @@ _THURSDAY: Final = 3  # weekday of 1970-01-01, Monday being 0
 _SATURDAY: Final = 5
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _REFERENCE_LENGTH: Final = 12
+_OURS: Final = frozenset({"amount", "message", "instruction"})
 
 
 # Time.
@@ -105,6 +107,14 @@ def is_reference(text: str) -> bool:
         and text[2:4].isdigit()
         and _mod_97(text[4:] + text[:4]) == 1
     )
+
+
+def payto_of(pay_to: str, amount_minor: int, asset: Asset, reference: str) -> str:
+    """The creditor's payto: URI (RFC 8905) with our amount and reference; what it said of either is left out."""
+    where, _, options = pay_to.partition("?")
+    kept = [each for each in options.split("&") if each and each.partition("=")[0].lower() not in _OURS]
+    number = format_money(amount_minor, asset).partition(" ")[0]
+    return f"{where}?{'&'.join([*kept, f'amount={asset.code}:{number}', f'message={reference}'])}"
 
 
 def _mod_97(text: str) -> int:

@@ -219,9 +219,6 @@ class Settlements:
         settlement_store.put_auto(cur, link.link_id, timed)
         return timed
 
-    def chosen(self, cur: Cursor, link: Link) -> tuple[AutoSettle, ...]:
-        return settlement_store.autos(cur, link.link_id)
-
     def tick(self, cur: Cursor, link: Link, now_ms: int) -> Link:
         """Do what time has made due: disputes, proposals that lapse, and proposals by themselves."""
         for each in settlement_store.due(cur, link.link_id, self._timed_states(link), now_ms, TICK_PAGE):

@@ -80,6 +80,12 @@ class ExposureModel(BaseModel):
     """What the peer owes us when both debts are netted; negative where we owe it."""
     used_minor: int
     """What the peer uses of the credit that we grant it."""
+    in_transit_minor: int
+    """What settlements have sent to the peer and it has not confirmed."""
+    settleable_minor: int
+    """What of our debt may be settled: receipted by the peer, and claimed by no other settlement."""
+    settle_net_minor: int
+    """So much of that as the peer does not owe us back: what is proposed if no amount is said."""
     in_flight: int
 
 
@@ -169,5 +175,8 @@ def _exposure_model(exposure: Exposure) -> ExposureModel:
         unreceipted_minor=exposure.unreceipted_minor,
         net_minor=exposure.due_from_minor - exposure.due_to_minor,
         used_minor=exposure.used_minor,
+        in_transit_minor=exposure.in_transit_minor,
+        settleable_minor=exposure.settleable_minor,
+        settle_net_minor=exposure.net_minor,
         in_flight=exposure.in_flight_count,
     )

@@ -6,6 +6,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 
 from super_app.clearing.model import Alarm, LinkPhase, LinkView
+from super_app.clearing.settlement_model import OPEN, Settlement, Way
 
 objects_total: Final = Counter(
     "superapp_clearing_objects_total", "Clearing objects sent and received, by type.", ["way", "type"]
@@ -28,6 +29,12 @@ credit_limit: Final = Gauge(
     "superapp_clearing_credit_limit_minor", "The credit that we grant a peer.", ["peer", "currency"]
 )
 
+settlements: Final = Gauge(
+    "superapp_clearing_settlements",
+    "Settlements that are not ended, by where they stand; out: we pay, in: we are paid.",
+    ["way", "state"],
+)
+
 
 def sound(alarm: Alarm) -> None:
     alarms_total.labels(alarm.kind.value, alarm.peer).inc()
@@ -43,3 +50,11 @@ def publish(views: Sequence[LinkView]) -> None:
             credit_used.labels(view.peer, exposure.currency).set(exposure.used_minor)
             limit_minor = 0 if exposure.granted is None else exposure.granted.limit_minor
             credit_limit.labels(view.peer, exposure.currency).set(limit_minor)
+
+
+def publish_settlements(found: Sequence[Settlement]) -> None:
+    """Show the settlements that are not ended."""
+    for way in Way:
+        for state in OPEN:
+            count = sum(each.way is way and each.state is state for each in found)
+            settlements.labels(way.value, state.value).set(count)

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from super_app.clearing import objects
-from super_app.clearing.model import ChainObject, LinkPhase, MessageId, Received
+from super_app.clearing.model import ChainObject, LinkPhase, MessageId, Received, SettlementId
 from super_app.clearing.service import Clearing
+from super_app.clearing.settlement_model import SettlementState
+from super_app.clearing.settlements import waits_of
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.names import CLEARING_PATH
@@ -29,6 +31,7 @@ from synapse_super_app.clearing.admin import (
 from synapse_super_app.clearing.identity import fresh_boot
 from synapse_super_app.clearing.link_routes import LinkRoutes
 from synapse_super_app.clearing.sender import Sender
+from synapse_super_app.clearing.settle_routes import SettleRoutes
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.ledger.relay import Relay
@@ -73,6 +76,8 @@ class ClearingShell:
         self._tick_ms: int | None = None
         self._looks_at_time = False
         self._link_routes = LinkRoutes(runtime, writer, clearing, self._link_changed)
+        self._settle_routes = SettleRoutes(runtime, writer, clearing, self._link_changed)
+        self._disputed: frozenset[SettlementId] = frozenset()
         self._relay = relay
         relay.serve(_RELAYED, self._put_relayed)
         runtime.private.answer_put(_SERVLET_GROUP, CLEARING_PATH, self._put)
@@ -107,6 +112,7 @@ class ClearingShell:
                 reasons=(Reason.UNKNOWN_PEER,),
             ),
             *self._link_routes.routes(),
+            *self._settle_routes.routes(),
         )
 
     def _link_changed(self, peer: ServerName) -> None:
@@ -321,6 +327,17 @@ class ClearingShell:
         # Also for what a wake was lost for, with a database that was away at the wrong moment.
         self.wake()
         metrics.publish(await self._runtime.database.run("clearing_links", self._clearing.links))
+        await self._tell_of_disputes()
+
+    async def _tell_of_disputes(self) -> None:
+        """Once for each settlement in a run of the process: money is somewhere, and two operators must look for it."""
+        found = await self._runtime.database.run("settlements_open", self._clearing.settlements.open_ones)
+        metrics.publish_settlements(found)
+        disputed = [each for each in found if each.state is SettlementState.DISPUTED]
+        for each in disputed:
+            if each.terms.settlement_id not in self._disputed:
+                logger.error("A settlement with %s is %s", each.peer, waits_of(each))
+        self._disputed = frozenset(each.terms.settlement_id for each in disputed)
 
     async def _erase(self) -> None:
         if not self._ready:
