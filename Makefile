@@ -13,7 +13,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format simulate bench lock clean install-run install-dev install-postgresql install-chromium install-nodejs
+.PHONY: help run demo test check format simulate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
@@ -35,6 +35,9 @@ install-dev:
 install-postgresql:
 	@tools/install postgresql
 
+install-redis:
+	@tools/install redis
+
 install-chromium:
 	@tools/install chromium
 
@@ -48,7 +51,7 @@ run: install-run
 demo: install-run $(if $(findstring postgresql,$(ARGS)),install-postgresql)
 	@exec $(BIN)/super-app demo $(ARGS)
 
-test: check install-postgresql install-chromium install-nodejs
+test: check install-postgresql install-redis install-chromium install-nodejs
 	@echo "super-app: running the tests" >&2
 	@exec $(BIN)/pytest $(ARGS)
 
@@ -75,8 +78,8 @@ UV_COMPILE := .venv/installer/bin/uv pip compile --quiet --upgrade --universal -
 	--custom-compile-command 'make lock'
 lock: install-run
 	$(UV_COMPILE) requirements/installer.in --output-file requirements/installer.txt
-	$(UV_COMPILE) pyproject.toml --extra postgresql --group build --output-file requirements/run.txt
-	$(UV_COMPILE) pyproject.toml --extra postgresql --group dev --constraint requirements/run.txt \
+	$(UV_COMPILE) pyproject.toml --extra postgresql --extra workers --group build --output-file requirements/run.txt
+	$(UV_COMPILE) pyproject.toml --extra postgresql --extra workers --group dev --constraint requirements/run.txt \
 		--output-file requirements/dev.txt
 	$(UV_COMPILE) --group image --constraint requirements/run.txt --output-file requirements/image.txt
 

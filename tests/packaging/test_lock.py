@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_no_registry_is_named(lock: str) -> None:
 @pytest.mark.parametrize(
     ("lock", "wanted"),
     [
-        ("run", [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["postgresql"]]),
+        ("run", [*PROJECT["project"]["dependencies"], *chain(*PROJECT["project"]["optional-dependencies"].values())]),
         ("run", group("build")),
         ("dev", [*PROJECT["project"]["dependencies"], *group("dev")]),
         ("image", group("image")),

@@ -50,6 +50,7 @@ _STRANGERS_BURST: Final = 50
 _PUBLISH_MS: Final = 60_000.0
 _ERASE_MS: Final = 3_600_000.0
 _TIME_PAUSE_MS: Final = 100
+_SETTLING_MS: Final = 5_000
 _TICK_RETRY_MS: Final = 5_000
 _EVIDENCE_SHOWN: Final = 100
 
@@ -72,6 +73,7 @@ class ClearingShell:
         self._under_way: Counter[ServerName] = Counter()
         self._strangers = _Bucket(_STRANGERS_PER_S, _STRANGERS_BURST)
         self._ready = False
+        self._begun_ms = 0
         self._tick_timer: _Timer | None = None
         self._tick_ms: int | None = None
         self._looks_at_time = False
@@ -143,7 +145,13 @@ class ClearingShell:
         metrics.publish(views)
         self._peers = {view.peer for view in views if view.phase is not LinkPhase.WAITING_FOR_US}
         self._ready = True
+        self._begun_ms = self._runtime.now_ms()
         self.wake()
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether the tenure has only just begun, so that peers may still be about to answer HEAD?."""
+        return self._ready and 0 <= self._runtime.now_ms() - self._begun_ms < _SETTLING_MS
 
     def end(self) -> None:
         self._ready = False

@@ -91,8 +91,13 @@ class Tenure:
 
     @property
     def holds(self) -> bool:
-        """Whether this process writes, as far as it knows, and all that belongs to it has begun."""
-        return self._epoch is not None
+        """Whether this process writes, as far as it knows, and all that belongs to it has begun.
+
+        One that hung does not know for how long, so it waits for its next renewal before it decides anything.
+        """
+        if self._epoch is None:
+            return False
+        return not self._competes or 0 <= self._api.get_current_time_msec() - self._renewed_ms < LEASE_MS
 
     async def start(self) -> None:
         """Compete for the lease from now on, if this process may."""
@@ -197,8 +202,9 @@ class Tenure:
             self.own,
         )
         _lost_total.inc()
-        # Whoever was faster shall have its time; nobody gains from taking it back at once.
-        self._patient_until_ms = self._api.get_current_time_msec() + LEASE_MS
+        if not self._competes:
+            # Each believes to be the only one, or has the name of the other. They shall not take turns at every batch.
+            self._patient_until_ms = self._api.get_current_time_msec() + LEASE_MS
         self._end()
 
     def _end(self) -> None:

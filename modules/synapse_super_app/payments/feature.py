@@ -93,6 +93,7 @@ class PaymentsFeature:
             announced=announced,
             watch=watch,
             relay=relay,
+            clearing=self._clearing_shell,
         )
         self._api = PaymentsApi(
             runtime=runtime,

@@ -9,7 +9,7 @@ homeservers always pass, because nothing moves on them.
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from synapse.module_api import NOT_SPAM, EventBase
 from synapse.module_api.errors import SynapseError
@@ -51,6 +51,14 @@ _JOIN: Final = "join"
 _INVITE: Final = "invite"
 _FIRST_SERVER_ERROR: Final = 500
 _RELAYED: Final = "order"
+_SETTLING_PAUSE_S: Final = 0.1
+
+
+class Settles(Protocol):
+    """Clearing, which cannot sign before its peers have answered."""
+
+    @property
+    def is_settling(self) -> bool: ...
 
 
 class Orders:
@@ -65,6 +73,7 @@ class Orders:
         announced: Announced,
         watch: Watch,
         relay: Relay,
+        clearing: Settles,
     ) -> None:
         self._runtime = runtime
         self._payments = payments
@@ -76,6 +85,7 @@ class Orders:
         self._assets = runtime.config.payments.by_code()
         self._sending: set[PaymentKey] = set()
         self._relay = relay
+        self._clearing = clearing
         relay.serve(_RELAYED, self._judge_relayed)
 
     # The gate.
@@ -286,9 +296,7 @@ class Orders:
         server = ServerName(intent.payee.partition(":")[2])
         if server and server != self._runtime.server_name:
             # Before anything is asked over the network: without a link there is nothing to ask for.
-            refused = await self._runtime.database.run(
-                "payment_link", lambda cur: self._payments.can_reach(cur, server, intent.money)
-            )
+            refused = await self._can_reach(server, intent)
             if refused is not None:
                 return refused
         person = await self._people.resolve(intent.payee, asker=payer, max_age_ms=_PAYEE_MAX_AGE_MS)
@@ -313,6 +321,16 @@ class Orders:
             refund_of=intent.refund_of,
             invoice=intent.invoice,
         )
+
+    async def _can_reach(self, server: ServerName, intent: Intent) -> Refused | None:
+        while True:
+            refused = await self._runtime.database.run(
+                "payment_link", lambda cur: self._payments.can_reach(cur, server, intent.money)
+            )
+            if refused is None or refused.reason is not Reason.LINK_HALTED or not self._clearing.is_settling:
+                return refused
+            # The writer has just begun, perhaps in the middle of this order: the peer is being asked what it knows.
+            await self._runtime.api.sleep(_SETTLING_PAUSE_S)
 
     async def _gone(self, payee: str) -> Refused | None:
         """PAYEE_GONE where nobody is found because an account of ours was deactivated."""

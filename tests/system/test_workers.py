@@ -1,0 +1,82 @@
+"""Payments on a homeserver with workers, whose ledger writer is killed, hangs and is stopped while people pay."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from steady_payers import AtOnce, SteadyPayer, every_payment_ends, the_books_tell_one_story
+from workers_pair import WorkersPair
+
+from synapse_super_app.commands.demo_pair import CURRENCY
+from synapse_super_app.commands.homeserver_process import Homeserver
+from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
+
+
+@pytest.fixture
+def pair(demo_folder: Path) -> Iterator[WorkersPair]:
+    with WorkersPair(data=demo_folder) as running:
+        yield running
+
+
+@pytest.mark.timeout(600)
+def test_a_writer_that_dies_hangs_or_stops_is_replaced_and_no_payment_is_lost_or_doubled(pair: WorkersPair) -> None:
+    everybody: list[SteadyPayer] = []
+    main = pair.sides[0].process
+    with ExitStack() as clients:
+
+        def pays(payer: str, payee: str, at: Homeserver, count: int) -> SteadyPayer:
+            client = clients.enter_context(pair.client_at(at, payer))
+            steady = SteadyPayer(client=client, payee=pair.people[payee].handle, amounts=list(range(1, count + 1)))
+            everybody.append(steady)
+            return steady
+
+        def answered(payer: SteadyPayer) -> bool | None:
+            return len(payer.sent) > 2 or None
+
+        # Killed, while orders come in at processes that do not write, and objects of the peer at the main process.
+        first, epoch = pair.lease()
+        second = pair.other(first)
+        payers = [
+            pays("alice", "bob", main, 10),
+            pays("dave", "carol", pair.workers[second], 10),
+            pays("bob", "alice", pair.sides[1].process, 10),
+        ]
+        with AtOnce(payers):
+            for payer in payers:
+                wait_until(lambda: answered(payer), timeout_s=120, what="some payments")  # noqa: B023 - asked at once
+            pair.workers[first].kill()
+            epoch = pair.wait_for_writer(second, epoch)
+
+        # Hung: it takes connections and answers nobody, and then it comes back and believes that it still writes.
+        pair.workers[first].start()
+        payers = [pays("alice", "bob", main, 6), pays("bob", "alice", pair.sides[1].process, 6)]
+        with AtOnce(payers):
+            for payer in payers:
+                wait_until(lambda: answered(payer), timeout_s=120, what="some payments")  # noqa: B023 - asked at once
+            pair.suspend(pair.workers[second])
+            epoch = pair.wait_for_writer(first, epoch)
+        pair.resume(pair.workers[second])
+        pays("dave", "carol", pair.workers[second], 1).pay_all()
+
+        # Stopped in order.
+        pair.workers[first].stop()
+        pair.wait_for_writer(second, epoch)
+        pays("dave", "carol", pair.workers[second], 1).pay_all()
+
+        _refusals_come_through(everybody[0].client, pair)
+        every_payment_ends(everybody)
+        people = {person.handle: clients.enter_context(pair.client(name)) for name, person in pair.people.items()}
+        the_books_tell_one_story(everybody, people, pair.admins)
+
+
+def _refusals_come_through(alice: MatrixClient, pair: WorkersPair) -> None:
+    """By the API and by the gate of a process that does not write."""
+    with pytest.raises(MatrixError) as by_route:
+        alice.pay(pair.people["bob"].handle, 1_000_000, CURRENCY)
+    order = {"payment_id": "0" * 32, "payee": pair.people["bob"].user_id, "amount": 1_000_000, "currency": CURRENCY}
+    with pytest.raises(MatrixError) as by_event:
+        alice.send(pair.room_id, "org.superapp.payment", order)
+    for refusal in (by_route.value, by_event.value):
+        assert (refusal.status, refusal.errcode) == (402, "ORG.SUPERAPP.INSUFFICIENT_FUNDS")
+        assert refusal.body["available"] == alice.available(CURRENCY)

@@ -1,0 +1,179 @@
+"""The demo's pair with workers: the first homeserver is a main process and two workers, with Redis and PostgreSQL.
+
+Either worker may write the ledger, and the first that looks does. Federation arrives at the main process, which never
+writes. All three serve clients.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg2
+
+from super_app.db import Engine
+from synapse_super_app.commands import loopback, tied_child
+from synapse_super_app.commands.certificates import ThrowAwayCa
+from synapse_super_app.commands.demo_pair import MODULE_CONFIG, PORTS, DemoPair, Side
+from synapse_super_app.commands.homeserver_process import Homeserver, write_config
+from synapse_super_app.commands.matrix_client import MatrixClient, wait_until
+
+WRITERS: Final = ("ledger1", "ledger2")
+_WORKER: Final = (sys.executable, "-m", "synapse.app.generic_worker")
+_SECRET: Final = "only-between-these-processes"
+
+
+class Redis:
+    """A Redis server on a socket in a folder of its own. It ends with this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket_path = folder / "redis.sock"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = shutil.which("redis-server")
+        assert program is not None, "redis-server is not installed; make test installs it as root"
+        tie = (sys.executable, "-I", "-S", str(Path(tied_child.__file__)), str(os.getpid()))
+        with (self._folder / "redis.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [*tie, program, "--port", "0", "--unixsocket", str(self.socket_path), "--save", "", "--dir", "."],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        wait_until(lambda: self.socket_path.exists() or None, timeout_s=30, what="Redis to listen")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+
+class WorkersPair(DemoPair):
+    """``workers["ledger1"]`` and ``workers["ledger2"]`` are processes as ``sides[0].process`` is."""
+
+    def __init__(self, *, data: Path) -> None:
+        first = loopback.free_ports(PORTS + 1 + 2 * len(WRITERS))
+        super().__init__(data=data, port_base=first, engine=Engine.POSTGRESQL)
+        self._main_port = first + PORTS
+        client_ports = [self._main_port + 1 + 2 * index for index in range(len(WRITERS))]
+        self._ports = {name: (port, port + 1) for name, port in zip(WRITERS, client_ports, strict=True)}
+        self._redis = Redis(data)
+        self._folder = data
+        folder = self.sides[0].folder
+        self.workers = {
+            name: Homeserver(
+                config_path=folder / f"{name}.yaml",
+                client_url=loopback.client_url(ports[0]),
+                console_path=folder / f"{name}.log",
+                program=_WORKER,
+            )
+            for name, ports in self._ports.items()
+        }
+
+    def client_at(self, process: Homeserver, name: str) -> MatrixClient:
+        """A client of one of the four, at one process of the first homeserver."""
+        person = self.people[name]
+        return MatrixClient(process.client_url, user_id=person.user_id, access_token=person.access_token, timeout_s=60)
+
+    def lease(self) -> tuple[str, int]:
+        """Who has the lease, and its epoch, from the database."""
+        assert self._postgres is not None
+        connection = psycopg2.connect(self._postgres.dsn("homeserver1"))
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT holder, epoch FROM superapp_ledger_lease")
+                row = cursor.fetchone()
+        finally:
+            connection.close()
+        assert row is not None
+        return str(row[0]), int(row[1])
+
+    def wait_for_writer(self, name: str, after_epoch: int) -> int:
+        """Until this process has taken the lease in a later epoch; that epoch."""
+
+        def taken() -> int | None:
+            holder, epoch = self.lease()
+            return epoch if holder == name and epoch > after_epoch else None
+
+        return wait_until(taken, timeout_s=60, what=f"{name} to take the lease after epoch {after_epoch}")
+
+    def suspend(self, process: Homeserver) -> None:
+        """It hangs from now on."""
+        os.kill(process.pid, signal.SIGSTOP)
+
+    def resume(self, process: Homeserver) -> None:
+        os.kill(process.pid, signal.SIGCONT)
+
+    def other(self, name: str) -> str:
+        """The other of the two workers."""
+        return next(each for each in WRITERS if each != name)
+
+    def stop(self) -> None:
+        for process in self.workers.values():
+            if process.running:
+                self.resume(process)
+            process.terminate()
+        for side in self.sides:
+            side.process.terminate()
+        for process in self.workers.values():
+            process.stop()
+        super().stop()
+        self._redis.stop()
+
+    def _start_processes(self) -> None:
+        self._folder.mkdir(exist_ok=True)
+        self._redis.start()
+        super()._start_processes()
+        for process in self.workers.values():
+            process.spawn()
+        for process in self.workers.values():
+            process.wait_until_healthy()
+
+    def _write_config(self, index: int, side: Side, ca: ThrowAwayCa) -> None:
+        super()._write_config(index, side, ca)
+        if index != 0:
+            return
+        config = json.loads(side.process.config_path.read_text(encoding="utf-8"))
+        config |= self._shared()
+        listeners = [*config["listeners"], _replication(self._main_port)]
+        write_config(side.process.config_path, {**config, "listeners": listeners})
+        for name, (client_port, replication_port) in self._ports.items():
+            worker = {
+                "worker_app": "synapse.app.generic_worker",
+                "worker_name": name,
+                "worker_listeners": [
+                    {**config["listeners"][0], "port": client_port},
+                    _replication(replication_port),
+                ],
+            }
+            write_config(self.workers[name].config_path, {**config, **worker})
+
+    def _shared(self) -> Mapping[str, Any]:
+        module = dict(MODULE_CONFIG)
+        module["directory"] = {**module["directory"], "peers": [self.sides[1].name]}
+        module["payments"] = {**module["payments"], "ledger_writers": list(WRITERS)}
+        ports = {"main": self._main_port, **{name: ports[1] for name, ports in self._ports.items()}}
+        return {
+            "redis": {"enabled": True, "path": str(self._redis.socket_path)},
+            "instance_map": {name: {"host": loopback.ADDRESS, "port": port} for name, port in ports.items()},
+            "worker_replication_secret": _SECRET,
+            "modules": [{"module": "synapse_super_app.SuperApp", "config": module}],
+        }
+
+
+def _replication(port: int) -> dict[str, Any]:
+    return {
+        "port": port,
+        "bind_addresses": [loopback.ADDRESS],
+        "type": "http",
+        "resources": [{"names": ["replication"]}],
+    }
