@@ -93,6 +93,7 @@ class Reason(StrEnum):
     # Time and load.
     TOO_MANY_REQUESTS = "too_many_requests"
     STARTING = "starting"
+    DISK_FULL = "disk_full"
 
 
 FINAL: Final = frozenset(

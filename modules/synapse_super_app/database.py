@@ -7,6 +7,7 @@ from prometheus_client import Counter
 from synapse.module_api import LoggingTransaction, ModuleApi
 
 from super_app.db import Cursor, Engine, Row, SqlValue
+from synapse_super_app import full_disk
 from synapse_super_app.private_api import read_committed
 
 T = TypeVar("T")
@@ -64,7 +65,11 @@ class Database:
         self.engine = engine
 
     async def run(self, name: str, work: Callable[[Cursor], T]) -> T:
-        """Run ``work`` in one transaction. It may run up to five times and must not do I/O of its own."""
+        """Run ``work`` in one transaction. It may run up to five times and must not do I/O of its own.
+
+        Raises:
+            SynapseError: DISK_FULL, if the database could not grow; nothing of ``work`` was kept.
+        """
 
         def in_transaction(txn: LoggingTransaction) -> T:
             return work(SynapseCursor(txn, self.engine, name))
@@ -72,7 +77,12 @@ class Database:
         # run_db_interaction hands isolation_level on to the database pool, though its own signature does not name it.
         # SQLite has no such level: its transactions are serialized, and Synapse's engine ignores the setting.
         interact = cast(Callable[..., Awaitable[T]], self._api.run_db_interaction)
-        return await interact(f"superapp_{name}", in_transaction, isolation_level=read_committed())
+        try:
+            return await interact(f"superapp_{name}", in_transaction, isolation_level=read_committed())
+        except Exception as error:
+            if full_disk.is_full(error):
+                raise full_disk.refusal_of(error) from error
+            raise
 
     async def run_snapshot(self, name: str, work: Callable[[Cursor], T]) -> T:
         """Run ``work``, which only reads, so that all its statements see one state, while others go on writing."""

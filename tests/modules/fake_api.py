@@ -603,13 +603,23 @@ class FakeHomeserver:
             try:
                 result = func(txn, *args, **kwargs)
             except Exception:
-                cursor.execute("ROLLBACK")
-                return defer.fail()
+                failed = defer.fail()
+                if self._database.in_transaction:
+                    cursor.execute("ROLLBACK")
+                return failed
             if attempt == "committed":
                 cursor.execute("COMMIT")
                 return defer.succeed(result)
             cursor.execute("ROLLBACK")
         raise AssertionError("unreachable")
+
+    def fill_disk(self) -> None:
+        """From now on the database cannot grow."""
+        (pages,) = self.query("PRAGMA page_count")[0]
+        self._database.execute(f"PRAGMA max_page_count = {pages}")
+
+    def make_room_on_disk(self) -> None:
+        self._database.execute("PRAGMA max_page_count = 1000000")
 
     def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return self._database.execute(sql, parameters).fetchall()

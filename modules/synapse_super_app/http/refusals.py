@@ -72,6 +72,7 @@ STATUS: Final[dict[Reason, HTTPStatus]] = {
     Reason.NO_TURN: HTTPStatus.NOT_FOUND,
     Reason.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
     Reason.STARTING: HTTPStatus.SERVICE_UNAVAILABLE,
+    Reason.DISK_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 

@@ -14,6 +14,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import UserId
 from super_app.names import CLIENT_API_PREFIX
 from super_app.wire import WireModel, refusal_of
+from synapse_super_app import full_disk
 from synapse_super_app.http.openapi import document
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Auth, Call, Route
@@ -99,14 +100,16 @@ async def answer(
     Raises:
         SynapseError: the request or the handler was refused.
     """
-    refusal_or_answer = await route.handler(
-        Call(
-            user_id=user_id,
-            path=variables,
-            query=_read_query(query, route.query),
-            body=_read_body(content, route.body),
-        )
+    call = Call(
+        user_id=user_id, path=variables, query=_read_query(query, route.query), body=_read_body(content, route.body)
     )
+    try:
+        refusal_or_answer = await route.handler(call)
+    except Exception as error:
+        # Of what Synapse wrote for us, such as the event of a payment.
+        if full_disk.is_full(error):
+            raise full_disk.refusal_of(error) from error
+        raise
     if isinstance(refusal_or_answer, Refused):
         raise error_of(refusal_or_answer)
     return refusal_or_answer.model_dump(mode="json", exclude_none=True, by_alias=True)
