@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, NewType
 
 from super_app.errors import Refused
-from super_app.ids import Acct, PaymentId, ServerName
+from super_app.ids import Acct, PaymentId, ServerName, UserId
 from super_app.ledger.model import HoldId
 from super_app.money import MAX_AMOUNT_MINOR, AssetCode
 
@@ -366,6 +366,10 @@ class OutState(StrEnum):
     def is_undecided(self) -> bool:
         return self in (OutState.OFFERED, OutState.ASKED)
 
+    @property
+    def is_final(self) -> bool:
+        return self in (OutState.ABORTED, OutState.COMPLETED, OutState.VOIDED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutPayment:
@@ -382,6 +386,18 @@ class OutPayment:
     receipt: Outcome | None
     offered_ms: int
     due_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingPayment:
+    """A payment of ours that has not ended. ``payer`` is None once its names were erased.
+
+    ``advanced`` when our operator gave its amount back at our own risk.
+    """
+
+    payment: OutPayment
+    payer: UserId | None
+    advanced: bool
 
 
 class InState(StrEnum):

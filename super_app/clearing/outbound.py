@@ -6,7 +6,7 @@ ABORT. A COMMIT is never undone here, only by the peer's RECEIPT(void).
 
 from dataclasses import replace
 
-from super_app.clearing import objects, rules, store
+from super_app.clearing import advances, objects, rules, store
 from super_app.clearing.chain import Chain, Handled, Taken
 from super_app.clearing.model import (
     ChainObject,
@@ -80,6 +80,7 @@ class Outbound:
         voided = ledger.void_hold(cur, payment.hold_id, now_ms)
         if isinstance(voided, Refused):
             raise RuntimeError(f"the hold of an undecided payment cannot be voided: {voided.message}")
+        advances.take_back(cur, payment, now_ms)
         link = self._say(cur, link, MessageType.ABORT, payment, now_ms, due_ms, reason=reason.value)
         # Until the ABORT is there, the OFFER would only make the peer reserve and ask for nothing.
         store.outbox_hold_offer(cur, link.link_id, payment.terms.wire_id)
@@ -190,12 +191,14 @@ class Outbound:
 
     def _undo(self, cur: Cursor, payment: OutPayment, now_ms: int) -> None:
         terms = payment.terms
+        # What was given back already goes to where it was taken from.
+        to = advances.source_of(cur, payment) or available(payment.payer, terms.currency)
         undone = ledger.transfer(
             cur,
             Transfer(
                 transfer_id=TransferId(f"undo:{payment.link_id}:{terms.wire_id}"),
                 debit=due_to(payment.peer, terms.currency),
-                credit=available(payment.payer, terms.currency),
+                credit=to,
                 amount_minor=terms.amount_minor,
                 cause=Cause.UNDO,
                 reference=terms.wire_id,

@@ -12,7 +12,7 @@ from typing import Final
 
 from nacl.signing import SigningKey
 
-from super_app.clearing import objects, rules, store
+from super_app.clearing import advances, objects, rules, store
 from super_app.clearing.chain import Chain, Handled, Identity, Stopped
 from super_app.clearing.fence import Fences
 from super_app.clearing.inbound import Inbound
@@ -40,6 +40,7 @@ from super_app.clearing.model import (
     Standing,
     Stored,
     Trouble,
+    WaitingPayment,
 )
 from super_app.clearing.outbound import Outbound
 from super_app.clearing.ports import Order, Payee, Payer, WireId
@@ -48,7 +49,7 @@ from super_app.clearing.settlement_desk import SettlementDesk
 from super_app.clearing.settlements import Settlements
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
-from super_app.ids import Acct, PaymentId, ServerName
+from super_app.ids import Acct, PaymentId, ServerName, UserId
 from super_app.ledger.model import Violation
 from super_app.money import Asset, AssetCode, Money
 from super_app.signing import digest
@@ -231,6 +232,39 @@ class Clearing:
     def evidence(self, cur: Cursor, peer: ServerName, limit: int) -> tuple[Evidence, ...]:
         """What is kept against a peer, newest first."""
         return store.evidence(cur, objects.link_id_of(self.server, peer), limit)
+
+    def waiting(self, cur: Cursor, peer: ServerName, limit: int) -> tuple[WaitingPayment, ...] | Refused:
+        """Payments to a peer that have not ended, the oldest first. Refusals: UNKNOWN_PEER."""
+        link = self._known(cur, peer)
+        if isinstance(link, Refused):
+            return link
+        return tuple(self._waiting(cur, payment) for payment in store.out_open(cur, link.link_id, limit))
+
+    def give_back(
+        self, cur: Cursor, peer: ServerName, wire_id: WireId, *, reason: str, operator: str, now_ms: int
+    ) -> WaitingPayment | Refused:
+        """Give a payer the money of a payment to a peer that is gone: see ``advances``. Again changes nothing.
+
+        One that is undecided, where we may sign, is simply aborted. Refusals: UNKNOWN_PEER, UNKNOWN_PAYMENT,
+        ALREADY_DECIDED (it has ended).
+        """
+        link = self._known(cur, peer)
+        if isinstance(link, Refused):
+            return link
+        payment = store.out(cur, link.link_id, wire_id)
+        if payment is None:
+            return Refused(
+                reason=Reason.UNKNOWN_PAYMENT,
+                message=f"No such payment was offered to {peer}; list those that wait, and name one by its wire_id.",
+            )
+        if payment.state.is_undecided and self._chain.may_sign(link) is not MaySign.NOTHING:
+            refused = self._outbound.cancel(cur, link, payment, Reason.CANCELLED, now_ms)
+        else:
+            given = advances.advance(cur, payment, reason=reason, operator=operator, now_ms=now_ms)
+            refused = given if isinstance(given, Refused) else None
+        if refused is not None:
+            return refused
+        return self._waiting(cur, store.out(cur, link.link_id, wire_id) or payment)
 
     def violations(self, cur: Cursor) -> tuple[Violation, ...]:
         """I4, I5 and our half of I3, checked over all links."""
@@ -746,6 +780,14 @@ class Clearing:
         if payment is None or not payment.state.is_undecided or self._chain.may_sign(link) is MaySign.NOTHING:
             return
         self._outbound.abort(cur, link, payment, reason, now_ms, due_ms=now_ms)
+
+    def _waiting(self, cur: Cursor, payment: OutPayment) -> WaitingPayment:
+        opening = store.opening(cur, payment.link_id, Sender.OURS, payment.terms.wire_id)
+        return WaitingPayment(
+            payment=payment,
+            payer=None if opening is None else UserId(opening["payer"]["user_id"]),
+            advanced=store.is_advanced(cur, payment.link_id, payment.terms.wire_id),
+        )
 
     def _known(self, cur: Cursor, peer: ServerName) -> Link | Refused:
         """The link with a peer, for an operator who names it."""

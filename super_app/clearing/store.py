@@ -546,6 +546,28 @@ def out_next_ms(cur: Cursor, link_id: LinkId) -> int | None:
     return _maybe_number(cur)
 
 
+def out_open(cur: Cursor, link_id: LinkId, limit: int) -> tuple[OutPayment, ...]:
+    """Payments that have not ended, the oldest first."""
+    cur.execute(
+        "SELECT " + _OUT + " WHERE p.link_id = ? AND p.state IN ('offered', 'asked', 'committed')"
+        " ORDER BY p.offered_ms, p.wire_id LIMIT ?",
+        (link_id, limit),
+    )
+    return tuple(_out(row) for row in cur.fetchall())
+
+
+def add_advance(cur: Cursor, link_id: LinkId, wire_id: WireId, now_ms: int) -> None:
+    cur.execute(
+        "INSERT INTO superapp_clearing_advance (link_id, wire_id, advanced_ms) VALUES (?, ?, ?)",
+        (link_id, wire_id, now_ms),
+    )
+
+
+def is_advanced(cur: Cursor, link_id: LinkId, wire_id: WireId) -> bool:
+    cur.execute("SELECT 1 FROM superapp_clearing_advance WHERE link_id = ? AND wire_id = ?", (link_id, wire_id))
+    return cur.fetchone() is not None
+
+
 def move_out(cur: Cursor, before: OutPayment, after: OutPayment) -> bool:
     """Compare and set: whether the payment still stood as ``before``, and now stands as ``after``."""
     cur.execute(

@@ -34,7 +34,7 @@ class AccountKind(StrEnum):
     DUE_TO = "due_to"  # owner is the peer: what we owe it
     DUE_FROM = "due_from"  # owner is the peer: what it owes us, as a negative balance
     IN_TRANSIT = "in_transit"  # owner is the peer: sent to it in a settlement that it has not confirmed
-    SUSPENSE = "suspense"  # what a restore could not fund, or whom it could not find an owner for
+    SUSPENSE = "suspense"  # what a restore could not fund or find an owner for, and what operators advanced
     GIFT = "gift"  # given, not yet claimed
     CLAIM = "claim"  # of an account that is gone; its owner may claim it
     RECEIVABLE = "receivable"  # owed to the house by a person
@@ -109,6 +109,8 @@ class Cause(StrEnum):
     FEE = "fee"  # part of a hold -> fees
     RELEASE = "release"  # what a post in part leaves of a hold -> available
     BURN = "burn"  # available -> issued
+    ADVANCE = "advance"  # suspense -> available, at the operator's risk, while a peer is gone
+    ADVANCE_BACK = "advance_back"  # available -> suspense: what was advanced has come back by itself
     CORRECT = "correct"  # back what an entry moved; the reference names the entry
 
     @property
@@ -248,6 +250,7 @@ class Deed(StrEnum):
     FREEZE = "freeze"
     UNFREEZE = "unfreeze"
     ARCHIVE = "archive"
+    ADVANCE = "advance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

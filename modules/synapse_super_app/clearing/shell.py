@@ -30,6 +30,7 @@ from synapse_super_app.clearing.admin import (
 )
 from synapse_super_app.clearing.identity import fresh_boot
 from synapse_super_app.clearing.link_routes import LinkRoutes
+from synapse_super_app.clearing.payment_routes import PaymentRoutes
 from synapse_super_app.clearing.sender import Sender
 from synapse_super_app.clearing.settle_routes import SettleRoutes
 from synapse_super_app.http.refusals import error_of
@@ -79,6 +80,7 @@ class ClearingShell:
         self._looks_at_time = False
         self._link_routes = LinkRoutes(runtime, writer, clearing, self._link_changed)
         self._settle_routes = SettleRoutes(runtime, writer, clearing, self._link_changed)
+        self._payment_routes = PaymentRoutes(runtime, writer, clearing, self._link_changed)
         self._disputed: frozenset[SettlementId] = frozenset()
         self._relay = relay
         relay.serve(_RELAYED, self._put_relayed)
@@ -115,6 +117,7 @@ class ClearingShell:
             ),
             *self._link_routes.routes(),
             *self._settle_routes.routes(),
+            *self._payment_routes.routes(),
         )
 
     def _link_changed(self, peer: ServerName) -> None:

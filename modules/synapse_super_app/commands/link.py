@@ -57,6 +57,22 @@ def add_to(commands: Commands) -> None:
         "No new payment over this link. What is under way ends, what is owed stays visible and is settled.",
     )
     _add_reason(closing)
+    _add(
+        actions,
+        "payments",
+        show_payments,
+        "payments to it that have not ended",
+        "What our people have paid to the other homeserver's and what it has not answered, the oldest first.",
+    )
+    giving = _add(
+        actions,
+        "give-back",
+        give_back,
+        "give a payer the money back, at your own risk",
+        "For a homeserver that is gone for good. If it comes back and has credited the payment, that is your loss.",
+    )
+    giving.add_argument("payment", metavar="ID", help="as super-app link payments shows it")
+    giving.add_argument("--reason", required=True, metavar="TEXT", help="why, for the operators' log")
     evidence = _add(
         actions,
         "evidence",
@@ -124,6 +140,23 @@ def resume(arguments: argparse.Namespace) -> int:
 
 def close(arguments: argparse.Namespace) -> int:
     return _post(arguments, "close", _why(arguments))
+
+
+def show_payments(arguments: argparse.Namespace) -> int:
+    with admin(arguments) as client:
+        found = cast(list[Json], client.superapp("GET", f"{_path(arguments.peer)}/payments")["payments"])
+    if not found:
+        print(f"Every payment to {arguments.peer} has ended.")
+    for each in found:
+        _print_payment(each)
+    return 0
+
+
+def give_back(arguments: argparse.Namespace) -> int:
+    path = f"{_path(arguments.peer)}/payments/{quote(arguments.payment, safe='')}/give-back"
+    with admin(arguments) as client:
+        _print_payment(client.superapp("POST", path, {"reason": arguments.reason}))
+    return 0
 
 
 def show_evidence(arguments: argparse.Namespace) -> int:
@@ -206,6 +239,13 @@ def _why(arguments: argparse.Namespace) -> Json:
 
 def _path(peer: str) -> str:
     return f"admin/links/{quote(peer, safe='')}"
+
+
+def _print_payment(payment: Json) -> None:
+    asset = Asset(code=AssetCode(str(payment["currency"])), scale=int(payment["scale"]))
+    told = ", given back at your own risk" if payment["given_back"] else ""
+    payer = payment.get("payer") or "somebody whose name was erased"
+    print(f"{payment['wire_id']}  {format_money(int(payment['amount']), asset)} of {payer}: {payment['state']}{told}")
 
 
 def _print(link: Json) -> None:

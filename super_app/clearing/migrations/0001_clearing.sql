@@ -129,6 +129,15 @@ CREATE TABLE superapp_clearing_out (
 );
 CREATE INDEX superapp_clearing_out_due ON superapp_clearing_out (due_ms);
 
+-- Payments that we send and whose amount our operator gave back from suspense, because the peer is gone.
+CREATE TABLE superapp_clearing_advance (
+    link_id TEXT NOT NULL,
+    wire_id TEXT NOT NULL,
+    advanced_ms BIGINT NOT NULL,
+    PRIMARY KEY (link_id, wire_id),
+    FOREIGN KEY (link_id, wire_id) REFERENCES superapp_clearing_out (link_id, wire_id)
+);
+
 -- Payments that we get. used_minor and limit_minor: the credit used after our ACCEPT or late credit, and the limit
 -- then in force.
 CREATE TABLE superapp_clearing_in (
