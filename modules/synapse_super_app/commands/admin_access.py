@@ -1,6 +1,7 @@
 """How commands reach the admin API of a running homeserver: its URL, an admin's token, and amounts as people write."""
 
 import argparse
+import datetime as dt
 import os
 import re
 from pathlib import Path
@@ -57,6 +58,27 @@ def _token(arguments: argparse.Namespace) -> str:
             f"--token-file or the token in {TOKEN_VARIABLE}"
         )
     return token
+
+
+def person_of(client: MatrixClient, person: str) -> str:
+    """The user id of whom the operator means: it, or its part before the colon."""
+    return person if person.startswith("@") else f"@{person}:{client.user_id.partition(':')[2]}"
+
+
+def read_time(text: str) -> int:
+    """A day or a moment, in UTC unless it says otherwise, in milliseconds since 1970.
+
+    Raises:
+        CommandFailed: it is neither, or before 1970.
+    """
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandFailed(f"{text!r} is no time; write it as 2026-01-01 or 2026-01-01T12:00") from None
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)
+    if moment.timestamp() < 0:
+        raise CommandFailed(f"{text!r} is before 1970")
+    return int(moment.timestamp() * 1000)
 
 
 def scale_of(client: MatrixClient, currency: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -37,6 +37,30 @@ class Stopped(BaseException):
 def say(line: str = "") -> None:
     """Progress and advice."""
     print(line, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A line on standard error that says how far a long work is; a terminal shows it in place."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._told = ""
+
+    def at(self, done: int, of: int) -> None:
+        in_place = sys.stderr.isatty()
+        share = 100 if of == 0 else 100 * done // of
+        # Where lines cannot be rewritten, one for each tenth is enough.
+        told = f"{self._what}: {done} of {of} ({share} %)" if in_place else f"{self._what}: {share // 10 * 10} %"
+        if told != self._told:
+            self._told = told
+            print(f"\r{told}" if in_place else told, end="" if in_place else "\n", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._told and sys.stderr.isatty():
+            print(file=sys.stderr, flush=True)
 
 
 @contextmanager

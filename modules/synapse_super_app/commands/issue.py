@@ -3,7 +3,7 @@
 import argparse
 
 from super_app.money import Asset, AssetCode, format_money
-from synapse_super_app.commands.admin_access import add_admin_options, admin, minor_units, scale_of
+from synapse_super_app.commands.admin_access import add_admin_options, admin, minor_units, person_of, scale_of
 from synapse_super_app.commands.console import Commands
 
 
@@ -23,8 +23,7 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     with admin(arguments) as client:
-        person: str = arguments.person
-        user_id = person if person.startswith("@") else f"@{person}:{client.user_id.partition(':')[2]}"
+        user_id = person_of(client, arguments.person)
         asset = Asset(code=AssetCode(arguments.currency), scale=scale_of(client, arguments.currency))
         amount_minor = minor_units(arguments.amount, asset.code, asset.scale)
         entry = client.issue(user_id, amount_minor, asset.code, arguments.reference)

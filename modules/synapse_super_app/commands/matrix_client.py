@@ -372,8 +372,12 @@ def wait_until(question: Callable[[], T | None], *, timeout_s: float, what: str)
         time.sleep(_POLL_PAUSE_S)
 
 
-def _q(part: str) -> str:
+def quoted(part: str) -> str:
+    """``part`` as one part of a path."""
     return quote(part, safe="")
+
+
+_q = quoted
 
 
 def _session(answer: Json) -> Session:
