@@ -35,6 +35,8 @@ class Plan:
     """How many of the honest homeservers may lose what they committed last when they crash."""
     rerun: float = 0.0
     """That the database makes a transaction run twice."""
+    cautious: float = 0.3
+    """That the payee's operator lowers the limit while they are apart."""
     ask: float = 0.2
     refuse: float = 0.05
     cancel: float = 0.1
@@ -50,6 +52,8 @@ class Plan:
     """Batches of transfers that each homeserver posts, as the ledger's writer does."""
     stands: int = 0
     """How often an operator suspends or closes a link."""
+    lowers: int = 0
+    """How often an operator changes a limit, mostly to less than is used."""
     settlements: int = 0
     """How often an operator proposes to settle; the others look at what is proposed as often."""
     renewals: int = 0
@@ -85,6 +89,7 @@ def draw_plan(random_: random.Random) -> Plan:
         refund=random_.choice((0.0, 0.5)) if paying else 0.0,
         batches=random_.choice((0, 2)),
         stands=random_.choice((0, 0, 1, 3)),
+        lowers=random_.randint(0, 2),
         settlements=random_.choice((0, 4, 10)),
         renewals=random_.choice((0, 0, 1)),
         span_ms=random_.choice((2 * MINUTE_MS, 20 * MINUTE_MS, 3 * HOUR_MS)),

@@ -161,11 +161,11 @@ class World:
             self._at(taken, f"{name} is backed up", partial(self._back_up, name))
             restored = taken + self.random.choice((200, 2_000, 60_000))
             self._at(restored, f"{name} is restored", partial(self._restore, name))
-        for _ in range(self.random.randint(0, 2)):
+        for _ in range(plan.lowers):
             one, other = self.random.choice(self._linked)
             limit = self.random.choice((0, 300, plan.limit_minor * 2))
             self._at(
-                self._moment(plan.span_ms),
+                self.random.choice((*bursts, self._moment(plan.span_ms))) + self.random.randrange(2_000),
                 f"{one} limits {other} to {limit}",
                 partial(self._limit, one, other, limit),
             )
@@ -541,7 +541,7 @@ class World:
         begin = self.random.choice((10, 30, 60, 100, 150))
         self._at(begin, f"{one} and {other} apart", lambda: self._cut.add(pair))
         self._at(begin + length, f"{one} and {other} again", lambda: self._cut.discard(pair))
-        if one != other and self.random.random() < 0.3:
+        if one != other and self.random.random() < self.plan.cautious:
             # A cautious operator meanwhile.
             limit = self.random.choice((0, 300))
             self._at(length // 2, f"{other} limits", lambda: self._limit(other, one, limit))
