@@ -519,7 +519,11 @@ class Clearing:
         refused = self._check_signature(cur, link, found, certified)
         if refused is not None:
             retired = None if link is None else self._life.by_retired_key(cur, link, found, now_ms)
-            return refused if retired is None else Received(refused=retired.refused, alarms=(retired.alarm,))
+            if retired is not None:
+                return Received(refused=retired.refused, alarms=(retired.alarm,))
+            if link is not None and self._misses_key(cur, link, found, now_ms):
+                return Received(refused=refused, moved=True)
+            return refused
         if link is None or (found.type is MessageType.LINK_OPEN and link.our_open_ms == 0):
             return self._take_link_open(cur, link, found, now_ms)
         placed = self._chain.place(cur, link, found, now_ms)
@@ -651,6 +655,20 @@ class Clearing:
             )
         return None
 
+    def _misses_key(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> bool:
+        """Whether the key of an object may have come in a KEY that we do not have, and is asked for from here on.
+
+        A peer sends nothing behind a KEY that we have not acknowledged; but a database may have lost what it did.
+        """
+        if found.type is MessageType.LINK_OPEN or not link.is_open or found.epoch != link.their_epoch:
+            return False
+        pinned = store.key_at(cur, link.link_id, Sender.THEIRS, found.epoch, found.seq)
+        behind_a_gap = link.their_seq + 1 < found.seq <= link.their_newest + rules.MAX_SEQ_AHEAD
+        if pinned is None or pinned[0] == found.key_id or not behind_a_gap or link.gap_due_ms is not None:
+            return False
+        store.put_link(cur, replace(link, gap_due_ms=now_ms))
+        return True
+
     def _acknowledge(self, cur: Cursor, link: Link, epoch: int, seq: int) -> None:
         if epoch < link.our_epoch:
             store.outbox_acknowledged(cur, link.link_id, epoch, seq)
@@ -716,13 +734,15 @@ class Clearing:
         )
 
     def _gap(self, link: Link) -> Errand:
+        # Where it ends is unknown where nothing behind it could be taken.
+        ends = link.their_newest - 1 if link.their_newest > link.their_seq else link.their_seq + rules.RANGE_PAGE
         return self._query(
             link,
             MessageType.RANGE,
             of=link.peer,
             epoch=link.their_epoch,
             from_seq=link.their_seq + 1,
-            to_seq=max(link.their_newest - 1, link.their_seq + 1),
+            to_seq=max(ends, link.their_seq + 1),
         )
 
     def _delivery(self, cur: Cursor, link: Link, stored: Stored) -> Errand:
@@ -764,6 +784,9 @@ class Clearing:
             return
         if link.their_seq > before.their_seq:
             store.put_link(cur, replace(link, gap_attempts=0, gap_due_ms=now_ms))
+        elif link.their_newest == link.their_seq:
+            # There was none: the peer has nothing behind what we have.
+            store.put_link(cur, replace(link, gap_attempts=0, gap_due_ms=None))
         else:
             self._postpone_gap(cur, link, now_ms)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from engines import Database
 from nacl.signing import SigningKey
-from nodes import PACKAGES, Node, advance, deliver, exchange, grant_of, linked
+from nodes import PACKAGES, Node, advance, deliver, exchange, forge, grant_of, linked
 
 from super_app.clearing import objects, rules
 from super_app.clearing.model import LinkPhase, MessageType, Received, Sender, Trouble
@@ -185,4 +185,38 @@ def test_a_key_comes_across_a_gap(pair: Pair) -> None:
     deliver(hs1, hs2, limit)
     assert hs2.link(hs1).exposures[0].received == grant_of(7)
     assert [each["type"] for each in hs2.chain(hs1, Sender.THEIRS)] == ["LINK_OPEN", "LIMIT", "KEY", "LIMIT"]
+    assert hs2.link(hs1).phase is LinkPhase.OPEN
+
+
+def test_a_key_that_was_lost_with_the_end_of_a_database_is_asked_for(pair: Pair) -> None:
+    hs1, hs2 = pair
+    rotate(hs1)
+    say(hs1, hs2)
+    (key,) = hs1.errands(hs2)
+    # It came, was acknowledged, and was not in the copy of the database that hs2 goes on with.
+    hs1.delivered(key, [])
+    hs1.open_link(hs2, 7)
+    (limit,) = hs1.errands(hs2)
+    answer = deliver(hs1, hs2, limit)
+    assert isinstance(answer, Received)
+    assert answer.refused is not None
+    assert answer.refused.reason is Reason.BAD_SIGNATURE
+    (gap,) = hs2.errands(hs1)
+    assert gap.type is MessageType.RANGE
+    exchange(hs1, hs2)
+    assert hs2.link(hs1).exposures[0].received == grant_of(7)
+    assert [each["type"] for each in hs2.chain(hs1, Sender.THEIRS)] == ["LINK_OPEN", "KEY", "LIMIT"]
+
+
+def test_an_object_of_no_key_of_its_link_has_the_gap_before_it_asked_for_once(pair: Pair) -> None:
+    hs1, hs2 = pair
+    mine, hs1.key = hs1.key, new_key(9)
+    forged = forge(hs1, hs2, MessageType.LIMIT, seq=5, **objects.grant_fields(grant_of(7)))
+    hs1.key = mine
+    answer = hs2.receive(hs1, {"object": forged})
+    assert isinstance(answer, Received)
+    assert answer.refused is not None
+    (gap,) = hs2.errands(hs1)
+    deliver(hs2, hs1, gap)
+    assert hs2.errands(hs1) == ()
     assert hs2.link(hs1).phase is LinkPhase.OPEN
