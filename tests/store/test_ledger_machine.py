@@ -4,9 +4,11 @@ Each example plays in a currency of its own, so that all share one database, whi
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from random import Random
 from typing import Final, TypeVar
 
 import pytest
@@ -18,10 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from super_app.db import Cursor, Transaction
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, ServerName
-from super_app.ledger import operators, service, store
+from super_app.ledger import journal, journal_store, operators, service, store
 from super_app.ledger.model import (
     AccountKey,
     AccountKind,
+    Archive,
     Balance,
     Cause,
     Entry,
@@ -30,6 +33,7 @@ from super_app.ledger.model import (
     HoldId,
     HoldState,
     Posted,
+    Statement,
     Transfer,
     TransferId,
     available,
@@ -114,9 +118,16 @@ class NaiveBooks:
         self.holds: dict[HoldId, Hold] = {}
         self.frozen: set[str] = set()
         self.corrected: dict[int, int] = {}
+        self.seqs: dict[TransferId, int] = {}
+        self.archived_through = 0
+
+    def is_archived(self, transfer_id: TransferId) -> bool:
+        return 0 < self.seqs.get(transfer_id, 0) <= self.archived_through
 
     def transfer(self, order: Transfer) -> Reason | str:
         stands = self.posted.get(order.transfer_id)
+        if self.is_archived(order.transfer_id):
+            return Reason.ENTRY_ARCHIVED
         if stands is not None:
             return "replayed" if stands == order else Reason.CONFLICT
         if order.cause.is_payment and {order.debit.owner, order.credit.owner} & self.frozen:
@@ -166,6 +177,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.entries: list[Entry] = []
         """Entries of this play, as they were answered."""
 
+    def _posted(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self.books.seqs[entry.transfer.transfer_id] = entry.seq
+
     def head(self) -> Head:
         return self.transaction(store.head)
 
@@ -212,7 +227,7 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             assert answer.transfer == order
             assert (self.head() != before) == (expected == "posted")
-            self.entries.append(answer)
+            self._posted(answer)
 
     @rule(pick=st.integers(0, 40), amount_minor=st.none() | _minor, number=_id)
     def correct(self, pick: int, amount_minor: int | None, number: int) -> None:
@@ -231,6 +246,11 @@ class LedgerMachine(RuleBasedStateMachine):
             )
         )
         stands = self.books.posted.get(transfer_id)
+        if self.books.is_archived(transfer_id) or (stands is None and entry.seq <= self.books.archived_through):
+            assert isinstance(answer, Refused)
+            assert answer.reason is Reason.ENTRY_ARCHIVED
+            assert self.head() == before
+            return
         if stands is not None:
             same = stands.reference == f"entry:{entry.seq}" and amount_minor in (None, stands.amount_minor)
             if same:
@@ -251,7 +271,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert isinstance(answer, Entry)
         assert answer.transfer == order
         self.books.corrected[entry.seq] = self.books.corrected.get(entry.seq, 0) + answer.transfer.amount_minor
-        self.entries.append(answer)
+        self._posted(answer)
 
     @rule(name=_person, frozen=st.booleans())
     def freeze_or_unfreeze(self, name: str, frozen: bool) -> None:
@@ -273,7 +293,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for order, answer in zip(orders, answers, strict=True):
             if isinstance(answer, Posted):
                 assert answer.transfer == order
-                self.entries.append(answer.entry)
+                self._posted(answer.entry)
         assert self.head().seq - before.seq == expected.count("posted")
 
     @rule(wishes=st.lists(_wish, min_size=2, max_size=3, unique_by=lambda wish: wish.number))
@@ -356,6 +376,9 @@ class LedgerMachine(RuleBasedStateMachine):
             cause=Cause.PAYMENT,
             reference=payee,
         )
+        if stands.state is HoldState.POSTED and self.books.is_archived(order.transfer_id):
+            assert told(answer) is Reason.ENTRY_ARCHIVED
+            return
         if stands.state is HoldState.POSTED:
             same = self.books.posted[order.transfer_id] == order
             assert told(answer) == ("replayed" if same else Reason.ALREADY_DECIDED)
@@ -367,7 +390,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert expected is Reason.ACCOUNT_FROZEN
             assert self.head() == before
             return
-        self.entries.append(answer.entry)
+        self._posted(answer.entry)
         rest_minor = stands.money.amount_minor - wanted_minor
         self._move(source, available(stands.owner, self.play.currency), rest_minor)
         assert self.head().seq - before.seq == 1 + (rest_minor > 0)
@@ -396,6 +419,34 @@ class LedgerMachine(RuleBasedStateMachine):
         self.books.balances[debit] = self.books.balances.get(debit, 0) - amount_minor
         self.books.balances[credit] = self.books.balances.get(credit, 0) + amount_minor
 
+    @rule(every=st.integers(1, 9))
+    def take_snapshots(self, every: int) -> None:
+        before = self.head()
+        while self.transaction(partial(journal.take_snapshot, now_ms=8, every=every, older_than_ms=10**6)) is not None:
+            pass
+        assert self.head() == before
+
+    @rule(kept=st.integers(0, 4), dropped=st.integers(1, 50))
+    def archive_all_but_the_newest(self, kept: int, dropped: int) -> None:
+        """Also while entries of the archive before are still to go."""
+        before = self.head()
+
+        def archive(cur: Cursor) -> int:
+            newest = store.newest_archive(cur)
+            after, before_hash = (0, "") if newest is None else (newest.through_seq, newest.entry_hash)
+            through = before.seq - kept
+            stretch = journal_store.stretch_to(cur, after, before_hash, through) if through > after else None
+            if stretch is not None:
+                assert journal.prepare_archive(cur, through, 9) is None
+                wanted = Archive(stretch=stretch, file_name="f", file_digest="d" * 43, archived_ms=9)
+                done = journal.record_archive(cur, wanted, reason="r", operator="@admin", now_ms=9)
+                assert not isinstance(done, Refused)
+            journal.drop_archived(cur, dropped)
+            return store.archived_through(cur)
+
+        self.books.archived_through = self.transaction(archive)
+        assert self.head() == before
+
     @invariant()
     def both_have_the_same_balances_and_they_sum_to_zero(self) -> None:
         def ours(cur: Cursor) -> dict[AccountKey, int]:
@@ -409,7 +460,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert all(minor * key.kind.sign >= 0 for key, minor in found.items())
 
     def teardown(self) -> None:
-        assert self.transaction(service.violations) == ()
+        after = self.transaction(partial(journal.verify_from, everything=False))
+        assert self.transaction(partial(journal.verify, after_seq=after, limit=5_000)).violations == ()
         for name in PEOPLE:
             key = available(self.play.acct(name), self.play.currency)
             self._statement_adds_up(key)
@@ -418,16 +470,21 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _statement_adds_up(self, key: AccountKey) -> None:
         running = self.books.balances.get(key, 0)
-        for entry in self._statement(key):
-            assert entry.after_of(key) == running
-            running -= entry.change_of(key)
-        assert running == 0
-
-    def _statement(self, key: AccountKey) -> Iterator[Entry]:
-        before: int | None = None
-        while page := self.transaction(partial(service.entries, key=key, before=before, limit=7)):
-            yield from page
-            before = min(entry.seq for entry in page)
+        since: int | None = None
+        while True:
+            page = self.transaction(
+                partial(journal.statement, key=key, from_ms=None, until_ms=None, since=since, limit=7)
+            )
+            assert isinstance(page, Statement)
+            assert page.closing_minor == self.books.balances.get(key, 0)
+            for entry in page.entries:
+                assert entry.after_of(key) == running
+                running -= entry.change_of(key)
+            if page.following is None:
+                break
+            since = page.following
+        assert running == page.opening_minor
+        assert page.archived is not None or running == 0
 
     def _balance(self, name: str) -> Balance:
         acct, currency = self.play.acct(name), self.play.currency
@@ -451,6 +508,59 @@ def test_it_answers_so_through_two_connections_in_turns(database: Database) -> N
         return next(connections)(work)
 
     run_state_machine_as_test(lambda: LedgerMachine(in_turns), settings=_SETTINGS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_two_connections_do_at_once_is_done_once_and_adds_up(
+    two_connections: tuple[Transaction, Transaction], seed: int
+) -> None:
+    """Both post the same transfers, place, post and void the same holds, freeze, correct and take snapshots."""
+    play = Play()
+    people = [play.acct(name) for name in PEOPLE]
+    for owner in people:
+        issue = partial(service.issue, owner=owner, money=play.money(200), operator="@a", now_ms=1)
+        two_connections[0](partial(issue, reference=f"{play.prefix}-{owner}"))
+    posted: list[list[TransferId]] = [[], []]
+
+    def hammer(which: int) -> None:
+        transaction, random = two_connections[which], Random(f"{seed} {which}")
+        for _ in range(60):
+            number = random.randint(1, 25)
+            payer, payee = people[number % 3], people[(number + 1) % 3]
+            hold_id = HoldId(f"{play.prefix}:h{number}")
+            order = play.order(Wish(number, number % 3, (number + 1) % 3, number))
+            match random.randint(0, 7):
+                case 0 | 1 | 2:
+                    verdict = transaction(partial(service.transfer, order=order, now_ms=2))
+                    if isinstance(verdict, Posted) and not verdict.replayed:
+                        posted[which].append(order.transfer_id)
+                case 3:
+                    transaction(
+                        partial(service.place_hold, hold_id=hold_id, owner=payer, money=play.money(number), now_ms=3)
+                    )
+                case 4:
+                    to = available(payee, play.currency)
+                    post = partial(service.post_hold, hold_id=hold_id, credit=to, cause=Cause.PAYMENT, reference="p")
+                    transaction(partial(post, amount_minor=random.randint(1, number), now_ms=4))
+                case 5:
+                    transaction(partial(service.void_hold, hold_id=hold_id, now_ms=5))
+                case 6:
+                    act = random.choice([operators.freeze, operators.unfreeze])
+                    transaction(partial(act, owner=payer, reason="r", operator="@a", now_ms=6))
+                case _:
+                    correct = partial(operators.correct, seq=number, amount_minor=1, reason="r", operator="@a")
+                    transaction(partial(correct, reference=f"{play.prefix}-{number}", now_ms=7))
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(hammer, which) for which in range(2)]:
+            done.result(timeout=240)
+    ours = [*posted[0], *posted[1]]
+    assert len(ours) == len(set(ours)), "a transfer was posted by both"
+    one = two_connections[0]
+    balances = [one(partial(service.wallet, owner=owner))[0] for owner in people]
+    issued = one(partial(service.balance, key=house(AccountKind.ISSUED, play.currency)))
+    assert sum(each.available_minor + each.held_minor for each in balances) == -issued
+    assert one(partial(journal.verify, after_seq=0, limit=5_000)).violations == ()
 
 
 def test_the_order_of_independent_transfers_does_not_matter(database: Database) -> None:
