@@ -32,8 +32,8 @@ _CURRENCY: Final = "PTS"
 _CONFIG: Final[dict[str, Any]] = {"payments": {"mode": "credits", "assets": [{"code": _CURRENCY, "scale": 0}]}}
 _MORE: Final[dict[str, Any]] = {
     # Full well before the half of a short run, so that what still grows then is no cache.
-    "event_cache_size": 500,
-    "caches": {"global_factor": 0.1},
+    "event_cache_size": 200,
+    "caches": {"global_factor": 0.02},
 }
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _CONFIDENCE: Final = 1.96

@@ -8,11 +8,12 @@ by a timer.
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, LiteralString, Protocol, TypeVar
 
 from super_app.clearing.model import Agenda, Errand, MessageId, Received, Trouble
 from super_app.clearing.rules import RANGE_PAGE, RETRY_MS
 from super_app.clearing.service import Clearing
+from super_app.db import Cursor
 from super_app.errors import Reason
 from super_app.ids import ServerName
 from super_app.ledger.lease import NotTheWriter
@@ -23,6 +24,8 @@ from synapse_super_app.private_api import PutFailed
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WINDOW: Final = 8
 """Requests to one peer at a time. They may overtake each other; the protocol allows it."""
@@ -73,6 +76,34 @@ class Sender:
         """There may be something to send to these peers."""
         for peer in peers:
             self._look_soon(self._lines.setdefault(peer, _Line(peer=peer)))
+
+    async def run_and_send(
+        self, name: LiteralString, work: Callable[[Cursor], T], peer_of: Callable[[T], ServerName | None]
+    ) -> T:
+        """Run ``work`` as the writer does, and send at once what it left to send to the peer that it concerns.
+
+        What is due is read in the same transaction, so that an OFFER leaves as soon as its order is bound.
+        """
+        now_ms = self._runtime.now_ms()
+        under_way = {peer: frozenset(line.under_way) for peer, line in self._lines.items()}
+
+        def with_agenda(cur: Cursor) -> tuple[T, ServerName | None, Agenda]:
+            result = work(cur)
+            peer = peer_of(result)
+            busy = under_way.get(peer) if peer is not None else None
+            if peer is None or busy is None or len(busy) >= WINDOW:
+                return result, peer, Agenda()
+            limit = WINDOW - len(busy)
+            return result, peer, self._clearing.due(cur, peer, now_ms, limit=limit, under_way=busy)
+
+        result, peer, agenda = await self._writer.run(name, with_agenda)
+        if peer is not None:
+            line = self._lines.get(peer)
+            if line is None or peer not in under_way:
+                self.wake({peer})
+            else:
+                self._follow(line, agenda)
+        return result
 
     def stop(self) -> None:
         """Send nothing more. What is under way may still arrive; its answer is then asked for again by who writes."""

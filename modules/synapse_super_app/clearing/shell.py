@@ -8,14 +8,15 @@ refused, and the peer sends it again.
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, LiteralString, Protocol, TypeVar
 
 from super_app.clearing import objects
 from super_app.clearing.model import ChainObject, LinkPhase, MessageId, Received, SettlementId
 from super_app.clearing.service import Clearing
 from super_app.clearing.settlement_model import SettlementState
 from super_app.clearing.settlements import waits_of
+from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.names import CLEARING_PATH
@@ -41,6 +42,8 @@ from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _SERVLET_GROUP: Final = "superapp_clearing"
 _RELAYED: Final = "clearing"
 _MAX_UNDER_WAY: Final = 64
@@ -50,8 +53,8 @@ _STRANGERS_BURST: Final = 50
 """Requests of servers without a link, all of them together: they may ask to open one."""
 _PUBLISH_MS: Final = 60_000.0
 _ERASE_MS: Final = 3_600_000.0
-_TIME_PAUSE_MS: Final = 100
 _SETTLING_MS: Final = 5_000
+_TIME_PAUSE_MS: Final = 500
 _TICK_RETRY_MS: Final = 5_000
 _EVIDENCE_SHOWN: Final = 100
 
@@ -169,6 +172,17 @@ class ClearingShell:
             return
         self._sender.wake(self._peers)
         self._time_soon()
+
+    async def run_and_send(
+        self, name: LiteralString, work: Callable[[Cursor], T], peer_of: Callable[[T], ServerName | None]
+    ) -> T:
+        """Run ``work`` as the writer does, and send at once what it left to send to the peer that it concerns."""
+        if not self._ready:
+            return await self._writer.run(name, work)
+        result = await self._sender.run_and_send(name, work, peer_of)
+        if peer_of(result) is not None:
+            self._time_soon()
+        return result
 
     # What arrives.
 

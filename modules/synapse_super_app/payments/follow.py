@@ -4,11 +4,13 @@ Told by the follower, at least once and in stream order. An event of another hom
 receipt may have been waiting for.
 """
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, LiteralString, Protocol, TypeVar
 
 from synapse.module_api import EventBase
 
-from super_app.ids import EventId, PaymentId, RoomId, UserId
+from super_app.db import Cursor
+from super_app.ids import EventId, PaymentId, RoomId, ServerName, UserId
 from super_app.names import EventType
 from super_app.payments.model import PayerKey, Payment, PaymentKey
 from super_app.payments.service import Payments
@@ -16,9 +18,17 @@ from synapse_super_app.payments.commits import PaymentsWriter
 from synapse_super_app.payments.receipts import Receipts
 from synapse_super_app.runtime import Runtime
 
+T = TypeVar("T")
+
 
 class Wakes(Protocol):
     """The sender of clearing."""
+
+    async def run_and_send(
+        self, name: LiteralString, work: Callable[[Cursor], T], peer_of: Callable[[T], ServerName | None]
+    ) -> T:
+        """Run ``work`` as the ledger's writer does, and send at once what it left to send to the peer it concerns."""
+        ...
 
     def wake(self) -> None:
         """Something was committed that may be to send to another homeserver. Returns at once."""
@@ -82,9 +92,13 @@ class Follow:
         acct = await self._runtime.accounts.acct_of(UserId(event.sender))
         key = PaymentKey(payer_key=PayerKey(acct), payment_id=PaymentId(payment_id))
         now_ms = self._runtime.now_ms()
-        bound = await self._writer.run(
+        await self._clearing.run_and_send(
             "payment_bind",
             lambda cur: self._payments.bind(cur, key, RoomId(event.room_id), EventId(event.event_id), now_ms),
+            _peer_of,
         )
-        if bound is not None and not bound.is_local:
-            self._clearing.wake()
+
+
+def _peer_of(bound: Payment | None) -> ServerName | None:
+    """The homeserver that a payment of ours, which is bound now, goes to."""
+    return None if bound is None or bound.is_local else ServerName(bound.payee.user_id.partition(":")[2])

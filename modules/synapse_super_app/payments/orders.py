@@ -194,14 +194,14 @@ class Orders:
 
     async def wait(self, key: PaymentKey, condition: Condition) -> Payment:
         """A payment that exists, once it fulfils ``condition``; as it is then where that takes too long."""
-        give_up_ms = self._runtime.now_ms() + _PATIENCE_MS
-        while True:
+        # Listening first: what is committed while the database is read would be missed otherwise.
+        with self._watch.listening(key, condition) as listening:
             payment = await self.find(key)
             if payment is None:
                 raise RuntimeError(f"{key} was placed and is not there")
-            if condition(payment) or self._runtime.now_ms() >= give_up_ms:
+            if condition(payment):
                 return payment
-            await self._watch.wait(key, condition, _PATIENCE_MS)
+            return await listening.until(_PATIENCE_MS) or await self.find(key) or payment
 
     async def _replay(
         self, existing: Payment, order: Order, intent: Intent, room_id: RoomId | None

@@ -1,7 +1,8 @@
 """Waits a moment for a payment to get somewhere, so that an answer can tell how it went."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 from synapse.module_api import ModuleApi, make_deferred_yieldable
@@ -26,37 +27,58 @@ def is_bound(payment: Payment) -> bool:
 class Watch:
     def __init__(self, api: ModuleApi) -> None:
         self._api = api
-        self._waiting: dict[PaymentKey, list[tuple[Condition, Deferred[None]]]] = defaultdict(list)
+        self._listening: dict[PaymentKey, list[Listening]] = defaultdict(list)
 
     def heard(self, payment: Payment) -> None:
         """A state of a payment was committed by this process."""
-        waiting = self._waiting.get(payment.key)
-        if waiting is None:
-            return
-        for condition, waiter in tuple(waiting):
-            if condition(payment):
-                self._wake(payment.key, condition, waiter)
+        for each in tuple(self._listening.get(payment.key, ())):
+            each.heard(payment)
 
-    async def wait(self, key: PaymentKey, condition: Condition, pause_ms: int) -> None:
-        """Until a state that fulfils ``condition`` is heard of, ``pause_ms`` at most. Who asks reads it afterwards."""
-        waiter: Deferred[None] = Deferred()
-        self._waiting[key].append((condition, waiter))
+    @contextmanager
+    def listening(self, key: PaymentKey, condition: Condition) -> "Generator[Listening]":
+        """Hear of every state that is committed from here on. Who reads the payment does so afterwards."""
+        listening = Listening(self._api, condition)
+        self._listening[key].append(listening)
+        try:
+            yield listening
+        finally:
+            self._listening[key].remove(listening)
+            if not self._listening[key]:
+                del self._listening[key]
 
-        async def give_up() -> None:
-            self._wake(key, condition, waiter)
 
-        # zope.interface declares the methods of IDelayedCall without self.
-        timer: Any = self._api.delayed_background_call(pause_ms, give_up, desc="superapp_payment_wait")
-        await make_deferred_yieldable(waiter)
-        if timer.active():
-            timer.cancel()
+class Listening:
+    """One who waits for a state of one payment that fulfils ``condition``."""
 
-    def _wake(self, key: PaymentKey, condition: Condition, waiter: "Deferred[None]") -> None:
-        waiting = self._waiting.get(key, [])
-        if (condition, waiter) not in waiting:
-            return
-        waiting.remove((condition, waiter))
-        if not waiting:
-            del self._waiting[key]
-        with outside_log_context():
-            waiter.callback(None)
+    def __init__(self, api: ModuleApi, condition: Condition) -> None:
+        self._api = api
+        self._condition = condition
+        self._found: Payment | None = None
+        self._waiter: Deferred[None] | None = None
+
+    def heard(self, payment: Payment) -> None:
+        if self._found is None and self._condition(payment):
+            self._found = payment
+            self._wake()
+
+    async def until(self, pause_ms: int) -> Payment | None:
+        """The state that was waited for, as it was committed; None if it did not come within ``pause_ms``."""
+        if self._found is None:
+            waiter: Deferred[None] = Deferred()
+            self._waiter = waiter
+
+            async def give_up() -> None:
+                self._wake()
+
+            # zope.interface declares the methods of IDelayedCall without self.
+            timer: Any = self._api.delayed_background_call(pause_ms, give_up, desc="superapp_payment_wait")
+            await make_deferred_yieldable(waiter)
+            if timer.active():
+                timer.cancel()
+        return self._found
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            with outside_log_context():
+                waiter.callback(None)
