@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from synapse_super_app.commands.admin_access import TOKEN_VARIABLE
+
 SUPER_APP = Path(sys.executable).with_name("super-app")
 
 
@@ -101,3 +103,19 @@ class Command:
         for pid in left:
             if alive(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+def super_app(folder: Path, *arguments: str, password: str = "", token: str | None = None) -> str:
+    """What it prints; it must succeed."""
+    environment = {**os.environ} | ({} if token is None else {TOKEN_VARIABLE: token})
+    done = subprocess.run(
+        [str(SUPER_APP), *arguments],
+        cwd=folder,
+        input=f"{password}\n",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout

@@ -5,27 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from processes import SUPER_APP
+from processes import SUPER_APP, super_app
 from running_demo import RunningDemo
 
 from synapse_super_app.commands.admin_access import TOKEN_VARIABLE
 from synapse_super_app.commands.matrix_client import MatrixClient
-
-
-def super_app(folder: Path, *arguments: str, password: str = "", token: str | None = None) -> str:
-    """What it prints; it must succeed."""
-    environment = {**os.environ} | ({} if token is None else {TOKEN_VARIABLE: token})
-    done = subprocess.run(
-        [str(SUPER_APP), *arguments],
-        cwd=folder,
-        input=f"{password}\n",
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
 
 
 def url_of(demo: RunningDemo, index: int) -> str:

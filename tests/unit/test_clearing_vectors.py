@@ -22,6 +22,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(ROOT / "tests" / "simulator")]
 
 from nodes import EUR, Node, acct_of, exchange, forge, offer_of  # noqa: E402
+from settling import do, propose  # noqa: E402
 from signedjson.key import decode_signing_key_base64, get_verify_key  # noqa: E402
 from signedjson.sign import sign_json, verify_signed_json  # noqa: E402
 from world import new_disk  # noqa: E402
@@ -29,12 +30,15 @@ from world import new_disk  # noqa: E402
 from super_app.clearing import objects  # noqa: E402
 from super_app.clearing.model import MessageType, Received  # noqa: E402
 from super_app.clearing.ports import Ask  # noqa: E402
+from super_app.clearing.settlement_model import Settlement  # noqa: E402
+from super_app.clearing.settlements import reference_of  # noqa: E402
 from super_app.errors import Reason, Refused  # noqa: E402
 from super_app.ids import ServerName  # noqa: E402
 from super_app.names import ERRCODE_PREFIX  # noqa: E402
-from super_app.signing import canonical, key_id_of, public_b64  # noqa: E402
+from super_app.signing import canonical, digest, key_id_of, public_b64  # noqa: E402
 
 NAMES = ("hs1.example", "hs2.example")
+SETTLEMENT_FIELDS = {"settlement_id": "S" * 43, "amount": 1_000, "currency": "EUR", "scale": 2}
 
 
 def matrix_key(seed: bytes) -> Any:
@@ -81,6 +85,7 @@ def make() -> dict[str, Any]:
     exchange(hs1, hs2)
     assert hs2.tx(lambda cur: hs2.clearing.refuse(cur, hs1.name, declined, Reason.DECLINED, hs2.now_ms)) is None
     exchange(hs1, hs2)
+    settlement = settle(hs1, hs2)
     link_id = objects.link_id_of(hs1.name, hs2.name)
     return {
         "about": "Examples of docs/clearing.md, canonical JSON as strings. All keys here are public: never use one.",
@@ -98,8 +103,26 @@ def make() -> dict[str, Any]:
         "link": {"servers": list(NAMES), "canonical": canonical(sorted(NAMES)).decode(), "link_id": link_id},
         "opening": opening_vectors(order),
         "chains": {node.name: [chained(each) for each in node.chain(peer)] for node, peer in ((hs1, hs2), (hs2, hs1))},
+        "settlement": settlement,
         "queries": queries(hs1, hs2),
         "refused": refusals(),
+    }
+
+
+def settle(hs1: Vectored, hs2: Vectored) -> dict[str, Any]:
+    """hs1 pays its debt, and one half arrives; how the reference on the transfer is made."""
+    known = propose(hs1, hs2)
+    assert isinstance(known, Settlement)
+    exchange(hs1, hs2)
+    do(hs2, hs1, "agree", known, "payto://iban/DE75512108001245126199")
+    do(hs1, hs2, "sent", known, "E2E 2026-11-17")
+    do(hs2, hs1, "received", known, known.terms.amount_minor // 2)
+    named = [known.link_id, hs1.name, known.terms.settlement_id]
+    return {
+        "settlement_id": known.terms.settlement_id,
+        "canonical": canonical(named).decode(),
+        "digest": digest(named),
+        "reference": reference_of(hs1.name, known),
     }
 
 
@@ -202,6 +225,18 @@ def refusals() -> list[dict[str, Any]]:
         forged("the opening is another's", {**good, "opening": objects.opening_of(order_in(hs1, hs2, 9))}),
         forged("the payer is of another server", offer_of(hs1, hs2, strangers)),
         forged("the payee is of another server", offer_of(hs1, hs2, elsewhere)),
+        forged(
+            "the settlement was never proposed",
+            {"object": forge(hs1, hs2, MessageType.SETTLE_SENT, **SETTLEMENT_FIELDS)},
+        ),
+        forged(
+            "more is received than was sent",
+            {"object": forge(hs1, hs2, MessageType.SETTLE_RECEIVED, **SETTLEMENT_FIELDS, received=1_001)},
+        ),
+        forged(
+            "the account is no payto: URI",
+            {"object": forge(hs1, hs2, MessageType.SETTLE_AGREE, **SETTLEMENT_FIELDS, pay_to="mailto:x")},
+        ),
         forged("the epoch is not open", offer_of(hs1, hs2, order, epoch=2)),
         forged(
             "it answers a payment that was never offered",
@@ -258,6 +293,22 @@ def test_link_and_commitments(vectors: dict[str, Any]) -> None:
         found = vectors["opening"][name]
         assert sha(found["canonical"].encode()) == found["digest"]
         assert found["digest"] == vectors["chains"][NAMES[0]][1]["object"][name]
+
+
+def test_the_reference_of_a_settlement(vectors: dict[str, Any]) -> None:
+    settlement = vectors["settlement"]
+    named = [vectors["link"]["link_id"], NAMES[0], settlement["settlement_id"]]
+    assert c14n(named).decode() == settlement["canonical"]
+    assert sha(c14n(named)) == settlement["digest"]
+    number, body = int.from_bytes(unb64(settlement["digest"]), "big"), ""
+    for _ in range(12):
+        number, place = divmod(number, 32)
+        body += "0123456789ABCDEFGHJKMNPQRSTVWXYZ"[place]
+    rest = int("".join(str(int(char, 36)) for char in body + "RF00")) % 97
+    assert settlement["reference"] == f"RF{98 - rest:02}{body}"
+    said = [each["object"] for name in NAMES for each in vectors["chains"][name] if "settlement_id" in each["object"]]
+    assert [each["type"].removeprefix("SETTLE_") for each in said] == ["PROPOSE", "SENT", "AGREE", "RECEIVED"]
+    assert {each["settlement_id"] for each in said} == {settlement["settlement_id"]}
 
 
 @pytest.mark.parametrize("server", NAMES)

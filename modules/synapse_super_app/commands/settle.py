@@ -162,7 +162,7 @@ def _add(commands: Commands, name: str, run: _Run, about: str, description: str)
 
 def _add_act(commands: Commands, name: str, run: _Run, about: str, description: str) -> argparse.ArgumentParser:
     parser = _add(commands, name, run, about, description)
-    parser.add_argument("settlement", help="its reference, such as RF47A3K92MXQ7TZB, or its id")
+    parser.add_argument("settlement", help="its reference, such as RF43A3K92MXQ7TZB, or its id")
     return parser
 
 
