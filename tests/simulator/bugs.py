@@ -21,7 +21,7 @@ from super_app.clearing.inbound import Inbound
 from super_app.clearing.model import CurrencyLine, InState, Link, MessageType, Outcome, OutState, Sender, WireId
 from super_app.clearing.outbound import Outbound
 from super_app.clearing.ports import Order
-from super_app.clearing.rules import MaySign, PayeeMove
+from super_app.clearing.rules import MaySign, PayeeMove, SeenVerdict
 from super_app.clearing.service import Clearing
 from super_app.db import Cursor
 from super_app.errors import Refused
@@ -51,6 +51,7 @@ class Bug(StrEnum):
     VERDICTS_SHIFTED = "the verdicts of a batch go to the neighbours of whom they belong to"
     SETTLES_ALL = "all of due_to is settled, with what the creditor has not receipted"
     COMMIT_AFTER_TTL = "COMMIT is decided although the payment's time is over and it was aborted"
+    RESTORED_WITHOUT_FENCE = "an old database goes on where it is, whatever its peers hold of it beyond"
     NO_HEAD_AT_START = "a process signs before its peers have said what they know of it"
 
 
@@ -76,6 +77,7 @@ _PLANS: Final = {
     Bug.LATE_COMMIT_ABOVE_LIMIT: replace(_CALM, sever=0.6, cautious=1.0),
     Bug.SENT_BEFORE_COMMIT: replace(_CALM, crash=0.05),
     Bug.NO_HEAD_AT_START: replace(_CALM, payments=30, restores=2, span_ms=2 * MINUTE_MS),
+    Bug.RESTORED_WITHOUT_FENCE: replace(_CALM, payments=30, restores=2, span_ms=2 * MINUTE_MS),
     Bug.RESERVATIONS_IGNORED: replace(_CALM, limit_minor=600, loss=0.1),
     Bug.LIMIT_LOWERED_BELOW_USE: replace(_CALM, payments=24, limit_minor=1_500, lowers=8, span_ms=2 * MINUTE_MS),
     Bug.EQUIVOCATION_UNNOTICED: replace(_CALM, homeservers=3, hostile=1, moves=30),
@@ -147,6 +149,9 @@ def planted(bug: Bug) -> Generator[None]:
                 yield
         case Bug.VERDICTS_SHIFTED:
             with patch.object(ledger, "_outcome", _shifted(ledger._outcome)):
+                yield
+        case Bug.RESTORED_WITHOUT_FENCE:
+            with patch.object(rules, "judge_claim", _whatever_they_hold(rules.judge_claim)):
                 yield
         case Bug.SETTLES_ALL:
             with patch.object(settlement_rules, "position", _all_of_due_to(settlement_rules.position)):
@@ -351,6 +356,14 @@ def _same_place_same_object(place: Any) -> Any:
         return here or place(self, cur, link, found, now_ms)
 
     return there
+
+
+def _whatever_they_hold(judge_claim: Any) -> Any:
+    def judge(**claim: Any) -> SeenVerdict:
+        verdict: SeenVerdict = judge_claim(**claim)
+        return verdict if verdict is SeenVerdict.LIE else SeenVerdict.TRUE
+
+    return judge
 
 
 def _all_of_due_to(position: Any) -> Any:

@@ -16,7 +16,7 @@ from bugs import Bug, caught_by
 from world import draw_plan
 
 SEEDS = 240
-SEEDS_UNTIL_CAUGHT = 60
+SEEDS_UNTIL_CAUGHT = 200
 _JOBS = 2
 _LIMIT_S = 1_200
 
