@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
+from psycopg2.extras import wait_select
 from synapse.logging.context import LoggingContext, PreserveLoggingContext  # type: ignore[attr-defined]
 from synapse.metrics import install_gc_manager
 from synapse.module_api import ModuleApi, make_deferred_yieldable
@@ -23,8 +24,8 @@ from synapse.storage.engines.postgres import PostgresEngine
 from twisted.enterprise import adbapi
 from twisted.internet import defer, reactor, task, threads
 
-from super_app.db import Cursor, Engine
-from super_app.ledger import service
+from super_app.db import Cursor, Engine, Row, SqlValue
+from super_app.ledger import service, store
 from super_app.ledger.model import AccountKey, AccountKind, Cause, Posted, Transfer, TransferId, house
 from super_app.money import AssetCode
 from synapse_super_app.database import Database
@@ -171,6 +172,53 @@ async def throughput(dsn: str, callers: int, accounts: int, seconds: float, paye
     return {"per_second": rate, "transfers": total}
 
 
+async def ceiling(dsn: str, accounts: int, sizes: Sequence[int], entries: int) -> dict[str, float]:
+    """Transfers per second of the database alone: batches of each size, decided beforehand, one after the other."""
+    connection = connected({"dsn": dsn})
+    cursor = connection.cursor()
+    keys = account_keys(accounts)
+    rand = random.Random()  # noqa: S311 - which accounts pay is no secret
+
+    def ask(sql: str, parameters: Sequence[SqlValue]) -> Sequence[Row]:
+        cursor.execute(sql.replace("?", "%s"), parameters)
+        wait_select(connection)
+        found: Sequence[Row] = cursor.fetchall()
+        return found
+
+    books = Books(dsn)
+    head, known = await books.database.run("books", lambda cur: (store.head(cur), store.accounts(cur, keys)))
+    books.close()
+    taken: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(max(1, entries // sum(sizes))):
+        for size in sizes:
+            prepared = service.prepare(
+                [_order(rand, keys) for _ in range(size)], int(time.time() * 1000), head, known, Engine.POSTGRESQL
+            )
+            if prepared is None:
+                raise RuntimeError("a batch of the benchmark could not be decided ahead")
+            started = time.perf_counter()
+            row = ask(*service.statement_of(prepared))[0]
+            taken[size].append(time.perf_counter() - started)
+            if not service.is_carried_out(row):
+                raise RuntimeError(f"a batch of the benchmark was not written: {row}")
+            head = prepared.outcome.head
+            known.update(prepared.outcome.accounts)
+    connection.close()
+    return {str(size): size / statistics.median(each) for size, each in taken.items()}
+
+
+def _order(rand: random.Random, keys: Sequence[AccountKey]) -> Transfer:
+    debit, credit = rand.sample(keys, 2)
+    return Transfer(
+        transfer_id=TransferId(f"{rand.getrandbits(128):032x}"),
+        debit=debit,
+        credit=credit,
+        amount_minor=1,
+        cause=Cause.PAYMENT,
+        reference="benchmark",
+    )
+
+
 async def latency(dsns: Mapping[str, str], accounts: int, times: int, page: int) -> dict[str, dict[str, float]]:
     """Median milliseconds of a transfer, a balance and a first page of history, the databases in turns."""
     books = {name: Books(dsn) for name, dsn in dsns.items()}
@@ -179,15 +227,7 @@ async def latency(dsns: Mapping[str, str], accounts: int, times: int, page: int)
     rand = random.Random()  # noqa: S311 - which accounts pay is no secret
     for number in range(times + times // 5):
         for name, one in books.items():
-            debit, credit = rand.sample(keys, 2)
-            order = Transfer(
-                transfer_id=TransferId(f"{rand.getrandbits(128):032x}"),
-                debit=debit,
-                credit=credit,
-                amount_minor=1,
-                cause=Cause.PAYMENT,
-                reference="benchmark",
-            )
+            order = _order(rand, keys)
             for what, ask in _questions(one, order, page).items():
                 started = time.perf_counter()
                 await ask()
@@ -237,7 +277,11 @@ def issue_to(cur: Cursor, accounts: int, amount_minor: int) -> None:
 
 
 def main(job: dict[str, Any]) -> None:
-    works: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {"throughput": throughput, "latency": latency}
+    works: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
+        "throughput": throughput,
+        "ceiling": ceiling,
+        "latency": latency,
+    }
     work = works[job.pop("job")]
     result: list[Any] = []
 

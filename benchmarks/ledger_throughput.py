@@ -19,6 +19,8 @@ _ACCOUNTS: Final = 1_000
 _BALANCE_MINOR: Final = 1_000_000_000
 _CALLERS: Final = {"ledger.callers32": 32, "ledger.callers512": 512, "ledger.hot": 512}
 _GOALS: Final = {"ledger.callers32": ">= 2", "ledger.callers512": ">= 5", "ledger.hot": ">= 0.8"}
+_CEILING_SIZES: Final = (32, 256, 1_000)
+_CEILING_ENTRIES: Final = 40_000
 _UNIT: Final = "transfers/s"
 
 
@@ -37,6 +39,8 @@ def run(context: Context) -> Iterator[Row]:
                 transfers[name] += int(figures["transfers"])
             seen = ", ".join(f"{name} {each[-1]:.0f}/s" for name, each in rates.items())
             context.say(f"ledger round {number} of {_ROUNDS}: {seen}")
+        for size, per_second in _ceiling(postgres).items():
+            context.say(f"ledger ceiling: {per_second:,.0f} transfers/s in statements of {size}, the database alone")
     medians = {name: statistics.median(each) for name, each in rates.items()}
     for name in wanted:
         if context.wants(name):
@@ -62,6 +66,16 @@ def _ours(postgres: PrivatePostgres, name: str) -> dict[str, float]:
             accounts=_ACCOUNTS,
             seconds=_SECONDS,
             payee="hot" if name == "ledger.hot" else None,
+        )
+        return figures
+
+
+def _ceiling(postgres: PrivatePostgres) -> dict[str, float]:
+    """What the database can do if nobody has to be answered and each statement holds so many."""
+    with ledger_database.database(postgres, "ledger") as dsn:
+        ledger_database.make_ledger(dsn, lambda cur: ledger_client.issue_to(cur, _ACCOUNTS, _BALANCE_MINOR))
+        figures: dict[str, float] = ledger_database.client(
+            "ceiling", dsn=dsn, accounts=_ACCOUNTS, sizes=_CEILING_SIZES, entries=_CEILING_ENTRIES
         )
         return figures
 
