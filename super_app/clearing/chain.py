@@ -64,9 +64,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """An object was stored and acted upon; ``link`` is how its link now is."""
+    """An object was stored and acted upon; ``link`` is how its link now is, ``alarm`` what the operator must know."""
 
     link: Link
+    alarm: Alarm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,6 +358,7 @@ _WHY: Final[dict[EvidenceKind, str]] = {
     EvidenceKind.UNFOUNDED_RECEIPT: "{peer} says it credited a payment that we never committed.",
     EvidenceKind.SETTLEMENT_CONTRADICTED: "{peer} signed two statements about one settlement that exclude each other.",
     EvidenceKind.RETIRED_KEY: "{peer} signed with a payment key that it had replaced before.",
+    EvidenceKind.STATEMENT_DIFFERS: "The books of {peer} differ from ours.",
     EvidenceKind.FALSE_SEEN: "{peer} claims to hold an object of ours that we never signed.",
     EvidenceKind.PEER_AHEAD: (
         "{peer} holds objects of ours that our database does not have, so our database is an old copy. Nothing is"

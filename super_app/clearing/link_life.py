@@ -194,7 +194,7 @@ class LinkLife:
         """Whether something is under way on either side, as far as we know, or anything is owed."""
         return (
             sum(store.count_unended(cur, link.link_id)) > 0
-            or store.outbox_size(cur, link.link_id) > 0
+            or store.is_unsent(cur, link.link_id)
             or any(self._is_owed(cur, link, line) for line in store.lines(cur, link.link_id))
         )
 

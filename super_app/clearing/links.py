@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from super_app.clearing import objects, rules, store
+from super_app.clearing import objects, rules, statement_store, store
 from super_app.clearing.chain import Chain, Handled, Taken
 from super_app.clearing.inbound import Inbound
 from super_app.clearing.link_life import LinkLife
@@ -204,6 +204,8 @@ class Links:
             waits=(*self._life.waits(cur, link, phase), *self._settlements.waits(cur, link)),
             our_standing=link.our_standing,
             their_standing=link.their_standing,
+            our_statement=statement_store.statement(cur, link.link_id, Sender.OURS),
+            their_statement=statement_store.statement(cur, link.link_id, Sender.THEIRS),
             our_fingerprint=self._life.fingerprint(cur, link, Sender.OURS),
             their_fingerprint=self._life.fingerprint(cur, link, Sender.THEIRS),
             why=link.stopped_why or (refused.message if phase is LinkPhase.HALTED and refused is not None else ""),

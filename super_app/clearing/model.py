@@ -40,6 +40,7 @@ class MessageType(StrEnum):
     RESUME = "RESUME"
     CLOSE = "CLOSE"
     KEY = "KEY"
+    STATEMENT = "STATEMENT"
     OFFER = "OFFER"
     PENDING = "PENDING"
     ACCEPT = "ACCEPT"
@@ -143,6 +144,41 @@ class PaymentKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """One currency of a STATEMENT, in minor units, in its sender's books.
+
+    ``due_to_minor`` is what the sender owes, with what is in transit; ``unreceipted_minor`` the part of it that is not
+    receipted. ``reserved_minor`` lapses by the sender's clock and is for operators to look at, not to be compared.
+    """
+
+    currency: AssetCode
+    due_to_minor: int
+    due_from_minor: int
+    unreceipted_minor: int
+    reserved_minor: int
+
+
+class StatementState(StrEnum):
+    SAID = "said"  # ours
+    WAITS = "waits"  # for what is missing below it
+    SAME = "same"
+    DIFFERS = "differs"
+    NOT_COMPARED = "not_compared"  # too much has been signed since, or it speaks of no state of our books
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """The newest STATEMENT of one side. ``seen_seq`` is that of its ``seen``."""
+
+    sender: Sender
+    epoch: int
+    seq: int
+    seen_seq: int
+    at_ms: int
+    state: StatementState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
     """A public key of one side of a link. It signs from its (``epoch``, ``seq``) on, until the next one does."""
 
@@ -205,6 +241,7 @@ class ChainObject:
     routed: bool = False
     grants: tuple[Grant, ...] = ()
     key: PaymentKey | None = None
+    positions: tuple[Position, ...] = ()
     settlement: SettlementTerms | None = None
     pay_to: str = ""
     bank_reference: str = ""
@@ -441,6 +478,7 @@ class EvidenceKind(StrEnum):
     UNFOUNDED_RECEIPT = "unfounded_receipt"  # credited what we never committed
     SETTLEMENT_CONTRADICTED = "settlement_contradicted"  # agreed and refused, received and not, sent and cancelled
     RETIRED_KEY = "retired_key"  # an object behind a KEY, signed by the key that it retired
+    STATEMENT_DIFFERS = "statement_differs"  # its STATEMENT is not what our books make of it
     FALSE_SEEN = "false_seen"  # claims an object of ours that we never signed
     PEER_AHEAD = "peer_ahead"  # holds an object of ours that we do not have
     FORKED = "forked"  # holds another object of ours than we have in that place
@@ -451,7 +489,7 @@ class EvidenceKind(StrEnum):
 
     @property
     def freezes(self) -> bool:
-        return not self.halts and self is not EvidenceKind.FALSE_SEEN
+        return not self.halts and self not in (EvidenceKind.FALSE_SEEN, EvidenceKind.STATEMENT_DIFFERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -588,6 +626,8 @@ class LinkView:
     """What the link waits for, and who must act: a sentence each."""
     our_standing: Standing
     their_standing: Standing
+    our_statement: Statement | None
+    their_statement: Statement | None
     our_fingerprint: str
     their_fingerprint: str
     """Of the keys that sign now, for operators to compare; empty where there is none yet."""

@@ -29,6 +29,7 @@ from super_app.clearing.model import (
     MessageId,
     MessageType,
     PaymentKey,
+    Position,
     Query,
     Run,
     Seen,
@@ -173,6 +174,28 @@ class _Close(_Chained):
 class _Key(_Chained):
     type: Literal["KEY"]
     key: _KeyModel
+
+
+class _PositionModel(WireModel):
+    currency: _Currency
+    due_to: _Sum
+    due_from: _Sum
+    unreceipted: _Sum
+    reserved: _Sum
+
+    def position(self) -> Position:
+        return Position(
+            currency=AssetCode(self.currency),
+            due_to_minor=self.due_to,
+            due_from_minor=self.due_from,
+            unreceipted_minor=self.unreceipted,
+            reserved_minor=self.reserved,
+        )
+
+
+class _Statement(_Chained):
+    type: Literal["STATEMENT"]
+    positions: Annotated[list[_PositionModel], Field(max_length=64)]
 
 
 class _Payment(_Chained):
@@ -353,6 +376,7 @@ _CHAINED: Final[dict[str, type[_Chained]]] = {
     "RESUME": _Resume,
     "CLOSE": _Close,
     "KEY": _Key,
+    "STATEMENT": _Statement,
     "OFFER": _Offer,
     "PENDING": _Pending,
     "ACCEPT": _Accept,
@@ -522,6 +546,16 @@ def certifies(key: PaymentKey, server: ServerName) -> bool:
     return named == {"type": CERTIFICATE_TYPE, "server": server, "public_key": key.public_key}
 
 
+def position_fields(position: Position) -> JsonObject:
+    return {
+        "currency": position.currency,
+        "due_to": position.due_to_minor,
+        "due_from": position.due_from_minor,
+        "unreceipted": position.unreceipted_minor,
+        "reserved": position.reserved_minor,
+    }
+
+
 def key_fields(public_key: str, certificate: JsonObject) -> JsonObject:
     """``key`` of LINK_OPEN and KEY."""
     return {"public_key": public_key, "certificate": certificate}
@@ -590,6 +624,7 @@ def _chained(content: JsonObject, parsed: _Chained) -> ChainObject:
         routed=payment is not None and bool(payment.e2e_id or payment.inner),
         grants=grants,
         key=key,
+        positions=tuple(each.position() for each in parsed.positions) if isinstance(parsed, _Statement) else (),
         settlement=None if settlement is None else _settlement_terms(settlement),
         pay_to=parsed.pay_to if isinstance(parsed, _SettleAgree) else "",
         bank_reference=parsed.reference if isinstance(parsed, _SettleSent) else "",

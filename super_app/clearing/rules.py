@@ -311,6 +311,7 @@ UNSIGNED_FOR: Final = frozenset(
         MessageType.RESUME,
         MessageType.CLOSE,
         MessageType.KEY,
+        MessageType.STATEMENT,
     }
 )
 """What asks for no signature of ours, and so is taken while a link is still being opened or checked."""

@@ -47,6 +47,7 @@ from super_app.clearing.ports import Order, Payee, Payer, WireId
 from super_app.clearing.rules import MaySign, SeenVerdict
 from super_app.clearing.settlement_desk import SettlementDesk
 from super_app.clearing.settlements import Settlements
+from super_app.clearing.statements import Statements
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, PaymentId, ServerName, UserId
@@ -89,6 +90,7 @@ class Clearing:
         self._links = Links(self._chain, self._life, self._inbound, self._settlements, assets)
         self.settlements = SettlementDesk(server, self._settlements)
         self._fences = Fences(self._chain)
+        self._statements = Statements(self._chain)
 
     def begin(self, boot: str) -> None:
         """A tenure begins: until a peer has answered HEAD? again, nothing is signed towards it."""
@@ -436,35 +438,47 @@ class Clearing:
             self._offer_refused(cur, errand, reason, now_ms)
 
     def tick(self, cur: Cursor, now_ms: int) -> int | None:
-        """Do what time has made due: ttls that ended, payees who did not answer, reservations that lapse.
-
-        Returns when to come again, None for not before something else happens.
-        """
+        """``tick_link`` for all links. Returns when to come again, None for not before something else happens."""
         for link in store.links(cur):
-            if self._chain.may_sign(link) is MaySign.NOTHING:
-                continue
-            outgoing = store.out_due(cur, link.link_id, now_ms, TICK_PAGE)
-            incoming = store.in_due(cur, link.link_id, now_ms, TICK_PAGE)
-            now_link = link
-            for payment in outgoing:
-                now_link = self._outbound.expire(cur, now_link, payment, now_ms)
-            for asked in incoming:
-                now_link = self._inbound.expire(cur, now_link, asked, now_ms)
-            self._settlements.tick(cur, now_link, now_ms)
+            self.tick_link(cur, link.peer, now_ms)
         return self.next_tick_ms(cur)
+
+    def tick_link(self, cur: Cursor, peer: ServerName, now_ms: int) -> None:
+        """Do what time has made due on one link: ttls that ended, payees who did not answer, reservations that lapse.
+
+        A page of each; what is left is still due then.
+        """
+        link = store.link(cur, objects.link_id_of(self.server, peer))
+        if link is None or self._chain.may_sign(link) is MaySign.NOTHING:
+            return
+        outgoing = store.out_due(cur, link.link_id, now_ms, TICK_PAGE)
+        incoming = store.in_due(cur, link.link_id, now_ms, TICK_PAGE)
+        for payment in outgoing:
+            link = self._outbound.expire(cur, link, payment, now_ms)
+        for asked in incoming:
+            link = self._inbound.expire(cur, link, asked, now_ms)
+        self._settlements.tick(cur, link, now_ms)
+        self._statements.tick(cur, self._link_of(cur, peer), now_ms)
 
     def next_tick_ms(self, cur: Cursor) -> int | None:
         """When ``tick`` has something to do next, None for never as things stand. Writes nothing."""
-        wakes: list[int] = []
+        return min(self.next_ticks_ms(cur).values(), default=None)
+
+    def next_ticks_ms(self, cur: Cursor) -> Mapping[ServerName, int]:
+        """When ``tick_link`` has something to do next, for each link that waits for a time. Writes nothing."""
+        wakes: dict[ServerName, int] = {}
         for link in store.links(cur):
             if self._chain.may_sign(link) is not MaySign.NOTHING:
                 found = (
                     store.out_next_ms(cur, link.link_id),
                     store.in_next_ms(cur, link.link_id),
                     self._settlements.next_ms(cur, link),
+                    self._statements.next_ms(cur, link),
                 )
-                wakes += [each for each in found if each is not None]
-        return min(wakes, default=None)
+                times = [each for each in found if each is not None]
+                if times:
+                    wakes[link.peer] = min(times)
+        return wakes
 
     # Receiving.
 
@@ -550,9 +564,13 @@ class Clearing:
             return handled
         if isinstance(handled, Stopped):
             return Received(refused=handled.refused, alarms=(handled.alarm,))
-        alarms: tuple[Alarm, ...] = ()
+        alarm = handled.alarm
+        if link.their_seq < link.their_newest and link.their_seq < handled.link.their_seq:
+            # Something that was missing is there, for which a statement may have waited.
+            alarm = alarm or self._statements.compare(cur, handled.link, now_ms)
+        alarms = () if alarm is None else (alarm,)
         if verdict is SeenVerdict.LIE:
-            alarms = (self._chain.note_lie(cur, handled.link, found, now_ms),)
+            alarms = (*alarms, self._chain.note_lie(cur, handled.link, found, now_ms))
         else:
             self._acknowledge(cur, handled.link, epoch, found.seen.seq)
         return Received(objects=self._chain.answers(cur, handled.link, found), alarms=alarms, moved=True)
@@ -596,6 +614,8 @@ class Clearing:
                 return self._links.on_limit(cur, link, found, now_ms)
             case MessageType.SUSPEND | MessageType.RESUME | MessageType.CLOSE:
                 return self._life.on_standing(cur, link, found, now_ms)
+            case MessageType.STATEMENT:
+                return self._statements.on_statement(cur, link, found, now_ms)
             case MessageType.KEY:
                 return self._life.on_key(cur, link, found, now_ms)
             case MessageType.OFFER:
@@ -817,6 +837,12 @@ class Clearing:
         link = store.link(cur, objects.link_id_of(self.server, peer))
         if link is None:
             return Refused(reason=Reason.UNKNOWN_PEER, message=f"There is no link with {peer[:255]!r}.")
+        return link
+
+    def _link_of(self, cur: Cursor, peer: ServerName) -> Link:
+        link = store.link(cur, objects.link_id_of(self.server, peer))
+        if link is None:
+            raise RuntimeError(f"the link with {peer} vanished inside its own transaction")
         return link
 
     def _link(self, cur: Cursor, payment: OutPayment) -> Link:

@@ -430,6 +430,12 @@ def outbox_size(cur: Cursor, link_id: LinkId) -> int:
     return _number(cur)
 
 
+def is_unsent(cur: Cursor, link_id: LinkId) -> bool:
+    """Whether anything is not acknowledged but statements, which go on for ever."""
+    cur.execute("SELECT 1 FROM superapp_clearing_outbox WHERE link_id = ? AND type <> 'STATEMENT' LIMIT 1", (link_id,))
+    return cur.fetchone() is not None
+
+
 def outbox_attempts(cur: Cursor, link_id: LinkId, epoch: int, seq: int) -> int | None:
     """How often an object was sent in vain; None if it is no longer to be sent."""
     cur.execute(

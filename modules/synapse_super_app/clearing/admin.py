@@ -13,6 +13,7 @@ from super_app.clearing.model import (
     LinkTerms,
     LinkView,
     Standing,
+    StatementState,
 )
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
@@ -103,6 +104,10 @@ class LinkModel(BaseModel):
     our_fingerprint: str | None
     """Of the key that we sign with on this link, in groups of four, for operators to compare."""
     their_fingerprint: str | None
+    statement: StatementState | None
+    """How the peer's last statement of its books compared with ours."""
+    statement_ms: int | None
+    """When it came."""
     currencies: list[ExposureModel]
     unsent: int
     """Objects that the peer has not acknowledged."""
@@ -148,6 +153,8 @@ def link_model(view: LinkView) -> LinkModel:
         their_standing=view.their_standing,
         our_fingerprint=view.our_fingerprint or None,
         their_fingerprint=view.their_fingerprint or None,
+        statement=None if view.their_statement is None else view.their_statement.state,
+        statement_ms=None if view.their_statement is None else view.their_statement.at_ms,
         currencies=[_exposure_model(each) for each in view.exposures],
         unsent=view.unsent,
         next_try_ms=view.next_try_ms or None,

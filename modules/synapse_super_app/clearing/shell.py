@@ -307,15 +307,28 @@ class ClearingShell:
         if not self._ready:
             return
         now_ms = self._runtime.now_ms()
+        next_ms: int | None = now_ms + _TICK_RETRY_MS
         try:
-            next_ms = await self._writer.run("clearing_tick", lambda cur: self._clearing.tick(cur, now_ms))
+            waiting = await self._runtime.database.run("clearing_ticks", self._clearing.next_ticks_ms)
+            # Each link in a transaction of its own: what is wrong with one holds up no other.
+            done = [await self._tick_link(peer, now_ms) for peer, when_ms in waiting.items() if when_ms <= now_ms]
+            if all(done):
+                next_ms = await self._runtime.database.run("clearing_next", self._clearing.next_tick_ms)
         except Exception:
-            logger.exception("Ending what is due failed; it is tried again")
-            next_ms = now_ms + _TICK_RETRY_MS
+            logger.exception("Looking for what is due failed; it is tried again")
         if next_ms is not None:
             self._tick_at(next_ms)
         if self._ready:
             self._sender.wake(self._peers)
+
+    async def _tick_link(self, peer: ServerName, now_ms: int) -> bool:
+        """Whether what was due with a peer was done."""
+        try:
+            await self._writer.run("clearing_tick", lambda cur: self._clearing.tick_link(cur, peer, now_ms))
+        except Exception:
+            logger.exception("Ending what is due with %s failed; it is tried again", peer)
+            return False
+        return True
 
     # Operators.
 

@@ -233,6 +233,18 @@ CREATE TABLE superapp_clearing_fence (
     CHECK (after_epoch < epoch)
 );
 
+-- The newest STATEMENT of each side, and how the comparison of theirs with our books ended.
+CREATE TABLE superapp_clearing_statement (
+    link_id TEXT NOT NULL REFERENCES superapp_clearing_link (link_id),
+    sender TEXT NOT NULL CHECK (sender IN ('ours', 'theirs')),
+    epoch BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    seen_seq BIGINT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('said', 'waits', 'same', 'differs', 'not_compared')),
+    PRIMARY KEY (link_id, sender)
+);
+
 -- Proofs and lies, kept for the operator.
 CREATE TABLE superapp_clearing_evidence (
     link_id TEXT NOT NULL REFERENCES superapp_clearing_link (link_id),
