@@ -209,8 +209,13 @@ class Chain:
         if found.epoch < link.their_epoch:
             fences = store.fences(cur, link.link_id, Sender.THEIRS)
             return None if rules.is_in_force(fences, found.epoch, found.seq) else closed(link, found.epoch)
-        if found.seq > link.their_newest + rules.MAX_SEQ_AHEAD:
-            return _invalid(f"seq {found.seq} is too far ahead of {link.their_newest}.")
+        if found.seq > link.their_seq + rules.MAX_SEQ_AHEAD:
+            # Of what has no gap, so that nobody can walk ahead and leave ever more to be asked for.
+            return Refused(
+                reason=Reason.TOO_MANY_REQUESTS,
+                message=f"seq {found.seq} is too far ahead of {link.their_seq}, behind which something is missing.",
+                fields={"retry_after_ms": rules.GAP_PATIENCE_MS},
+            )
         return None
 
     def admit(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> Link:

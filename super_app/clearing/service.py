@@ -576,8 +576,12 @@ class Clearing:
         return Received(objects=self._chain.answers(cur, handled.link, found), alarms=alarms, moved=True)
 
     def _why_not_taken(self, link: Link, kind: MessageType) -> Refused | None:
-        """Why a new object is not taken now. A FENCE is also taken on a frozen link: its sender must get on."""
-        if kind is MessageType.FENCE and link.state is LinkState.FROZEN:
+        """Why a new object is not taken now.
+
+        A FENCE is also taken on a frozen link, since its sender must get on, and so is a RECEIPT: it ends what we have
+        committed, asks for no signature, and binds its sender whatever else that has done.
+        """
+        if kind in (MessageType.FENCE, MessageType.RECEIPT) and link.state is LinkState.FROZEN:
             link = replace(link, state=LinkState.ACTIVE)
         return self._chain.why_not(link, link.peer)
 

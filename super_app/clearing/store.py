@@ -718,7 +718,7 @@ def erase_openings(cur: Cursor, before_ms: int) -> int:
         "  AND p.receipt IS NOT NULL))"
         " OR (sender = 'theirs' AND EXISTS (SELECT 1 FROM superapp_clearing_in AS p"
         "  WHERE p.link_id = superapp_clearing_opening.link_id AND p.wire_id = superapp_clearing_opening.wire_id"
-        "  AND p.decision IS NOT NULL)))",
+        "  AND (p.decision IS NOT NULL OR p.state IN ('lapsed', 'rejected')))))",
         (before_ms,),
     )
     return cur.rowcount

@@ -10,7 +10,7 @@ import {
 const MAX_AHEAD = 10_000
 const MARGIN_MS = 60_000
 const NOBODY_SEEN = { seq: 0, hash: '', signature: '' }
-const WITHOUT_SIGNATURE_OF_OURS = ['LINK_OPEN', 'LIMIT', 'SUSPEND', 'RESUME', 'CLOSE', 'KEY']
+const WITHOUT_SIGNATURE_OF_OURS = ['LINK_OPEN', 'LIMIT', 'SUSPEND', 'RESUME', 'CLOSE', 'KEY', 'STATEMENT']
 const BEFORE_OPEN = WITHOUT_SIGNATURE_OF_OURS
 const STANDING = { SUSPEND: 'suspended', RESUME: 'ready', CLOSE: 'closing' }
 const domainOf = (userId) => userId.slice(userId.indexOf(':') + 1)
@@ -197,8 +197,9 @@ export class Link {
     const after = this.theirs.get(object.seq + 1)
     if (before !== undefined && messageIdOf(before) !== object.prev_hash) this.freeze('broken_chain', before, object)
     if (after !== undefined && after.prev_hash !== messageIdOf(object)) this.freeze('broken_chain', object, after)
-    const newest = Math.max(0, ...this.theirs.keys())
-    if (object.seq > newest + MAX_AHEAD) refuse('INVALID_VALUE', 'it is too far ahead')
+    let whole = 0
+    while (this.theirs.has(whole + 1)) whole += 1
+    if (object.seq > whole + MAX_AHEAD) refuse('TOO_MANY_REQUESTS', 'it is too far ahead')
   }
 
   checkState(object) {
@@ -249,6 +250,8 @@ export class Link {
           this.pins.push({ after: object.seq, publicKey: object.key.public_key })
           this.pins.sort((a, b) => a.after - b.after)
         }
+      case 'STATEMENT':
+        return () => {}
       case 'OFFER':
         return this.judgeOffer(object, opening, byPut)
       case 'COMMIT': case 'ABORT':

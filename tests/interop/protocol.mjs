@@ -159,6 +159,9 @@ const payment = {
   amount: within(1, Number.MAX_SAFE_INTEGER), currency: grant.currency, scale: grant.scale,
   'e2e_id?': isDigest, 'inner?': (value) => isObject(value) && Object.keys(value).length > 0,
 }
+const position = {
+  currency: grant.currency, due_to: grant.limit, due_from: grant.limit, unreceipted: grant.limit, reserved: grant.limit,
+}
 const CHAINED = {
   LINK_OPEN: { ...chained, currencies: isListOf(isMember(grant), 1, 64), key: isKey },
   LIMIT: { ...chained, ...grant },
@@ -166,6 +169,7 @@ const CHAINED = {
   RESUME: chained,
   CLOSE: { ...chained, 'reason?': isReason },
   KEY: { ...chained, key: isKey },
+  STATEMENT: { ...chained, positions: isListOf(isMember(position), 0, 64) },
   OFFER: { ...payment, ttl_ms: duration },
   PENDING: { ...payment, ttl_ms: duration },
   ACCEPT: { ...payment, valid_ms: duration },

@@ -585,6 +585,23 @@ def test_names_and_memos_are_erased_when_their_time_is_over_and_the_chain_stays(
     sound(hs1, hs2)
 
 
+def test_the_memo_of_a_payment_that_lapsed_and_that_nobody_decides_is_erased_too(pair: Pair) -> None:
+    hs1, hs2 = pair
+    pay(hs1, hs2, memo="secret")
+    (offer,) = hs1.errands(hs2)
+    answer = hs2.receive(hs1, offer.body)
+    assert isinstance(answer, Received)
+    assert hs2.tx(lambda cur: hs2.clearing.erase(cur, hs2.now_ms + 1)) == 0
+    advance(rules.ACCEPT_VALID_MS, hs2)
+    hs2.tick()
+    assert hs2.tx(lambda cur: hs2.clearing.erase(cur, hs2.now_ms)) == 1
+    # And a COMMIT that comes after all is credited.
+    hs1.delivered(offer, answer.objects)
+    exchange(hs1, hs2)
+    assert hs2.available(hs2.user("bob")) == 500
+    sound(hs1, hs2)
+
+
 def test_where_payments_stand(pair: Pair) -> None:
     hs1, hs2 = pair
     order, wire_id = pay(hs1, hs2)

@@ -164,6 +164,28 @@ def test_what_speaks_of_a_link_that_was_never_opened_is_refused(pair: Pair, kind
     refused(hs2, stranger, {"object": objects.seal(fields, stranger.key)}, Reason.NO_LINK)
 
 
+@pytest.mark.parametrize(("outcome", "ends"), [("credited", (9_500, 500)), ("void", (10_000, 0))])
+def test_a_frozen_link_takes_the_receipt_of_what_was_committed(pair: Pair, outcome: str, ends: tuple[int, int]) -> None:
+    hs1, hs2 = pair
+    order = hs1.order(hs1.user("alice"), hs2.user("bob"), 500)
+    assert not isinstance(hs1.pay(order), Refused)
+    (offer,) = hs1.errands(hs2)
+    accepted = hs2.receive(hs1, offer.body)
+    assert isinstance(accepted, Received)
+    hs1.delivered(offer, accepted.objects)
+    assert hs1.due_to(hs2) == 500
+    # The peer contradicts itself, and only then says what became of the payment.
+    frozen_by(hs1, hs2, {"object": forge(hs2, hs1, MessageType.RESUME, seq=2)}, EvidenceKind.EQUIVOCATION)
+    terms = objects.terms_fields(objects.terms_of(order, 2))
+    receipt = forge(hs2, hs1, MessageType.RECEIPT, **terms, reason=outcome)
+    assert isinstance(hs1.receive(hs2, {"object": receipt}), Received)
+    assert (hs1.available(hs1.user("alice")), hs1.due_to(hs2)) == ends
+    assert hs1.link(hs2).phase is LinkPhase.FROZEN
+    assert hs1.violations() == []
+    # Anything else is refused as before.
+    refused(hs1, hs2, {"object": forge(hs2, hs1, MessageType.SUSPEND)}, Reason.LINK_HALTED)
+
+
 # Keys.
 
 

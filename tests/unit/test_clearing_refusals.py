@@ -324,7 +324,11 @@ def test_an_object_of_another_epoch_is_refused(pair: Pair) -> None:
 def test_an_object_far_ahead_is_refused(pair: Pair) -> None:
     hs1, hs2 = pair
     ahead = 1 + rules.MAX_SEQ_AHEAD + 1
-    refused(hs2, hs1, offer_of(hs1, hs2, order_of(hs1, hs2), seq=ahead), Reason.INVALID_VALUE)
+    refused(hs2, hs1, offer_of(hs1, hs2, order_of(hs1, hs2), seq=ahead), Reason.TOO_MANY_REQUESTS)
+    # Nor can it be walked to: what counts is where nothing is missing, and not the newest.
+    near = forge(hs1, hs2, MessageType.RESUME, seq=ahead - 1)
+    assert isinstance(hs2.receive(hs1, {"object": near}), Received)
+    refused(hs2, hs1, offer_of(hs1, hs2, order_of(hs1, hs2), seq=ahead), Reason.TOO_MANY_REQUESTS)
 
 
 def test_a_replay_changes_nothing_and_is_answered_as_before(pair: Pair) -> None:

@@ -21,17 +21,18 @@ FILE = ROOT / "docs" / "clearing-vectors.json"
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT / "tests" / "simulator")]
 
-from nodes import EUR, Node, acct_of, exchange, forge, offer_of  # noqa: E402
+from nodes import EUR, Node, acct_of, advance, exchange, forge, offer_of  # noqa: E402
 from settling import do, propose  # noqa: E402
 from signedjson.key import decode_signing_key_base64, get_verify_key  # noqa: E402
 from signedjson.sign import sign_json, verify_signed_json  # noqa: E402
 from world import new_disk  # noqa: E402
 
 from super_app.clearing import objects  # noqa: E402
-from super_app.clearing.model import MessageType, Received  # noqa: E402
+from super_app.clearing.model import MessageType, Received, StatementState  # noqa: E402
 from super_app.clearing.ports import Ask  # noqa: E402
 from super_app.clearing.settlement_model import Settlement  # noqa: E402
 from super_app.clearing.settlements import reference_of  # noqa: E402
+from super_app.clearing.statements import STATEMENT_EVERY_MS  # noqa: E402
 from super_app.errors import Reason, Refused  # noqa: E402
 from super_app.ids import ServerName  # noqa: E402
 from super_app.names import ERRCODE_PREFIX  # noqa: E402
@@ -105,6 +106,7 @@ def make() -> dict[str, Any]:
         "chains": {node.name: [chained(each) for each in node.chain(peer)] for node, peer in ((hs1, hs2), (hs2, hs1))},
         "settlement": settlement,
         "queries": queries(hs1, hs2),
+        "life": life(),
         "refused": refusals(),
     }
 
@@ -123,6 +125,43 @@ def settle(hs1: Vectored, hs2: Vectored) -> dict[str, Any]:
         "canonical": canonical(named).decode(),
         "digest": digest(named),
         "reference": reference_of(hs1.name, known),
+    }
+
+
+def life() -> dict[str, Any]:
+    """Both chains of a link that is suspended, resumed, given a new key by hs1, stated and closed."""
+    hs1, hs2 = linked_pair()
+    hs1.pay(order_in(hs1, hs2, 1))
+    exchange(hs1, hs2)
+    for work in (
+        lambda cur: hs1.clearing.suspend(cur, hs2.name, "maintenance", hs1.now_ms),
+        lambda cur: hs1.clearing.resume(cur, hs2.name, hs1.now_ms),
+    ):
+        assert not isinstance(hs1.tx(work), Refused)
+        exchange(hs1, hs2)
+    first, hs1.key = hs1.key, SigningKey(hashlib.sha256(f"{hs1.name} second payment key".encode()).digest())
+    hs1.retired = (first,)
+    hs1.clearing = hs1.clearing_with(hs1.retired)
+    assert not isinstance(hs1.tx(lambda cur: hs1.clearing.say_key(cur, hs2.name, hs1.now_ms)), Refused)
+    exchange(hs1, hs2)
+    for node, peer in ((hs1, hs2), (hs2, hs1)):
+        advance(STATEMENT_EVERY_MS, node)
+        node.tick()
+        exchange(hs1, hs2)
+        found = peer.link(node).their_statement
+        assert found is not None
+        assert found.state is StatementState.SAME
+    assert not isinstance(hs2.tx(lambda cur: hs2.clearing.close(cur, hs1.name, "", hs2.now_ms)), Refused)
+    exchange(hs1, hs2)
+    return {
+        "second_key": {
+            "server": hs1.name,
+            "payment_seed_hex": bytes(hs1.key).hex(),
+            "payment_public_key": public_b64(hs1.key),
+            "payment_key_id": key_id_of(hs1.key),
+            "fingerprint": objects.fingerprint_of(public_b64(hs1.key)),
+        },
+        "chains": {node.name: [chained(each) for each in node.chain(peer)] for node, peer in ((hs1, hs2), (hs2, hs1))},
     }
 
 
@@ -334,6 +373,37 @@ def test_chains(vectors: dict[str, Any], server: str) -> None:
         if seen["seq"]:
             theirs = other[seen["seq"] - 1]
             assert (seen["hash"], seen["signature"]) == (theirs["message_id"], theirs["object"]["signature"])
+
+
+def test_each_object_is_signed_by_the_key_of_its_place(vectors: dict[str, Any]) -> None:
+    seen_types: set[str] = set()
+    for server in NAMES:
+        public = next(key["payment_public_key"] for key in vectors["keys"] if key["server"] == server)
+        previous = ""
+        for seq, vector in enumerate(vectors["life"]["chains"][server], start=1):
+            content = vector["object"]
+            unsigned = {name: value for name, value in content.items() if name != "signature"}
+            assert (sha(c14n(unsigned)), c14n(unsigned).decode()) == (
+                vector["message_id"],
+                vector["canonical_without_signature"],
+            )
+            head = {name: content[name] for name in ("epoch", "from_server", "link_id", "seq")}
+            assert c14n({**head, "message_id": vector["message_id"]}).decode() == vector["canonical_head"]
+            VerifyKey(unb64(public)).verify(vector["canonical_head"].encode(), unb64(content["signature"]))
+            assert content["key_id"] == "ed25519:" + sha(unb64(public))[:8]
+            assert (content["seq"], content["prev_hash"]) == (seq, previous)
+            previous = vector["message_id"]
+            seen_types.add(content["type"])
+            if content["type"] == "KEY":
+                public = content["key"]["public_key"]
+                assert public == vectors["life"]["second_key"]["payment_public_key"]
+    assert {"SUSPEND", "RESUME", "KEY", "STATEMENT", "CLOSE"} <= seen_types
+
+
+def test_fingerprints(vectors: dict[str, Any]) -> None:
+    second = vectors["life"]["second_key"]
+    digits = hashlib.sha256(second["payment_public_key"].encode()).hexdigest()[:32]
+    assert second["fingerprint"].split(" ") == [digits[at : at + 4] for at in range(0, 32, 4)]
 
 
 def test_certificates(vectors: dict[str, Any]) -> None:
