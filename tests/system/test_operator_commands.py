@@ -68,3 +68,36 @@ def test_the_books_can_be_checked_with_curl_as_the_page_says(demo: RunningDemo) 
         status, body = client.request_raw("GET", "/_synapse/client/superapp/v1/admin/invariants")
     assert status == 200
     assert b'"ok":true' in body.replace(b" ", b"")
+
+
+def test_an_operator_burns_corrects_freezes_and_looks_into_the_books(demo: RunningDemo, token_file: Path) -> None:
+    folder, options = token_file.parent, ("--token-file", str(token_file), "--url", url_of(demo, 0))
+    with demo.client("dave") as dave:
+        super_app(folder, "issue", "dave", "9.00", "EUR", "--reference", "to look at", *options)
+        before = dave.available("EUR")
+        burnt = super_app(folder, "burn", "dave", "2.00", "EUR", "--reference", "too much", *options)
+        assert burnt.startswith(f"2.00 EUR of {dave.user_id} are burnt (entry ")
+        entry = burnt.rpartition("entry ")[2].removesuffix(").\n")
+        super_app(folder, "correct", entry, "--reference", "after all", "--reason", "it was right", *options)
+        assert dave.available("EUR") == before
+        super_app(folder, "freeze", "dave", "--reason", "a case", *options)
+        assert "frozen_since" in dave.superapp("GET", "wallet")
+        super_app(folder, "unfreeze", "dave", "--reason", "closed", *options)
+        statement = super_app(folder, "statement", "dave", "EUR", "--format", "csv", *options).splitlines()
+        assert statement[0].startswith("entry,time,cause,reference,")
+        assert [line.split(",")[2] for line in statement[-3:]] == ["issue", "burn", "correct"]
+        assert statement[-1].split(",")[-2] == f"{before // 100}.{before % 100:02}"
+    assert "0.00 EUR" in super_app(folder, "trial-balance", *options).splitlines()[-1]
+
+
+def test_the_journal_of_a_running_homeserver_verifies_with_progress(demo: RunningDemo, token_file: Path) -> None:
+    done = subprocess.run(
+        [str(SUPER_APP), "verify-ledger", "--all", "--token-file", str(token_file), "--url", url_of(demo, 0)],
+        cwd=token_file.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.endswith("entries verified: 100 %\n")
+    assert done.stdout.endswith(" are right.\n")
