@@ -12,6 +12,7 @@ two event ids, since Synapse may run it five times.
     hs.advance(60.0)                                                             # seconds on the fake clock
 """
 
+import copy
 import itertools
 import json
 import shutil
@@ -81,6 +82,10 @@ class FakeModuleApi:
 
     def __init__(self, homeserver: "FakeHomeserver") -> None:
         self._homeserver = homeserver
+        self.dead = False
+        """Killed: its timers do nothing, its transactions never end and nobody is answered."""
+        self.stopped = False
+        """As if the process hung; what it was doing comes to its end later."""
         self.callbacks: dict[str, list[Callable[..., Any]]] = defaultdict(list)
         self.web_resources: dict[str, Any] = {}
         self._account_data = FakeAccountData(homeserver)
@@ -95,7 +100,7 @@ class FakeModuleApi:
 
     @property
     def worker_name(self) -> str | None:
-        return None
+        return None if self._homeserver.process == "main" else self._homeserver.process
 
     @property
     def account_data_manager(self) -> FakeAccountData:
@@ -160,13 +165,15 @@ class FakeModuleApi:
 
     def run_db_interaction(self, desc: str, func: Callable[..., T], *args: Any, **kwargs: Any) -> "defer.Deferred[T]":
         kwargs.pop("isolation_level", None)
+        if self.dead:
+            return defer.Deferred()
         return self._homeserver.transact(desc, func, *args, **kwargs)
 
     def get_current_time_msec(self) -> int:
         return self._homeserver.now_ms()
 
     def should_run_background_tasks(self) -> bool:
-        return True
+        return self._homeserver.process == "main"
 
     def looping_background_call(
         self,
@@ -177,7 +184,14 @@ class FakeModuleApi:
         run_on_all_instances: bool = False,
         **kwargs: Any,
     ) -> None:
-        loop = task.LoopingCall(lambda: self.run_as_background_process(desc or "", f, *args, **kwargs))
+        if not run_on_all_instances and not self.should_run_background_tasks():
+            return
+
+        def run() -> "defer.Deferred[Any] | None":
+            hangs = self.dead or self.stopped
+            return None if hangs else self.run_as_background_process(desc or "", f, *args, **kwargs)
+
+        loop = task.LoopingCall(run)
         loop.clock = cast(IReactorTime, self._homeserver.clock)
         loop.start(msec / 1000, now=False)
 
@@ -185,7 +199,8 @@ class FakeModuleApi:
         self, msec: float, f: Callable[..., Any], *args: object, desc: str | None = None, **kwargs: Any
     ) -> Any:
         return self._homeserver.clock.callLater(
-            msec / 1000, lambda: self.run_as_background_process(desc or "", f, *args, **kwargs)
+            msec / 1000,
+            lambda: None if self.dead else self.run_as_background_process(desc or "", f, *args, **kwargs),
         )
 
     def run_as_background_process(
@@ -197,6 +212,8 @@ class FakeModuleApi:
 
     async def sleep(self, seconds: float) -> None:
         await task.deferLater(cast(IReactorTime, self._homeserver.clock), seconds)
+        if self.dead:
+            await defer.Deferred()
 
     async def create_and_send_event_into_room(self, event_dict: dict[str, Any]) -> EventBase:
         return await self._homeserver.send_async(
@@ -489,8 +506,10 @@ class FakeHomeserver:
         self.user_directory: list[dict[str, Any]] = []
         """The rows among which Synapse's own user search looks."""
         self.registered_s: dict[str, int] = {}
-        self.stream_position = 0
+        self._stream = {"position": 0}
         self.process = "main"
+        self.processes: list[FakeHomeserver] = [self]
+        """All that run; ``worker`` makes more."""
         self.instance_map: set[str] = set()
         self.listening: dict[str, InstanceHandler] = {}
         """What each process of this homeserver that runs answers to the others."""
@@ -506,6 +525,8 @@ class FakeHomeserver:
         self._ids = itertools.count(1)
         self._database = sqlite3.connect(":memory:", isolation_level=None)
         self._database.execute("PRAGMA foreign_keys = ON")
+        # Time is the database's own for leases, so here it must be the fake clock's.
+        self._database.create_function("julianday", 1, lambda _: self.clock.seconds() / 86_400 + 2_440_587.5)
         self._database.execute(
             "CREATE TABLE events (stream_ordering INTEGER PRIMARY KEY, event_id TEXT, type TEXT,"
             " rejection_reason TEXT, room_id TEXT, sender TEXT)"
@@ -515,6 +536,44 @@ class FakeHomeserver:
         self.private = FakePrivateApi(self)
         self.statements: list[str] = []
         self._config = config or {}
+
+    # Processes.
+
+    def worker(self, name: str) -> "FakeHomeserver":
+        """One more process of this homeserver, on the same database, rooms and clock; ``start`` it."""
+        process = copy.copy(self)
+        process.process = name
+        process.at_shutdown = []
+        process.api = FakeModuleApi(process)
+        process.private = FakePrivateApi(process)
+        self.instance_map.update(("main", name))
+        self.processes.append(process)
+        return process
+
+    def kill(self) -> None:
+        """This process is gone, in the middle of whatever it does."""
+        self.api.dead = True
+        self.processes.remove(self)
+        self.listening.pop(self.process, None)
+
+    def suspend(self) -> None:
+        """This process hangs: it takes requests, answers none, and does nothing by itself."""
+        self.api.stopped = True
+        self.hanging.add(self.process)
+
+    def resume(self) -> None:
+        self.api.stopped = False
+        self.hanging.discard(self.process)
+
+    def stop(self) -> None:
+        """This process ends in order."""
+        for stop in self.at_shutdown:
+            self.result(stop())
+        self.kill()
+
+    @property
+    def stream_position(self) -> int:
+        return self._stream["position"]
 
     # Starting.
 
@@ -788,7 +847,7 @@ class FakeHomeserver:
         return event
 
     def _persist(self, event: EventBase) -> None:
-        self.stream_position += 1
+        self._stream["position"] += 1
         event.internal_metadata.stream_ordering = self.stream_position
         self.events[event.event_id] = event
         room = self.rooms[event.room_id]
@@ -799,7 +858,8 @@ class FakeHomeserver:
             "INSERT INTO events VALUES (?, ?, ?, NULL, ?, ?)",
             (self.stream_position, event.event_id, event.type, event.room_id, event.sender),
         )
-        self.private.replicate()
+        for process in self.processes:
+            process.private.replicate()
 
 
 def _as_deferred(value: Any) -> "defer.Deferred[Any]":

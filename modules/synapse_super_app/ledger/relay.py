@@ -182,6 +182,9 @@ def _error(fields: Json) -> SynapseError:
 
 
 def _fire(waiting: "list[Deferred[None]]") -> None:
+    # Whoever is woken may come to wait again at once.
+    woken = waiting[:]
+    waiting.clear()
     with outside_log_context():
-        while waiting:
-            waiting.pop().callback(None)
+        for waiter in woken:
+            waiter.callback(None)
