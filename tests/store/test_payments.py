@@ -353,6 +353,21 @@ class TestRefund:
         assert reason_of(offer(6, 201)) is Reason.REFUND_EXCEEDS_PAYMENT
         assert isinstance(offer(7, 200), Accept)
 
+    def test_of_two_refunds_from_elsewhere_that_race_one_is_taken_and_the_other_once_it_has_failed(
+        self, books: Books, alice: Acct
+    ) -> None:
+        order = books.order(1, "alice", "@zoe:hs2.test", 500)
+        books.pay(order)
+        books.hears_commit(order)
+        books.hears_receipt(order, {"type": "RECEIPT"})
+        first, second = (incoming(number, "alice", 500, refund_of=order.payment_id) for number in (2, 3))
+        again = incoming(4, "alice", 500, refund_of=order.payment_id)
+        assert isinstance(books.transaction(lambda cur: books.payments.offered(cur, first, books.now_ms)), Accept)
+        beside = books.transaction(lambda cur: books.payments.offered(cur, second, books.now_ms))
+        assert reason_of(beside) is Reason.REFUND_EXCEEDS_PAYMENT
+        books.transaction(lambda cur: books.payments.ended(cur, first, Reason.CANCELLED, books.now_ms))
+        assert isinstance(books.transaction(lambda cur: books.payments.offered(cur, again, books.now_ms)), Accept)
+
 
 class TestToAnotherHomeserver:
     def test_without_a_link_nothing_is_set_aside(self, books: Books, alice: Acct) -> None:
