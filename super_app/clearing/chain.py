@@ -4,7 +4,8 @@ Every chain operation runs inside the caller's transaction. What is appended her
 has committed, from the outbox.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,6 +21,7 @@ from super_app.clearing.model import (
     JsonObject,
     KeyId,
     Link,
+    LinkId,
     LinkState,
     MessageType,
     Seen,
@@ -87,11 +89,31 @@ class Chain:
 
     def __init__(self, me: Identity) -> None:
         self.me = me
+        self._replayed: LinkId | None = None
+
+    @contextmanager
+    def replaying(self, link: Link) -> Generator[None]:
+        """While the books of a restored link follow its objects, which stand in their chain already.
+
+        What they ask of us may be signed: our new epoch is open, and the peer has said all that it holds of the others.
+        """
+        self._replayed = link.link_id
+        try:
+            yield
+        finally:
+            self._replayed = None
+
+    def is_ours(self, cur: Cursor, link: Link, found: ChainObject) -> bool:
+        """Whether we have signed it, whatever our database remembers."""
+        head = objects.head_of(link.link_id, self.me.server, found.epoch, found.seq, found.message_id)
+        return self._signed_by_us(cur, link, head, found.signature)
 
     def may_sign(self, link: Link) -> MaySign:
         # With another key than the link's, whatever we signed would look forged to the peer.
         if link.our_open_ms > 0 and self.me.signer(link.our_key_id) is None:
             return MaySign.NOTHING
+        if link.link_id == self._replayed:
+            return MaySign.ALL
         return rules.may_sign(link, self.me.boot)
 
     def why_not(self, link: Link | None, peer: ServerName) -> Refused | None:
@@ -220,6 +242,8 @@ class Chain:
 
     def admit(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> Link:
         """Store an object of theirs in its place, which is free."""
+        if link.link_id == self._replayed:
+            return link
         stored = Stored(
             sender=Sender.THEIRS,
             epoch=found.epoch,

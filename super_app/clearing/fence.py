@@ -21,7 +21,7 @@ class Fences:
         link_or_refused = self.close(cur, link, found, now_ms)
         if isinstance(link_or_refused, Refused):
             return link_or_refused
-        return Taken(link=self._say_fenced(cur, link_or_refused, found, now_ms, due_ms))
+        return Taken(link=self.say_fenced(cur, link_or_refused, found, now_ms, due_ms))
 
     def close(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> Link | Refused:
         """Store a FENCE of the peer: its chain goes on in the new epoch."""
@@ -39,7 +39,8 @@ class Fences:
         store.add_fence(cur, link.link_id, Sender.THEIRS, fence)
         return self._chain.admit(cur, link, found, now_ms)
 
-    def _say_fenced(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int, due_ms: int) -> Link:
+    def say_fenced(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int, due_ms: int) -> Link:
+        """Sign all that we hold beyond what every FENCE of this chain still stands by."""
         # An earlier restore may have gone back further than this one.
         after = min((each.after_epoch, each.after_seq) for each in store.fences(cur, link.link_id, Sender.THEIRS))
         runs = store.runs_after(cur, link.link_id, Sender.THEIRS, after, below_epoch=found.epoch)

@@ -192,6 +192,26 @@ class Inbound:
             link = self._receipt(cur, link, payment.terms, Outcome.VOID, now_ms, now_ms)[0]
         return link
 
+    # For a link that comes back after a restore.
+
+    def missing(self, link: Link, terms: Terms, *, offered: bool) -> InPayment:
+        """A payment that these books do not know, before anything is known of it."""
+        return self._new(link, terms, InState.REJECTED, offered=offered)
+
+    def put(self, cur: Cursor, before: InPayment | None, after: InPayment) -> None:
+        """Write where a payment stands now, and count it there; None before: it is not here yet."""
+        store.ensure_line(cur, after.link_id, after.terms.currency)
+        if before is None:
+            store.add_in(cur, after)
+        else:
+            self._count(cur, before, -1)
+            self._decide(cur, before, after)
+        self._count(cur, after, 1)
+
+    def reject(self, cur: Cursor, link: Link, terms: Terms, reason: Reason, now_ms: int) -> Link:
+        """REJECT an offer of which nothing more is to be had."""
+        return self._reject_new(cur, link, terms, reason, now_ms, now_ms)
+
     def _credit(
         self,
         cur: Cursor,

@@ -129,6 +129,25 @@ class LinkLife:
             )
         return Taken(link=self._chain.admit(cur, link, found, now_ms))
 
+    def replay(self, cur: Cursor, link: Link, found: ChainObject, *, ours: bool) -> Link:
+        """SUSPEND, RESUME, CLOSE or our KEY, which a restored database had lost. Each chain comes in its order."""
+        if not ours:
+            taken = self.on_standing(cur, link, found, 0)
+            link = taken.link if isinstance(taken, Taken) else link
+        elif found.type is MessageType.KEY and found.key is not None:
+            key_id = objects.public_key_id(found.key.public_key)
+            if key_id is not None:
+                public, certificate = found.key.public_key, found.key.certificate
+                seq = found.seq + 1
+                store.put_key(cur, link.link_id, Sender.OURS, key_id, public, certificate, found.epoch, seq)
+                link = replace(link, our_key_id=key_id)
+        else:
+            standing = _SAYS[found.type]
+            why = found.reason
+            link = replace(link, our_standing=standing, said_standing=standing, our_standing_why=why)
+        store.put_link(cur, link)
+        return link
+
     def by_retired_key(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> Stopped | None:
         """Stops the link if an object is signed by the key that a KEY before it retired. None if it is not.
 

@@ -483,13 +483,16 @@ class EvidenceKind(StrEnum):
     PEER_AHEAD = "peer_ahead"  # holds an object of ours that we do not have
     FORKED = "forked"  # holds another object of ours than we have in that place
 
+    SUSPENSE = "suspense"  # no proof of anything: a payment that a restore could not give an owner or cover
+
     @property
     def halts(self) -> bool:
         return self in (EvidenceKind.PEER_AHEAD, EvidenceKind.FORKED)
 
     @property
     def freezes(self) -> bool:
-        return not self.halts and self not in (EvidenceKind.FALSE_SEEN, EvidenceKind.STATEMENT_DIFFERS)
+        harmless = (EvidenceKind.FALSE_SEEN, EvidenceKind.STATEMENT_DIFFERS, EvidenceKind.SUSPENSE)
+        return not self.halts and self not in harmless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

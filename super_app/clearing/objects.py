@@ -51,6 +51,7 @@ from super_app.ids import (
     parse_user_id,
     server_of,
 )
+from super_app.ledger.model import HoldId
 from super_app.money import MAX_AMOUNT_MINOR, MAX_SCALE, AssetCode, Money
 from super_app.names import NAMESPACE
 from super_app.signing import canonical, digest, from_b64, key_id_of, public_b64, sign, verify
@@ -809,6 +810,30 @@ def read_opening(value: JsonObject, terms: Terms, from_server: ServerName, to_se
         room_id=RoomId(opening.room_id) if opening.room_id else None,
         event_id=EventId(opening.event_id) if opening.event_id else None,
         refund_of=refund_of,
+    )
+
+
+def read_order(value: JsonObject, terms: Terms, from_server: ServerName, to_server: ServerName) -> Order | Refused:
+    """A payment of our own, from the opening that we once sent with its OFFER."""
+    incoming = read_opening(value, terms, from_server, to_server)
+    opening = _Opening.parse(value)
+    if isinstance(incoming, Refused):
+        return incoming
+    if isinstance(opening, Refused):
+        return opening
+    salts = opening.salts
+    return Order(
+        payment_id=incoming.payment_id,
+        hold_id=HoldId(f"{incoming.payer.acct}:{incoming.payment_id}"),
+        payer=incoming.payer,
+        payee=incoming.payee,
+        money=incoming.money,
+        memo=incoming.memo,
+        room_id=incoming.room_id,
+        event_id=incoming.event_id,
+        refund_of=incoming.refund_of,
+        wire_salt=salts.wire,
+        salts=(salts.payer, salts.payee, salts.memo),
     )
 
 

@@ -27,7 +27,7 @@ from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct
 from super_app.ledger import service as ledger
-from super_app.ledger.model import Cause, Transfer, TransferId, available, due_to
+from super_app.ledger.model import AccountKind, Cause, Transfer, TransferId, available, due_to, house
 
 
 class Outbound:
@@ -87,6 +87,10 @@ class Outbound:
         self._payer.failed(cur, payment.payer, payment.payment_id, reason, now_ms)
         return link
 
+    def say_abort(self, cur: Cursor, link: Link, payment: OutPayment, reason: Reason, now_ms: int) -> Link:
+        """ABORT a payment that a restore has only brought back as an OFFER; there is no hold to let go."""
+        return self._say(cur, link, MessageType.ABORT, payment, now_ms, now_ms, reason=reason.value)
+
     def on_pending(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int, due_ms: int) -> Handled:
         payment = self._payment(cur, link, found)
         if isinstance(payment, Refused):
@@ -135,12 +139,14 @@ class Outbound:
             case PayerMove.COMPLETE:
                 link = self._end(cur, link, found, payment, OutState.COMPLETED, outcome, now_ms)
                 self._owe_no_longer_unsure(cur, payment)
-                self._payer.completed(cur, payment.payer, payment.payment_id, found.content, now_ms)
+                if payment.payer:
+                    self._payer.completed(cur, payment.payer, payment.payment_id, found.content, now_ms)
             case PayerMove.UNDO:
                 link = self._end(cur, link, found, payment, OutState.VOIDED, outcome, now_ms)
                 self._owe_no_longer_unsure(cur, payment)
                 self._undo(cur, payment, now_ms)
-                self._payer.failed(cur, payment.payer, payment.payment_id, Reason.EXPIRED, now_ms)
+                if payment.payer:
+                    self._payer.failed(cur, payment.payer, payment.payment_id, Reason.EXPIRED, now_ms)
             case PayerMove.NOTE:
                 link = self._end(cur, link, found, payment, OutState.ABORTED, outcome, now_ms)
             case PayerMove.CREDITED_AND_VOID:
@@ -191,8 +197,11 @@ class Outbound:
 
     def _undo(self, cur: Cursor, payment: OutPayment, now_ms: int) -> None:
         terms = payment.terms
+        # What came back from a restore without its opening has no payer to go back to.
+        nobody = house(AccountKind.SUSPENSE, terms.currency)
+        payer = available(payment.payer, terms.currency) if payment.payer else nobody
         # What was given back already goes to where it was taken from.
-        to = advances.source_of(cur, payment) or available(payment.payer, terms.currency)
+        to = advances.source_of(cur, payment) or payer
         undone = ledger.transfer(
             cur,
             Transfer(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from super_app.clearing.model import WireId
+from super_app.clearing.model import OutState, WireId
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, EventId, Handle, PaymentId, RoomId, ServerName, UserId
@@ -75,6 +75,19 @@ class Payee(Protocol):
 
     def offered(self, cur: Cursor, incoming: Incoming, now_ms: int) -> Accept | Ask | Refused: ...
 
+    def recalled(self, cur: Cursor, incoming: Incoming, now_ms: int) -> Acct | None:
+        """We accepted it before a restore, and these books do not know it: note it, whatever we would say today.
+
+        Gives the payee's account, None where there is none.
+        """
+        ...
+
+    def restored_received(
+        self, cur: Cursor, incoming: Incoming, reason: Reason | None, signed: dict[str, object] | None, now_ms: int
+    ) -> None:
+        """It had ended before a restore: without a reason credited, and ``signed`` is our RECEIPT. Nobody is told."""
+        ...
+
     def credited(self, cur: Cursor, incoming: Incoming, signed: dict[str, object], now_ms: int) -> None:
         """The money is in the payee's account; ``signed`` is our RECEIPT(credited)."""
         ...
@@ -99,6 +112,21 @@ class Payer(Protocol):
         self, cur: Cursor, payer: Acct, payment_id: PaymentId, signed: dict[str, object], now_ms: int
     ) -> None:
         """The peer's RECEIPT(credited) arrived: ``signed``."""
+        ...
+
+    def restored_sent(
+        self,
+        cur: Cursor,
+        order: Order,
+        state: OutState,
+        reason: Reason | None,
+        signed: dict[str, object] | None,
+        now_ms: int,
+    ) -> None:
+        """It was decided before a restore, and these books may not know it at all. Nobody is told.
+
+        ``signed`` is the peer's RECEIPT(credited).
+        """
         ...
 
     def failed(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> None:

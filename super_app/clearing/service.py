@@ -13,7 +13,7 @@ from typing import Final
 from nacl.signing import SigningKey
 
 from super_app.clearing import advances, objects, rules, store
-from super_app.clearing.chain import Chain, Handled, Identity, Stopped
+from super_app.clearing.chain import Chain, Handled, Identity, Stopped, Taken
 from super_app.clearing.fence import Fences
 from super_app.clearing.inbound import Inbound
 from super_app.clearing.link_life import LinkLife
@@ -44,6 +44,9 @@ from super_app.clearing.model import (
 )
 from super_app.clearing.outbound import Outbound
 from super_app.clearing.ports import Order, Payee, Payer, WireId
+from super_app.clearing.recovery import Recoveries
+from super_app.clearing.recovery_model import RestoreId
+from super_app.clearing.replay import Replay
 from super_app.clearing.rules import MaySign, SeenVerdict
 from super_app.clearing.settlement_desk import SettlementDesk
 from super_app.clearing.settlements import Settlements
@@ -88,9 +91,20 @@ class Clearing:
         self._life = LinkLife(self._chain)
         self._settlements = Settlements(self._chain, assets)
         self._links = Links(self._chain, self._life, self._inbound, self._settlements, assets)
-        self.settlements = SettlementDesk(server, self._settlements)
         self._fences = Fences(self._chain)
         self._statements = Statements(self._chain)
+        replay = Replay(
+            self._chain,
+            self._fences,
+            self._life,
+            self._settlements,
+            self._outbound,
+            self._inbound,
+            payer,
+            payee,
+        )
+        self._recoveries = Recoveries(self._chain, self._life, self._fences, self._links, replay)
+        self.settlements = SettlementDesk(server, self._settlements)
 
     def begin(self, boot: str) -> None:
         """A tenure begins: until a peer has answered HEAD? again, nothing is signed towards it."""
@@ -101,6 +115,11 @@ class Clearing:
     def can_pay(self, cur: Cursor, to_server: ServerName, money: Money) -> Refused | None:
         """NO_LINK, LINK_HALTED or UNKNOWN_CURRENCY; None if a payment may be offered. Writes nothing."""
         return self._links.can_pay(cur, to_server, money)
+
+    def is_unsure(self, cur: Cursor, to_server: ServerName) -> bool:
+        """Whether payments to a server may have been decided of which this database does not know."""
+        link = store.link(cur, objects.link_id_of(self.server, to_server))
+        return link is not None and link.state in (LinkState.HALTED, LinkState.RECOVERING)
 
     def offer(self, cur: Cursor, order: Order, to_server: ServerName, now_ms: int) -> WireId | Refused:
         """Offer a payment, whose hold exists, to the payee's server. The same order again gives the same id.
@@ -228,6 +247,22 @@ class Clearing:
         link = self._known(cur, peer)
         return link if isinstance(link, Refused) else self._links.view(cur, link)
 
+    def fence(self, cur: Cursor, peer: ServerName, restore_id: RestoreId, now_ms: int) -> LinkView | Refused:
+        """This database is a copy, and the newest there is: bring the link with a peer back from a halt.
+
+        The operator answers for it that no newer database will ever run again. A link that is on its way back already
+        starts over. Refusals: UNKNOWN_PEER, CONFLICT for a link that is not halted.
+        """
+        link = store.link(cur, objects.link_id_of(self.server, peer))
+        if link is None:
+            return Refused(reason=Reason.UNKNOWN_PEER, message=f"There is no link with {peer}.")
+        if link.state not in (LinkState.HALTED, LinkState.RECOVERING):
+            return Refused(
+                reason=Reason.CONFLICT,
+                message=f"The link with {peer} is not halted: what this database knows is all that the peer has seen.",
+            )
+        return self._links.view(cur, self._recoveries.begin(cur, link, restore_id, now_ms))
+
     def links(self, cur: Cursor) -> tuple[LinkView, ...]:
         return tuple(self._links.view(cur, link) for link in store.links(cur))
 
@@ -310,14 +345,15 @@ class Clearing:
 
     def started(self, cur: Cursor, now_ms: int) -> tuple[LinkView, ...]:
         """Once in each tenure, before anything else: whatever pause a link was in, its peer is asked at once."""
+        self._recoveries.begin_marked(cur, now_ms)
         for link in store.links(cur):
-            if link.wanted:
+            if link.wanted or link.state is LinkState.RECOVERING:
                 store.put_link(cur, replace(link, attempts=0, next_try_ms=now_ms))
         return self.links(cur)
 
     def peers(self, cur: Cursor) -> tuple[ServerName, ...]:
         """Peers with whom there may be something to do."""
-        return tuple(link.peer for link in store.links(cur) if link.wanted)
+        return tuple(link.peer for link in store.links(cur) if link.wanted or link.state is LinkState.RECOVERING)
 
     def due(
         self,
@@ -330,6 +366,8 @@ class Clearing:
     ) -> Agenda:
         """What to send to a peer now, beside what is under way, and when to ask again. Writes nothing."""
         link = store.link(cur, objects.link_id_of(self.server, peer))
+        if link is not None and link.state is LinkState.RECOVERING:
+            return self._recovering(cur, link, now_ms, under_way)
         if link is None or not link.wanted or link.state is LinkState.HALTED:
             return Agenda()
         if rules.is_paused(link, now_ms):
@@ -356,6 +394,14 @@ class Clearing:
         later = [each for each in wakes if each > now_ms]
         return Agenda(errands=tuple(errands), wake_ms=min(later, default=None))
 
+    def _recovering(self, cur: Cursor, link: Link, now_ms: int, under_way: AbstractSet[MessageId]) -> Agenda:
+        """On the way back after a restore there is one thing to ask at a time, and nothing else to send."""
+        if rules.is_paused(link, now_ms):
+            return Agenda(wake_ms=link.next_try_ms)
+        next_one = self._recoveries.errand(cur, link)
+        errand = self._delivery(cur, link, next_one) if isinstance(next_one, Stored) else next_one
+        return Agenda(errands=() if errand is None or errand.message_id in under_way else (errand,))
+
     def delivered(
         self,
         cur: Cursor,
@@ -363,6 +409,7 @@ class Clearing:
         answer: Sequence[object],
         now_ms: int,
         *,
+        openings: Sequence[object] = (),
         certified: AbstractSet[MessageId] = frozenset(),
     ) -> Received:
         """The peer answered 200 with these objects: what was sent is there, and the objects are handled.
@@ -383,6 +430,9 @@ class Clearing:
                 read.append(each)
             elif isinstance(each, Refused):
                 refused = refused or each
+        if link.state is LinkState.RECOVERING and errand.seq == 0:
+            alarms += self._recoveries.answered(cur, link, errand, read, openings, certified, now_ms)
+            return Received(alarms=tuple(alarms), refused=refused, moved=True)
         if errand.type is MessageType.HEAD:
             alarm = self._heads(cur, link, read, now_ms)
             alarms += [] if alarm is None else [alarm]
@@ -399,6 +449,8 @@ class Clearing:
             self._gap_answered(cur, link, now_ms)
         elif errand.seq > 0:
             self._object_delivered(cur, errand, now_ms)
+        if errand.type is MessageType.FENCE:
+            self._recoveries.sent_fence(cur, store.link(cur, errand.link_id) or link, now_ms)
         return Received(alarms=tuple(alarms), refused=refused, moved=True)
 
     def failed(
@@ -420,7 +472,10 @@ class Clearing:
         if link is None:
             return
         link = replace(link, last_try_ms=now_ms, last_error=error[:500])
-        if trouble is Trouble.UNREACHABLE or errand.type is MessageType.HEAD:
+        recovering = link.state is LinkState.RECOVERING
+        if recovering and self._recoveries.refused(cur, link, errand, reason, now_ms):
+            return
+        if trouble is Trouble.UNREACHABLE or errand.type is MessageType.HEAD or recovering:
             # Requests under way at the same time fail together, and count as one failure.
             if not rules.is_paused(link, now_ms):
                 attempts = link.attempts + 1
@@ -548,7 +603,7 @@ class Clearing:
         if placed is not None:
             return Received(objects=self._chain.answers(cur, link, found), moved=self._is_back(cur, link, now_ms))
         if link.state is not LinkState.ACTIVE or found.type not in rules.UNSIGNED_FOR:
-            refused = self._why_not_taken(link, found.type)
+            refused = self._why_not_taken(cur, link, found.type)
             if refused is not None and self._is_back(cur, link, now_ms):
                 return Received(refused=refused, moved=True)
             if refused is not None:
@@ -569,13 +624,16 @@ class Clearing:
             # Something that was missing is there, for which a statement may have waited.
             alarm = alarm or self._statements.compare(cur, handled.link, now_ms)
         alarms = () if alarm is None else (alarm,)
-        if verdict is SeenVerdict.LIE:
+        if verdict is SeenVerdict.LIE and handled.link.state is LinkState.RECOVERING:
+            # It may well have what we have lost and not yet got back.
+            pass
+        elif verdict is SeenVerdict.LIE:
             alarms = (*alarms, self._chain.note_lie(cur, handled.link, found, now_ms))
         else:
             self._acknowledge(cur, handled.link, epoch, found.seen.seq)
         return Received(objects=self._chain.answers(cur, handled.link, found), alarms=alarms, moved=True)
 
-    def _why_not_taken(self, link: Link, kind: MessageType) -> Refused | None:
+    def _why_not_taken(self, cur: Cursor, link: Link, kind: MessageType) -> Refused | None:
         """Why a new object is not taken now.
 
         A FENCE is also taken on a frozen link, since its sender must get on, and so is a RECEIPT: it ends what we have
@@ -583,6 +641,8 @@ class Clearing:
         """
         if kind in (MessageType.FENCE, MessageType.RECEIPT) and link.state is LinkState.FROZEN:
             link = replace(link, state=LinkState.ACTIVE)
+        if link.state is LinkState.RECOVERING and self._recoveries.may_take(cur, link, kind):
+            return None
         return self._chain.why_not(link, link.peer)
 
     def _take_link_open(self, cur: Cursor, link: Link | None, found: ChainObject, now_ms: int) -> Received | Refused:
@@ -645,9 +705,13 @@ class Clearing:
             ):
                 return self._settlements.on_object(cur, link, found, now_ms, due_ms)
             case MessageType.FENCE:
-                return self._fences.on_fence(cur, link, found, now_ms, due_ms)
+                fenced = self._fences.on_fence(cur, link, found, now_ms, due_ms)
+                if isinstance(fenced, Taken) and link.state is LinkState.RECOVERING:
+                    return Taken(link=self._recoveries.peer_fenced(cur, fenced.link, now_ms))
+                return fenced
             case MessageType.FENCED:
-                return Refused(reason=Reason.CONFLICT, message="This server has opened no epoch that this answers.")
+                taken = self._recoveries.on_fenced(cur, link, found, now_ms)
+                return taken if isinstance(taken, Refused) else Taken(link=taken)
             case MessageType.STATUS | MessageType.RANGE | MessageType.HEAD | MessageType.OPENINGS:
                 raise RuntimeError(f"{found.type} is a query")
 

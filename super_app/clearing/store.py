@@ -202,7 +202,7 @@ def lines(cur: Cursor, link_id: LinkId) -> tuple[CurrencyLine, ...]:
 
 
 def put_our_grant(cur: Cursor, link_id: LinkId, grant: Grant) -> None:
-    _ensure_line(cur, link_id, grant.currency)
+    ensure_line(cur, link_id, grant.currency)
     cur.execute(
         "UPDATE superapp_clearing_currency SET our_scale = ?, our_limit_minor = ?, our_max_count = ?,"
         " our_max_sum_minor = ? WHERE link_id = ? AND currency = ?",
@@ -212,7 +212,7 @@ def put_our_grant(cur: Cursor, link_id: LinkId, grant: Grant) -> None:
 
 def put_their_grant(cur: Cursor, link_id: LinkId, grant: Grant, epoch: int, seq: int) -> None:
     """Take over what the peer grants. A grant of an earlier object than the one that stands changes nothing."""
-    _ensure_line(cur, link_id, grant.currency)
+    ensure_line(cur, link_id, grant.currency)
     cur.execute(
         "UPDATE superapp_clearing_currency SET their_scale = ?, their_limit_minor = ?, their_max_count = ?,"
         " their_max_sum_minor = ?, their_grant_epoch = ?, their_grant_seq = ? WHERE link_id = ? AND currency = ?"
@@ -260,7 +260,7 @@ def move_line(
     )
 
 
-def _ensure_line(cur: Cursor, link_id: LinkId, currency: AssetCode) -> None:
+def ensure_line(cur: Cursor, link_id: LinkId, currency: AssetCode) -> None:
     cur.execute(
         "INSERT INTO superapp_clearing_currency (link_id, currency, their_grant_epoch, their_grant_seq,"
         " reserved_minor, unreceipted_minor, in_flight_count, in_flight_minor) VALUES (?, ?, 0, 0, 0, 0, 0, 0)"
@@ -402,6 +402,16 @@ def send_at(cur: Cursor, link_id: LinkId, stored: Stored, due_ms: int) -> None:
         "INSERT INTO superapp_clearing_outbox (link_id, epoch, seq, message_id, type, wire_id, due_ms, attempts)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
         (link_id, stored.epoch, stored.seq, stored.message_id, stored.type, stored.wire_id, due_ms),
+    )
+
+
+def send_again(cur: Cursor, link_id: LinkId, epoch: int, seq: int, due_ms: int) -> None:
+    """Put an object that is stored into the outbox, unless it is there."""
+    cur.execute(
+        "INSERT INTO superapp_clearing_outbox (link_id, epoch, seq, message_id, type, wire_id, due_ms, attempts)"
+        " SELECT link_id, epoch, seq, message_id, type, wire_id, CAST(? AS BIGINT), 0 FROM superapp_clearing_object"
+        " WHERE link_id = ? AND sender = 'ours' AND epoch = ? AND seq = ? ON CONFLICT (link_id, epoch, seq) DO NOTHING",
+        (due_ms, link_id, epoch, seq),
     )
 
 

@@ -111,6 +111,7 @@ class Cause(StrEnum):
     BURN = "burn"  # available -> issued
     ADVANCE = "advance"  # suspense -> available, at the operator's risk, while a peer is gone
     ADVANCE_BACK = "advance_back"  # available -> suspense: what was advanced has come back by itself
+    RESTORE = "restore"  # to where the peer's objects say that it belongs; what nobody has comes from suspense
     CORRECT = "correct"  # back what an entry moved; the reference names the entry
 
     @property

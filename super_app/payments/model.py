@@ -71,6 +71,19 @@ class State(StrEnum):
         return self not in (State.HELD, State.AWAITING_ACCEPTANCE, State.COMMITTED)
 
 
+def end_of(reason: Reason) -> State:
+    """How a payment ends that comes to nothing for a reason."""
+    match reason:
+        case Reason.DECLINED:
+            return State.DECLINED
+        case Reason.EXPIRED:
+            return State.EXPIRED
+        case Reason.CANCELLED:
+            return State.CANCELLED
+        case _:
+            return State.FAILED
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
     """An order whose every field was read and found well-formed; ``payee`` is still what the person wrote."""

@@ -45,6 +45,10 @@ class Clears(Protocol):
 
     def can_pay(self, cur: Cursor, to_server: ServerName, money: Money) -> Refused | None: ...
 
+    def is_unsure(self, cur: Cursor, to_server: ServerName) -> bool:
+        """Whether this database is an old copy as far as that server is concerned, and may lack what was paid there."""
+        ...
+
     def offer(self, cur: Cursor, order: ClearingOrder, to_server: ServerName, now_ms: int) -> WireId | Refused: ...
 
     def cancel(

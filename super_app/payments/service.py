@@ -11,6 +11,7 @@ from typing import Final
 
 from super_app.accounts import store as accounts
 from super_app.accounts.model import Genesis
+from super_app.clearing.model import OutState
 from super_app.clearing.ports import Accept, Ask, Incoming, Party, WireId
 from super_app.clearing.ports import Order as ClearingOrder
 from super_app.db import Cursor
@@ -20,7 +21,7 @@ from super_app.ledger import operators
 from super_app.ledger import service as ledger
 from super_app.ledger.model import Cause, Hold, Posted, Violation, available
 from super_app.money import Asset, AssetCode, Money
-from super_app.payments import rules, store
+from super_app.payments import restored, rules, store
 from super_app.payments.model import (
     ACCEPTANCE_MS,
     LINK_PATIENCE_MS,
@@ -38,6 +39,7 @@ from super_app.payments.model import (
     Salts,
     State,
     Venue,
+    end_of,
 )
 from super_app.payments.ports import Changes, Clears, Homeserver
 from super_app.signing import digest
@@ -191,6 +193,9 @@ class Payments:
         if move is rules.Move.NOTHING:
             return payment
         if payment.payee_acct is not None or not payment.is_bound or payment.waits_for_link:
+            if self._may_be_sent(cur, payment):
+                refused = self._clearing.can_pay(cur, server_of(payment.payee.user_id), payment.money)
+                return refused or payment
             return self._give_back(cur, payment, State.CANCELLED, Reason.CANCELLED, now_ms)
         refused = self._clearing.cancel(cur, payer, payment_id, Reason.CANCELLED, now_ms)
         return refused or self._again(cur, key)
@@ -199,6 +204,8 @@ class Payments:
         """Give back the money of an order whose event never came to exist. Its id is spent. None if it does exist."""
         payment = store.find(cur, key)
         if payment is None or payment.is_bound or payment.state is not State.HELD:
+            return None
+        if self._may_be_sent(cur, payment):
             return None
         return self._give_back(cur, payment, State.EXPIRED, Reason.EXPIRED, now_ms)
 
@@ -303,6 +310,22 @@ class Payments:
         self._changes.payment_changed(payment)
         return Ask(acct=acct, until_ms=until_ms) if ask else Accept(acct=acct)
 
+    def recalled(self, cur: Cursor, incoming: Incoming, now_ms: int) -> Acct | None:
+        if self._homeserver.resident(cur, incoming.payee.user_id) is None:
+            return None
+        acct = self._ensure_account(cur, incoming, now_ms)
+        payment = restored.received_before(cur, incoming, acct, now_ms)
+        if payment is None:
+            return None
+        if payment.state is State.AWAITING_ACCEPTANCE and not payment.answered:
+            payment = self._advance(cur, payment, replace(payment, answered=True, due_ms=None), now_ms)
+        return payment.payee_acct
+
+    def restored_received(
+        self, cur: Cursor, incoming: Incoming, reason: Reason | None, signed: dict[str, object] | None, now_ms: int
+    ) -> None:
+        restored.received(cur, incoming, reason, signed, self._changes)
+
     def credited(self, cur: Cursor, incoming: Incoming, signed: dict[str, object], now_ms: int) -> None:
         payment = self._incoming(cur, incoming)
         if payment.state is State.COMPLETED:
@@ -322,35 +345,46 @@ class Payments:
         # What was refused at the offer was never written down here.
         if payment is None or payment.wire_id != incoming.wire_id or payment.state.final:
             return
-        self._advance(cur, payment, replace(payment, state=_end_of(reason), reason=reason, due_ms=None), now_ms)
+        self._advance(cur, payment, replace(payment, state=end_of(reason), reason=reason, due_ms=None), now_ms)
 
     # What clearing tells as Payer.
 
     def asked(self, cur: Cursor, payer: Acct, payment_id: PaymentId, until_ms: int, now_ms: int) -> None:
         payment = self._outgoing(cur, payer, payment_id)
-        if payment.state is State.HELD:
+        if payment is not None and payment.state is State.HELD:
             # Clearing keeps the time itself: it is the one that aborts.
             self._advance(cur, payment, replace(payment, state=State.AWAITING_ACCEPTANCE), now_ms)
 
     def committed(self, cur: Cursor, payer: Acct, payment_id: PaymentId, now_ms: int) -> None:
         payment = self._outgoing(cur, payer, payment_id)
-        if payment.state in (State.HELD, State.AWAITING_ACCEPTANCE):
+        if payment is not None and payment.state in (State.HELD, State.AWAITING_ACCEPTANCE):
             self._advance(cur, payment, replace(payment, state=State.COMMITTED), now_ms)
 
     def completed(
         self, cur: Cursor, payer: Acct, payment_id: PaymentId, signed: dict[str, object], now_ms: int
     ) -> None:
         payment = self._outgoing(cur, payer, payment_id)
-        if not payment.state.final:
+        if payment is not None and not payment.state.final:
             self._advance(cur, payment, replace(payment, state=State.COMPLETED, signed=signed), now_ms)
 
     def failed(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> None:
         payment = self._outgoing(cur, payer, payment_id)
-        if not payment.state.final:
+        if payment is not None and not payment.state.final:
             # After the decision to pay there is one way to end without success: the payee's homeserver could not
             # credit it any more and said so, RECEIPT(void).
-            state = State.FAILED if payment.state is State.COMMITTED else _end_of(reason)
+            state = State.FAILED if payment.state is State.COMMITTED else end_of(reason)
             self._advance(cur, payment, replace(payment, state=state, reason=reason), now_ms)
+
+    def restored_sent(
+        self,
+        cur: Cursor,
+        order: ClearingOrder,
+        state: OutState,
+        reason: Reason | None,
+        signed: dict[str, object] | None,
+        now_ms: int,
+    ) -> None:
+        restored.sent(cur, order, state, reason, signed, self._changes, now_ms)
 
     # Looking.
 
@@ -425,10 +459,16 @@ class Payments:
         if not isinstance(offered, Refused):
             return store.find(cur, payment.key)
         retry_after_ms = offered.fields.get("retry_after_ms")
-        if isinstance(retry_after_ms, int) and now_ms < payment.created_ms + LINK_PATIENCE_MS:
+        if isinstance(retry_after_ms, int) and (
+            now_ms < payment.created_ms + LINK_PATIENCE_MS or self._may_be_sent(cur, payment)
+        ):
             # The link is being checked after a restart, ours or the peer's. The order stands and waits for it.
             return self._advance(cur, payment, replace(payment, due_ms=now_ms + retry_after_ms), now_ms)
         return self._give_back(cur, payment, State.FAILED, offered.reason, now_ms)
+
+    def _may_be_sent(self, cur: Cursor, payment: Payment) -> bool:
+        """Whether it may have been paid already, for all that this database knows: then its money stays where it is."""
+        return payment.payee_acct is None and self._clearing.is_unsure(cur, server_of(payment.payee.user_id))
 
     def _credit(self, cur: Cursor, before: Payment, payment: Payment, payee: Acct, now_ms: int) -> Payment:
         posted = ledger.post_hold(
@@ -557,8 +597,9 @@ class Payments:
             raise RuntimeError(f"{payment.key} is not the payment of wire id {incoming.wire_id}")
         return payment
 
-    def _outgoing(self, cur: Cursor, payer: Acct, payment_id: PaymentId) -> Payment:
-        return self._again(cur, PaymentKey(payer_key=PayerKey(payer), payment_id=payment_id))
+    def _outgoing(self, cur: Cursor, payer: Acct, payment_id: PaymentId) -> Payment | None:
+        """None for what a restore brought back of a payer whose account it could not bring back."""
+        return store.find(cur, PaymentKey(payer_key=PayerKey(payer), payment_id=payment_id))
 
 
 def _expect(done: Posted | Hold | Refused, payment: Payment) -> None:
@@ -602,18 +643,6 @@ def payee_gone(payee: UserId) -> Refused:
         reason=Reason.PAYEE_GONE,
         message=f"The account {payee} was deactivated and takes no payments; reach them another way.",
     )
-
-
-def _end_of(reason: Reason) -> State:
-    match reason:
-        case Reason.DECLINED:
-            return State.DECLINED
-        case Reason.EXPIRED:
-            return State.EXPIRED
-        case Reason.CANCELLED:
-            return State.CANCELLED
-        case _:
-            return State.FAILED
 
 
 def _wire_id(payment: Payment) -> WireId:

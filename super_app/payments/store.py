@@ -256,6 +256,9 @@ def unmatched_holds(cur: Cursor) -> tuple[Violation, ...]:
         " WHEN payment.state IN ('committed', 'completed') THEN 'posted'"
         # A payment that the payee's homeserver voided after the commit failed with its hold posted.
         " WHEN payment.state = 'failed' AND hold.state = 'posted' AND payment.payee_acct IS NULL THEN 'posted'"
+        # And what failed before a restore may never have been set aside in the restored books.
+        " WHEN payment.state NOT IN ('held', 'awaiting_acceptance', 'committed', 'completed')"
+        "  AND hold.state IS NULL THEN 'missing'"
         " ELSE 'voided' END"
         " UNION ALL"
         " SELECT hold.owner, hold.hold_id, 'missing', hold.state, hold.amount_minor FROM superapp_ledger_hold AS hold"

@@ -23,6 +23,7 @@ from super_app.clearing.model import (
     LinkView,
     MessageId,
     MessageType,
+    OutState,
     Received,
     Sender,
     Trouble,
@@ -104,6 +105,22 @@ class Till:
     def ended(self, cur: Cursor, incoming: Incoming, reason: Reason, now_ms: int) -> None:
         self._move(cur, "in", incoming.wire_id, {"asked", "accepted"}, "ended", reason)
 
+    def recalled(self, cur: Cursor, incoming: Incoming, now_ms: int) -> Acct | None:
+        if self.state(cur, "in", incoming.wire_id) is None:
+            cur.execute(
+                "INSERT INTO till_payment (side, payment, state, reason, server, wire_id)"
+                " VALUES ('in', ?, 'accepted', '', ?, ?)",
+                (incoming.wire_id, incoming.from_server, incoming.wire_id),
+            )
+        return acct_of(incoming.payee.user_id)
+
+    def restored_received(
+        self, cur: Cursor, incoming: Incoming, reason: Reason | None, signed: dict[str, object] | None, now_ms: int
+    ) -> None:
+        if (signed is None) == (reason is None):
+            raise Misused("restored with a receipt and without credit, or the other way round")
+        self._restore(cur, "in", incoming.wire_id, "credited" if reason is None else "ended", reason)
+
     # Payer.
 
     def paying(self, cur: Cursor, payment_id: PaymentId) -> None:
@@ -126,6 +143,28 @@ class Till:
 
     def failed(self, cur: Cursor, payer: Acct, payment_id: PaymentId, reason: Reason, now_ms: int) -> None:
         self._move(cur, "out", payment_id, {"held", "asked", "committed"}, "failed", reason)
+
+    def restored_sent(
+        self,
+        cur: Cursor,
+        order: Order,
+        state: OutState,
+        reason: Reason | None,
+        signed: dict[str, object] | None,
+        now_ms: int,
+    ) -> None:
+        if (signed is None) == (state is OutState.COMPLETED):
+            raise Misused(f"restored as {state} with the receipt {signed}")
+        ends = {OutState.COMMITTED: "committed", OutState.COMPLETED: "completed"}
+        if self.state(cur, "out", order.payment_id) is None:
+            self.paying(cur, order.payment_id)
+        self._restore(cur, "out", order.payment_id, ends.get(state, "failed"), reason)
+
+    def _restore(self, cur: Cursor, side: str, payment: str, state: str, reason: Reason | None) -> None:
+        cur.execute(
+            "UPDATE till_payment SET state = ?, reason = ? WHERE side = ? AND payment = ?",
+            (state, "" if reason is None else reason.value, side, payment),
+        )
 
     def _move(self, cur: Cursor, side: str, payment: str, before: set[str], after: str, reason: str = "") -> None:
         known = self.state(cur, side, payment)
@@ -330,9 +369,13 @@ class Node:
         certified = certified_in(body)
         return self.tx(lambda cur: self.clearing.receive(cur, name, body, self.now_ms, certified=certified))
 
-    def delivered(self, errand: Errand, answer: Sequence[object]) -> Received:
+    def delivered(self, errand: Errand, answer: Sequence[object], openings: Sequence[object] = ()) -> Received:
         certified = frozenset[MessageId]().union(*(certified_in({"object": each}) for each in answer))
-        return self.tx(lambda cur: self.clearing.delivered(cur, errand, answer, self.now_ms, certified=certified))
+        return self.tx(
+            lambda cur: self.clearing.delivered(
+                cur, errand, answer, self.now_ms, openings=openings, certified=certified
+            )
+        )
 
     def failed(self, errand: Errand, trouble: Trouble, reason: Reason | None = None) -> None:
         self.tx(lambda cur: self.clearing.failed(cur, errand, trouble, self.now_ms, error=trouble.value, reason=reason))
@@ -401,7 +444,7 @@ def deliver(node: Node, peer: Node, errand: Errand) -> Received | Refused:
         trouble = Trouble.UNREACHABLE if refused.reason is Reason.LINK_HALTED else Trouble.REFUSED
         node.failed(errand, trouble, refused.reason)
     else:
-        node.delivered(errand, answer.objects)
+        node.delivered(errand, answer.objects, answer.openings)
     return answer
 
 

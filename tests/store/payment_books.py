@@ -55,6 +55,7 @@ class ToldClearing:
 
     books: "Books | None" = None
     links: set[ServerName] = field(default_factory=lambda: {ServerName("hs2.test")})
+    unsure: set[ServerName] = field(default_factory=set)
     offer_refused: Refused | None = None
     offers: list[ClearingOrder] = field(default_factory=list)
     answers: list[tuple[ServerName, WireId, Reason | None]] = field(default_factory=list)
@@ -64,6 +65,9 @@ class ToldClearing:
         if to_server in self.links:
             return None
         return Refused(reason=Reason.NO_LINK, message=f"There is no link with {to_server}; ask the operator for one.")
+
+    def is_unsure(self, cur: Cursor, to_server: ServerName) -> bool:
+        return to_server in self.unsure
 
     def offer(self, cur: Cursor, order: ClearingOrder, to_server: ServerName, now_ms: int) -> WireId | Refused:
         if self.offer_refused is not None:

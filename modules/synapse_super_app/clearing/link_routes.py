@@ -4,6 +4,7 @@ Each answers with the link as it then stands. Opening and listing stand with the
 """
 
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from super_app.clearing.model import LinkView
 from super_app.clearing.objects import fingerprint_of
+from super_app.clearing.recovery_model import RestoreId
 from super_app.clearing.service import Clearing
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
@@ -92,6 +94,15 @@ class LinkRoutes:
             ),
             Route(
                 method="POST",
+                path="admin/links/{peer}/fence",
+                handler=self._fence,
+                response=LinkModel,
+                auth=Auth.ADMIN,
+                summary="Bring a halted link back on this database, an old copy: no newer one may ever run again",
+                reasons=(Reason.UNKNOWN_PEER, Reason.CONFLICT),
+            ),
+            Route(
+                method="POST",
                 path="admin/payment-key",
                 handler=self._rotate,
                 response=PaymentKeyModel,
@@ -129,6 +140,14 @@ class LinkRoutes:
         return self._done(
             peer,
             await self._writer.run("clearing_close", lambda cur: self._clearing.close(cur, peer, why, now_ms)),
+        )
+
+    async def _fence(self, call: Call) -> LinkModel | Refused:
+        peer, now_ms = ServerName(call.path["peer"]), self._runtime.now_ms()
+        order = RestoreId(f"operator:{secrets.token_hex(8)}")
+        logger.warning("The link with %s is fenced, as %s asked", peer, call.user_id)
+        return self._done(
+            peer, await self._writer.run("clearing_fence", lambda cur: self._clearing.fence(cur, peer, order, now_ms))
         )
 
     async def _rotate(self, call: Call) -> PaymentKeyModel:

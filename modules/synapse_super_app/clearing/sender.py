@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, LiteralString, Protocol, TypeVar
 
 from super_app.clearing.model import Agenda, Errand, MessageId, Received, Trouble
+from super_app.clearing.objects import MAX_OPENINGS
 from super_app.clearing.rules import RANGE_PAGE, RETRY_MS
 from super_app.clearing.service import Clearing
 from super_app.db import Cursor
@@ -191,6 +192,8 @@ class Sender:
         found = answer.get("objects")
         # Nobody answers with more than a page of a range; what is over that would only hold up everybody's money.
         objects: Sequence[object] = found[:RANGE_PAGE] if isinstance(found, list) else ()
+        given = answer.get("openings")
+        openings: Sequence[object] = given[:MAX_OPENINGS] if isinstance(given, list) else ()
         certified = await self._certified(errand.peer, [{"object": each} for each in objects])
         if self._is_over(line):
             # It answers what an earlier tenure asked.
@@ -200,7 +203,7 @@ class Sender:
         under_way = frozenset(line.under_way - {errand.message_id})
 
         def work(cur: Any) -> tuple[Received, Agenda]:
-            received = self._clearing.delivered(cur, errand, objects, now_ms, certified=certified)
+            received = self._clearing.delivered(cur, errand, objects, now_ms, openings=openings, certified=certified)
             limit = max(1, WINDOW - len(under_way))
             return received, self._clearing.due(cur, errand.peer, now_ms, limit=limit, under_way=under_way)
 

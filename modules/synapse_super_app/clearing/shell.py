@@ -146,7 +146,7 @@ class ClearingShell:
         now_ms = self._runtime.now_ms()
         views = await self._writer.run("clearing_start", lambda cur: self._clearing.started(cur, now_ms))
         for view in views:
-            if view.phase in (LinkPhase.FROZEN, LinkPhase.HALTED):
+            if view.phase in (LinkPhase.FROZEN, LinkPhase.HALTED, LinkPhase.RECOVERING):
                 logger.error("Payments with %s are stopped: %s", view.peer, view.why)
         metrics.publish(views)
         self._peers = {view.peer for view in views if view.phase is not LinkPhase.WAITING_FOR_US}

@@ -160,6 +160,11 @@ class DemoPair:
         if self._postgres is not None:
             self._postgres.stop()
 
+    @property
+    def postgres(self) -> PrivatePostgres | None:
+        """The server of both databases, where they are in PostgreSQL."""
+        return self._postgres
+
     def client(self, name: str) -> MatrixClient:
         """A client signed in as one of the four, on a connection of its own."""
         person = self.people[name]

@@ -73,6 +73,17 @@ def add_to(commands: Commands) -> None:
     )
     giving.add_argument("payment", metavar="ID", help="as super-app link payments shows it")
     giving.add_argument("--reason", required=True, metavar="TEXT", help="why, for the operators' log")
+    fencing = _add(
+        actions,
+        "fence",
+        fence,
+        "bring a halted link back on an old database",
+        "Let this database, an old copy, go on with a peer that knows more than it does. What the peer holds of this "
+        "side comes back. A NEWER DATABASE OF THIS HOMESERVER MUST NEVER RUN AGAIN; if there is one, start that.",
+    )
+    fencing.add_argument(
+        "--no-newer-database", action="store_true", required=True, help="I know that no newer database will ever run"
+    )
     evidence = _add(
         actions,
         "evidence",
@@ -157,6 +168,10 @@ def give_back(arguments: argparse.Namespace) -> int:
     with admin(arguments) as client:
         _print_payment(client.superapp("POST", path, {"reason": arguments.reason}))
     return 0
+
+
+def fence(arguments: argparse.Namespace) -> int:
+    return _post(arguments, "fence", {})
 
 
 def show_evidence(arguments: argparse.Namespace) -> int:

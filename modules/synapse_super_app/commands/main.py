@@ -5,11 +5,24 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Final, cast
 
-from synapse_super_app.commands import archive, demo, issue, ledger, link, login, register, settle, statement, up
+from synapse_super_app.commands import (
+    archive,
+    backup,
+    demo,
+    issue,
+    ledger,
+    link,
+    login,
+    register,
+    restore,
+    settle,
+    statement,
+    up,
+)
 from synapse_super_app.commands.console import CommandFailed, say
 from synapse_super_app.commands.matrix_client import MatrixError, UnreachableError
 
-_COMMANDS: Final = (up, demo, register, login, link, settle, issue, ledger, statement, archive)
+_COMMANDS: Final = (up, demo, register, login, link, settle, issue, ledger, statement, archive, backup, restore)
 _INTERRUPTED: Final = 130  # what a shell reports for SIGINT
 
 

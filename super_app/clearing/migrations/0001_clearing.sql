@@ -245,6 +245,56 @@ CREATE TABLE superapp_clearing_statement (
     PRIMARY KEY (link_id, sender)
 );
 
+-- Restores of this database. begun 0: no link has heard of it yet; gone when all links are fenced.
+CREATE TABLE superapp_clearing_restore (
+    restore_id TEXT NOT NULL PRIMARY KEY,
+    restored_ms BIGINT NOT NULL,
+    begun INTEGER NOT NULL CHECK (begun IN (0, 1))
+);
+
+-- Links on their way back after a restore, and how far they have come.
+CREATE TABLE superapp_clearing_recovery (
+    link_id TEXT NOT NULL PRIMARY KEY REFERENCES superapp_clearing_link (link_id),
+    restore_id TEXT NOT NULL,
+    phase TEXT NOT NULL CHECK (
+        phase IN ('asking', 'comparing', 'learning', 'fencing', 'collecting', 'naming', 'replaying')
+    ),
+    new_epoch BIGINT NOT NULL,
+    their_epoch BIGINT NOT NULL,
+    at_epoch BIGINT NOT NULL,
+    at_seq BIGINT NOT NULL,
+    fence_id TEXT NOT NULL,
+    then_state TEXT NOT NULL CHECK (then_state IN ('active', 'frozen')),
+    then_why TEXT NOT NULL
+);
+
+-- Runs of our own objects that a peer says it holds of the epochs that we closed.
+CREATE TABLE superapp_clearing_listed (
+    link_id TEXT NOT NULL REFERENCES superapp_clearing_link (link_id),
+    epoch BIGINT NOT NULL,
+    first_seq BIGINT NOT NULL,
+    last_seq BIGINT NOT NULL CHECK (last_seq >= first_seq),
+    message_id TEXT NOT NULL,
+    found INTEGER NOT NULL CHECK (found IN (0, 1)),
+    PRIMARY KEY (link_id, epoch, first_seq)
+);
+
+-- What a recovery brought back and the books do not yet follow: objects of no payment, and payments.
+CREATE TABLE superapp_clearing_learned (
+    link_id TEXT NOT NULL REFERENCES superapp_clearing_link (link_id),
+    sender TEXT NOT NULL CHECK (sender IN ('ours', 'theirs')),
+    epoch BIGINT NOT NULL,
+    seq BIGINT NOT NULL,
+    PRIMARY KEY (link_id, sender, epoch, seq)
+);
+CREATE TABLE superapp_clearing_touched (
+    link_id TEXT NOT NULL REFERENCES superapp_clearing_link (link_id),
+    way TEXT NOT NULL CHECK (way IN ('in', 'out')),
+    wire_id TEXT NOT NULL,
+    named INTEGER NOT NULL CHECK (named IN (0, 1)),
+    PRIMARY KEY (link_id, way, wire_id)
+);
+
 -- Proofs and lies, kept for the operator.
 CREATE TABLE superapp_clearing_evidence (
     link_id TEXT NOT NULL REFERENCES superapp_clearing_link (link_id),

@@ -1,0 +1,193 @@
+"""``super-app restore``: put a backup back, and mark its database as one, so that every link is fenced at the start."""
+
+import argparse
+import importlib
+import json
+import secrets
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from synapse_super_app.commands import data_folder, homeserver_config, start_checks
+from synapse_super_app.commands.backup import postgres_environment, postgres_program
+from synapse_super_app.commands.console import CommandFailed, Commands, relative, say
+from synapse_super_app.commands.homeserver_config import DEFAULT_PATH, HomeserverConfig
+from synapse_super_app.commands.kept_files import CONFIG, FORMAT, MANIFEST, place_of, sha256_of
+
+_MARK: Final = "INSERT INTO superapp_clearing_restore (restore_id, restored_ms, begun) VALUES ({0}, {0}, 0)"
+
+
+class _Database(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: str
+    file: str
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int
+    server_name: str
+    made: str
+    databases: dict[str, _Database]
+    keys: list[str]
+    sha256: dict[str, str]
+
+
+def add_to(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "restore",
+        help="put a backup back",
+        description="Put a backup into an empty place. At the next start this homeserver asks every homeserver that it "
+        "has a link with what happened since, and takes it over. THE DATABASE THAT THE BACKUP REPLACES MUST NEVER RUN "
+        "AGAIN: its homeserver must be stopped for good.",
+    )
+    parser.add_argument("folder", type=Path, metavar="BACKUP", help="what super-app backup made")
+    homeserver_config.add_option(parser)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="keep what the config keeps under data/ in DIR")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    folder: Path = arguments.folder.absolute()
+    manifest = _read_manifest(folder)
+    config = _config(arguments, folder, manifest)
+    _check_place(config, manifest)
+    data = config.data_folder()
+    data_folder.make_writable(data)
+    with data_folder.locked(data):
+        for name in manifest.keys:
+            _put_key(folder / name, place_of(config, name))
+        restore_id = f"restore:{secrets.token_hex(8)}"
+        marked = [_put_database(config, key, manifest.databases[key], folder, restore_id) for key in manifest.databases]
+    say(f"restored  {manifest.server_name} as it was at {manifest.made}, into {relative(data)}")
+    if any(marked):
+        say("marked    at its start it fences every link before it pays again; super-app link list shows how far it is")
+    say("missing   what happened here since then, but for payments with other homeservers, which these give back")
+    return 0
+
+
+def _read_manifest(folder: Path) -> _Manifest:
+    try:
+        manifest = _Manifest.model_validate(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise CommandFailed(f"{relative(folder)} is no backup: it has no {MANIFEST}") from None
+    except (OSError, ValueError, ValidationError) as error:
+        raise CommandFailed(f"{relative(folder / MANIFEST)} cannot be read: {str(error).splitlines()[0]}") from None
+    if manifest.format != FORMAT:
+        raise CommandFailed(f"the backup has the format {manifest.format}, and this version reads {FORMAT}")
+    named = {CONFIG, *manifest.keys, *(each.file for each in manifest.databases.values())}
+    if any("/" in name or name not in manifest.sha256 for name in named):
+        raise CommandFailed(f"{relative(folder / MANIFEST)} names files that it has no checksum of")
+    for name in sorted(named):
+        if not (folder / name).is_file():
+            raise CommandFailed(f"{name} is missing from {relative(folder)}; take another backup")
+        if sha256_of(folder / name) != manifest.sha256[name]:
+            raise CommandFailed(f"{name} in {relative(folder)} is damaged or was changed; take another backup")
+    return manifest
+
+
+def _config(arguments: argparse.Namespace, folder: Path, manifest: _Manifest) -> HomeserverConfig:
+    """The config that is here, or else the one of the backup, which is put here."""
+    chosen: list[Path] | None = arguments.config
+    place = (chosen or [DEFAULT_PATH])[0].absolute()
+    if not place.exists():
+        shutil.copyfile(folder / CONFIG, place)
+        say(f"made      {relative(place)}, the config of the backup")
+    config = homeserver_config.given(arguments)
+    data: Path | None = arguments.data
+    if data is not None:
+        config = homeserver_config.overridden(config, data=data.absolute())
+    name = str(config.content.get("server_name", ""))
+    if name != manifest.server_name:
+        raise CommandFailed(
+            f"server_name: {relative(config.path)} is of {name or 'nobody'}, the backup of {manifest.server_name}; "
+            "a homeserver cannot be renamed"
+        )
+    return config
+
+
+def _check_place(config: HomeserverConfig, manifest: _Manifest) -> None:
+    databases = config.databases()
+    for key, kept in manifest.databases.items():
+        if key not in databases:
+            raise CommandFailed(f"{key}: the backup has this database, and {relative(config.path)} names no such one")
+        if str(databases[key].get("name")) != kept.engine:
+            raise CommandFailed(
+                f"{key}: the backup is of {kept.engine}, and {relative(config.path)} has {databases[key].get('name')}; "
+                "a backup goes back into the same kind of database"
+            )
+    if start_checks.check_databases(config):
+        raise CommandFailed("there is a database already, and a restore overwrites nothing; make an empty place for it")
+    for path in config.sqlite_files():
+        for left in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if left.exists():
+                raise CommandFailed(f"{relative(left)} is in the way; move it to another place")
+
+
+def _put_key(source: Path, target: Path) -> None:
+    if target.exists() and target.read_bytes() != source.read_bytes():
+        raise CommandFailed(f"{relative(target)} is there and is another key than that of the backup; move it away")
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target.touch(mode=0o600)
+    target.write_bytes(source.read_bytes())
+
+
+def _put_database(config: HomeserverConfig, key: str, kept: _Database, folder: Path, restore_id: str) -> bool:
+    """Put one database back; whether it has links, and so was marked."""
+    arguments: Mapping[str, Any] = config.databases()[key].get("args") or {}
+    now_ms = time.time_ns() // 1_000_000
+    if kept.engine == "sqlite3":
+        target = config.resolve(str(arguments.get("database")))
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Under its name only once it is whole and marked: a crash in between leaves nothing that would start.
+        unfinished = target.with_name(f"{target.name}.unfinished")
+        shutil.copyfile(folder / kept.file, unfinished)
+        unfinished.chmod(0o600)
+        marked = _mark_sqlite(unfinished, restore_id, now_ms)
+        unfinished.rename(target)
+        return marked
+    return _restore_postgresql(key, arguments, folder / kept.file, restore_id, now_ms)
+
+
+def _mark_sqlite(path: Path, restore_id: str, now_ms: int) -> bool:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        has_links = connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'superapp_clearing_restore'"
+        ).fetchone()
+        if has_links is None:
+            return False
+        connection.execute(_MARK.format("?"), (restore_id, now_ms))
+    return True
+
+
+def _restore_postgresql(key: str, arguments: Mapping[str, Any], source: Path, restore_id: str, now_ms: int) -> bool:
+    say(f"filling   {key}, with pg_restore")
+    environment = postgres_environment(arguments)
+    # One transaction, so that a crash leaves the database as empty as it was.
+    command = [postgres_program("pg_restore"), "--no-owner", "--no-acl", "--single-transaction", "--exit-on-error"]
+    done = subprocess.run(
+        [*command, f"--dbname={environment['PGDATABASE']}", str(source)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise CommandFailed(f"pg_restore failed for {key}: {' '.join(done.stderr.split())}")
+    driver: Any = importlib.import_module("psycopg2")
+    wanted = {name: value for name, value in arguments.items() if not name.startswith("cp_")}
+    with closing(driver.connect(**wanted)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('superapp_clearing_restore') IS NOT NULL")
+        if not cursor.fetchone()[0]:
+            return False
+        cursor.execute(_MARK.format("%s"), (restore_id, now_ms))
+    return True

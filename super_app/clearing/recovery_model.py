@@ -1,0 +1,71 @@
+"""Values of a recovery: how far a link is on its way back after a restore."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+from super_app.clearing.model import LinkId, LinkState, MessageId, Run, WireId
+
+RestoreId = NewType("RestoreId", str)
+"""One restore of this database, or one order of the operator to fence a link."""
+
+
+class RecoveryPhase(StrEnum):
+    """What is asked of the peer now. Each step is one request, and what its answer changes is one transaction."""
+
+    ASKING = "asking"  # HEAD?: how far our chain and its own go
+    COMPARING = "comparing"  # RANGE? of our chain: whether the end that we have is the one that the peer has
+    LEARNING = "learning"  # RANGE? of its chain: what we have lost of it
+    FENCING = "fencing"  # FENCE is signed; its answer, FENCED, is not all there
+    COLLECTING = "collecting"  # RANGE? of both: what FENCED lists, and what the peer signed up to there
+    NAMING = "naming"  # OPENINGS?: who the payments were between
+    REPLAYING = "replaying"  # no more questions: the books follow, some payments at a time
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether our new epoch is open, so that FENCED can be signed in it."""
+        return self not in (RecoveryPhase.ASKING, RecoveryPhase.COMPARING, RecoveryPhase.LEARNING)
+
+
+class Way(StrEnum):
+    """Which way the money of a payment goes. In the order of the replay: what comes in may be spent."""
+
+    IN = "in"
+    OUT = "out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """One link on its way back.
+
+    ``new_epoch`` is the one that FENCE opens; ``their_epoch`` the newest of the peer's chain. ``at_epoch`` and
+    ``at_seq`` are how far the present phase has come. ``then`` is the state of the link afterwards, and ``then_why``
+    its reason.
+    """
+
+    link_id: LinkId
+    restore_id: RestoreId
+    phase: RecoveryPhase
+    new_epoch: int
+    their_epoch: int
+    at_epoch: int
+    at_seq: int
+    fence_id: MessageId
+    then: LinkState
+    then_why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A run of our objects that the peer holds. ``found`` once we have all of it."""
+
+    run: Run
+    found: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """A payment of which a recovery brought back objects, or lost some."""
+
+    way: Way
+    wire_id: WireId

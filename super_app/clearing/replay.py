@@ -1,0 +1,520 @@
+"""What objects that came back after a restore mean for the books.
+
+Each payment is taken for itself. Its own objects that still count say where it stands: a COMMIT has left the payer, a
+RECEIPT(credited) has reached the payee, whatever the old database believed. Money moves from where the database has it
+to where it belongs; what nobody can be found for, or nobody has any more, is taken from ``suspense``, and the operator
+is told. What the peer signed and we never answered is handled afterwards by the ordinary rules, in the new epoch.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from super_app.clearing import objects, store
+from super_app.clearing.chain import Chain, Handled, Stopped, Taken
+from super_app.clearing.fence import Fences
+from super_app.clearing.inbound import Inbound
+from super_app.clearing.link_life import LinkLife
+from super_app.clearing.model import (
+    Alarm,
+    ChainObject,
+    Decision,
+    EvidenceKind,
+    InPayment,
+    InState,
+    JsonObject,
+    Link,
+    MessageType,
+    Outcome,
+    OutPayment,
+    OutState,
+    Sender,
+    Stored,
+    Terms,
+    WireId,
+)
+from super_app.clearing.outbound import Outbound, reason_of
+from super_app.clearing.ports import Incoming, Order, Payee, Payer
+from super_app.clearing.recovery_model import Touched, Way
+from super_app.clearing.settlements import Settlements
+from super_app.db import Cursor
+from super_app.errors import Reason, Refused
+from super_app.ids import Acct, PaymentId
+from super_app.ledger import service as ledger
+from super_app.ledger.model import (
+    AccountKey,
+    AccountKind,
+    Cause,
+    HoldId,
+    HoldState,
+    Posted,
+    Transfer,
+    TransferId,
+    available,
+    due_from,
+    due_to,
+    house,
+)
+from super_app.money import Money
+from super_app.signing import canonical
+
+NOBODY: Final = Acct("")
+"""Whoever no opening names."""
+_STANDINGS: Final = frozenset({MessageType.SUSPEND, MessageType.RESUME, MessageType.CLOSE})
+_DUE: Final = frozenset({OutState.COMMITTED, OutState.COMPLETED})
+
+Replayed = tuple[Link, tuple[Alarm, ...]]
+
+
+class Replay:
+    def __init__(
+        self,
+        chain: Chain,
+        fences: Fences,
+        life: LinkLife,
+        settlements: Settlements,
+        outbound: Outbound,
+        inbound: Inbound,
+        payer: Payer,
+        payee: Payee,
+    ) -> None:
+        self._chain = chain
+        self._fences = fences
+        self._life = life
+        self._settlements = settlements
+        self._outbound = outbound
+        self._inbound = inbound
+        self._payer = payer
+        self._payee = payee
+
+    # What is of no payment.
+
+    def link_object(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> Link:
+        """An object of no payment that came back, ours or theirs; those of each chain in their order."""
+        ours = found.from_server == self._chain.me.server
+        match found.type:
+            case MessageType.LINK_OPEN if ours:
+                link = replace(link, our_open_ms=link.our_open_ms or now_ms, our_key_id=found.key_id, wanted=True)
+                store.put_link(cur, link)
+                for grant in found.grants:
+                    store.put_our_grant(cur, link.link_id, grant)
+            case MessageType.LIMIT if ours:
+                for grant in found.grants:
+                    store.put_our_grant(cur, link.link_id, grant)
+            case MessageType.LIMIT:
+                for grant in found.grants:
+                    store.put_their_grant(cur, link.link_id, grant, found.epoch, found.seq)
+            case kind if kind in _STANDINGS or (ours and kind is MessageType.KEY):
+                link = self._life.replay(cur, link, found, ours=ours)
+            case kind if found.settlement is not None:
+                sender = Sender.OURS if ours else Sender.THEIRS
+                self._settlements.replay(cur, link, found, sender, now_ms)
+            case MessageType.FENCE if not ours and not self._chain.answers(cur, link, found):
+                link = self._fences.say_fenced(cur, link, found, now_ms, now_ms)
+            case _:
+                pass
+        return link
+
+    # Payments.
+
+    def terms_of(self, cur: Cursor, link: Link, touched: Touched) -> Terms | None:
+        found = self._objects(cur, link, touched.wire_id)
+        return next((each.terms for each in found if each.terms is not None), None)
+
+    def payment(self, cur: Cursor, link: Link, touched: Touched, now_ms: int) -> Replayed:
+        """Bring one payment to where its objects say that it stands."""
+        if touched.way is Way.OUT:
+            return self._sent(cur, link, touched.wire_id, now_ms)
+        return self._got(cur, link, touched.wire_id, now_ms)
+
+    # A payment of ours.
+
+    def _sent(self, cur: Cursor, link: Link, wire_id: WireId, now_ms: int) -> Replayed:
+        found = self._objects(cur, link, wire_id)
+        ours = {each.type: each for each in found if each.from_server == self._chain.me.server}
+        theirs = {each.type: each for each in found if each.from_server == link.peer}
+        before = store.out(cur, link.link_id, wire_id)
+        terms = next((each.terms for each in ours.values()), None) if before is None else before.terms
+        if terms is None:
+            # They answer what we never offered, or what counts no more.
+            return link, ()
+        order = self._order(cur, link, terms)
+        decision = ours.get(MessageType.COMMIT) or ours.get(MessageType.ABORT)
+        if decision is None:
+            return self._undecided(cur, link, before, terms, order, theirs, now_ms)
+        state, receipt = _sent_state(decision, theirs.get(MessageType.RECEIPT))
+        answer = next((kind for kind in (MessageType.ACCEPT, MessageType.REJECT) if kind in theirs), None)
+        if state in _DUE or state is OutState.VOIDED:
+            answer = MessageType.ACCEPT
+        known = before or self._missing_out(link, terms, order, now_ms)
+        after = replace(known, state=state, answer=answer, receipt=receipt, due_ms=None)
+        alarms = self._move_sent(cur, link, before, after, order, now_ms)
+        if before is None:
+            store.add_out(cur, after)
+        elif not store.move_out(cur, before, after):
+            raise RuntimeError(f"payment {wire_id} changed under the one writer")
+        if receipt is None:
+            store.send_again(cur, link.link_id, decision.epoch, decision.seq, now_ms)
+        else:
+            store.outbox_receipted(cur, link.link_id, wire_id)
+            store.outbox_release_offer(cur, link.link_id, wire_id, now_ms)
+        self._tell_payer(cur, after, order, decision, theirs.get(MessageType.RECEIPT), now_ms)
+        return link, alarms
+
+    def _undecided(
+        self,
+        cur: Cursor,
+        link: Link,
+        before: OutPayment | None,
+        terms: Terms,
+        order: Order | None,
+        theirs: dict[MessageType, ChainObject],
+        now_ms: int,
+    ) -> Replayed:
+        """Of a payment that we had not decided, as far as anybody knows."""
+        if before is None:
+            # We had offered it and know nothing of it any more: its money was never set aside in these books.
+            lost = replace(self._missing_out(link, terms, order, now_ms), state=OutState.ABORTED, due_ms=None)
+            store.add_out(cur, lost)
+            self._let_go(cur, lost.hold_id, now_ms)
+            link = self._outbound.say_abort(cur, link, lost, Reason.EXPIRED, now_ms)
+            if order is not None:
+                self._payer.restored_sent(cur, order, lost.state, Reason.EXPIRED, None, now_ms)
+            return link, ()
+        if not before.state.is_undecided:
+            raise RuntimeError(f"payment {terms.wire_id} is {before.state} without an object of ours that says so")
+        alarms: tuple[Alarm, ...] = ()
+        handlers = (
+            (MessageType.PENDING, self._outbound.on_pending, before.state is OutState.OFFERED),
+            (MessageType.ACCEPT, self._outbound.on_accept, before.answer is None),
+            (MessageType.REJECT, self._outbound.on_reject, before.answer is None),
+            (MessageType.RECEIPT, self._outbound.on_receipt, before.receipt is None),
+        )
+        for kind, handle, is_new in handlers:
+            if kind in theirs and is_new:
+                link, more = _after(handle(cur, link, theirs[kind], now_ms, now_ms), link)
+                alarms += more
+        return link, alarms
+
+    def _move_sent(
+        self, cur: Cursor, link: Link, before: OutPayment | None, after: OutPayment, order: Order | None, now_ms: int
+    ) -> tuple[Alarm, ...]:
+        """The money of a payment of ours, from where it is to where it belongs."""
+        terms = after.terms
+        was_due = before is not None and before.state in _DUE
+        is_unsure = after.state is OutState.COMMITTED
+        was_unsure = before is not None and before.state is OutState.COMMITTED
+        if is_unsure != was_unsure:
+            unsure_minor = terms.amount_minor if is_unsure else -terms.amount_minor
+            store.ensure_line(cur, link.link_id, terms.currency)
+            store.move_line(cur, link.link_id, terms.currency, unreceipted_minor=unsure_minor)
+        if (after.state in _DUE) == was_due:
+            if not was_due:
+                self._let_go(cur, after.hold_id, now_ms)
+            return ()
+        owed = due_to(link.peer, terms.currency)
+        if was_due:
+            back = available(after.payer, terms.currency)
+            return self._shift(cur, link, terms, "back", owed, back, now_ms)
+        lent_minor = None if order is None else self._set_aside(cur, link, after, now_ms)
+        if lent_minor is not None:
+            posted = ledger.post_hold(
+                cur, after.hold_id, credit=owed, cause=Cause.COMMIT, reference=terms.wire_id, now_ms=now_ms
+            )
+            if not isinstance(posted, Refused):
+                return (self._in_suspense(cur, link, terms, lent_minor, now_ms),) if lent_minor > 0 else ()
+        return self._shift(cur, link, terms, "commit", available(after.payer, terms.currency), owed, now_ms)
+
+    def _set_aside(self, cur: Cursor, link: Link, after: OutPayment, now_ms: int) -> int | None:
+        """Have the payer's money in an open hold, as before the COMMIT. What they no longer have is lent to them.
+
+        Gives how much was lent; None if no such hold is to be had.
+        """
+        hold = ledger.hold_of(cur, after.hold_id)
+        if hold is not None:
+            return 0 if hold.state is HoldState.OPEN else None
+        terms = after.terms
+        there_minor = max(0, ledger.balance(cur, available(after.payer, terms.currency)))
+        lacking_minor = max(0, terms.amount_minor - there_minor)
+        if lacking_minor > 0:
+            suspense = house(AccountKind.SUSPENSE, terms.currency)
+            name = f"restore:{link.our_epoch}:cover:{link.link_id}:{terms.wire_id}"
+            payer = available(after.payer, terms.currency)
+            if isinstance(self._transfer(cur, name, suspense, payer, lacking_minor, terms, now_ms), Refused):
+                return None
+        money = Money(amount_minor=terms.amount_minor, currency=terms.currency)
+        placed = ledger.place_hold(cur, after.hold_id, after.payer, money, now_ms)
+        return None if isinstance(placed, Refused) else lacking_minor
+
+    def _let_go(self, cur: Cursor, hold_id: HoldId, now_ms: int) -> None:
+        hold = ledger.hold_of(cur, hold_id)
+        if hold is not None and hold.state is HoldState.OPEN:
+            ledger.void_hold(cur, hold_id, now_ms)
+
+    def _tell_payer(
+        self,
+        cur: Cursor,
+        after: OutPayment,
+        order: Order | None,
+        decision: ChainObject,
+        receipt: ChainObject | None,
+        now_ms: int,
+    ) -> None:
+        if order is None:
+            return
+        reason = reason_of(decision.reason) if decision.type is MessageType.ABORT else None
+        if after.state is OutState.VOIDED:
+            reason = Reason.EXPIRED
+        signed = None if receipt is None or after.state is not OutState.COMPLETED else receipt.content
+        self._payer.restored_sent(cur, order, after.state, reason, signed, now_ms)
+
+    def _missing_out(self, link: Link, terms: Terms, order: Order | None, now_ms: int) -> OutPayment:
+        """A payment of ours that these books do not know, undecided. Without its opening it has no payer."""
+        return OutPayment(
+            link_id=link.link_id,
+            peer=link.peer,
+            terms=terms,
+            payer=NOBODY if order is None else Acct(order.payer.acct),
+            payment_id=PaymentId(terms.wire_id) if order is None else order.payment_id,
+            hold_id=HoldId(f"lost:{terms.wire_id}") if order is None else order.hold_id,
+            state=OutState.OFFERED,
+            answer=None,
+            receipt=None,
+            offered_ms=now_ms,
+            due_ms=now_ms,
+        )
+
+    def _order(self, cur: Cursor, link: Link, terms: Terms) -> Order | None:
+        opening = store.opening(cur, link.link_id, Sender.OURS, terms.wire_id)
+        if opening is None:
+            return None
+        order = objects.read_order(opening, terms, self._chain.me.server, link.peer)
+        return None if isinstance(order, Refused) else order
+
+    # A payment to us.
+
+    def _got(self, cur: Cursor, link: Link, wire_id: WireId, now_ms: int) -> Replayed:
+        found = self._objects(cur, link, wire_id)
+        ours = {each.type: each for each in found if each.from_server == self._chain.me.server}
+        theirs = {each.type: each for each in found if each.from_server == link.peer}
+        before = store.in_(cur, link.link_id, wire_id)
+        terms = next((each.terms for each in found if each.terms is not None), None)
+        if terms is None:
+            return link, ()
+        incoming = self._incoming(cur, link, terms)
+        receipt = ours.get(MessageType.RECEIPT)
+        if receipt is not None:
+            return self._receipted(cur, link, before, terms, incoming, receipt, theirs, now_ms)
+        link, now_in = self._answered(cur, link, before, terms, incoming, ours, now_ms)
+        return self._unanswered(cur, link, now_in, terms, incoming, theirs, now_ms)
+
+    def _receipted(
+        self,
+        cur: Cursor,
+        link: Link,
+        before: InPayment | None,
+        terms: Terms,
+        incoming: Incoming | None,
+        receipt: ChainObject,
+        theirs: dict[MessageType, ChainObject],
+        now_ms: int,
+    ) -> Replayed:
+        """Our RECEIPT counts, so the payment has ended as it says."""
+        is_credited = Outcome(receipt.reason) is Outcome.CREDITED
+        was_credited = before is not None and before.state is InState.CREDITED
+        decision = Decision.COMMIT if is_credited or MessageType.COMMIT in theirs else Decision.ABORT
+        acct = NOBODY if before is None else before.acct
+        if is_credited and not acct and incoming is not None:
+            acct = self._payee.recalled(cur, incoming, now_ms) or NOBODY
+        known = before or self._inbound.missing(link, terms, offered=MessageType.OFFER in theirs)
+        after = replace(
+            known,
+            state=InState.CREDITED if is_credited else InState.VOID,
+            decision=decision,
+            offered=known.offered or MessageType.OFFER in theirs,
+            acct=acct or NOBODY if is_credited else known.acct,
+            due_ms=None,
+        )
+        alarms: tuple[Alarm, ...] = ()
+        debt = due_from(link.peer, terms.currency)
+        theirs_now = available(after.acct or NOBODY, terms.currency)
+        if is_credited and not was_credited:
+            alarms = self._shift(cur, link, terms, "credit", debt, theirs_now, now_ms)
+        elif was_credited and not is_credited:
+            alarms = self._shift(cur, link, terms, "uncredit", theirs_now, debt, now_ms)
+        self._inbound.put(cur, before, after)
+        if incoming is not None:
+            reason = None if is_credited else _why_void(theirs)
+            signed = receipt.content if is_credited else None
+            self._payee.restored_received(cur, incoming, reason, signed, now_ms)
+        return link, alarms
+
+    def _answered(
+        self,
+        cur: Cursor,
+        link: Link,
+        before: InPayment | None,
+        terms: Terms,
+        incoming: Incoming | None,
+        ours: dict[MessageType, ChainObject],
+        now_ms: int,
+    ) -> tuple[Link, InPayment | None]:
+        """Without a RECEIPT of ours: where our ACCEPT or REJECT puts it."""
+        accept = ours.get(MessageType.ACCEPT)
+        if before is None:
+            if MessageType.REJECT in ours:
+                after = replace(self._inbound.missing(link, terms, offered=False), state=InState.REJECTED)
+                self._inbound.put(cur, None, after)
+                return link, after
+            if accept is None:
+                return link, None
+            acct = None if incoming is None else self._payee.recalled(cur, incoming, now_ms)
+            missing = self._inbound.missing(link, terms, offered=False)
+            state = InState.REJECTED if acct is None else InState.ACCEPTED
+            due_ms = None if acct is None else now_ms + accept.valid_ms
+            after = replace(missing, state=state, acct=acct, due_ms=due_ms)
+            self._inbound.put(cur, None, after)
+            return link, after
+        match before.state:
+            case InState.ASKED if accept is not None:
+                if incoming is not None:
+                    self._payee.recalled(cur, incoming, now_ms)
+                after = replace(before, state=InState.ACCEPTED, due_ms=now_ms + accept.valid_ms)
+            case InState.ASKED if MessageType.REJECT in ours:
+                after = replace(before, state=InState.REJECTED, due_ms=None)
+                if incoming is not None:
+                    reason = reason_of(ours[MessageType.REJECT].reason)
+                    self._payee.restored_received(cur, incoming, reason, None, now_ms)
+            case _:
+                return link, before
+        self._inbound.put(cur, before, after)
+        return link, after
+
+    def _unanswered(
+        self,
+        cur: Cursor,
+        link: Link,
+        before: InPayment | None,
+        terms: Terms,
+        incoming: Incoming | None,
+        theirs: dict[MessageType, ChainObject],
+        now_ms: int,
+    ) -> Replayed:
+        """What the peer signed and we have not answered, by the ordinary rules."""
+        alarms: tuple[Alarm, ...] = ()
+        offer = theirs.get(MessageType.OFFER)
+        if offer is not None and (before is None or not before.offered):
+            opening = store.opening(cur, link.link_id, Sender.THEIRS, terms.wire_id)
+            if before is None and incoming is None:
+                link = self._inbound.reject(cur, link, terms, Reason.EXPIRED, now_ms)
+            else:
+                link, alarms = _after(self._inbound.on_offer(cur, link, offer, opening, now_ms, now_ms), link)
+        decision = theirs.get(MessageType.COMMIT) or theirs.get(MessageType.ABORT)
+        now_in = store.in_(cur, link.link_id, terms.wire_id)
+        if decision is not None and (now_in is None or now_in.decision is None):
+            link, more = _after(self._inbound.on_decision(cur, link, decision, now_ms, now_ms), link)
+            alarms += more
+        return link, alarms
+
+    def _incoming(self, cur: Cursor, link: Link, terms: Terms) -> Incoming | None:
+        opening = store.opening(cur, link.link_id, Sender.THEIRS, terms.wire_id)
+        if opening is None:
+            return None
+        incoming = objects.read_opening(opening, terms, link.peer, self._chain.me.server)
+        return None if isinstance(incoming, Refused) else incoming
+
+    # Money.
+
+    def _shift(
+        self,
+        cur: Cursor,
+        link: Link,
+        terms: Terms,
+        what: str,
+        debit: AccountKey,
+        credit: AccountKey,
+        now_ms: int,
+    ) -> tuple[Alarm, ...]:
+        """Move the whole amount; where a person is missing or has too little, suspense stands in."""
+        suspense = house(AccountKind.SUSPENSE, terms.currency)
+        name = f"restore:{link.our_epoch}:{what}:{link.link_id}:{terms.wire_id}"
+        if NOBODY not in (debit.owner, credit.owner):
+            moved = self._transfer(cur, name, debit, credit, terms.amount_minor, terms, now_ms)
+            if not isinstance(moved, Refused):
+                return ()
+        debit = suspense if debit.kind is AccountKind.AVAILABLE else debit
+        credit = suspense if credit.kind is AccountKind.AVAILABLE else credit
+        moved = self._transfer(cur, f"{name}:suspense", debit, credit, terms.amount_minor, terms, now_ms)
+        if isinstance(moved, Refused):
+            raise RuntimeError(f"a restored payment cannot be booked: {moved.message}")
+        return (self._in_suspense(cur, link, terms, terms.amount_minor, now_ms),)
+
+    def _transfer(
+        self,
+        cur: Cursor,
+        name: str,
+        debit: AccountKey,
+        credit: AccountKey,
+        amount_minor: int,
+        terms: Terms,
+        now_ms: int,
+    ) -> Posted | Refused:
+        return ledger.transfer(
+            cur,
+            Transfer(
+                transfer_id=TransferId(name),
+                debit=debit,
+                credit=credit,
+                amount_minor=amount_minor,
+                cause=Cause.RESTORE,
+                reference=terms.wire_id,
+            ),
+            now_ms,
+        )
+
+    def _in_suspense(self, cur: Cursor, link: Link, terms: Terms, amount_minor: int, now_ms: int) -> Alarm:
+        """Tell the operator, now and as long as they like to look, of which payment the house stands in."""
+        kind = EvidenceKind.SUSPENSE
+        note = canonical({**objects.terms_fields(terms), "suspense": amount_minor}).decode()
+        store.add_evidence(cur, link.link_id, kind, ("", ""), (terms.wire_id, note), now_ms)
+        return Alarm(
+            kind=kind,
+            peer=link.peer,
+            message=f"{amount_minor} minor units of {terms.currency} of a restored payment have no owner or no cover"
+            " here; they stand in the account suspense until you have put them right.",
+        )
+
+    def _objects(self, cur: Cursor, link: Link, wire_id: WireId) -> list[ChainObject]:
+        read = map(objects.read_object, map(_content, store.objects_of(cur, link.link_id, wire_id)))
+        return [each for each in read if isinstance(each, ChainObject)]
+
+
+def _content(stored: Stored) -> JsonObject:
+    return store.content_of(stored.body)
+
+
+def _sent_state(decision: ChainObject, receipt: ChainObject | None) -> tuple[OutState, Outcome | None]:
+    outcome = None if receipt is None else Outcome(receipt.reason)
+    if decision.type is MessageType.ABORT:
+        return OutState.ABORTED, outcome
+    match outcome:
+        case Outcome.CREDITED:
+            return OutState.COMPLETED, outcome
+        case Outcome.VOID:
+            return OutState.VOIDED, outcome
+        case None:
+            return OutState.COMMITTED, None
+
+
+def _why_void(theirs: dict[MessageType, ChainObject]) -> Reason:
+    abort = theirs.get(MessageType.ABORT)
+    return Reason.EXPIRED if abort is None else reason_of(abort.reason)
+
+
+def _after(handled: Handled, link: Link) -> Replayed:
+    match handled:
+        case Taken():
+            return handled.link, ()
+        case Stopped():
+            return handled.link, (handled.alarm,)
+        case Refused():
+            return link, ()
