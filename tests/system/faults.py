@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socketserver
+import stat
 import subprocess
 import sys
 import threading
@@ -36,6 +37,8 @@ T = TypeVar("T")
 LIMIT_S: Final = 120.0
 """For what takes a second here. Somebody may run the tests on a slow machine."""
 _CHUNK_BYTES: Final = 65_536
+_DISK_MIB: Final = 160
+_TABLESPACE: Final = "space"
 
 
 class Hit(NamedTuple):
@@ -312,14 +315,53 @@ class PreloadedHomeserver(Homeserver):
         self._process = cast("subprocess.Popen[bytes]", _Forked(pid))
 
 
+class SmallDisk:
+    """A file system of its own (tmpfs) on a folder, which can be filled up. Needs the right to mount."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._filler = folder / "filler"
+
+    def mount(self) -> bool:
+        """Whether it could be."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        options = f"size={_DISK_MIB}m,mode={stat.S_IMODE(self._folder.stat().st_mode):o}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self._folder)]
+        try:
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except FileNotFoundError:
+            return False
+
+    def unmount(self) -> None:
+        # Lazily: who was killed a moment ago may still be leaving.
+        subprocess.run(["umount", "--lazy", str(self._folder)], capture_output=True, check=True)
+
+    def fill(self) -> None:
+        with self._filler.open("wb", buffering=0) as filler:
+            for size in (1 << 20, 1 << 12):
+                with suppress(OSError):
+                    while True:
+                        filler.write(b"\0" * size)
+
+    def make_room(self) -> None:
+        self._filler.unlink(missing_ok=True)
+
+
 class FaultyPair(DemoPair):
-    """See the top of this module. ``data`` must be a folder that exists."""
+    """See the top of this module. ``data`` must be a folder that exists.
+
+    The database of the first homeserver has a disk of its own, ``disk``, where that can be had.
+    """
 
     def __init__(self, data: Path, engine: Engine) -> None:
         # After those of the pair come the ports that the homeservers listen on behind their wires.
         self._port_base = loopback.free_ports(PORTS + 2)
         self.points = Points()
         self._reviving = threading.Lock()
+        self._engine = engine
+        place = data / ("homeserver1" if engine is Engine.SQLITE else _TABLESPACE)
+        small = SmallDisk(place)
+        self.disk = small if small.mount() else None
         self._nursery = Nursery(self.points, data / "nursery.log")
         super().__init__(data=data, port_base=self._port_base, engine=engine)
         self.wire = Wire(tuple(zip(self._federation_ports, self._hidden_ports, strict=True)))
@@ -342,6 +384,8 @@ class FaultyPair(DemoPair):
             # Ended in order they would wait for each other's connections.
             side.process.kill()
         super().stop()
+        if self.disk is not None:
+            self.disk.unmount()
         self.wire.close()
         self._nursery.close()
         self.points.close()
@@ -352,7 +396,8 @@ class FaultyPair(DemoPair):
             self._nursery,
             config_path=side.process.config_path,
             client_url=side.client_url,
-            console_path=side.process.console_path,
+            # Not on the small disk: Synapse writes about every line that it cannot write.
+            console_path=self._data / f"homeserver{index + 1}.log",
         )
         return Side(name=side.name, process=process, folder=side.folder)
 
@@ -363,6 +408,12 @@ class FaultyPair(DemoPair):
             if listener["port"] == self._federation_ports[index]:
                 listener["port"] = self._hidden_ports[index]
         write_config(side.process.config_path, config)
+
+    def _database(self, index: int, side: Side) -> dict[str, Any]:
+        if index == 0 and self._postgres is not None and self.disk is not None:
+            self._postgres.create_tablespace(_TABLESPACE, self._data / _TABLESPACE)
+            self._postgres.create_database("homeserver1", tablespace=_TABLESPACE)
+        return super()._database(index, side)
 
     # What to do at a point.
 

@@ -285,9 +285,13 @@ def wait_for(event: threading.Event) -> None:
         raise TimeoutError("the test has forgotten somebody at a point")
 
 
+# What the network does is the same to both databases, so each kind of harm is done on one of them.
+_BOTH_WAYS: Final = [(Engine.SQLITE, "cut"), (Engine.POSTGRESQL, "silence")]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("course", COURSES.values(), ids=COURSES)
-@pytest.mark.parametrize("how", ["cut", "silence"])
+@pytest.mark.parametrize(("pair", "how"), _BOTH_WAYS, indirect=["pair"], ids=str)
 def test_a_message_or_its_answer_that_is_lost(pair: Pair, course: Course, how: str) -> None:
     points = [(point, message) for message in course.messages for point in ("sending", "answering")]
     for point, message in points:
@@ -300,6 +304,7 @@ def test_a_message_or_its_answer_that_is_lost(pair: Pair, course: Course, how: s
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("pair", [Engine.SQLITE], indirect=True, ids=str)
 @pytest.mark.parametrize("point", ["sending", "answering"])
 def test_a_pending_or_its_answer_that_is_lost(pair: Pair, point: str) -> None:
     """PENDING travels by itself only where the answer that carried it was lost, and its OFFER does not come again."""
@@ -318,7 +323,7 @@ def test_a_pending_or_its_answer_that_is_lost(pair: Pair, point: str) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("how", ["cut", "silence"])
+@pytest.mark.parametrize(("pair", "how"), _BOTH_WAYS, indirect=["pair"], ids=str)
 @pytest.mark.parametrize("point", ["sending", "answering"])
 def test_a_question_after_the_restart_or_its_answer_that_is_lost(pair: Pair, point: str, how: str) -> None:
     """Nothing is signed before HEAD? has been answered."""
@@ -331,6 +336,7 @@ def test_a_question_after_the_restart_or_its_answer_that_is_lost(pair: Pair, poi
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("pair", [Engine.POSTGRESQL], indirect=True, ids=str)
 @pytest.mark.parametrize("point", ["sending", "answering"])
 def test_a_question_for_what_is_missing_or_its_answer_that_is_lost(pair: Pair, point: str) -> None:
     """The first OFFER is late, so that the second leaves a gap before it."""
@@ -399,3 +405,43 @@ def _pay(payee: str, amount: int, payment_id: str, payer: MatrixClient) -> Json:
 def _ended(payment_id: str, payer: str, viewer: MatrixClient) -> str | None:
     state = str(viewer.payment(payment_id, payer=payer)["state"])
     return state if state in FINAL_STATES else None
+
+
+_ENOUGH_TO_FILL_PAGES: Final = 400
+
+
+@pytest.mark.timeout(600)
+def test_a_full_disk_is_said_and_what_was_under_way_goes_on_once_there_is_room(pair: Pair) -> None:
+    """The payer's homeserver cannot grow its database any more, in the middle of payments in both directions."""
+    if pair.disk is None:
+        pytest.skip("no file system may be mounted here, so none can be filled (docker: --cap-add SYS_ADMIN)")
+    names = ("alice", "bob")
+    before = {name: pair.available(name) for name in names}
+    asked: list[tuple[str, str, int, str]] = []
+    codes: set[str] = set()
+    pair.disk.fill()
+    with pair.client("alice") as alice, pair.client("bob") as bob:
+        for _ in range(_ENOUGH_TO_FILL_PAGES):
+            for payer, payee, client in (("alice", "bob", alice), ("bob", "alice", bob)):
+                amount, payment_id = next(AMOUNTS), secrets.token_hex(16)
+                asked.append((payer, payee, amount, payment_id))
+                try:
+                    _pay(pair.people[payee].user_id, amount, payment_id, client)
+                except MatrixError as error:
+                    codes.add(error.errcode)
+            if "ORG.SUPERAPP.DISK_FULL" in codes:
+                break
+        with pytest.raises(MatrixError) as refusal:
+            _pay(pair.people["bob"].user_id, asked[-1][2] + 1, secrets.token_hex(16), alice)
+        assert (refusal.value.status, refusal.value.errcode) == (503, "ORG.SUPERAPP.DISK_FULL")
+        assert "disk" in refusal.value.error
+    pair.disk.make_room()
+    for payer, payee, amount, payment_id in asked:
+        pair.insist(payer, partial(_pay, pair.people[payee].user_id, amount, payment_id), "an answer to the order")
+        for name in (payer, payee):
+            end = pair.insist(name, partial(_ended, payment_id, pair.people[payer].user_id), "its end")
+            assert end in ("completed", "failed", "expired")
+        if end == "completed":
+            before[payer] -= amount
+            before[payee] += amount
+    assert {name: pair.available(name) for name in names} == before

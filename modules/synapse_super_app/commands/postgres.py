@@ -167,7 +167,23 @@ class PrivatePostgres:
             shutil.rmtree(place.resolve())
         place.unlink(missing_ok=True)
 
-    def create_database(self, name: str) -> None:
+    def create_tablespace(self, name: str, folder: Path) -> None:
+        """Make a tablespace in an empty folder, for ``create_database``."""
+        import psycopg2
+        from psycopg2 import sql
+
+        account = _account()
+        if account is not None:
+            os.chown(folder, account.uid, account.gid)
+        connection = psycopg2.connect(self.dsn("postgres"))
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(sql.SQL("CREATE TABLESPACE {} LOCATION %s").format(sql.Identifier(name)), (str(folder),))
+        finally:
+            connection.close()
+
+    def create_database(self, name: str, *, tablespace: str = "pg_default") -> None:
         """Make a database with locale C, as Synapse demands; one of that name that exists is left as it is."""
         import psycopg2
         from psycopg2 import sql
@@ -181,7 +197,8 @@ class PrivatePostgres:
                     cursor.execute(
                         sql.SQL(
                             "CREATE DATABASE {} ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
-                        ).format(sql.Identifier(name))
+                            " TABLESPACE {}"
+                        ).format(sql.Identifier(name), sql.Identifier(tablespace))
                     )
         finally:
             connection.close()
