@@ -3,7 +3,7 @@
 
 import crypto from 'node:crypto'
 import {
-  TERMS, checkForm, commitmentsOf, headOf, isMatrixSigned, isQuery, isSealed, isSigned, linkIdOf, messageIdOf, refuse, seal,
+  Key, TERMS, checkForm, commitmentsOf, headOf, isMatrixSigned, isQuery, isSealed, isSigned, linkIdOf, messageIdOf, refuse, seal,
   termsOf,
 } from './protocol.mjs'
 
@@ -27,6 +27,7 @@ export class Link {
   constructor({ me, peer, key, matrixKeyName, certify, people, now = () => Date.now() }) {
     Object.assign(this, { me, peer, key, matrixKeyName, certify, people, now })
     this.id = linkIdOf(me, peer)
+    this.retired = [] // our keys before `key`
     this.mine = [] // by seq − 1
     this.theirs = new Map() // by seq
     this.pins = [] // {after, publicKey}: a key counts for places behind `after`
@@ -85,6 +86,14 @@ export class Link {
   say(type, fields = {}) {
     if (type in STANDING) this.standing[this.me] = [STANDING[type], this.mine.length + 1]
     return this.sign(type, fields)
+  }
+
+  /** Another payment key from now on; the one that it retires says so. */
+  renewKey() {
+    const next = Key.fresh()
+    this.sign('KEY', { key: this.ownKey(next) })
+    this.retired.push(this.key)
+    this.key = next
   }
 
   get isOpen() {
@@ -222,7 +231,8 @@ export class Link {
     const object = this.mine[seen.seq - 1]
     if (object === undefined || messageIdOf(object) !== seen.hash || object.signature !== seen.signature) {
       const head = { epoch: 1, from_server: this.me, link_id: this.id, seq: seen.seq }
-      const isOurs = isSigned(this.key.public, headOf(head, seen.hash), Buffer.from(seen.signature, 'base64url'))
+      const text = headOf(head, seen.hash)
+      const isOurs = [...this.retired, this.key].some((key) => isSigned(key.public, text, Buffer.from(seen.signature, 'base64url')))
       this.evidence.push({ kind: isOurs ? 'peer_ahead' : 'false_seen', objects: [seen] })
       if (isOurs) this.stopped = 'peer_ahead'
       return
@@ -423,7 +433,8 @@ export class Link {
   checked(objects) {
     for (const each of objects.filter(({ from_server }) => from_server === this.me)) {
       const ours = this.mine[each.seq - 1]
-      if (isSealed(each, this.key.public) && (ours === undefined || messageIdOf(ours) !== messageIdOf(each))) {
+      const isOurs = [...this.retired, this.key].some((key) => isSealed(each, key.public))
+      if (isOurs && (ours === undefined || messageIdOf(ours) !== messageIdOf(each))) {
         this.stopped = 'peer_ahead'
         this.evidence.push({ kind: 'peer_ahead', objects: [each] })
         return

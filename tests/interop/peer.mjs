@@ -213,6 +213,7 @@ const COMMANDS = {
     link.open(currencies)
   },
   say: ({ peer, type, fields }) => linkOf(peer).say(type, fields),
+  renewKey: ({ peer }) => linkOf(peer).renewKey(),
   pay: ({ peer, payer, ...more }) => linkOf(peer).pay({ payer: people.get(payer), ...more }),
   cancel: ({ peer, wireId }) => linkOf(peer).cancel(wireId),
   decide: ({ peer, wireId, deed }) => linkOf(peer).decide(wireId, deed),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from node_peer import HERE, NodePeer, node
+from node_peer import HERE, CommandError, NodePeer, node
 
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.certificates import ThrowAwayCa
@@ -258,6 +258,32 @@ def test_a_link_that_theirs_suspends_takes_nothing_until_it_resumes(world: World
     assert world.alice.wait_for_payment(payment_id, timeout_s=_PATIENCE_S)["state"] == "completed"
     world.be_at_rest()
     assert _balances(world) == (before[0] - 5, before[1] + 5)
+
+
+def test_a_link_that_ours_suspends_gives_nothing_until_it_resumes(world: World) -> None:
+    before = _balances(world)
+    world.admin.superapp("POST", f"admin/links/{world.node.name}/suspend", {})
+    wait_until(lambda: world.shown()["standing"] == "suspended", timeout_s=_PATIENCE_S, what="SUSPEND to arrive")
+    with pytest.raises(CommandError, match="takes no payments"):
+        world.pay_ours(5)
+    world.admin.superapp("POST", f"admin/links/{world.node.name}/resume", {})
+    wait_until(lambda: world.shown()["standing"] == "ready", timeout_s=_PATIENCE_S, what="RESUME to arrive")
+    world.wait_for_theirs("out", world.pay_ours(5), "completed")
+    world.be_at_rest()
+    assert _balances(world) == (before[0] + 5, before[1] - 5)
+
+
+def test_both_replace_their_payment_keys_and_go_on(world: World) -> None:
+    before = _balances(world)
+    keys = world.shown()["theirTypes"].count("KEY")
+    world.admin.superapp("POST", "admin/payment-key", {})
+    wait_until(lambda: world.shown()["theirTypes"].count("KEY") > keys, timeout_s=_PATIENCE_S, what="KEY to arrive")
+    payment_id = world.pay_theirs(7)
+    assert world.alice.wait_for_payment(payment_id, timeout_s=_PATIENCE_S)["state"] == "completed"
+    world.node("renewKey", peer=world.name)
+    world.wait_for_theirs("out", world.pay_ours(2), "completed")
+    world.be_at_rest()
+    assert _balances(world) == (before[0] - 7 + 2, before[1] + 7 - 2)
 
 
 _NOT_OURS: Final = "@nobody:elsewhere.example"
