@@ -4,7 +4,7 @@
 import fs from 'node:fs'
 import { Link } from './link.mjs'
 import {
-  Key, Refusal, canonical, commitmentsOf, digest, headOf, isMatrixSigned, isSealed, linkIdOf, matrixSign, messageIdOf, seal, without,
+  Key, Refusal, canonical, commitmentsOf, digest, headOf, isMatrixSigned, isSealed, linkIdOf, matrixSign, messageIdOf, referenceOf, seal, without,
 } from './protocol.mjs'
 
 const vectors = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'))
@@ -49,6 +49,10 @@ for (const [server, chain] of Object.entries(vectors.chains)) {
     before = object
   }
 }
+
+const { settlement } = vectors
+check('the bytes of a settlement', digest(JSON.parse(settlement.canonical)) === settlement.digest)
+check('the reference of a settlement', referenceOf(...JSON.parse(settlement.canonical)) === settlement.reference)
 
 const objects = (server) => vectors.chains[server].map((each) => each.object)
 const linkOf = (me, peer, mine) => {

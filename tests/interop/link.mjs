@@ -13,6 +13,12 @@ const NOBODY_SEEN = { seq: 0, hash: '', signature: '' }
 const WITHOUT_SIGNATURE_OF_OURS = ['LINK_OPEN', 'LIMIT', 'SUSPEND', 'RESUME', 'CLOSE', 'KEY', 'STATEMENT']
 const BEFORE_OPEN = WITHOUT_SIGNATURE_OF_OURS
 const STANDING = { SUSPEND: 'suspended', RESUME: 'ready', CLOSE: 'closing' }
+// By what is said of a settlement: the states in which it may be said, and the one after it.
+const SETTLING = {
+  SETTLE_PROPOSE: [[null], 'proposed'], SETTLE_AGREE: [['proposed'], 'agreed'], SETTLE_REFUSE: [['proposed'], 'refused'],
+  SETTLE_CANCEL: [['proposed', 'agreed', 'refused'], 'cancelled'], SETTLE_SENT: [['agreed'], 'sent'],
+  SETTLE_RECEIVED: [['sent'], 'received'], SETTLE_NOT_RECEIVED: [['sent'], 'not_received'],
+}
 const domainOf = (userId) => userId.slice(userId.indexOf(':') + 1)
 
 export const openingOf = ({ payer, payee, memo }) => {
@@ -43,6 +49,8 @@ export class Link {
     this.in = new Map()
     this.dueTo = {}
     this.dueFrom = {}
+    this.inTransit = {}
+    this.settlements = new Map() // by debtor and id
   }
 
   // What we sign.
@@ -146,6 +154,35 @@ export class Link {
   reject(payment, reason, dueMs) {
     payment.state = 'rejected'
     this.sign('REJECT', { ...payment.terms, reason }, { dueMs })
+  }
+
+  /** As the debtor: what the peer's RECEIPTs allow, less what others claim. */
+  propose(amount, currency, scale) {
+    let claimed = 0
+    for (const each of this.out.values()) if (each.state === 'committed' && each.terms.currency === currency) claimed += each.terms.amount
+    for (const each of this.settlements.values()) {
+      if (each.debtor === this.me && each.terms.currency === currency && ['proposed', 'agreed'].includes(each.state)) claimed += each.terms.amount
+    }
+    if (amount + claimed > (this.dueTo[currency] ?? 0)) throw new Error('so much is not owed')
+    const settlement_id = crypto.randomBytes(32).toString('base64url')
+    this.settle(this.me, 'SETTLE_PROPOSE', { settlement_id, amount, currency, scale })
+    return settlement_id
+  }
+
+  /** What an operator says about a settlement: what it does to the books, and the object that says so. */
+  settle(debtor, type, terms, more = {}, dueMs = this.now()) {
+    const found = this.settlements.get(`${debtor} ${terms.settlement_id}`) ?? { debtor, terms, state: null, answer: null, outcome: null }
+    const { amount, currency } = terms
+    const [before, after] = SETTLING[type]
+    if (!before.includes(found.state)) throw new Error(`it is ${found.state}`)
+    found.state = after
+    this.settlements.set(`${debtor} ${terms.settlement_id}`, found)
+    if (type === 'SETTLE_SENT') {
+      this.dueTo[currency] -= amount
+      this.inTransit[currency] = (this.inTransit[currency] ?? 0) + amount
+    }
+    if (type === 'SETTLE_RECEIVED') this.dueFrom[currency] -= more.received
+    return this.sign(type, { ...terms, ...more }, { dueMs })
   }
 
   /** Payments whose time is over. */
@@ -262,6 +299,10 @@ export class Link {
         }
       case 'STATEMENT':
         return () => {}
+      case 'SETTLE_PROPOSE': case 'SETTLE_CANCEL': case 'SETTLE_SENT':
+        return this.judgeDebtor(object)
+      case 'SETTLE_AGREE': case 'SETTLE_REFUSE': case 'SETTLE_RECEIVED': case 'SETTLE_NOT_RECEIVED':
+        return this.judgeCreditor(object)
       case 'OFFER':
         return this.judgeOffer(object, opening, byPut)
       case 'COMMIT': case 'ABORT':
@@ -398,16 +439,85 @@ export class Link {
     }
   }
 
+  // Settlement, by the two tables of the page.
+
+  settlementOf(object, debtor) {
+    const { settlement_id, amount, currency, scale } = object
+    const key = `${debtor} ${settlement_id}`
+    const known = this.settlements.get(key)
+    if (known !== undefined && (known.terms.amount !== amount || known.terms.currency !== currency || known.terms.scale !== scale)) {
+      refuse('CONFLICT', 'the id has other terms')
+    }
+    return { key, known, terms: { settlement_id, amount, currency, scale } }
+  }
+
+  /** What the debtor says to us, the creditor. */
+  judgeDebtor(object) {
+    const { key, known, terms } = this.settlementOf(object, this.peer)
+    const state = known?.state ?? null
+    const keep = (next) => this.settlements.set(key, { ...(known ?? { debtor: this.peer, terms, answer: null, outcome: null }), ...next })
+    if (object.type === 'SETTLE_PROPOSE') {
+      if (known?.isTombstone) return () => keep({ isTombstone: false })
+      if (known !== undefined) refuse('CONFLICT', 'it was proposed before')
+      const granted = this.granted.get(object.currency)
+      let expected = object.amount
+      for (const each of this.settlements.values()) {
+        if (each.debtor === this.peer && each.terms.currency === object.currency && ['agreed', 'sent'].includes(each.state)) expected += each.terms.amount
+      }
+      const why = granted?.scale !== object.scale ? 'unknown_currency' : expected > (this.dueFrom[object.currency] ?? 0) ? 'exceeds_debt' : null
+      return () => {
+        keep({ state: 'proposed' })
+        if (why !== null) this.settle(this.peer, 'SETTLE_REFUSE', terms, { reason: why }, this.now() + 2_000)
+      }
+    }
+    if (object.type === 'SETTLE_CANCEL') {
+      if (['sent', 'received', 'not_received'].includes(state)) this.freeze('settlement_contradicted', object)
+      if (state === 'cancelled') refuse('CONFLICT', 'it was cancelled before')
+      return () => keep({ state: 'cancelled', isTombstone: known === undefined })
+    }
+    if (known === undefined) refuse('UNKNOWN_SETTLEMENT', 'it was never proposed')
+    if (state === 'cancelled') this.freeze('settlement_contradicted', object)
+    if (state !== 'agreed') refuse('CONFLICT', `it is ${state}`)
+    return () => keep({ state: 'sent' })
+  }
+
+  /** What the creditor says to us, the debtor. */
+  judgeCreditor(object) {
+    const { known } = this.settlementOf(object, this.me)
+    if (known === undefined) refuse('UNKNOWN_SETTLEMENT', 'it was never proposed')
+    const isAnswer = ['SETTLE_AGREE', 'SETTLE_REFUSE'].includes(object.type)
+    const slot = isAnswer ? 'answer' : 'outcome'
+    if (known[slot] !== null) {
+      if (known[slot].type === object.type && known[slot].received === object.received) refuse('CONFLICT', 'it was said before')
+      this.freeze('settlement_contradicted', known[slot], object)
+    }
+    if (!isAnswer && known.state !== 'sent') refuse('CONFLICT', `it is ${known.state}`)
+    return () => {
+      known[slot] = object
+      if (isAnswer) {
+        if (known.state === 'proposed') known.state = object.type === 'SETTLE_AGREE' ? 'agreed' : 'refused'
+        return
+      }
+      known.state = object.type === 'SETTLE_RECEIVED' ? 'received' : 'not_received'
+      this.inTransit[object.currency] -= object.amount
+      this.dueTo[object.currency] += object.amount - (object.received ?? 0)
+    }
+  }
+
   // What we answer.
 
   answersTo(object) {
     const of = (...types) => this.mine.filter((each) => each.wire_id === object.wire_id && types.includes(each.type))
+    const ofSettlement = (...types) =>
+      this.mine.filter((each) => each.settlement_id === object.settlement_id && types.includes(each.type))
     switch (object.type) {
       case 'LINK_OPEN': return this.mine.slice(0, 1)
       case 'OFFER': return of('PENDING', 'ACCEPT', 'REJECT', 'RECEIPT')
       case 'PENDING': case 'ACCEPT': return of('COMMIT', 'ABORT')
       case 'REJECT': return of('ABORT')
       case 'COMMIT': case 'ABORT': return of('RECEIPT')
+      case 'SETTLE_PROPOSE': return ofSettlement('SETTLE_AGREE', 'SETTLE_REFUSE')
+      case 'SETTLE_SENT': return ofSettlement('SETTLE_RECEIVED', 'SETTLE_NOT_RECEIVED')
       default: return []
     }
   }
@@ -416,7 +526,7 @@ export class Link {
     const theirs = [...this.theirs.entries()].sort(([a], [b]) => a - b).map(([, object]) => object)
     switch (query.type) {
       case 'HEAD?': return [...theirs.slice(-1), ...this.mine.slice(-1)]
-      case 'STATUS?': return [...this.mine, ...theirs].filter((each) => each.wire_id === query.wire_id)
+      case 'STATUS?': return [...this.mine, ...theirs].filter((each) => [each.wire_id, each.settlement_id].includes(query.wire_id))
       case 'RANGE?': {
         const chain = query.of === this.me ? this.mine : query.of === this.peer ? theirs : []
         return chain.filter((each) => each.epoch === query.epoch && each.seq >= query.from_seq && each.seq <= query.to_seq).slice(0, 100)

@@ -8,7 +8,7 @@ import fs from 'node:fs'
 import https from 'node:https'
 import readline from 'node:readline'
 import { Link, openingOf } from './link.mjs'
-import { Key, Refusal, commitmentsOf, digest, isMatrixSigned, matrixSign, messageIdOf } from './protocol.mjs'
+import { Key, Refusal, commitmentsOf, digest, isMatrixSigned, matrixSign, messageIdOf, referenceOf } from './protocol.mjs'
 
 const PATH = '/_matrix/federation/unstable/org.superapp/clearing/'
 const TICK_MS = 100
@@ -195,6 +195,9 @@ const shown = (link) => ({
   unsent: link.outbox.filter((each) => !each.done || isAwaited(link, each)).map((each) => each.object.type),
   out: Object.fromEntries([...link.out].map(([wireId, { state, terms }]) => [wireId, { state, amount: terms.amount }])),
   in: Object.fromEntries([...link.in].map(([wireId, { state, terms }]) => [wireId, { state, amount: terms.amount }])),
+  inTransit: link.inTransit,
+  settlements: [...link.settlements.values()].map(({ debtor, state, terms }) => (
+    { debtor, state, ...terms, reference: referenceOf(link.id, debtor, terms.settlement_id) })),
   types: link.mine.map(({ type }) => type), theirTypes: [...link.theirs.values()].map(({ type }) => type),
 })
 
@@ -215,6 +218,9 @@ const COMMANDS = {
   say: ({ peer, type, fields }) => linkOf(peer).say(type, fields),
   renewKey: ({ peer }) => linkOf(peer).renewKey(),
   pay: ({ peer, payer, ...more }) => linkOf(peer).pay({ payer: people.get(payer), ...more }),
+  propose: ({ peer, amount, currency, scale }) => linkOf(peer).propose(amount, currency, scale),
+  settle: ({ peer, debtor, settlementId, type, fields }) =>
+    linkOf(peer).settle(debtor, type, linkOf(peer).settlements.get(`${debtor} ${settlementId}`).terms, fields),
   cancel: ({ peer, wireId }) => linkOf(peer).cancel(wireId),
   decide: ({ peer, wireId, deed }) => linkOf(peer).decide(wireId, deed),
   show: ({ peer }) => shown(linkOf(peer)),
@@ -224,8 +230,9 @@ const COMMANDS = {
   plant: async ({ peer, type = 'OFFER', payer, payee, opening = {}, fields = {}, afterwards = {}, isBare = false, foreignOpening, signer }) => {
     const link = linkOf(peer)
     const changed = { ...openingOf({ payer: people.get(payer), payee }), ...opening }
-    const terms = { ...commitmentsOf(changed), amount: 100, currency: 'EUR', scale: 2 }
-    const more = type === 'OFFER' ? { ttl_ms: 60_000 } : { valid_ms: 600_000 }
+    const ids = type.startsWith('SETTLE_') ? { settlement_id: digest(changed) } : commitmentsOf(changed)
+    const terms = { ...ids, amount: 100, currency: 'EUR', scale: 2 }
+    const more = { OFFER: { ttl_ms: 60_000 }, ACCEPT: { valid_ms: 600_000 } }[type]
     const object = { ...link.next(type, { ...terms, ...more, ...fields }, signer === 'another' ? Key.fresh() : link.key), ...afterwards }
     // What has no digest is sent under that of what it was.
     const named = messageIdOf('amount' in afterwards && !Number.isSafeInteger(afterwards.amount) ? { ...object, amount: 100 } : object)

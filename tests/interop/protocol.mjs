@@ -14,7 +14,7 @@ export class Refusal extends Error {
 const STATUS = {
   INVALID_VALUE: 422, UNKNOWN_FIELD: 422, INVALID_AMOUNT: 422, WRONG_ORIGIN: 403, UNKNOWN_LINK: 404, NO_LINK: 403,
   BAD_SIGNATURE: 403, BAD_COMMITMENT: 403, UNKNOWN_PAYEE: 404, UNKNOWN_PAYMENT: 404, CONFLICT: 409, LINK_HALTED: 503,
-  EPOCH_CLOSED: 410, TOO_MANY_REQUESTS: 429, STARTING: 503,
+  UNKNOWN_SETTLEMENT: 404, EPOCH_CLOSED: 410, TOO_MANY_REQUESTS: 429, STARTING: 503,
 }
 
 export const refuse = (code, message, fields) => {
@@ -119,6 +119,17 @@ export const commitmentsOf = ({ payer, payee, payment_id, memo, refund_of, salts
   memo_commit: digest([memo ?? null, refund_of ?? null, salts.memo]),
 })
 
+const BASE_32 = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+
+/** What goes on the real transfer of a settlement: a creditor reference of ISO 11649. */
+export const referenceOf = (linkId, debtor, settlementId) => {
+  let number = BigInt(`0x${Buffer.from(digest([linkId, debtor, settlementId]), 'base64url').toString('hex')}`)
+  let body = ''
+  for (; body.length < 12; number /= 32n) body += BASE_32[Number(number % 32n)]
+  const digits = [...`${body}RF00`].map((each) => parseInt(each, 36)).join('')
+  return `RF${String(98n - (BigInt(digits) % 97n)).padStart(2, '0')}${body}`
+}
+
 // The form. Each field has a check; a type is a list of names, those with a question mark may be absent.
 
 const within = (low, high) => (value) => isWhole(value) && value >= low && value <= high
@@ -162,6 +173,7 @@ const payment = {
 const position = {
   currency: grant.currency, due_to: grant.limit, due_from: grant.limit, unreceipted: grant.limit, reserved: grant.limit,
 }
+const settlement = { ...chained, settlement_id: isDigest, amount: payment.amount, currency: grant.currency, scale: grant.scale }
 const CHAINED = {
   LINK_OPEN: { ...chained, currencies: isListOf(isMember(grant), 1, 64), key: isKey },
   LIMIT: { ...chained, ...grant },
@@ -177,6 +189,13 @@ const CHAINED = {
   COMMIT: payment,
   ABORT: { ...payment, reason: isReason },
   RECEIPT: { ...payment, reason: matches(/^(credited|void)$/) },
+  SETTLE_PROPOSE: settlement,
+  SETTLE_AGREE: { ...settlement, 'pay_to?': matches(/^payto:\/\/[a-z0-9.-]{1,32}\/[\x21-\x7e]{1,200}$/) },
+  SETTLE_REFUSE: { ...settlement, reason: isReason },
+  SETTLE_CANCEL: { ...settlement, reason: isReason },
+  SETTLE_SENT: { ...settlement, 'reference?': matches(/^[A-Za-z0-9/?:().,'+ -]{1,35}$/) },
+  SETTLE_RECEIVED: { ...settlement, received: within(1, Number.MAX_SAFE_INTEGER) },
+  SETTLE_NOT_RECEIVED: { ...settlement, reason: isReason },
 }
 const QUERIES = {
   'HEAD?': frame,
@@ -228,6 +247,7 @@ export const checkForm = (body, byPut) => {
   if ((object.seq === 1) !== (object.prev_hash === '') && object.seq !== undefined) {
     refuse('INVALID_VALUE', 'prev_hash is empty for seq 1 alone')
   }
+  if (object.received > object.amount) refuse('INVALID_VALUE', 'more is received than was sent')
   if (object.type !== 'OFFER' && opening !== undefined) refuse('INVALID_VALUE', 'an opening goes with OFFER only')
   if (object.type === 'OFFER' && byPut) {
     if (opening === undefined) refuse('INVALID_VALUE', 'opening is missing')

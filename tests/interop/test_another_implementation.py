@@ -286,6 +286,79 @@ def test_both_replace_their_payment_keys_and_go_on(world: World) -> None:
     assert _balances(world) == (before[0] - 7 + 2, before[1] + 7 - 2)
 
 
+class Settling:
+    """One settlement, as both sides see it. Both find it by the reference, which they compute each for itself."""
+
+    def __init__(self, world: World, debtor: str) -> None:
+        self._world = world
+        self._debtor = debtor
+        self.reference = ""
+
+    def ours(self) -> Json:
+        found = self._world.admin.superapp("GET", "admin/settlements")["settlements"]
+        return next((each for each in found if each["reference"] == self.reference), {})
+
+    def theirs(self) -> Json:
+        found = self._world.shown()["settlements"]
+        return next((each for each in found if each["reference"] == self.reference), {})
+
+    def wait_for(self, state: str) -> None:
+        def stands_so() -> bool:
+            return self.ours().get("state") == self.theirs().get("state") == state
+
+        wait_until(stands_so, timeout_s=_PATIENCE_S, what=f"the settlement to be {state} on both sides")
+
+    def we_say(self, what: str, **body: Any) -> None:
+        path = f"admin/links/{self._world.node.name}/settlements/{self.ours()['settlement_id']}/{what}"
+        self._world.admin.superapp("POST", path, body)
+
+    def they_say(self, kind: str, **fields: Any) -> None:
+        said = {"debtor": self._debtor, "settlementId": self.theirs()["settlement_id"], "type": kind, "fields": fields}
+        self._world.node("settle", peer=self._world.name, **said)
+
+
+@pytest.mark.parametrize("arrived", [True, False], ids=["received", "not received"])
+def test_what_we_owe_them_is_settled(world: World, arrived: bool) -> None:
+    payment_id = world.pay_theirs(60)
+    assert world.alice.wait_for_payment(payment_id, timeout_s=_PATIENCE_S)["state"] == "completed"
+    world.be_at_rest()
+    owed = world.position()[0]
+    settling = Settling(world, world.name)
+    body = {"currency": _CURRENCY, "amount_minor": 60}
+    proposed = world.admin.superapp("POST", f"admin/links/{world.node.name}/settlements", body)
+    settling.reference = proposed["reference"]
+    settling.wait_for("proposed")
+    settling.they_say("SETTLE_AGREE", pay_to="payto://iban/DE75512108001245126199")
+    settling.wait_for("agreed")
+    settling.we_say("sent", bank_reference="E2E 1")
+    settling.wait_for("sent")
+    if arrived:
+        settling.they_say("SETTLE_RECEIVED", received=60)
+    else:
+        settling.they_say("SETTLE_NOT_RECEIVED", reason="nothing_came")
+    settling.wait_for("received" if arrived else "not_received")
+    world.be_at_rest()
+    assert world.position()[0] == (owed - 60 if arrived else owed)
+
+
+def test_what_they_owe_us_is_settled_in_part(world: World) -> None:
+    world.wait_for_theirs("out", world.pay_ours(50), "completed")
+    world.be_at_rest()
+    owed = world.position()[1]
+    settling = Settling(world, world.node.name)
+    world.node("propose", peer=world.name, amount=50, currency=_CURRENCY, scale=2)
+    settling.reference = world.shown()["settlements"][-1]["reference"]
+    settling.wait_for("proposed")
+    settling.we_say("agree", pay_to="payto://iban/DE75512108001245126199")
+    settling.wait_for("agreed")
+    settling.they_say("SETTLE_SENT", reference="E2E 2")
+    settling.wait_for("sent")
+    settling.we_say("received", amount_minor=40)
+    settling.wait_for("received")
+    world.be_at_rest()
+    assert world.position()[1] == owed - 40
+
+
 _NOT_OURS: Final = "@nobody:elsewhere.example"
 
 
@@ -310,6 +383,9 @@ def _planted(world: World) -> dict[str, Json]:
         "the payee is of another server": {"opening": {"payee": somebody}},
         "the epoch is not open": {"fields": {"epoch": 2}},
         "it answers a payment that was never offered": {"type": "ACCEPT"},
+        "the settlement was never proposed": {"type": "SETTLE_SENT"},
+        "more is received than was sent": {"type": "SETTLE_RECEIVED", "fields": {"received": 101}},
+        "the account is no payto: URI": {"type": "SETTLE_AGREE", "fields": {"pay_to": "mailto:x"}},
     }
 
 

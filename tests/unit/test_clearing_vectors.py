@@ -39,7 +39,7 @@ from super_app.names import ERRCODE_PREFIX  # noqa: E402
 from super_app.signing import canonical, digest, key_id_of, public_b64  # noqa: E402
 
 NAMES = ("hs1.example", "hs2.example")
-SETTLEMENT_FIELDS = {"settlement_id": "S" * 43, "amount": 1_000, "currency": "EUR", "scale": 2}
+SETTLEMENT_FIELDS = {"settlement_id": "S" * 42 + "Q", "amount": 1_000, "currency": "EUR", "scale": 2}
 
 
 def matrix_key(seed: bytes) -> Any:
