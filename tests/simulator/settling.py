@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nodes import ASSETS, EUR, Node, exchange, forge
 
-from super_app.clearing import objects, settlement_store
+from super_app.clearing import objects, settlement_store, store
 from super_app.clearing.chain import Chain, Identity
 from super_app.clearing.model import (
     ChainObject,
@@ -18,6 +18,7 @@ from super_app.clearing.model import (
 )
 from super_app.clearing.settlement_model import AutoSettle, Settlement, SettlementState, Way
 from super_app.clearing.settlements import Settlements
+from super_app.db import Cursor
 from super_app.errors import Refused
 from super_app.ledger import service as ledger
 from super_app.ledger.model import AccountKind, house, in_transit
@@ -150,6 +151,18 @@ def freeze(node: Node, peer: Node) -> None:
 def books_of(node: Node) -> Settlements:
     me = Identity(server=node.name, key=node.key, certificate={}, boot=node.boot)
     return Settlements(Chain(me), ASSETS)
+
+
+def next_ms(node: Node, peer: Node) -> int | None:
+    """When time has something to do for settlements with a peer, whatever else it has to do then."""
+    link_id = objects.link_id_of(node.name, peer.name)
+
+    def read(cur: Cursor) -> int | None:
+        link = store.link(cur, link_id)
+        assert link is not None
+        return books_of(node).next_ms(cur, link)
+
+    return node.tx(read)
 
 
 def copies(node: Node, peer: Node) -> list[tuple[ChainObject, Sender]]:
