@@ -48,6 +48,26 @@ def test_a_link_is_shown_and_its_credit_can_be_changed(demo: RunningDemo, token_
         super_app(token_file.parent, *grant, "--limit", "1000000.00", token=token)
 
 
+def test_a_link_is_suspended_resumed_and_given_a_new_key(demo: RunningDemo, token_file: Path) -> None:
+    access = ("--token-file", str(token_file), "--url", url_of(demo, 0))
+    peer = demo.homeservers[1]["name"]
+
+    def link(*words: str) -> str:
+        return super_app(token_file.parent, "link", *words, *access)
+
+    try:
+        told = link("suspend", peer, "--reason", "maintenance")
+        assert told.startswith(f"{peer}  suspended\n  waits for you to resume what you suspended (maintenance)\n")
+    finally:
+        assert link("resume", peer).startswith(f"{peer}  open\n")
+    # The key is replaced, and the payments that follow are signed by the new one.
+    fingerprint = link("rotate-key").splitlines()[0].rpartition("fingerprint ")[2].rstrip(".")
+    assert f"  our payment key: {fingerprint}\n" in link("show", peer)
+    with demo.client("alice") as alice:
+        paid = alice.pay(demo.people["bob"].user_id, 100, "EUR")
+        assert alice.wait_for_payment(str(paid["payment_id"]), timeout_s=120)["state"] == "completed"
+
+
 def test_who_is_no_admin_may_not(demo: RunningDemo, tmp_path: Path) -> None:
     done = subprocess.run(
         [str(SUPER_APP), "link", "list", "--url", url_of(demo, 0)],
