@@ -154,7 +154,8 @@ class Checks:
             " CASE WHEN p.state IN ('offered', 'asked') THEN 'open' WHEN p.state = 'aborted' THEN 'voided'"
             " ELSE 'posted' END"
         )
-        wrong = cur.fetchall()
+        # What a restored database is told of had no hold there; its money moves by other entries.
+        wrong = [row for row in cur.fetchall() if not (process.forgetful and row[2] == "missing")]
         _demand(not wrong, f"I4: {process.name} has payments whose holds are otherwise: {wrong}")
         cur.execute(
             "SELECT reference, COUNT(*) FROM superapp_ledger_entry WHERE cause IN ('commit', 'credit', 'undo')"
@@ -166,7 +167,7 @@ class Checks:
             "SELECT p.wire_id, p.state FROM superapp_clearing_in AS p JOIN superapp_clearing_link AS l"
             " ON l.link_id = p.link_id WHERE (p.state = 'credited') <> EXISTS (SELECT 1 FROM superapp_ledger_entry AS e"
             " JOIN superapp_ledger_account AS a ON a.account_id = e.debit_id"
-            " WHERE e.cause = 'credit' AND e.reference = p.wire_id AND a.owner = l.peer)"
+            " WHERE e.cause IN ('credit', 'restore') AND e.reference = p.wire_id AND a.owner = l.peer)"
         )
         wrong = cur.fetchall()
         _demand(not wrong, f"I4: {process.name} credits what it should not, or the other way round: {wrong}")

@@ -29,8 +29,20 @@ from payers import PayingNode
 from plans import DAY_MS, HOUR_MS, MINUTE_MS, Plan, draw_plan
 from simulated import Crashed, Process, Violated
 
-from super_app.clearing.model import Agenda, Errand, EvidenceKind, Grant, LinkTerms, MessageId, Received, Trouble
+from super_app.clearing import recovery_store
+from super_app.clearing.model import (
+    Agenda,
+    Errand,
+    EvidenceKind,
+    Grant,
+    LinkPhase,
+    LinkTerms,
+    MessageId,
+    Received,
+    Trouble,
+)
 from super_app.clearing.ports import Accept, Ask, Order
+from super_app.clearing.recovery_model import RestoreId
 from super_app.clearing.settlement_model import AutoSettle, Settlement, SettlementState, Way
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
@@ -229,6 +241,8 @@ class World:
         for name in self.processes:
             for hours in (2, 4, 27, 52):
                 self._at(hours * HOUR_MS, f"{name} follows", partial(self._act, name, self._chores))
+            for hours in (1, 2, 8):
+                self._at(hours * HOUR_MS, f"{name} fences", partial(self._act, name, self._unhalt))
             for hours in (3, 5, 7, 28, 55, 58, 61, 64, 67, 70):
                 self._at(hours * HOUR_MS, f"{name} settles", partial(self._act, name, self._desk))
         self._drain(until_ms=self.now_ms + 3 * DAY_MS)
@@ -362,6 +376,19 @@ class World:
 
         self._act(name, propose)
 
+    def _unhalt(self, process: Process) -> None:
+        """The operator knows that there is no newer database any more, and says so."""
+        for view in process.disk.look(process.node.clearing.links):
+            if view.phase is LinkPhase.HALTED:
+                name = RestoreId(f"{process.name} {next(self._numbers)}")
+                self._note(f"{process.name} fences its link with {view.peer}")
+                self._tx(process, partial(self._fence, process=process, peer=view.peer, name=name))
+        self._look_everywhere(process)
+        self._time(process)
+
+    def _fence(self, cur: Cursor, process: Process, peer: ServerName, name: RestoreId) -> None:
+        process.node.clearing.fence(cur, peer, name, self._clock(process))
+
     def _desk(self, process: Process) -> None:
         """The operator goes through the settlements that are not ended. In the end none is left lying."""
         found = process.disk.look(lambda cur: process.node.clearing.settlements.newest(cur, None, 100))
@@ -432,6 +459,9 @@ class World:
             return
         process.up = False
         self._lose(process, process.snapshot)
+        if self.random.random() < 0.5:
+            # Restored by the command, which leaves word of it; otherwise it finds out, and its operator says so.
+            process.disk(lambda cur: recovery_store.mark(cur, RestoreId(f"restore of {name}"), self._clock(process)))
         self._at(1_000, f"{name} starts", lambda: self._start(name))
 
     def _lose(self, process: Process, connection: sqlite3.Connection) -> None:
@@ -769,15 +799,18 @@ class World:
                 lambda: self._failed(process, errand, trouble, refused.reason, cast(int | None, retry_after)),
             )
         elif isinstance(answer, Received):
-            self._if_same(process, boot, lambda: self._delivered(process, errand, answer.objects))
+            self._if_same(process, boot, lambda: self._delivered(process, errand, answer))
 
-    def _delivered(self, process: Process, errand: Errand, objects: Sequence[object]) -> None:
+    def _delivered(self, process: Process, errand: Errand, answer: Received) -> None:
+        objects: Sequence[object] = answer.objects
         certified = frozenset[MessageId]().union(*(certified_in({"object": each}) for each in objects))
         under_way = process.under_way.setdefault(errand.peer, set())
 
         def work(cur: Cursor) -> tuple[Received, Agenda]:
             now_ms = self._clock(process)
-            received = process.node.clearing.delivered(cur, errand, objects, now_ms, certified=certified)
+            received = process.node.clearing.delivered(
+                cur, errand, objects, now_ms, openings=answer.openings, certified=certified
+            )
             busy = frozenset(under_way - {errand.message_id})
             return received, process.node.clearing.due(cur, errand.peer, now_ms, limit=WINDOW, under_way=busy)
 
