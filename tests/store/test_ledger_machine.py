@@ -307,6 +307,8 @@ class LedgerMachine(RuleBasedStateMachine):
         before = self.head()
         answer = self.transaction(partial(service.transfer_linked, orders=orders, now_ms=2))
         assert isinstance(answer, list) == together
+        for posted in answer if isinstance(answer, list) else ():
+            self._posted(posted.entry)
         assert self.head().seq - before.seq == (expected.count("posted") if together else 0)
 
     def _hold_id(self, number: int) -> HoldId:
