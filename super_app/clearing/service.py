@@ -857,7 +857,8 @@ class Clearing:
             store.outbox_done(cur, errand.link_id, errand.epoch, errand.seq)
         if errand.type is MessageType.KEY:
             link = store.link(cur, errand.link_id)
-            if link is not None and (link.our_epoch, link.key_unsent_seq) == (errand.epoch, errand.seq):
+            # Whatever epoch we are in by now.
+            if link is not None and link.key_unsent_seq == errand.seq:
                 store.put_link(cur, replace(link, key_unsent_seq=0))
 
     def _postpone(self, cur: Cursor, errand: Errand, now_ms: int) -> None:
