@@ -299,11 +299,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(wishes=st.lists(_wish, min_size=2, max_size=3, unique_by=lambda wish: wish.number))
     def transfer_linked(self, wishes: list[Wish]) -> None:
         orders = [self.play.order(wish) for wish in wishes]
-        balances, posted = dict(self.books.balances), dict(self.books.posted)
+        balances, known = dict(self.books.balances), dict(self.books.posted)
         expected = [self.books.transfer(order) for order in orders]
         together = set(expected) in ({"posted"}, {"replayed"})
         if not together:
-            self.books.balances, self.books.posted = balances, posted
+            self.books.balances, self.books.posted = balances, known
         before = self.head()
         answer = self.transaction(partial(service.transfer_linked, orders=orders, now_ms=2))
         assert isinstance(answer, list) == together
