@@ -403,15 +403,20 @@ class TestByApi:
         assert house.wallet(ALICE) == (10_000, 0)
         assert house.payment(ALICE)["state"] == "cancelled"
 
-    def test_an_order_whose_event_got_lost_is_sent_again_by_a_replay(
-        self, house: House, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        "error",
+        [SynapseError(500, "Internal server error"), SynapseError(429, "Too many requests", "M_LIMIT_EXCEEDED")],
+        ids=["lost", "too fast"],
+    )
+    def test_an_order_whose_event_could_not_be_sent_now_is_sent_again_by_a_replay(
+        self, house: House, monkeypatch: pytest.MonkeyPatch, error: SynapseError
     ) -> None:
         async def lose(_: dict[str, Any]) -> Any:
-            raise SynapseError(500, "Internal server error")
+            raise error
 
         with monkeypatch.context() as patched:
             patched.setattr(house.api, "create_and_send_event_into_room", lose)
-            with pytest.raises(SynapseError, match="Internal"):
+            with pytest.raises(SynapseError, match=error.msg):
                 house.pay()
         assert house.wallet(ALICE) == (9_500, 500)
         assert house.pay()["state"] == "completed"

@@ -291,12 +291,38 @@ class TestFailure:
         assert len(pair.receipts(pair.hs2)) == 1
 
 
-def test_a_room_to_which_the_payee_cannot_be_invited_costs_nothing(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_payee_who_cannot_be_invited_now_is_paid_later_under_the_same_id(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreachable(*_: object, **__: object) -> Any:
+        raise SynapseError(502, "Failed to invite", "M_UNKNOWN")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pair.hs1.api, "create_room", unreachable)
+        with pytest.raises(SynapseError) as refusal:
+            pair.pay(payee="@nobody:hs2.test")
+    assert (refusal.value.code, refusal.value.errcode) == (502, "ORG.SUPERAPP.PEER_UNREACHABLE")
+    assert alices_wallet(pair) == (9_500, 500)
+    answer = pair.pay(payee="@nobody:hs2.test")
+    assert answer["event_id"], "the order went on from where it was"
+    assert (answer["state"], answer["reason"]) == ("failed", "unknown_payee")
+    assert alices_wallet(pair) == (10_000, 0)
+
+
+def test_a_payee_who_cannot_be_invited_within_the_hour_costs_nothing(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def unreachable(*_: object, **__: object) -> Any:
         raise SynapseError(502, "Failed to invite", "M_UNKNOWN")
 
     monkeypatch.setattr(pair.hs1.api, "create_room", unreachable)
-    with pytest.raises(SynapseError) as refusal:
+    with pytest.raises(SynapseError):
         pair.pay(payee="@nobody:hs2.test")
-    assert (refusal.value.code, refusal.value.errcode) == (502, "ORG.SUPERAPP.PEER_UNREACHABLE")
-    assert pair.available() == (10_000, 0)
+    pair.advance(2 * 3_600)
+    assert alices_wallet(pair) == (10_000, 0)
+
+
+def alices_wallet(pair: Pair) -> tuple[int, int]:
+    """Available and held."""
+    (account,) = pair.hs1.call("GET", "wallet", ALICE)["accounts"]
+    return account["available"], account["held"]

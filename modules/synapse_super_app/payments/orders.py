@@ -50,6 +50,7 @@ _SALT_BYTES: Final = 16
 _JOIN: Final = "join"
 _INVITE: Final = "invite"
 _FIRST_SERVER_ERROR: Final = 500
+_TOO_MANY: Final = 429
 _RELAYED: Final = "order"
 _SETTLING_PAUSE_S: Final = 0.1
 
@@ -244,10 +245,7 @@ class Orders:
             finally:
                 self._sending.discard(key)
             if isinstance(sent, Refused):
-                await self._writer.run(
-                    "payment_cancel",
-                    lambda cur: self._payments.cancel(cur, order.payer_acct, order.payment_id, self._runtime.now_ms()),
-                )
+                # Time cures it, so the order stays: the same one again goes on from here.
                 return sent
         return await self.wait(key, is_settled)
 
@@ -271,8 +269,8 @@ class Orders:
                     }
                 )
         except SynapseError as error:
-            if error.code < _FIRST_SERVER_ERROR:
-                # It was refused before it existed; no need to hold the money for an hour.
+            if error.code < _FIRST_SERVER_ERROR and error.code != _TOO_MANY:
+                # It was refused before it existed, and would be again; no need to hold the money for an hour.
                 now_ms = self._runtime.now_ms()
                 await self._writer.run(
                     "payment_cancel",

@@ -83,8 +83,8 @@ class Rooms:
         except SynapseError as error:
             return Refused(
                 reason=Reason.PEER_UNREACHABLE,
-                message=f"{payee} could not be invited to a room for this payment ({error.msg}); try again later, "
-                "or name a room that you share with room_id.",
+                message=f"{payee} could not be invited to a room for this payment ({error.msg}); try again later under "
+                "the same id. The money is held until then, for an hour at most, unless you cancel the payment.",
             )
         finally:
             self._making.discard(pair)
