@@ -63,11 +63,13 @@ def test_a_reference_is_a_creditor_reference_of_iso_11649() -> None:
     assert len(reference()) == 16
 
 
-@given(st.integers(0, 15), st.sampled_from("0123456789ABCDEFGHJKMNPQRSTVWXYZ"))
-def test_one_mistyped_character_is_noticed(place: int, char: str) -> None:
+@pytest.mark.parametrize("place", range(16))
+def test_a_letter_mistyped_as_a_letter_or_a_digit_as_a_digit_is_noticed(place: int) -> None:
+    # A letter counts as two digits, so one in 97 of the letters that became a digit, or the other way, is not.
     right = reference()
-    wrong = right[:place] + char + right[place + 1 :]
-    assert settlement_rules.is_reference(wrong) is (wrong == right)
+    for char in "0123456789" if right[place].isdigit() else "ABCDEFGHJKMNPQRSTVWXYZ":
+        wrong = right[:place] + char + right[place + 1 :]
+        assert settlement_rules.is_reference(wrong) is (wrong == right), wrong
 
 
 @pytest.mark.parametrize(
