@@ -266,6 +266,54 @@ def test_a_sole_writer_that_finds_another_one_does_not_fight_for_every_batch() -
     assert house.clock.seconds() - began_s >= LEASE_MS / 1000
 
 
+def test_one_that_loses_the_lease_while_it_begins_begins_no_more_and_ends_what_it_began() -> None:
+    """What it would still start, such as following events, nobody would stop: another process writes by then."""
+    house = House()
+    log: list[str] = []
+    hangs: defer.Deferred[None] = defer.Deferred()
+
+    class Writer:
+        def open(self, epoch: int, on_lost: object = None) -> None:
+            log.append("opened")
+
+        def close(self) -> None:
+            log.append("closed")
+
+    async def begin_slowly(_epoch: int) -> None:
+        await hangs
+        log.append("first begun")
+
+    async def begin_next(_epoch: int) -> None:
+        log.append("second begun")
+
+    found = tenure.Tenure(
+        api=house.module.runtime.api,
+        database=house.module.runtime.database,
+        writer=Writer(),
+        own="other",
+        writers=("main", "other"),
+    )
+    found.while_held(begin_slowly, lambda: log.append("first ended"))
+    found.while_held(begin_next, lambda: log.append("second ended"))
+    house.result(found.start())
+    assert lease(house) == ("other", 3)
+    house.query("UPDATE superapp_ledger_lease SET holder = 'third', epoch = 4")
+    house.query("UPDATE superapp_ledger_head SET epoch = 4")
+    house.advance(3.0)
+    assert log == ["opened", "closed", "first ended", "second ended"]
+    # Not before it has come to an end with this one: both would then be beginning.
+    house.query("UPDATE superapp_ledger_lease SET expires_ms = 0")
+    house.advance(LEASE_MS / 1000)
+    assert lease(house) == ("third", 4)
+    hangs.callback(None)
+    assert log[4:] == ["first begun", "closed", "first ended", "second ended"]
+    assert not found.holds
+    house.advance(LEASE_MS / 1000)
+    assert lease(house) == ("other", 5)
+    assert log[8:] == ["opened", "first begun", "second begun"]
+    assert found.holds
+
+
 # The config.
 
 

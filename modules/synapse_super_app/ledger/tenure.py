@@ -73,6 +73,7 @@ class Tenure:
         # None until this process has had the lease: then one under its name is that of a run that is over.
         self._was_mine: set[int] | None = None
         self._busy = False
+        self._begins_now = False
         self._stopped = False
         self.started = False
         """The tables are there."""
@@ -84,7 +85,8 @@ class Tenure:
     def while_held(self, begin: Begin, end: End) -> None:
         """Call ``begin`` with the epoch, in the order of these calls, whenever a tenure begins, and ``end`` after it.
 
-        The writer is open when a tenure begins. ``end`` returns at once, and may come after a ``begin`` that failed.
+        The writer is open when a tenure begins. ``end`` returns at once, and may come after a ``begin`` that failed. A
+        tenure that is lost while it begins is ended at once, and again as soon as the ``begin`` under way is done.
         """
         self._begins.append(begin)
         self._ends.append(end)
@@ -140,7 +142,7 @@ class Tenure:
             if self._taken is not None:
                 if self._competes and not 0 <= now_ms - self._renewed_ms < _RENEW_MS:
                     await self._renew(self._taken)
-            elif not 0 < self._patient_until_ms - now_ms <= LEASE_MS:
+            elif not self._begins_now and not 0 < self._patient_until_ms - now_ms <= LEASE_MS:
                 await self._compete()
         except Exception:
             # The database is away, for all of them. Batches wait for it by themselves.
@@ -181,19 +183,26 @@ class Tenure:
             if self._taken == epoch:
                 self._lost()
 
+        self._begins_now = True
         self._writer.open(epoch, lost)
         try:
             for begin in self._begins:
                 await begin(epoch)
+                if self._taken != epoch:
+                    # Lost meanwhile: what has begun since is ended too, and the rest does not begin.
+                    self._end()
+                    return
         except Exception:
             logger.exception("The ledger's writer could not begin; it is tried again")
-            if self._taken == epoch:
-                self._end()
+            # Also after a loss: the part that failed may have begun in half since then.
+            self._end()
             return
-        if self._taken == epoch:
-            self._epoch = epoch
-            self._seat_read_ms = None
-            _holds.set(1)
+        finally:
+            # Only now may this process compete again, so that no two tenures begin at once.
+            self._begins_now = False
+        self._epoch = epoch
+        self._seat_read_ms = None
+        _holds.set(1)
 
     def _lost(self) -> None:
         logger.warning(
