@@ -32,7 +32,16 @@ from super_app.clearing.model import (
     Sender,
     Stored,
 )
-from super_app.clearing.recovery_model import Listed, Recovery, RecoveryPhase, RestoreId, Touched, Way
+from super_app.clearing.recovery_model import (
+    PAYEE_SAYS,
+    PAYER_SAYS,
+    Listed,
+    Recovery,
+    RecoveryPhase,
+    RestoreId,
+    Touched,
+    Way,
+)
 from super_app.clearing.replay import Replay
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
@@ -42,10 +51,7 @@ from super_app.signing import canonical, digest
 REPLAY_PAGE: Final = 100
 """Payments that one transaction replays."""
 _OPENINGS_FOR: Final = {Way.IN: Sender.THEIRS, Way.OUT: Sender.OURS}
-_OUT_KINDS: Final = {
-    Sender.OURS: frozenset({MessageType.OFFER, MessageType.COMMIT, MessageType.ABORT}),
-    Sender.THEIRS: frozenset({MessageType.PENDING, MessageType.ACCEPT, MessageType.REJECT, MessageType.RECEIPT}),
-}
+_OUT_KINDS: Final = {Sender.OURS: PAYER_SAYS, Sender.THEIRS: PAYEE_SAYS}
 
 
 class Recoveries:

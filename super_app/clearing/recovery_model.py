@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
-from super_app.clearing.model import LinkId, LinkState, MessageId, Run, WireId
+from super_app.clearing.model import LinkId, LinkState, MessageId, MessageType, Run, WireId
 
 RestoreId = NewType("RestoreId", str)
 """One restore of this database, or one order of the operator to fence a link."""
@@ -32,6 +32,10 @@ class Way(StrEnum):
 
     IN = "in"
     OUT = "out"
+
+
+PAYER_SAYS: Final = frozenset({MessageType.OFFER, MessageType.COMMIT, MessageType.ABORT})
+PAYEE_SAYS: Final = frozenset({MessageType.PENDING, MessageType.ACCEPT, MessageType.REJECT, MessageType.RECEIPT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

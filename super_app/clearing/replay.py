@@ -9,7 +9,7 @@ is told. What the peer signed and we never answered is handled afterwards by the
 from dataclasses import replace
 from typing import Final
 
-from super_app.clearing import objects, store
+from super_app.clearing import advances, objects, store
 from super_app.clearing.chain import Chain, Handled, Stopped, Taken
 from super_app.clearing.fence import Fences
 from super_app.clearing.inbound import Inbound
@@ -34,7 +34,7 @@ from super_app.clearing.model import (
 )
 from super_app.clearing.outbound import Outbound, reason_of
 from super_app.clearing.ports import Incoming, Order, Payee, Payer
-from super_app.clearing.recovery_model import Touched, Way
+from super_app.clearing.recovery_model import PAYEE_SAYS, PAYER_SAYS, Touched, Way
 from super_app.clearing.settlements import Settlements
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
@@ -117,8 +117,8 @@ class Replay:
     # Payments.
 
     def terms_of(self, cur: Cursor, link: Link, touched: Touched) -> Terms | None:
-        found = self._objects(cur, link, touched.wire_id)
-        return next((each.terms for each in found if each.terms is not None), None)
+        found = self._objects(cur, link, touched.way, touched.wire_id)
+        return found[0].payment_terms() if found else None
 
     def payment(self, cur: Cursor, link: Link, touched: Touched, now_ms: int) -> Replayed:
         """Bring one payment to where its objects say that it stands."""
@@ -129,11 +129,12 @@ class Replay:
     # A payment of ours.
 
     def _sent(self, cur: Cursor, link: Link, wire_id: WireId, now_ms: int) -> Replayed:
-        found = self._objects(cur, link, wire_id)
+        found = self._objects(cur, link, Way.OUT, wire_id)
         ours = {each.type: each for each in found if each.from_server == self._chain.me.server}
-        theirs = {each.type: each for each in found if each.from_server == link.peer}
         before = store.out(cur, link.link_id, wire_id)
         terms = next((each.terms for each in ours.values()), None) if before is None else before.terms
+        # What the peer signed with other terms answers nothing of ours.
+        theirs = {each.type: each for each in found if each.from_server == link.peer and each.terms == terms}
         if terms is None:
             # They answer what we never offered, or what counts no more.
             return link, ()
@@ -208,12 +209,13 @@ class Replay:
             store.ensure_line(cur, link.link_id, terms.currency)
             store.move_line(cur, link.link_id, terms.currency, unreceipted_minor=unsure_minor)
         if (after.state in _DUE) == was_due:
-            if not was_due:
-                self._let_go(cur, after.hold_id, now_ms)
+            if not was_due and self._let_go(cur, after.hold_id, now_ms) and before is not None:
+                advances.take_back(cur, before, now_ms)
             return ()
         owed = due_to(link.peer, terms.currency)
         if was_due:
-            back = available(after.payer, terms.currency)
+            # What was given back already goes to where it was taken from.
+            back = advances.source_of(cur, after) or available(after.payer, terms.currency)
             return self._shift(cur, link, terms, "back", owed, back, now_ms)
         lent_minor = None if order is None else self._set_aside(cur, link, after, now_ms)
         if lent_minor is not None:
@@ -229,10 +231,15 @@ class Replay:
 
         Gives how much was lent; None if no such hold is to be had.
         """
+        terms = after.terms
         hold = ledger.hold_of(cur, after.hold_id)
         if hold is not None:
-            return 0 if hold.state is HoldState.OPEN else None
-        terms = after.terms
+            # Of another order under the same id, which these books could not know to be taken, it is another's money.
+            is_its = (hold.owner, hold.money) == (
+                after.payer,
+                Money(amount_minor=terms.amount_minor, currency=terms.currency),
+            )
+            return 0 if hold.state is HoldState.OPEN and is_its else None
         there_minor = max(0, ledger.balance(cur, available(after.payer, terms.currency)))
         lacking_minor = max(0, terms.amount_minor - there_minor)
         if lacking_minor > 0:
@@ -245,10 +252,13 @@ class Replay:
         placed = ledger.place_hold(cur, after.hold_id, after.payer, money, now_ms)
         return None if isinstance(placed, Refused) else lacking_minor
 
-    def _let_go(self, cur: Cursor, hold_id: HoldId, now_ms: int) -> None:
+    def _let_go(self, cur: Cursor, hold_id: HoldId, now_ms: int) -> bool:
+        """Let an open hold go; whether there was one."""
         hold = ledger.hold_of(cur, hold_id)
-        if hold is not None and hold.state is HoldState.OPEN:
-            ledger.void_hold(cur, hold_id, now_ms)
+        if hold is None or hold.state is not HoldState.OPEN:
+            return False
+        ledger.void_hold(cur, hold_id, now_ms)
+        return True
 
     def _tell_payer(
         self,
@@ -293,7 +303,7 @@ class Replay:
     # A payment to us.
 
     def _got(self, cur: Cursor, link: Link, wire_id: WireId, now_ms: int) -> Replayed:
-        found = self._objects(cur, link, wire_id)
+        found = self._objects(cur, link, Way.IN, wire_id)
         ours = {each.type: each for each in found if each.from_server == self._chain.me.server}
         theirs = {each.type: each for each in found if each.from_server == link.peer}
         before = store.in_(cur, link.link_id, wire_id)
@@ -483,9 +493,19 @@ class Replay:
             " here; they stand in the account suspense until you have put them right.",
         )
 
-    def _objects(self, cur: Cursor, link: Link, wire_id: WireId) -> list[ChainObject]:
-        read = map(objects.read_object, map(_content, store.objects_of(cur, link.link_id, wire_id)))
-        return [each for each in read if isinstance(each, ChainObject)]
+    def _objects(self, cur: Cursor, link: Link, way: Way, wire_id: WireId) -> list[ChainObject]:
+        """What belongs to a payment, ours first.
+
+        The peer knows the ids of our payments, and may use one of them for a payment of its own, or for a settlement.
+        """
+        payers = Sender.OURS if way is Way.OUT else Sender.THEIRS
+        here = [
+            each
+            for each in store.objects_of(cur, link.link_id, wire_id)
+            if each.type in (PAYER_SAYS if each.sender is payers else PAYEE_SAYS)
+        ]
+        read = map(objects.read_object, map(_content, here))
+        return [each for each in read if isinstance(each, ChainObject) and each.terms is not None]
 
 
 def _content(stored: Stored) -> JsonObject:

@@ -1,0 +1,129 @@
+"""What a restore makes of money that stands elsewhere than where it began, and of a peer that plays with ids."""
+
+from dataclasses import replace
+
+import pytest
+from nodes import EUR, Node, acct_of, deliver, exchange, linked
+from restores import backup, restore, suspense
+from world import new_disk
+
+from super_app.clearing.model import LinkPhase
+from super_app.clearing.ports import WireId
+from super_app.errors import Refused
+from super_app.ledger import service as ledger
+from super_app.ledger.model import HoldId
+from super_app.money import Money
+
+FUNDS_MINOR, AMOUNT_MINOR = 1_000, 300
+
+
+@pytest.fixture
+def pair() -> tuple[Node, Node]:
+    one, other = Node("hs1.test", new_disk()), Node("hs2.test", new_disk())
+    for node in (one, other):
+        node.create()
+    linked(one, other)
+    one.issue(one.user("alice"), FUNDS_MINOR)
+    return one, other
+
+
+def give_back(one: Node, other: Node, wire_id: WireId | Refused) -> None:
+    assert not isinstance(wire_id, Refused)
+    given = one.tx(
+        lambda cur: one.clearing.give_back(
+            cur, other.name, wire_id, reason="gone", operator="@admin:hs1.test", now_ms=one.now_ms
+        )
+    )
+    assert not isinstance(given, Refused)
+
+
+def check(one: Node, other: Node) -> None:
+    assert one.link(other).phase is LinkPhase.OPEN
+    assert one.violations() == other.violations() == []
+    assert one.due_to(other) == other.due_from(one)
+    assert one.available(one.user("alice")) + one.held(one.user("alice")) + one.due_to(other) + suspense(one) == (
+        FUNDS_MINOR + one.due_from(other)
+    )
+
+
+def test_what_was_given_back_and_voided_is_not_given_twice(pair: tuple[Node, Node]) -> None:
+    one, other = pair
+    wire_id = one.pay(one.order(one.user("alice"), other.user("bob"), AMOUNT_MINOR))
+    (offer,) = one.errands(other)
+    deliver(one, other, offer)
+    give_back(one, other, wire_id)
+    copy = backup(one)
+    # The peer's reservation lapses, and the limit no longer carries it: RECEIPT(void), which the copy does not know.
+    for node in pair:
+        node.now_ms += 700_000
+    other.tick()
+    other.open_link(one, 1)
+    exchange(one, other)
+    assert suspense(one) == 0
+    restore(one, copy, boot="2")
+    exchange(one, other)
+    assert one.available(one.user("alice")) == FUNDS_MINOR
+    assert suspense(one) == one.due_to(other) == 0
+    check(one, other)
+
+
+def test_what_was_given_back_and_aborted_is_not_given_twice(pair: tuple[Node, Node]) -> None:
+    one, other = pair
+    wire_id = one.pay(one.order(one.user("alice"), other.user("bob"), AMOUNT_MINOR))
+    one.start("2")
+    give_back(one, other, wire_id)
+    copy = backup(one)
+    for node in pair:
+        node.now_ms += 120_000
+    exchange(one, other)
+    one.tick()
+    exchange(one, other)
+    assert suspense(one) == 0
+    restore(one, copy, boot="3")
+    exchange(one, other)
+    assert one.wallet(one.user("alice"), EUR) == (FUNDS_MINOR, 0)
+    assert suspense(one) == 0
+    check(one, other)
+
+
+def test_another_hold_under_the_same_id_does_not_pay_for_what_was_committed(pair: tuple[Node, Node]) -> None:
+    one, other = pair
+    copy = backup(one)
+    order = one.order(one.user("alice"), other.user("bob"), AMOUNT_MINOR)
+    one.pay(order)
+    exchange(one, other)
+    restore(one, copy, boot="2")
+    # Before the link is back, the payer uses the id again, for much less.
+    hold_id = HoldId(f"{acct_of(one.user('alice'))}:{order.payment_id}")
+    money = Money(amount_minor=1, currency=EUR.code)
+    assert not isinstance(
+        one.tx(lambda cur: ledger.place_hold(cur, hold_id, acct_of(one.user("alice")), money, one.now_ms)), Refused
+    )
+    exchange(one, other)
+    assert one.due_to(other) == AMOUNT_MINOR
+    assert one.wallet(one.user("alice"), EUR) == (FUNDS_MINOR - AMOUNT_MINOR - 1, 1)
+    check(one, other)
+
+
+def test_a_peer_that_pays_under_the_id_of_our_payment_changes_no_amount(pair: tuple[Node, Node]) -> None:
+    one, other = pair
+    copy = backup(one)
+    ours = one.order(one.user("alice"), other.user("bob"), 1)
+    wire_id = one.pay(ours)
+    exchange(one, other)
+    # The opening says what the id is made of, and an account is whatever its own server calls so.
+    other.issue(one.user("alice"), FUNDS_MINOR)
+    named = other.order(other.user("bob"), one.user("alice"), AMOUNT_MINOR, number=int(ours.payment_id, 16))
+    theirs = replace(
+        named,
+        payer=replace(named.payer, acct=ours.payer.acct),
+        hold_id=HoldId(f"{ours.payer.acct}:{ours.payment_id}"),
+        wire_salt=ours.wire_salt,
+    )
+    assert other.pay(theirs) == wire_id
+    exchange(one, other)
+    restore(one, copy, boot="2")
+    exchange(one, other)
+    assert one.available(one.user("alice")) == FUNDS_MINOR - 1 + AMOUNT_MINOR
+    assert suspense(one) == 0
+    check(one, other)
