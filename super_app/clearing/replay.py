@@ -55,10 +55,11 @@ from super_app.ledger.model import (
     house,
 )
 from super_app.money import Money
-from super_app.signing import canonical
+from super_app.signing import canonical, from_b64
 
 NOBODY: Final = Acct("")
 """Whoever no opening names."""
+_PAYMENT_ID_DIGITS: Final = 32
 _STANDINGS: Final = frozenset({MessageType.SUSPEND, MessageType.RESUME, MessageType.CLOSE})
 _DUE: Final = frozenset({OutState.COMMITTED, OutState.COMPLETED})
 
@@ -107,7 +108,8 @@ class Replay:
                 link = self._life.replay(cur, link, found, ours=ours)
             case kind if found.settlement is not None:
                 sender = Sender.OURS if ours else Sender.THEIRS
-                self._settlements.replay(cur, link, found, sender, now_ms)
+                if ours or self._settlements.is_founded(cur, link, found):
+                    self._settlements.replay(cur, link, found, sender, now_ms)
             case MessageType.FENCE if not ours and not self._chain.answers(cur, link, found):
                 link = self._fences.say_fenced(cur, link, found, now_ms, now_ms)
             case _:
@@ -298,7 +300,19 @@ class Replay:
         if opening is None:
             return None
         order = objects.read_order(opening, terms, self._chain.me.server, link.peer)
-        return None if isinstance(order, Refused) else order
+        if isinstance(order, Refused):
+            return None
+        if not self._is_used_again(cur, order, terms):
+            return order
+        # These books could not know that the id was taken. Both payments stand, this one under another id.
+        another = PaymentId(from_b64(terms.wire_id).hex()[:_PAYMENT_ID_DIGITS])
+        return replace(order, payment_id=another, hold_id=HoldId(f"lost:{terms.wire_id}"))
+
+    def _is_used_again(self, cur: Cursor, order: Order, terms: Terms) -> bool:
+        """Whether the payer has given another order under the same id since the restore."""
+        known = store.out_of(cur, Acct(order.payer.acct), order.payment_id)
+        hold = ledger.hold_of(cur, order.hold_id)
+        return (known is not None and known.terms != terms) or (hold is not None and hold.money != order.money)
 
     # A payment to us.
 

@@ -232,6 +232,21 @@ def goes_on(known: Settlement | None, said: Said) -> bool:
     return known is None or _STEP[LEADS_TO[said.kind]] > _STEP[known.state]
 
 
+def is_founded(known: Settlement | None, said: Said) -> bool:
+    """Whether an object of the peer follows, by what we have said ourselves.
+
+    A debtor sends only what was agreed to, and a creditor answers only what was proposed or sent. So nobody can bring
+    back, from a life that we have lost, what we had no part in.
+    """
+    if known is None:
+        return said.kind in (MessageType.SETTLE_PROPOSE, MessageType.SETTLE_CANCEL)
+    if said.kind is MessageType.SETTLE_SENT:
+        return known.answer is MessageType.SETTLE_AGREE
+    if said.kind in (MessageType.SETTLE_RECEIVED, MessageType.SETTLE_NOT_RECEIVED):
+        return _STEP[known.state] >= _STEP[SettlementState.SENT] and known.state is not SettlementState.CANCELLED
+    return True
+
+
 def new(link: Link, way: Way, terms: SettlementTerms, now_ms: int) -> Settlement:
     return Settlement(
         link_id=link.link_id,

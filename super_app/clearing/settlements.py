@@ -294,10 +294,19 @@ class Settlements:
         said = _said(found)
         way = way_of(found.type, sender)
         known = settlement_store.find(cur, link.link_id, way, said.terms.settlement_id)
+        if known is not None and known.terms != said.terms:
+            # Of another settlement under the same id, which was never taken.
+            return
         if settlement_rules.goes_on(known, said):
             self._lead_on(cur, link, way, known, said, now_ms, short=OnShort.COVER)
         elif known is not None:
             self._put(cur, known, settlement_rules.noted(known, said))
+
+    def is_founded(self, cur: Cursor, link: Link, found: ChainObject) -> bool:
+        """Whether what the peer says of a settlement rests on what we have signed, all of which is replayed before."""
+        said = _said(found)
+        known = settlement_store.find(cur, link.link_id, way_of(found.type, Sender.THEIRS), said.terms.settlement_id)
+        return settlement_rules.is_founded(known, said)
 
     # How things stand.
 

@@ -3,16 +3,19 @@
 from dataclasses import replace
 
 import pytest
-from nodes import EUR, Node, acct_of, deliver, exchange, linked
+from nodes import EUR, Node, acct_of, deliver, exchange, forge, linked
 from restores import backup, restore, suspense
 from world import new_disk
 
-from super_app.clearing.model import LinkPhase
+from super_app.clearing import objects, store
+from super_app.clearing.model import ChainObject, LinkPhase, MessageType, Sender, Stored
 from super_app.clearing.ports import WireId
+from super_app.db import Cursor
 from super_app.errors import Refused
 from super_app.ledger import service as ledger
 from super_app.ledger.model import HoldId
 from super_app.money import Money
+from super_app.signing import canonical, digest
 
 FUNDS_MINOR, AMOUNT_MINOR = 1_000, 300
 
@@ -25,6 +28,35 @@ def pair() -> tuple[Node, Node]:
     linked(one, other)
     one.issue(one.user("alice"), FUNDS_MINOR)
     return one, other
+
+
+def lose_and_claim(one: Node, other: Node, *claims: tuple[MessageType, dict[str, object]]) -> None:
+    """The database of ``one`` is lost, and the chain of ``other`` goes on with whatever it likes to say."""
+    copy = backup(one)
+    for kind, fields in claims:
+        claim = forge(other, one, kind, **fields)
+
+        def write(cur: Cursor, content: dict[str, object] = claim) -> None:
+            link = store.link(cur, objects.link_id_of(one.name, other.name))
+            found = objects.read_object(content)
+            assert link is not None
+            assert isinstance(found, ChainObject)
+            stored = Stored(
+                sender=Sender.OURS,
+                epoch=found.epoch,
+                seq=found.seq,
+                message_id=found.message_id,
+                type=found.type,
+                wire_id=found.subject,
+                prev_hash=found.prev_hash,
+                signature=found.signature,
+                body=canonical(content).decode(),
+            )
+            store.add_object(cur, link.link_id, stored, other.now_ms)
+            store.put_link(cur, replace(link, our_seq=stored.seq, our_hash=stored.message_id))
+
+        other.tx(write)
+    restore(one, copy, boot="lost")
 
 
 def give_back(one: Node, other: Node, wire_id: WireId | Refused) -> None:
@@ -44,6 +76,23 @@ def check(one: Node, other: Node) -> None:
     assert one.available(one.user("alice")) + one.held(one.user("alice")) + one.due_to(other) + suspense(one) == (
         FUNDS_MINOR + one.due_from(other)
     )
+
+
+def settled_until_sent(one: Node, other: Node, amount_minor: int) -> str:
+    """``one`` has said that it paid so much; gives the id."""
+    desk = one.clearing.settlements
+    made = one.tx(lambda cur: desk.propose(cur, other.name, EUR.code, amount_minor, one.now_ms))
+    assert not isinstance(made, Refused)
+    which = made.terms.settlement_id
+    exchange(one, other)
+    creditor = other.clearing.settlements
+    agreed = other.tx(lambda cur: creditor.agree(cur, one.name, which, None, other.now_ms))
+    assert not isinstance(agreed, Refused)
+    exchange(one, other)
+    sent = one.tx(lambda cur: desk.sent(cur, other.name, which, "", one.now_ms))
+    assert not isinstance(sent, Refused)
+    exchange(one, other)
+    return which
 
 
 def test_what_was_given_back_and_voided_is_not_given_twice(pair: tuple[Node, Node]) -> None:
@@ -127,3 +176,59 @@ def test_a_peer_that_pays_under_the_id_of_our_payment_changes_no_amount(pair: tu
     assert one.available(one.user("alice")) == FUNDS_MINOR - 1 + AMOUNT_MINOR
     assert suspense(one) == 0
     check(one, other)
+
+
+def test_an_id_that_was_used_again_with_a_third_server_holds_no_recovery_up(pair: tuple[Node, Node]) -> None:
+    one, other = pair
+    third = Node("hs3.test", new_disk())
+    third.create()
+    linked(one, third)
+    copy = backup(one)
+    order = one.order(one.user("alice"), other.user("bob"), AMOUNT_MINOR)
+    one.pay(order)
+    exchange(one, other)
+    restore(one, copy, boot="2")
+    exchange(one, third)
+    again = one.order(one.user("alice"), third.user("carol"), 50, number=int(order.payment_id, 16))
+    assert not isinstance(one.pay(again), Refused)
+    exchange(one, third)
+    exchange(one, other)
+    assert (one.due_to(other), one.due_to(third)) == (AMOUNT_MINOR, 50)
+    assert one.wallet(one.user("alice"), EUR) == (FUNDS_MINOR - AMOUNT_MINOR - 50, 0)
+    assert one.link(other).phase is LinkPhase.OPEN
+    assert one.violations() == []
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        (MessageType.SETTLE_SENT, {}),
+        (MessageType.SETTLE_RECEIVED, {"received": 900_000}),
+        (MessageType.SETTLE_NOT_RECEIVED, {"reason": "nothing_came"}),
+        (MessageType.SETTLE_AGREE, {}),
+    ],
+)
+def test_a_peer_brings_back_no_settlement_that_we_had_no_part_in(
+    pair: tuple[Node, Node], claim: tuple[MessageType, dict[str, object]]
+) -> None:
+    one, other = pair
+    kind, fields = claim
+    terms = {"settlement_id": digest("made up"), "amount": 900_000, "currency": EUR.code, "scale": EUR.scale}
+    lose_and_claim(one, other, (kind, {**terms, **fields}))
+    exchange(one, other)
+    assert one.link(other).phase is LinkPhase.OPEN
+    assert one.violations() == []
+    assert suspense(one) == 0
+
+
+def test_a_peer_receives_no_more_than_we_sent_through_a_restore(pair: tuple[Node, Node]) -> None:
+    one, other = pair
+    one.pay(one.order(one.user("alice"), other.user("bob"), AMOUNT_MINOR))
+    exchange(one, other)
+    sent = settled_until_sent(one, other, AMOUNT_MINOR)
+    terms = {"settlement_id": sent, "amount": 900_000, "currency": EUR.code, "scale": EUR.scale}
+    lose_and_claim(one, other, (MessageType.SETTLE_RECEIVED, {**terms, "received": 900_000}))
+    exchange(one, other)
+    assert one.link(other).phase is LinkPhase.OPEN
+    assert one.violations() == []
+    assert suspense(one) == 0
