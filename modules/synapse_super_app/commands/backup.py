@@ -80,7 +80,7 @@ def _copy_database(config: HomeserverConfig, key: str, database: Mapping[str, An
         _copy_sqlite(config.resolve(str(arguments.get("database"))), folder / file)
         return {"engine": "sqlite3", "file": file}
     file = f"{key}.pgdump"
-    _dump_postgresql(key, arguments, folder / file)
+    dump_postgresql(key, arguments, folder / file)
     return {"engine": "psycopg2", "file": file}
 
 
@@ -138,7 +138,7 @@ def postgres_program(name: str) -> str:
         ) from None
 
 
-def _dump_postgresql(key: str, arguments: Mapping[str, Any], target: Path) -> None:
+def dump_postgresql(key: str, arguments: Mapping[str, Any], target: Path) -> None:
     """By pg_dump, which reads one snapshot."""
     say(f"copying   {key}, with pg_dump")
     target.touch(mode=0o600)

@@ -155,7 +155,7 @@ def _put_database(config: HomeserverConfig, key: str, kept: _Database, folder: P
         marked = _mark_sqlite(unfinished, restore_id, now_ms)
         unfinished.rename(target)
         return marked
-    return _restore_postgresql(key, arguments, folder / kept.file, restore_id, now_ms)
+    return fill_postgresql(key, arguments, folder / kept.file, restore_id, now_ms)
 
 
 def _mark_sqlite(path: Path, restore_id: str, now_ms: int) -> bool:
@@ -169,20 +169,38 @@ def _mark_sqlite(path: Path, restore_id: str, now_ms: int) -> bool:
     return True
 
 
-def _restore_postgresql(key: str, arguments: Mapping[str, Any], source: Path, restore_id: str, now_ms: int) -> bool:
+def fill_postgresql(key: str, arguments: Mapping[str, Any], source: Path, restore_id: str, now_ms: int) -> bool:
+    """Fill an empty database from a dump; whether it has links, and so was marked.
+
+    It is marked while its tables are still empty, and all that they hold comes in one transaction: a crash in between
+    leaves nothing that would pay without a fence.
+    """
     say(f"filling   {key}, with pg_restore")
     environment = postgres_environment(arguments)
-    # One transaction, so that a crash leaves the database as empty as it was.
     command = [postgres_program("pg_restore"), "--no-owner", "--no-acl", "--single-transaction", "--exit-on-error"]
-    done = subprocess.run(
-        [*command, f"--dbname={environment['PGDATABASE']}", str(source)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise CommandFailed(f"pg_restore failed for {key}: {' '.join(done.stderr.split())}")
+    command.append(f"--dbname={environment['PGDATABASE']}")
+
+    def run_pg_restore(*sections: str) -> None:
+        done = subprocess.run(
+            [*command, *(f"--section={each}" for each in sections), str(source)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise CommandFailed(
+                f"pg_restore failed for {key}: {' '.join(done.stderr.split())}; make the database anew before you "
+                "restore again"
+            )
+
+    run_pg_restore("pre-data")
+    marked = _mark_postgresql(arguments, restore_id, now_ms)
+    run_pg_restore("data", "post-data")
+    return marked
+
+
+def _mark_postgresql(arguments: Mapping[str, Any], restore_id: str, now_ms: int) -> bool:
     driver: Any = importlib.import_module("psycopg2")
     wanted = {name: value for name, value in arguments.items() if not name.startswith("cp_")}
     with closing(driver.connect(**wanted)) as connection, connection, connection.cursor() as cursor:
