@@ -219,6 +219,35 @@ def test_what_died_before_it_answered_is_asked_again_and_done_once(processes: Pr
     assert processes.wallet(BOB) == (500, 0)
 
 
+def test_who_waits_for_the_writer_goes_on_waiting_while_the_database_is_away(processes: Processes) -> None:
+    """The writer may be about to commit; an error would say that it did not."""
+    asked, run = processes.main.listening["one"], processes.main.api.run_db_interaction
+    slow: defer.Deferred[None] = defer.Deferred()
+    failed: list[str] = []
+
+    async def answer_slowly(request: Any) -> dict[str, Any]:
+        await slow
+        return await asked(request)
+
+    def fail(desc: str, *_arguments: Any, **_named: Any) -> Any:
+        failed.append(desc)
+        return defer.fail(ConnectionError("the database is away"))
+
+    processes.main.listening["one"] = answer_slowly
+    resource = next(each for each in processes.main.api.web_resources.values() if isinstance(each, ApiResource))
+    route, variables = resource.match("GET", "admin/links")
+    outcome: list[Any] = []
+    defer.ensureDeferred(answer(route, variables, UserId(ADMIN), {}, None)).addBoth(outcome.append)
+    processes.main.api.run_db_interaction = fail  # type: ignore[method-assign]
+    processes.advance(3.0)
+    assert any("lease" in each for each in failed)
+    processes.main.api.run_db_interaction = run  # type: ignore[method-assign]
+    assert outcome == []
+    slow.callback(None)
+    processes.advance(0.1)
+    assert outcome == [{"links": []}]
+
+
 def test_what_was_ordered_before_the_writer_died_is_carried_on_by_the_next(processes: Processes) -> None:
     """The hold stands, and nobody has followed its event yet."""
     processes.one.module.runtime.follower.stop()

@@ -138,10 +138,18 @@ class Relay:
             await make_deferred_yieldable(waiter)
             if timer.active():
                 timer.cancel()
-            if not outcome and await self._tenure.seat(fresh=True) != seat:
+            if not outcome and not await self._still_writes(seat) and not outcome:
                 # It stopped, or was taken for stopped. It may still do what was asked, under its id and so once.
                 return None
         return outcome[0]
+
+    async def _still_writes(self, seat: Seat) -> bool:
+        try:
+            return await self._tenure.seat(fresh=True) == seat
+        except Exception:
+            # An error would tell the caller that nothing was done, and that is not known.
+            logger.exception("Who writes the ledger could not be looked up; %s is waited for", seat.holder)
+            return True
 
     async def _asked(self, request: Json) -> dict[str, Any]:
         """Another process asks."""
