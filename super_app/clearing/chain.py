@@ -11,7 +11,7 @@ from typing import Final
 
 from nacl.signing import SigningKey
 
-from super_app.clearing import objects, rules, store
+from super_app.clearing import objects, recovery_store, rules, store
 from super_app.clearing.model import (
     FIRST_EPOCH,
     VERSION,
@@ -323,6 +323,8 @@ class Chain:
         )
         why = _WHY[kind].format(peer=link.peer)
         # A halt outranks a freeze: on a halted link not even an ABORT is signed.
+        if link.state is LinkState.RECOVERING and not kind.halts:
+            recovery_store.freeze_then(cur, link.link_id, why)
         if kind.halts or link.state is LinkState.ACTIVE:
             link = replace(link, state=LinkState.HALTED if kind.halts else LinkState.FROZEN, stopped_why=why)
         store.put_link(cur, link)

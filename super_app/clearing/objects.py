@@ -66,6 +66,8 @@ BANK_REFERENCE_PATTERN: Final = r"^[A-Za-z0-9/?:().,'+-]([A-Za-z0-9/?:().,'+ -]{
 """What a debtor wrote on its transfer: the characters and the length of an end-to-end id of SEPA."""
 PAY_TO_PATTERN: Final = r"^payto://[a-z0-9.-]{1,32}/[!-~]{1,200}$"
 """A payto: URI (RFC 8905)."""
+MAX_CURRENCIES: Final = 64
+"""Currencies that one LINK_OPEN or STATEMENT may name."""
 MAX_RUNS: Final = 200
 """Runs in one FENCED; with the longest numbers they fill 26 KiB."""
 MAX_OPENINGS: Final = 20
@@ -143,7 +145,7 @@ class _KeyModel(WireModel):
 
 class _LinkOpen(_Chained):
     type: Literal["LINK_OPEN"]
-    currencies: Annotated[list[_GrantModel], Field(min_length=1, max_length=64)]
+    currencies: Annotated[list[_GrantModel], Field(min_length=1, max_length=MAX_CURRENCIES)]
     key: _KeyModel
 
     @field_validator("currencies")
@@ -196,7 +198,7 @@ class _PositionModel(WireModel):
 
 class _Statement(_Chained):
     type: Literal["STATEMENT"]
-    positions: Annotated[list[_PositionModel], Field(max_length=64)]
+    positions: Annotated[list[_PositionModel], Field(max_length=MAX_CURRENCIES)]
 
 
 class _Payment(_Chained):

@@ -80,6 +80,8 @@ class Recoveries:
         if before is not None:
             then, then_why = before.then, before.then_why
             link = self._drop_fence(cur, link, before)
+            # No peer takes one that is further ahead, however often it says that we are too late.
+            least_epoch = min(least_epoch, link.our_epoch + rules.MAX_EPOCHS_AHEAD)
         recovery_store.forget(cur, link.link_id)
         recovery_store.put(
             cur,
@@ -195,7 +197,9 @@ class Recoveries:
             return False
         if errand.type is MessageType.FENCE and reason in (Reason.EPOCH_CLOSED, Reason.CONFLICT):
             # It knows of an epoch that we do not, or of another end of our chain.
-            self.begin(cur, link, found.restore_id, now_ms)
+            link = self.begin(cur, link, found.restore_id, now_ms)
+            # A peer that never lets us in must not keep us busy.
+            store.put_link(cur, replace(link, next_try_ms=now_ms + rules.RECOVERING_RETRY_MS))
             return True
         if errand.type is MessageType.OPENINGS and reason is not None:
             # A peer that gives no names holds nothing up; what has no owner then goes to suspense.
@@ -504,7 +508,6 @@ class Recoveries:
             if isinstance(placed, Stopped):
                 alarms.append(placed.alarm)
                 link = placed.link
-                recovery_store.freeze_then(cur, link.link_id, placed.alarm.message)
             elif placed is None:
                 if each.type is MessageType.FENCE:
                     closed = self._fences.close(cur, link, each, now_ms)

@@ -68,7 +68,7 @@ class Statements:
         # One of the future was made by a clock that has gone back since.
         if due_ms is None or (now_ms < due_ms and (last is None or last.at_ms <= now_ms)):
             return link
-        positions = tuple(self._position(cur, link, line) for line in store.lines(cur, link.link_id))
+        positions = _statable([self._position(cur, link, line) for line in store.lines(cur, link.link_id)])
         seen_seq = link.their_seq
         link, _ = self._chain.append(
             cur,
@@ -249,6 +249,18 @@ class Statements:
 
 _COMPARED: Final = ("due_to", "due_from", "unreceipted")
 _MOVING: Final = frozenset({MessageType.COMMIT, MessageType.RECEIPT, MessageType.SETTLE_RECEIVED})
+
+
+def _statable(positions: list[Position]) -> list[Position]:
+    """As many as one statement may hold. What is left out says nothing: it is all zero, as the reader then takes it."""
+    if len(positions) <= objects.MAX_CURRENCIES:
+        return positions
+    telling = [
+        each
+        for each in positions
+        if each.due_to_minor or each.due_from_minor or each.unreceipted_minor or each.reserved_minor
+    ]
+    return telling[: objects.MAX_CURRENCIES]
 
 
 def _expected(here: Position | None, since: _Since, doubted_minor: int) -> tuple[int, int, int]:

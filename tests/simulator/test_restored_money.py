@@ -7,11 +7,11 @@ from nodes import EUR, Node, acct_of, deliver, exchange, forge, linked
 from restores import backup, restore, suspense
 from world import new_disk
 
-from super_app.clearing import objects, store
-from super_app.clearing.model import ChainObject, LinkPhase, MessageType, Sender, Stored
+from super_app.clearing import objects, rules, store
+from super_app.clearing.model import ChainObject, LinkPhase, MessageType, Sender, Stored, Trouble
 from super_app.clearing.ports import WireId
 from super_app.db import Cursor
-from super_app.errors import Refused
+from super_app.errors import Reason, Refused
 from super_app.ledger import service as ledger
 from super_app.ledger.model import HoldId
 from super_app.money import Money
@@ -232,3 +232,37 @@ def test_a_peer_receives_no_more_than_we_sent_through_a_restore(pair: tuple[Node
     assert one.link(other).phase is LinkPhase.OPEN
     assert one.violations() == []
     assert suspense(one) == 0
+
+
+def test_a_peer_that_contradicts_itself_while_we_recover_is_frozen_afterwards(pair: tuple[Node, Node]) -> None:
+    one, other = pair
+    other.open_link(one, 5)
+    exchange(one, other)
+    restore(one, backup(one), boot="2")
+    limit = other.chain(one)[-1]
+    assert limit["type"] == "LIMIT"
+    second = {name: value for name, value in limit.items() if name not in ("signature", "key_id")} | {"limit": 6}
+    one.receive(other, {"object": objects.seal(second, other.key)})
+    exchange(one, other)
+    assert one.link(other).phase is LinkPhase.FROZEN
+
+
+def test_a_peer_that_takes_no_fence_does_not_keep_us_busy(pair: tuple[Node, Node]) -> None:
+    one, other = pair
+    restore(one, backup(one), boot="2")
+    fences: list[int] = []
+    for _ in range(1_000):
+        for errand in one.errands(other):
+            if errand.type is MessageType.FENCE:
+                fences.append(errand.epoch)
+                one.failed(errand, Trouble.REFUSED, Reason.EPOCH_CLOSED)
+            else:
+                deliver(one, other, errand)
+        if not one.errands(other):
+            one.now_ms += rules.RECOVERING_RETRY_MS
+    assert one.now_ms - other.now_ms >= rules.RECOVERING_RETRY_MS * (len(fences) - 1)
+    assert max(fences) <= 1 + rules.MAX_EPOCHS_AHEAD
+    # And when it does, the link comes back.
+    other.now_ms = one.now_ms
+    exchange(one, other)
+    assert one.link(other).phase is LinkPhase.OPEN

@@ -354,3 +354,17 @@ def test_a_currency_that_only_one_side_carries_is_stated_too(pair: Pair) -> None
     a_day(hs1, hs2)
     assert [each["currency"] for each in said(hs1, hs2)[0]] == [EUR.code, PTS.code]
     assert (state(hs1, hs2), state(hs2, hs1)) == (StatementState.SAME, StatementState.SAME)
+
+
+def test_a_peer_that_grants_a_hundred_currencies_leaves_our_statement_readable(pair: Pair) -> None:
+    hs1, hs2 = pair
+    pay(hs1, hs2)
+    exchange(hs1, hs2)
+    for number in range(100):
+        grant = {"currency": f"A{number:02}", "scale": 2, "limit": 1, "max_count": 1, "max_sum": 1}
+        answer = hs1.receive(hs2, {"object": forge(hs2, hs1, MessageType.LIMIT, **grant)})
+        assert not isinstance(answer, Refused)
+    advance(DAY_MS, hs1)
+    hs1.tick()
+    assert said(hs1, hs2) == [[position(due_to=500)]]
+    assert not isinstance(objects.read_object(hs1.chain(hs2)[-1]), Refused)
