@@ -3,9 +3,12 @@
 A key that is replaced stays beside the new one, in a file that ends in its name.
 """
 
+import fcntl
 import glob
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -42,16 +45,18 @@ def make_if_missing(path: Path) -> None:
 def replace(path: Path) -> SigningKey:
     """Put a new key in the place of the one that is there, which is kept. Durable when this returns.
 
-    A crash leaves either key in place, and the one that was there in its own file as well.
+    A crash leaves either key in place, and the one that was there in its own file as well. Who replaces it at the same
+    time, in whatever process, does so after that: otherwise the key of one of them would be kept nowhere.
     """
-    before = read(path)
-    kept = path.with_name(f"{path.name}{_RETIRED}{_version_of(before)}")
-    if not kept.exists():
-        os.link(path, kept)
+    with _alone(path):
+        before = read(path)
+        kept = path.with_name(f"{path.name}{_RETIRED}{_version_of(before)}")
+        if not kept.exists():
+            os.link(path, kept)
+            _sync_folder(path)
+        _write_fresh(path).replace(path)
         _sync_folder(path)
-    _write_fresh(path).replace(path)
-    _sync_folder(path)
-    return read(path)
+        return read(path)
 
 
 def read_retired(path: Path) -> tuple[SigningKey, ...]:
@@ -85,6 +90,17 @@ def _write_fresh(path: Path) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return fresh
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait for the others that replace a key in this folder. The lock goes with its descriptor, so also in a crash."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _version_of(key: SigningKey) -> str:

@@ -2,7 +2,9 @@
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -63,3 +65,18 @@ def test_a_file_that_is_no_key_file_is_named(path: Path) -> None:
     path.write_text("nothing")
     with pytest.raises(ValueError, match=r"payment\.key is not a key file"):
         key_files.read(path)
+
+
+def test_keys_that_are_replaced_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    """A key that was said to peers and then overwritten would leave links that nobody can sign for."""
+    path = tmp_path / "one.example.superapp.payment.key"
+    key_files.make_if_missing(path)
+    together = Barrier(8)
+
+    def replace(_: int) -> None:
+        together.wait(timeout=60)
+        key_files.replace(path)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(replace, range(8)))
+    assert len({bytes(key) for key in (key_files.read(path), *key_files.read_retired(path))}) == 9
