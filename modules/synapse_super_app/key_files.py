@@ -7,7 +7,7 @@ import fcntl
 import glob
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -93,7 +93,7 @@ def _write_fresh(path: Path) -> Path:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path) -> Generator[None]:
     """Wait for the others that replace a key in this folder. The lock goes with its descriptor, so also in a crash."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
