@@ -100,6 +100,8 @@ def _config(arguments: argparse.Namespace, folder: Path, manifest: _Manifest) ->
     chosen: list[Path] | None = arguments.config
     place = (chosen or [DEFAULT_PATH])[0].absolute()
     if not place.exists():
+        # It may hold passwords.
+        place.touch(mode=0o600)
         shutil.copyfile(folder / CONFIG, place)
         say(f"made      {relative(place)}, the config of the backup")
     config = homeserver_config.given(arguments)
