@@ -7,13 +7,14 @@
 #   make check            format, lint, types, import contracts
 #   make format           write what `make check` would find fault with in the format
 #   make simulate [SEEDS=…] [ARGS=…]   long runs of the clearing simulator
+#   make search           every state of a payment beside a restore; takes minutes
 #   make bench [ONLY=…]   the benchmarks, or those whose name begins so
 #   make lock             new versions of all dependencies, within pyproject.toml
 #   make clean            remove .venv and what the tools have left; keeps data/
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format simulate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs
+.PHONY: help run demo test check format simulate search bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
@@ -70,6 +71,9 @@ format: install-dev
 
 simulate: install-dev
 	@exec $(BIN)/python tests/simulator 0 $(SEEDS) $(ARGS)
+
+search: install-dev
+	@exec $(BIN)/pytest -m thorough tests/models
 
 bench: install-dev install-postgresql
 	@exec $(BIN)/python -m benchmarks $(ONLY)

@@ -14,16 +14,17 @@ import re
 import sqlite3
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, cast
 
-from nodes import EUR, START_MS, Misused, Node, linked
+from nodes import EUR, START_MS, Misused, Node, advance, deliver, linked
 from search import Explored, Step, explore
 from world import Disk, new_disk
 
-from super_app.clearing import objects, store
-from super_app.clearing.model import LinkId, MessageType, Sender, SettlementId
+from super_app.clearing import objects, recovery_store, rules, store
+from super_app.clearing.model import LinkId, LinkPhase, LinkState, MessageType, Sender, SettlementId
 from super_app.clearing.ports import Accept, Ask, Order
+from super_app.clearing.recovery_model import RestoreId
 from super_app.db import Cursor
 from super_app.errors import Refused
 from super_app.ids import ServerName, UserId
@@ -33,6 +34,8 @@ from super_app.signing import digest
 
 LATE_MS: Final = START_MS + 7 * 86_400_000
 """When every timer that was set at the start has long been due."""
+
+_RECOVERY_ROUNDS: Final = 60
 
 _PASSING: Final = re.compile(
     r"(.*_ms|.*_?seq|.*_?hash|.*signature|.*_newest|.*attempts|message_id|last_error|body|.*_id|rowid)"
@@ -59,6 +62,9 @@ class State:
     a: int
     b: int
     net: frozenset[Message]
+    backup: int | None = None
+    """The database of the side that is restored, as it was when it was copied."""
+    restored: bool = False
 
     def of(self, side: int) -> int:
         return (self.a, self.b)[side]
@@ -79,6 +85,9 @@ class Facts:
     in_transit_minor: int
     due_from_minor: int
     reserved_minor: int
+    recovers: bool
+    """Whether it runs on a backup and does not yet know what the other side holds."""
+    suspense_minor: int
     wrong: tuple[str, ...]
 
 
@@ -95,15 +104,17 @@ class Machine:
         self._facts: dict[int, Facts] = {}
         self._steps: dict[tuple[int, str], int] = {}
         self._loaded = -1
+        self._boots: list[str] = []
         self.bodies: dict[str, dict[str, Any]] = {}
         """Everything that it ever signed, by message id, as the body of a request."""
 
     def snapshot(self) -> int:
         """The number of the database as it is now."""
         image = self.disk.connection.serialize()
-        mark = hashlib.sha256(image).digest()
+        mark = hashlib.sha256(image + self.node.boot.encode()).digest()
         if mark not in self._numbers:
             self._numbers[mark] = len(self._images)
+            self._boots.append(self.node.boot)
             # Mostly empty pages.
             self._images.append(zlib.compress(image, 1))
         self._loaded = self._numbers[mark]
@@ -113,18 +124,19 @@ class Machine:
         """The number of the database after ``act``, done where it was ``number``. ``what`` names the act for good."""
         known = self._steps.get((number, what))
         if known is None:
-            self._load(number)
+            self.load(number)
             act(self.node)
             known = self._steps[number, what] = self.snapshot()
         return known
 
     def facts(self, number: int, peer: Node) -> Facts:
         if number not in self._facts:
-            self._load(number)
+            self.load(number)
             self._facts[number] = self.disk(lambda cur: self._read(cur, peer))
         return self._facts[number]
 
-    def _load(self, number: int) -> None:
+    def load(self, number: int) -> None:
+        """Put the homeserver back to where it was."""
         if number != self._loaded:
             # A connection of its own: statements that one has prepared do not survive another database under it.
             self.disk.connection.close()
@@ -132,6 +144,8 @@ class Machine:
             connection.deserialize(zlib.decompress(self._images[number]))
             self.disk = self.node.tx = Disk(connection)
             self._loaded = number
+            if self.node.boot != self._boots[number]:
+                self.node.start(self._boots[number])
 
     def _read(self, cur: Cursor, peer: Node) -> Facts:
         link_id = objects.link_id_of(self.node.name, peer.name)
@@ -147,6 +161,8 @@ class Machine:
             in_transit_minor=_balance(cur, AccountKind.IN_TRANSIT),
             due_from_minor=-_balance(cur, AccountKind.DUE_FROM),
             reserved_minor=sum(line.reserved_minor for line in store.lines(cur, link_id)),
+            recovers=any(link.state is LinkState.RECOVERING for link in store.links(cur)),
+            suspense_minor=_balance(cur, AccountKind.SUSPENSE),
             wrong=tuple(wrong),
         )
 
@@ -188,10 +204,15 @@ class Pair:
     """Whether what has arrived arrives again."""
     calm: bool = False
     """Without cancelling, and without timers: every payment that is offered is paid."""
+    restores: int | None = None
+    """The side whose database is copied at any moment, and later runs on that copy."""
+    marked: bool = True
+    """Whether the copy is known to be one, as ``super-app restore`` sees to."""
     settlements: int = 0
     """How many settlements A may propose, each of all that it owes at that moment."""
     machines: tuple[Machine, Machine] = field(init=False)
     orders: tuple[Order, ...] = field(init=False)
+    _recoveries: dict[tuple[int, int], tuple[int, int]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.machines = (Machine(0, "hs1.test"), Machine(1, "hs2.test"))
@@ -214,17 +235,22 @@ class Pair:
         return self.machines[1].node
 
     def start(self) -> State:
-        return self._state(*(machine.snapshot() for machine in self.machines), net=frozenset())
+        a, b = (machine.snapshot() for machine in self.machines)
+        return self._state(State(a=a, b=b, net=frozenset()), a, b)
 
     def explore(self, *, at_most: int) -> Explored[State]:
         return explore(self.start(), key_of=self.key, steps_of=self.steps, check=self.check, at_most=at_most)
 
     def key(self, state: State) -> Hashable:
         a, b = self.facts(state)
-        return a.key, b.key, tuple(sorted((each.sender, each.label) for each in state.net))
+        saved = None if state.backup is None else self._facts_of(self.restores or 0, state.backup).key
+        return a.key, b.key, tuple(sorted((each.sender, each.label) for each in state.net)), saved, state.restored
 
     def facts(self, state: State) -> tuple[Facts, Facts]:
-        return self.machines[0].facts(state.a, self.b), self.machines[1].facts(state.b, self.a)
+        return self._facts_of(0, state.a), self._facts_of(1, state.b)
+
+    def _facts_of(self, side: int, number: int) -> Facts:
+        return self.machines[side].facts(number, self.machines[1 - side].node)
 
     def steps(self, state: State) -> Iterator[Step[State]]:
         facts = self.facts(state)
@@ -234,6 +260,41 @@ class Pair:
                 yield from self._arrivals(state, message, side)
         for act in self.acts():
             yield self._after(state, act.side, act.what, act.do)
+        if self.restores is not None:
+            yield from self._restoring(state, self.restores)
+
+    def _restoring(self, state: State, side: int) -> Iterator[Step[State]]:
+        actor = "AB"[side]
+        if state.backup is None:
+            yield Step(actor=actor, what="a copy is made", after=replace(state, backup=state.of(side)))
+        elif not state.restored:
+            number = self.machines[side].step(
+                state.backup, "runs on the copy", lambda node: _run_on_copy(node, marked=self.marked)
+            )
+            yield Step(actor=actor, what="runs on the copy", after=self._moved(state, side, number, restored=True))
+        elif self.facts(state)[side].recovers:
+            a, b = self._recovered(state)
+            yield Step(actor="AB", what="the copy is brought up to date", after=self._state(state, a, b))
+
+    def _recovered(self, state: State) -> tuple[int, int]:
+        """Both after all that a recovery asks and is answered, at once."""
+        known = self._recoveries.get((state.a, state.b))
+        if known is None:
+            for machine, number in zip(self.machines, (state.a, state.b), strict=True):
+                machine.load(number)
+            nodes = (self.a, self.b)
+            node, peer = nodes if self.restores == 0 else nodes[::-1]
+            for _ in range(_RECOVERY_ROUNDS):
+                if node.link(peer).phase is not LinkPhase.RECOVERING:
+                    break
+                for errand in node.errands(peer)[:1]:
+                    deliver(node, peer, errand)
+                advance(rules.RETRY_MS[0], *nodes)
+            for each in nodes:
+                each.now_ms = START_MS
+            a, b = (machine.snapshot() for machine in self.machines)
+            known = self._recoveries[state.a, state.b] = (a, b)
+        return known
 
     def acts(self) -> Iterator[Act]:
         for number, order in enumerate(self.orders):
@@ -259,6 +320,9 @@ class Pair:
         a, b = self.facts(state)
         yield from (f"A: {each}" for each in a.wrong)
         yield from (f"B: {each}" for each in b.wrong)
+        if a.recovers or b.recovers:
+            # One of them is not yet what its own signatures have made of it.
+            return
         for wire_id in a.outgoing.keys() | b.incoming.keys():
             out, into = a.outgoing.get(wire_id), b.incoming.get(wire_id)
             if into == "credited" and out not in ("committed", "completed"):
@@ -280,6 +344,8 @@ class Pair:
     def is_at_rest(self, state: State) -> bool:
         """Whether all that was offered has ended for good on both sides."""
         a, b = self.facts(state)
+        if a.recovers or b.recovers:
+            return False
         return {"completed", "voided", "aborted"}.issuperset(a.outgoing.values()) and all(
             b.incoming.get(wire_id) in ("credited", "void") for wire_id in a.outgoing
         )
@@ -306,18 +372,23 @@ class Pair:
             number = machine.step(state.of(side), what, do)
         except Misused as misused:
             raise Misused(f"{what}: {misused}") from misused
+        return Step(actor="AB"[side], what=what, after=self._moved(state, side, number))
+
+    def _moved(self, state: State, side: int, number: int, *, restored: bool = False) -> State:
         numbers = [state.a, state.b]
         numbers[side] = number
-        return Step(actor="AB"[side], what=what, after=self._state(*numbers, net=state.net))
+        return replace(self._state(state, *numbers), restored=state.restored or restored)
 
-    def _state(self, a: int, b: int, *, net: frozenset[Message]) -> State:
-        signed = self.machines[0].facts(a, self.b).signed | self.machines[1].facts(b, self.a).signed
-        return State(a=a, b=b, net=net | signed)
+    def _state(self, before: State, a: int, b: int) -> State:
+        signed = self._facts_of(0, a).signed | self._facts_of(1, b).signed
+        return replace(before, a=a, b=b, net=before.net | signed)
 
 
 def _order_once(node: Node, order: Order) -> None:
     if node.tx(lambda cur: node.till.state(cur, "out", order.payment_id)) is None:
-        node.pay(order)
+        # Salts are drawn for each order; a homeserver that has forgotten one does not draw the same again.
+        fresh = digest([order.wire_salt, node.boot])
+        node.pay(order if node.boot == "1" else replace(order, wire_salt=fresh.encode().hex()[:32]))
 
 
 def _answer_first(node: Node, yes: bool) -> None:
@@ -357,6 +428,14 @@ def _settling(settlement_id: SettlementId, name: str) -> Iterator[Act]:
 def _settlements(cur: Cursor) -> tuple[tuple[str, str, int], ...]:
     _execute(cur, "SELECT settlement_id, state, received_minor FROM superapp_clearing_settlement ORDER BY 1")
     return tuple((str(row[0]), str(row[1]), int(cast(int, row[2]))) for row in cur.fetchall())
+
+
+def _run_on_copy(node: Node, *, marked: bool) -> None:
+    """What ``super-app restore`` and the start after it do."""
+    if marked:
+        node.tx(lambda cur: recovery_store.mark(cur, RestoreId("restore"), START_MS))
+    node.start("2")
+    node.tx(lambda cur: node.clearing.started(cur, START_MS))
 
 
 def _at(node: Node, now_ms: int, do: Callable[[], object]) -> None:
