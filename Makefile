@@ -8,13 +8,14 @@
 #   make format           write what `make check` would find fault with in the format
 #   make simulate [SEEDS=…] [ARGS=…]   long runs of the clearing simulator
 #   make search           every state of a payment beside a restore; takes minutes
+#   make mutate           change the rules of money one by one, and see whether a test notices
 #   make bench [ONLY=…]   the benchmarks, or those whose name begins so
 #   make lock             new versions of all dependencies, within pyproject.toml
 #   make clean            remove .venv and what the tools have left; keeps data/
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format simulate search bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs
+.PHONY: help run demo test check format simulate search mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
@@ -75,6 +76,12 @@ simulate: install-dev
 search: install-dev
 	@exec $(BIN)/pytest -m thorough tests/models
 
+mutate: install-dev
+	@.venv/installer/bin/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: \
+		--target .venv/mutation --requirement requirements/mutation.txt
+	@rm -rf mutants
+	@PYTHONPATH=.venv/mutation exec $(BIN)/python -m mutmut run $(ARGS)
+
 bench: install-dev install-postgresql
 	@exec $(BIN)/python -m benchmarks $(ONLY)
 
@@ -85,7 +92,8 @@ lock: install-run
 	$(UV_COMPILE) pyproject.toml --extra postgresql --extra workers --group build --output-file requirements/run.txt
 	$(UV_COMPILE) pyproject.toml --extra postgresql --extra workers --group dev --constraint requirements/run.txt \
 		--output-file requirements/dev.txt
+	$(UV_COMPILE) --group mutation --constraint requirements/dev.txt --output-file requirements/mutation.txt
 	$(UV_COMPILE) --group image --constraint requirements/run.txt --output-file requirements/image.txt
 
 clean:
-	rm -rf .venv .install.lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .install.lock build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("installer", "run", "dev", "image")
+LOCKS = ("installer", "run", "dev", "mutation", "image")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -52,9 +52,10 @@ def test_no_registry_is_named(lock: str) -> None:
         ("run", [*PROJECT["project"]["dependencies"], *chain(*PROJECT["project"]["optional-dependencies"].values())]),
         ("run", group("build")),
         ("dev", [*PROJECT["project"]["dependencies"], *group("dev")]),
+        ("mutation", group("mutation")),
         ("image", group("image")),
     ],
-    ids=["homeserver", "build", "dev", "image"],
+    ids=["homeserver", "build", "dev", "mutation", "image"],
 )
 def test_what_pyproject_asks_for_is_what_the_lock_gives(lock: str, wanted: list[str]) -> None:
     versions = pinned(lock)
@@ -68,6 +69,8 @@ def test_what_is_tested_is_what_runs() -> None:
     run, dev, image = pinned("run"), pinned("dev"), pinned("image")
     assert run.items() <= dev.items()
     assert image.items() <= run.items()
+    for name, version in pinned("mutation").items():
+        assert dev.get(name, version) == version, name
 
 
 def test_uv_is_the_one_that_was_asked_for() -> None:

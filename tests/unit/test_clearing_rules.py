@@ -12,6 +12,7 @@ from super_app.clearing.model import (
     CurrencyLine,
     Decision,
     EvidenceKind,
+    Fence,
     Grant,
     InPayment,
     InState,
@@ -23,6 +24,7 @@ from super_app.clearing.model import (
     Outcome,
     OutPayment,
     OutState,
+    Standing,
     Terms,
     WireId,
 )
@@ -218,6 +220,23 @@ def test_credit_used_nets_only_what_is_receipted(due_from: int, reserved: int, d
     assert rules.credit_used(due_from, reserved, due_to, due_to) == due_from + reserved
 
 
+@pytest.mark.parametrize(
+    ("due_from", "reserved", "due_to", "unreceipted", "used"),
+    [
+        (100, 20, 0, 0, 120),
+        (100, 20, 70, 0, 50),
+        (100, 20, 70, 30, 80),
+        (100, 20, 70, 70, 120),
+        (0, 0, 70, 0, 0),
+        (0, 0, 0, 0, 0),
+    ],
+)
+def test_what_a_peer_uses_is_its_debt_and_our_reservations_less_what_we_surely_owe(
+    due_from: int, reserved: int, due_to: int, unreceipted: int, used: int
+) -> None:
+    assert rules.credit_used(due_from, reserved, due_to, unreceipted) == used
+
+
 def test_an_offer_fits_up_to_the_limit_and_no_minor_unit_above() -> None:
     assert rules.judge_offer(TERMS, LINE, 900) is None
     assert rules.judge_offer(TERMS, LINE, 901) is Reason.CREDIT_LIMIT
@@ -272,6 +291,81 @@ def test_no_link_at_all_is_no_link() -> None:
     refused = rules.why_not(None, "peer.test", "now")
     assert refused is not None
     assert refused.reason is Reason.NO_LINK
+    assert not refused.fields
+
+
+@pytest.mark.parametrize(
+    ("link", "boot", "fields"),
+    [
+        (LINK, "later", {"retry_after_ms": 2_000}),
+        (replace(LINK, state=LinkState.RECOVERING), "now", {"retry_after_ms": 2_000}),
+        (replace(LINK, state=LinkState.RECOVERING), "later", {"retry_after_ms": 2_000}),
+        (replace(LINK, state=LinkState.HALTED), "now", {}),
+        (replace(LINK, state=LinkState.FROZEN), "now", {}),
+    ],
+)
+def test_payers_are_told_when_to_try_again_where_the_link_mends_by_itself(
+    link: Link, boot: str, fields: dict[str, object]
+) -> None:
+    refused = rules.why_not(link, link.peer, boot)
+    assert refused is not None
+    assert refused.reason is Reason.LINK_HALTED
+    assert refused.fields == fields
+
+
+def test_what_stopped_a_link_is_told() -> None:
+    refused = rules.why_not(replace(LINK, state=LinkState.HALTED, stopped_why="a lie"), LINK.peer, "now")
+    assert refused is not None
+    assert refused.message.endswith("a lie")
+
+
+def test_a_link_that_recovers_signs_nothing() -> None:
+    recovering = replace(LINK, state=LinkState.RECOVERING)
+    assert rules.may_sign(recovering, "now") is MaySign.NOTHING
+    assert rules.phase_of(recovering, "now") is LinkPhase.RECOVERING
+
+
+@pytest.mark.parametrize(
+    ("standing", "phase", "reason"),
+    [
+        (Standing.READY, LinkPhase.OPEN, None),
+        (Standing.SUSPENDED, LinkPhase.SUSPENDED, Reason.LINK_SUSPENDED),
+        (Standing.CLOSING, LinkPhase.CLOSING, Reason.NO_LINK),
+    ],
+)
+def test_what_each_standing_of_an_open_link_lets_begin(
+    standing: Standing, phase: LinkPhase, reason: Reason | None
+) -> None:
+    link = replace(LINK, our_standing=standing)
+    refused = rules.why_not_ready(link, link.peer)
+    assert rules.phase_of(link, "now") is phase
+    assert (None if refused is None else refused.reason) is reason
+    assert rules.why_not(link, link.peer, "now") is None
+
+
+def test_where_there_is_no_link_no_standing_stops_a_payment() -> None:
+    assert rules.why_not_ready(None, "peer.test") is None
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "paused"),
+    [(999, True), (1_000, False), (1_001, False), (1_000 - 3_600_000, True), (999 - 3_600_000, False)],
+)
+def test_a_pause_ends_at_its_time_and_is_never_longer_than_the_ladder(now_ms: int, paused: bool) -> None:
+    assert rules.is_paused(replace(LINK, next_try_ms=1_000), now_ms) is paused
+
+
+@pytest.mark.parametrize(
+    ("epoch", "seq", "in_force"),
+    [(2, 7, True), (2, 8, False), (1, 99, True), (3, 1, False), (4, 1, True), (5, 1, True)],
+)
+def test_a_fence_leaves_in_force_what_it_names_and_what_comes_after_it(epoch: int, seq: int, in_force: bool) -> None:
+    fence = Fence(epoch=4, after_epoch=2, after_seq=7)
+    assert rules.is_in_force([fence], epoch, seq) is in_force
+    later = Fence(epoch=9, after_epoch=8, after_seq=1)
+    assert rules.is_in_force([fence, later], epoch, seq) is in_force
+    assert rules.is_in_force([later, fence], epoch, seq) is in_force
+    assert rules.is_in_force([], epoch, seq)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from super_app.errors import Reason, Refused
@@ -8,6 +10,7 @@ from super_app.ledger.model import (
     Account,
     AccountKey,
     AccountKind,
+    Archived,
     Cause,
     Entry,
     Head,
@@ -21,7 +24,7 @@ from super_app.ledger.model import (
     held,
     house,
 )
-from super_app.money import MAX_AMOUNT_MINOR, AssetCode, Money
+from super_app.money import MAX_AMOUNT_MINOR, Asset, AssetCode, Money
 from super_app.signing import digest
 
 EUR = AssetCode("EUR")
@@ -91,16 +94,29 @@ def test_a_credit_beyond_zero_is_refused_where_a_balance_is_never_positive(kind:
 
 def test_the_last_minor_unit_can_be_spent() -> None:
     assert rules.after(order(amount_minor=5), 5, 0) == (0, 5)
+    assert rules.after(order(credit=house(AccountKind.ISSUED, EUR), amount_minor=5), 5, -5) == (0, 0)
+
+
+@pytest.mark.parametrize(("kind", "place"), [(AccountKind.AVAILABLE, ""), (AccountKind.HELD, " in held")])
+def test_the_account_that_lacks_money_is_named_where_it_is_not_the_one_that_people_see(
+    kind: AccountKind, place: str
+) -> None:
+    left = rules.after(order(debit=house(kind, EUR), amount_minor=6), 5, 0)
+    assert isinstance(left, Refused)
+    assert left.message == f"There is not enough money{place}: 5 minor units of EUR are available."
 
 
 def test_no_balance_grows_beyond_what_json_can_carry() -> None:
     full = rules.after(order(amount_minor=1), 5, MAX_BALANCE_MINOR)
     assert isinstance(full, Refused)
     assert full.reason is Reason.LIMIT_EXCEEDED
+    assert full.fields == {"limit": MAX_BALANCE_MINOR, "currency": EUR}
     assert rules.after(order(amount_minor=1), 5, MAX_BALANCE_MINOR - 1) == (4, MAX_BALANCE_MINOR)
     issued = rules.after(order(debit=house(AccountKind.ISSUED, EUR), amount_minor=1), -MAX_BALANCE_MINOR, 0)
     assert isinstance(issued, Refused)
     assert issued.reason is Reason.LIMIT_EXCEEDED
+    house_account = order(debit=house(AccountKind.ISSUED, EUR), amount_minor=1)
+    assert rules.after(house_account, 1 - MAX_BALANCE_MINOR, 0) == (-MAX_BALANCE_MINOR, 1)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +232,7 @@ def test_one_id_with_two_bodies_in_a_batch_is_a_conflict_that_names_the_field() 
     assert isinstance(second, Refused)
     assert second.reason is Reason.CONFLICT
     assert second.fields == {"field": "amount"}
+    assert second.message.startswith("This transfer id was already used with another amount")
 
 
 def test_an_id_that_stands_is_a_replay_even_when_the_money_is_gone() -> None:
@@ -225,11 +242,52 @@ def test_an_id_that_stands_is_a_replay_even_when_the_money_is_gone() -> None:
     assert not decision.entries
 
 
+def test_an_id_of_an_archived_entry_is_refused_by_its_place_and_stops_no_other_order() -> None:
+    gone = Archived(transfer_id=TransferId("t1"), seq=3)
+    decision = rules.decide([order("t1"), order("t2")], EMPTY, {ALICE: account(1, 9)}, {gone.transfer_id: gone}, 5)
+    first, second = decision.verdicts
+    assert isinstance(first, Refused)
+    assert first.reason is Reason.ENTRY_ARCHIVED
+    assert first.fields == {"seq": 3}
+    assert isinstance(second, Posted)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize(
+    ("frozen", "cause", "side"),
+    [
+        ({"alice"}, Cause.PAYMENT, "payer"),
+        ({"bob"}, Cause.PAYMENT, "payee"),
+        ({"alice", "bob"}, Cause.PAYMENT, "payer"),
+        ({"carol"}, Cause.PAYMENT, None),
+        ({"alice", "bob"}, Cause.UNDO, None),
+        (set(), Cause.PAYMENT, None),
+    ],
+)
+def test_a_freeze_stops_payments_of_its_account_and_nothing_else(
+    frozen: set[str], cause: Cause, side: str | None, linked: bool
+) -> None:
+    decide = rules.decide_linked if linked else rules.decide
+    verdict = decide([order(cause=cause)], EMPTY, {ALICE: account(1, 9)}, {}, 5, frozen).verdicts[0]
+    if side is None:
+        assert isinstance(verdict, Posted)
+    else:
+        assert isinstance(verdict, Refused)
+        assert verdict.reason is Reason.ACCOUNT_FROZEN
+        assert verdict.fields == {"side": side}
+
+
+def test_an_order_that_is_refused_stops_none_after_it() -> None:
+    orders = [order("t1"), order("t2", debit=BOB, credit=available(Acct("carol"), EUR))]
+    decision = rules.decide(orders, EMPTY, {ALICE: account(1, 9), BOB: account(2, 9)}, {}, 5, {"alice"})
+    assert [type(verdict) for verdict in decision.verdicts] == [Refused, Posted]
+
+
 def test_linked_orders_are_refused_together() -> None:
     orders = [order("t1", amount_minor=8), order("t2", amount_minor=3)]
     decision = rules.decide_linked(orders, EMPTY, {ALICE: account(1, 10)}, {}, 5)
-    assert not decision.entries
-    assert not decision.balances
+    assert decision.entries == ()
+    assert decision.balances == {}
     assert {each.reason for each in decision.verdicts if isinstance(each, Refused)} == {Reason.INSUFFICIENT_FUNDS}
     assert len(decision.verdicts) == 2
 
@@ -237,13 +295,128 @@ def test_linked_orders_are_refused_together() -> None:
 def test_linked_orders_of_which_only_some_stand_are_a_conflict() -> None:
     orders = [order("t1"), order("t2")]
     decision = rules.decide_linked(orders, EMPTY, {ALICE: account(1, 10)}, {TransferId("t1"): entry(orders[0])}, 5)
-    assert not decision.entries
-    assert all(isinstance(each, Refused) and each.reason is Reason.CONFLICT for each in decision.verdicts)
+    assert decision.entries == ()
+    assert decision.balances == {}
+    assert len(decision.verdicts) == 2
+    for verdict in decision.verdicts:
+        assert isinstance(verdict, Refused)
+        assert verdict.reason is Reason.CONFLICT
+        assert verdict.fields == {"field": "linked"}
 
 
-@pytest.mark.parametrize("setting", ["synchronous", "synchronous_commit", "fsync"])
-def test_what_endangers_commits_is_named_with_its_remedy(setting: str) -> None:
+def test_linked_orders_that_can_all_be_posted_are_those_of_a_batch() -> None:
+    orders = [order("t1"), order("t2")]
+    head = Head(epoch=1, seq=41, entry_hash="head")
+    accounts = {ALICE: account(1, 10)}
+    linked = rules.decide_linked(orders, head, accounts, {}, 5)
+    assert linked == rules.decide(orders, head, accounts, {}, 5)
+    assert [(each.seq, each.posted_ms) for each in linked.entries] == [(42, 5), (43, 5)]
+
+
+def test_linked_orders_that_all_stand_are_replays() -> None:
+    orders = [order("t1"), order("t2")]
+    stand = {each.transfer_id: entry(each) for each in orders}
+    decision = rules.decide_linked(orders, EMPTY, {ALICE: account(1, 0)}, stand, 5)
+    assert decision.verdicts == [Posted(entry=each, replayed=True) for each in stand.values()]
+
+
+def test_a_hold_is_not_posted_beyond_what_was_set_aside() -> None:
+    stored = Hold(
+        hold_id=HoldId("h"), owner=Acct("alice"), money=Money(amount_minor=5, currency=EUR), state=HoldState.OPEN
+    )
+    refused = rules.hold_exceeded(6, stored)
+    assert refused.reason is Reason.HOLD_EXCEEDED
+    assert refused.fields == {"held": 5}
+
+
+HELD, ISSUED, FEES = held(Acct("alice"), EUR), house(AccountKind.ISSUED, EUR), house(AccountKind.FEES, EUR)
+PEER = AccountKey(owner="peer.test", currency=EUR, kind=AccountKind.DUE_TO)
+
+
+@pytest.mark.parametrize(
+    ("cause", "debit", "credit", "back"),
+    [
+        (Cause.PAYMENT, ALICE, BOB, ALICE),
+        (Cause.PAYMENT, HELD, BOB, ALICE),
+        (Cause.FEE, HELD, FEES, ALICE),
+        (Cause.ISSUE, ISSUED, ALICE, ISSUED),
+        (Cause.BURN, ALICE, ISSUED, ALICE),
+        (Cause.CORRECT, BOB, ALICE, BOB),
+        (Cause.HOLD, ALICE, HELD, None),
+        (Cause.VOID, HELD, ALICE, None),
+        (Cause.COMMIT, HELD, PEER, None),
+        (Cause.PAYMENT, HELD, ALICE, None),  # it would go back to where it is
+        (Cause.PAYMENT, ALICE, PEER, None),
+        (Cause.PAYMENT, PEER, ALICE, None),
+    ],
+)
+def test_what_a_correction_takes_back_and_where_it_goes(
+    cause: Cause, debit: AccountKey, credit: AccountKey, back: AccountKey | None
+) -> None:
+    moved = entry(order(debit=debit, credit=credit, amount_minor=7, cause=cause), seq=4)
+    made = rules.correction_of(moved, TransferId("t9"), None, 2)
+    if back is None:
+        assert isinstance(made, Refused)
+        assert made.reason is Reason.NOT_CORRECTABLE
+        assert made.fields == {"cause": cause.value}
+    else:
+        assert made == order("t9", credit, back, 5, Cause.CORRECT, "entry:4")
+
+
+@pytest.mark.parametrize(("amount_minor", "corrected"), [(5, 2), (3, 2), (1, 6), (7, 0)])
+def test_a_correction_of_part_is_of_so_much(amount_minor: int, corrected: int) -> None:
+    made = rules.correction_of(entry(order(amount_minor=7)), TransferId("t9"), amount_minor, corrected)
+    assert isinstance(made, Transfer)
+    assert made.amount_minor == amount_minor
+
+
+@pytest.mark.parametrize(
+    ("amount_minor", "corrected", "left"), [(6, 2, 5), (0, 2, 5), (-1, 2, 5), (None, 7, 0), (1, 7, 0)]
+)
+def test_corrections_add_up_to_the_entry_and_not_to_more(amount_minor: int | None, corrected: int, left: int) -> None:
+    made = rules.correction_of(entry(order(amount_minor=7)), TransferId("t9"), amount_minor, corrected)
+    assert isinstance(made, Refused)
+    assert made.reason is Reason.CORRECTION_EXCEEDS_ENTRY
+    assert made.fields == {"correctable": left}
+
+
+@pytest.mark.parametrize(
+    ("seq", "reason"),
+    [
+        (0, Reason.UNKNOWN_ENTRY),
+        (1, Reason.ENTRY_ARCHIVED),
+        (9, Reason.ENTRY_ARCHIVED),
+        (10, Reason.UNKNOWN_ENTRY),
+    ],
+)
+def test_an_entry_that_is_not_there_is_archived_or_unknown(seq: int, reason: Reason) -> None:
+    refused = rules.unknown_entry(seq, 9)
+    assert refused.reason is reason
+    assert refused.fields == ({"seq": seq} if reason is Reason.ENTRY_ARCHIVED else {})
+    assert str(seq) in refused.message
+
+
+def test_an_asset_whose_scale_was_changed_is_named_with_the_scale_of_its_balances() -> None:
+    refused = rules.differing_scale(Asset(code=EUR, scale=3), 2)
+    assert refused.reason is Reason.PAYMENTS_HALTED
+    assert refused.fields == {"currency": EUR, "scale": 2}
+
+
+def test_the_line_of_an_archive_is_the_text_of_the_hash() -> None:
+    made = rules.chained("before", 9, order(), (-3, 4), (1, 2), posted_ms=8)
+    assert digest(json.loads(rules.archive_line("before", made))) == made.entry_hash
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ("synchronous", "run SQLite with PRAGMA synchronous = FULL"),
+        ("synchronous_commit", "remove synchronous_commit: false from the database section of homeserver.yaml"),
+        ("fsync", "set fsync = on in postgresql.conf"),
+    ],
+)
+def test_what_endangers_commits_is_named_with_its_remedy(setting: str, remedy: str) -> None:
     refused = rules.not_durable(setting)
     assert refused.reason is Reason.PAYMENTS_HALTED
     assert refused.fields == {"setting": setting}
-    assert setting in refused.message
+    assert refused.message.endswith(f": {remedy}.")

@@ -24,6 +24,7 @@ from super_app.payments.model import (
     State,
     Venue,
 )
+from super_app.signing import digest
 
 EUR = AssetCode("EUR")
 ASSETS = {EUR: Asset(code=EUR, scale=2), AssetCode("PTS"): Asset(code=AssetCode("PTS"), scale=0)}
@@ -157,7 +158,9 @@ class TestOrder:
         assert (amount["type"], amount["minimum"], amount["maximum"]) == ("integer", 1, 2**53 - 1)
 
     def test_nobody_pays_themselves(self) -> None:
-        assert reason_of(rules.is_self(ALICE, ALICE)) is Reason.PAYEE_IS_SELF
+        assert rules.is_self(ALICE, ALICE) == Refused(
+            reason=Reason.PAYEE_IS_SELF, message="You cannot pay yourself; name another payee."
+        )
         assert rules.is_self(ALICE, BOB) is None
 
 
@@ -182,6 +185,39 @@ class TestTheSameIdAgain:
         assert reason_of(refused) is Reason.PAYMENT_ID_SPENT
         assert isinstance(refused, Refused)
         assert "new payment_id" in refused.message
+        assert refused.fields == {"state": state.value}
+
+    @pytest.mark.parametrize(
+        ("changes", "same"),
+        [
+            ({}, True),
+            ({"payee": "@robert:hs1.test"}, True),
+            ({"payee": "@carol:hs1.test"}, False),
+            ({"memo": "dinner"}, False),
+            ({"money": Money(amount_minor=501, currency=EUR)}, False),
+            ({"request": "r2"}, False),
+            ({"refund_of": PaymentId("e" * 32)}, False),
+            ({"invoice": "2"}, False),
+            ({"payee": "@carol:hs1.test", "memo": "dinner"}, False),
+        ],
+        ids=str,
+    )
+    def test_an_order_repeats_a_payment_only_where_all_that_the_person_wrote_is_the_same(
+        self, changes: dict[str, Any], same: bool
+    ) -> None:
+        payee = Party(user_id=BOB, acct="acct-bob", handle=Handle("@robert:hs1.test"))
+        refund_of = PaymentId("f" * 32)
+        placed = replace(LOCAL, payee=payee, memo="lunch", request="r1", refund_of=refund_of, invoice="1")
+        intent = Intent(
+            payment_id=ID,
+            payee=BOB,
+            money=placed.money,
+            memo="lunch",
+            request="r1",
+            refund_of=refund_of,
+            invoice="1",
+        )
+        assert rules.repeats(placed, replace(intent, **changes)) is same
 
     @pytest.mark.parametrize(
         "other",
@@ -274,6 +310,7 @@ class TestPolicy:
         assert reason_of(refused) is Reason.NOT_ALLOWED
         assert isinstance(refused, Refused)
         assert "1.00 EUR" in refused.message
+        assert refused.fields == {"minimum": 100, "currency": "EUR"}
         assert rules.judge_sender(policy, BOB, Money(amount_minor=100, currency=EUR), standing, ASSETS) is None
         points = Money(amount_minor=1, currency=AssetCode("PTS"))
         assert rules.judge_sender(policy, BOB, points, standing, ASSETS) is None
@@ -289,6 +326,47 @@ class TestMoves:
     @pytest.mark.parametrize("state", [State.COMMITTED, State.COMPLETED, State.FAILED, State.DECLINED, State.EXPIRED])
     def test_after_that_it_is_decided(self, state: State) -> None:
         assert reason_of(rules.judge_cancel(replace(LOCAL, state=state))) is Reason.ALREADY_DECIDED
+
+    @pytest.mark.parametrize(
+        ("refused", "state", "end"),
+        [
+            (
+                rules.judge_cancel(replace(LOCAL, state=State.FAILED)),
+                "failed",
+                "is failed and can no longer be cancelled.",
+            ),
+            (
+                rules.judge_cancel(replace(LOCAL, state=State.COMPLETED)),
+                "completed",
+                "is completed and can no longer be cancelled; ask the payee for a refund.",
+            ),
+            (
+                rules.judge_cancel(replace(LOCAL, state=State.COMMITTED)),
+                "committed",
+                "is committed and can no longer be cancelled; ask the payee for a refund.",
+            ),
+            (
+                rules.judge_accept(replace(LOCAL, state=State.DECLINED), 0),
+                "declined",
+                "is declined and can no longer be accepted.",
+            ),
+            (
+                rules.judge_decline(replace(LOCAL, state=State.AWAITING_ACCEPTANCE, answered=True), 0),
+                "awaiting_acceptance",
+                "is awaiting acceptance and can no longer be declined.",
+            ),
+        ],
+    )
+    def test_what_is_decided_says_how_and_what_is_left_to_do(
+        self, refused: rules.Move | Refused, state: str, end: str
+    ) -> None:
+        assert isinstance(refused, Refused)
+        assert refused.message == f"Payment {ID} {end}"
+        assert refused.fields == {"state": state}
+
+    def test_what_is_committed_or_held_was_accepted(self) -> None:
+        assert rules.judge_accept(replace(LOCAL, state=State.HELD), 0) is rules.Move.NOTHING
+        assert rules.judge_accept(replace(LOCAL, state=State.COMMITTED), 0) is rules.Move.NOTHING
 
     def test_doing_it_again_does_nothing(self) -> None:
         assert rules.judge_cancel(replace(LOCAL, state=State.CANCELLED)) is rules.Move.NOTHING
@@ -403,6 +481,8 @@ class TestReceipts:
         declined = replace(LOCAL, state=State.DECLINED, reason=Reason.DECLINED, signed={"type": "RECEIPT"})
         content = rules.receipt_content(declined, Venue.HIDDEN)
         commitment = content.pop("commitment")
+        body = {"payment_id": ID, "outcome": "declined", "amount": 500, "currency": "EUR"}
+        assert commitment == digest([SALTS.room, body])
         assert content == {
             "m.relates_to": {"rel_type": "m.reference", "event_id": "$event"},
             "payment_id": ID,
@@ -414,5 +494,6 @@ class TestReceipts:
 
     def test_both_homeservers_have_a_salt_for_it(self) -> None:
         assert rules.room_salt(LOCAL) == SALTS.room
+        assert rules.room_salt(INCOMING) == digest(["receipt", "wire"])
         assert rules.room_salt(INCOMING) == rules.room_salt(replace(INCOMING, payment_id=PaymentId("a" * 32)))
         assert rules.room_salt(INCOMING) != rules.room_salt(replace(INCOMING, wire_id=WireId("other")))
