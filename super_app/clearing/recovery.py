@@ -50,6 +50,8 @@ from super_app.signing import canonical, digest
 
 REPLAY_PAGE: Final = 100
 """Payments that one transaction replays."""
+KEY_PATIENCE_MS: Final = rules.RETRY_MS[4]
+"""Until the recovery begins anew of which the peer took the FENCE for one of another key."""
 _OPENINGS_FOR: Final = {Way.IN: Sender.THEIRS, Way.OUT: Sender.OURS}
 _OUT_KINDS: Final = {Sender.OURS: PAYER_SAYS, Sender.THEIRS: PAYEE_SAYS}
 
@@ -123,7 +125,8 @@ class Recoveries:
             return False
         if kind is MessageType.FENCED:
             return found.phase is RecoveryPhase.FENCING
-        return kind is MessageType.FENCE and found.phase.is_fenced
+        # A peer that is recovering too sends its KEY before its FENCE, on which we may be waiting.
+        return kind in (MessageType.FENCE, MessageType.KEY) and found.phase.is_fenced
 
     # What to ask next.
 
@@ -142,7 +145,9 @@ class Recoveries:
             case RecoveryPhase.LEARNING:
                 return self._range(link, Sender.THEIRS, found.at_epoch, found.at_seq + 1, MAX_AMOUNT_MINOR)
             case RecoveryPhase.FENCING:
-                return store.object_at(cur, link.link_id, Sender.OURS, link.our_epoch, 1)
+                # The peer can only verify a FENCE whose key it knows.
+                unknown = store.outbox_first_key(cur, link.link_id)
+                return unknown or store.object_at(cur, link.link_id, Sender.OURS, link.our_epoch, 1)
             case RecoveryPhase.COLLECTING:
                 if link.their_seq < link.their_newest:
                     return self._range(link, Sender.THEIRS, link.their_epoch, link.their_seq + 1, MAX_AMOUNT_MINOR)
@@ -201,6 +206,13 @@ class Recoveries:
             # A peer that never lets us in must not keep us busy.
             store.put_link(cur, replace(link, next_try_ms=now_ms + rules.RECOVERING_RETRY_MS))
             return True
+        if errand.type is MessageType.FENCE and reason is Reason.BAD_SIGNATURE:
+            self._key_refused(cur, link, found, now_ms)
+            return True
+        if errand.type is MessageType.KEY and reason is Reason.EPOCH_CLOSED:
+            # Void, as a later life of ours fenced before it; that stops the link once the peer has listed what counts.
+            store.outbox_done(cur, link.link_id, errand.epoch, errand.seq)
+            return True
         if errand.type is MessageType.OPENINGS and reason is not None:
             # A peer that gives no names holds nothing up; what has no owner then goes to suspense.
             wanted = recovery_store.unnamed(cur, link.link_id, objects.MAX_OPENINGS)
@@ -254,9 +266,8 @@ class Recoveries:
         now_ms: int,
     ) -> tuple[Alarm, ...]:
         newest_own = max(own, key=lambda each: (each.epoch, each.seq), default=None)
-        if newest_own is not None and self._chain.me.signer(newest_own.key_id) is not None:
-            # The peer may know of a newer key than this database, and takes nothing that an older one signs.
-            link = replace(link, our_key_id=newest_own.key_id)
+        if newest_own is not None:
+            link = self._with_key(cur, link, newest_own)
         link = replace(link, checked_boot=self._chain.me.boot)
         store.put_link(cur, link)
         if not own and link.our_seq == 0:
@@ -278,6 +289,31 @@ class Recoveries:
             ),
         )
         return ()
+
+    def _with_key(self, cur: Cursor, link: Link, newest_own: ChainObject) -> Link:
+        """Sign with the key that the peer has pinned for what comes next, if this database has lost our KEY.
+
+        It knows that key by the newest object of ours that it holds: nothing behind a KEY is taken without it. A key
+        of ours that only the peer does not know yet stays: its KEY is sent before the FENCE.
+        """
+        key = newest_own.key if newest_own.type is MessageType.KEY else None
+        pinned = newest_own.key_id if key is None else objects.public_key_id(key.public_key)
+        if pinned is None or self._chain.me.signer(pinned) is None:
+            return link
+        is_here = pinned in store.keys(cur, link.link_id, Sender.OURS)
+        return link if is_here and newest_own.epoch <= link.our_epoch else replace(link, our_key_id=pinned)
+
+    def _key_refused(self, cur: Cursor, link: Link, found: Recovery, now_ms: int) -> None:
+        """Our FENCE is not signed by the key that the peer expects: ask it anew which one that is, after a while.
+
+        It may have got a KEY of ours after its answer to HEAD?, from a process that runs no more.
+        """
+        link = self.begin(cur, link, found.restore_id, now_ms)
+        begun = recovery_store.recovery(cur, link.link_id)
+        if begun is not None:
+            # It has not taken the FENCE, so its epoch is still to be had.
+            self._go(cur, replace(begun, new_epoch=found.new_epoch))
+        store.put_link(cur, replace(link, next_try_ms=now_ms + KEY_PATIENCE_MS))
 
     def _compared(
         self, cur: Cursor, link: Link, found: Recovery, own: Sequence[ChainObject], now_ms: int
@@ -323,7 +359,8 @@ class Recoveries:
         after = After(epoch=link.our_epoch, seq=link.our_seq, hash=link.our_hash)
         fence = Fence(epoch=found.new_epoch, after_epoch=after.epoch, after_seq=after.seq)
         store.add_fence(cur, link.link_id, Sender.OURS, fence)
-        link = replace(link, our_epoch=found.new_epoch, our_seq=0, our_hash="", acked_seq=0)
+        # A KEY that is not acknowledged is sent before FENCE, so that nothing of the new epoch need wait for it.
+        link = replace(link, our_epoch=found.new_epoch, our_seq=0, our_hash="", acked_seq=0, key_unsent_seq=0)
         _, content = self._chain.append(
             cur, link, MessageType.FENCE, {"after": objects.after_fields(after)}, due_ms=now_ms, now_ms=now_ms
         )

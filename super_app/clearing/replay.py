@@ -96,6 +96,11 @@ class Replay:
             case MessageType.LINK_OPEN if ours:
                 link = replace(link, our_open_ms=link.our_open_ms or now_ms, our_key_id=found.key_id, wanted=True)
                 store.put_link(cur, link)
+                if found.key is not None:
+                    public, certificate = found.key.public_key, found.key.certificate
+                    store.put_key(
+                        cur, link.link_id, Sender.OURS, found.key_id, public, certificate, found.epoch, found.seq
+                    )
                 for grant in found.grants:
                     store.put_our_grant(cur, link.link_id, grant)
             case MessageType.LIMIT if ours:

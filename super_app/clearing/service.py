@@ -637,9 +637,10 @@ class Clearing:
         """Why a new object is not taken now.
 
         A FENCE is also taken on a frozen link, since its sender must get on, and so is a RECEIPT: it ends what we have
-        committed, asks for no signature, and binds its sender whatever else that has done.
+        committed, asks for no signature, and binds its sender whatever else that has done. Without their KEY neither
+        could be verified.
         """
-        if kind in (MessageType.FENCE, MessageType.RECEIPT) and link.state is LinkState.FROZEN:
+        if kind in (MessageType.FENCE, MessageType.KEY, MessageType.RECEIPT) and link.state is LinkState.FROZEN:
             link = replace(link, state=LinkState.ACTIVE)
         if link.state is LinkState.RECOVERING and self._recoveries.may_take(cur, link, kind):
             return None

@@ -430,6 +430,17 @@ def outbox_due(cur: Cursor, link_id: LinkId, now_ms: int, horizon_ms: int, limit
     return tuple(_stored(row) for row in cur.fetchall())
 
 
+def outbox_first_key(cur: Cursor, link_id: LinkId) -> Stored | None:
+    """The first object not acknowledged that brings a key, due or not."""
+    cur.execute(
+        "SELECT epoch, seq FROM superapp_clearing_outbox WHERE link_id = ? AND type IN ('LINK_OPEN', 'KEY')"
+        " ORDER BY epoch, seq LIMIT 1",
+        (link_id,),
+    )
+    row = cur.fetchone()
+    return None if row is None else object_at(cur, link_id, Sender.OURS, _int(row[0]), _int(row[1]))
+
+
 def outbox_next_ms(cur: Cursor, link_id: LinkId) -> int | None:
     cur.execute("SELECT MIN(due_ms) FROM superapp_clearing_outbox WHERE link_id = ?", (link_id,))
     return _maybe_number(cur)
