@@ -76,14 +76,13 @@ class Checks:
     def rest(self) -> None:
         """No trouble any more for days: everything has ended, and the books of honest pairs are equal."""
         honest = [each for each in self._processes.values() if each.honest]
-        whole = [each for each in honest if not each.forgetful]
         for process in honest:
             violations = process.node.violations()
             _demand(not violations, f"{process.name}: {violations}")
             process.disk.look(_paid_once(process))
-        for process in whole:
+        for process in honest:
             process.disk.look(lambda cur, p=process: self._undone(p, cur))  # type: ignore[misc]
-        for payer, payee in itertools.permutations(whole, 2):
+        for payer, payee in itertools.permutations(honest, 2):
             for asset in (EUR, PTS):
                 owed, owing = _books(payer, payee, asset)
                 _demand(owed == owing, f"I3 at rest: {payer.name} owes {owed}, {payee.name} counts on {owing}")
@@ -248,22 +247,29 @@ class Checks:
     def _undone(self, process: Process, cur: Cursor) -> None:
         """What has not ended: undecided payments, holds, gaps, objects that were never acknowledged.
 
-        What waits for somebody hostile, or for somebody whose database lost something, is left out, but for one's own
-        people's money: nobody but its own homeserver decides how long that is held.
+        What waits for somebody hostile is left out, but for one's own people's money: nobody but its own homeserver
+        decides how long that is held. Unless it does not know what it has decided, and who is hostile does not say.
         """
         found: list[str] = []
+        cur.execute("SELECT peer FROM superapp_clearing_link WHERE state IN ('recovering', 'halted')")
+        peers = [ServerName(str(row[0])) for row in cur.fetchall()]
+        silent = {each for each in peers if process.forgetful and not self._processes[each].honest}
         cur.execute(
             "SELECT p.wire_id, p.state, l.peer FROM superapp_clearing_out AS p JOIN superapp_clearing_link AS l"
             " ON l.link_id = p.link_id WHERE p.state IN ('offered', 'asked')"
         )
-        found += [f"{row[1]} payment {row[0]} to {row[2]}" for row in cur.fetchall()]
-        cur.execute("SELECT hold_id FROM superapp_ledger_hold WHERE state = 'open'")
-        found += [f"hold {row[0]}" for row in cur.fetchall()]
+        found += [f"{row[1]} payment {row[0]} to {row[2]}" for row in cur.fetchall() if row[2] not in silent]
+        cur.execute(
+            "SELECT h.hold_id, l.peer FROM superapp_ledger_hold AS h"
+            " LEFT JOIN superapp_clearing_out AS p ON p.hold_id = h.hold_id"
+            " LEFT JOIN superapp_clearing_link AS l ON l.link_id = p.link_id WHERE h.state = 'open'"
+        )
+        found += [f"hold {row[0]}" for row in cur.fetchall() if row[1] not in silent]
         cur.execute(
             "SELECT p.wire_id, p.state, l.peer FROM superapp_clearing_in AS p JOIN superapp_clearing_link AS l"
             " ON l.link_id = p.link_id WHERE p.state IN ('asked', 'accepted')"
         )
-        found += [f"{row[1]} payment {row[0]} from {row[2]}" for row in cur.fetchall()]
+        found += [f"{row[1]} payment {row[0]} from {row[2]}" for row in cur.fetchall() if row[2] not in silent]
         waiting: list[tuple[str, object]] = []
         cur.execute(
             "SELECT l.peer, p.wire_id FROM superapp_clearing_out AS p JOIN superapp_clearing_link AS l"
@@ -291,7 +297,7 @@ class Checks:
         waiting += [(str(row[0]), "a gap or a tombstone") for row in cur.fetchall()]
         for peer, what in waiting:
             other = self._processes[ServerName(peer)]
-            if other.honest and not other.forgetful:
+            if other.honest:
                 found.append(f"{what} with {peer}")
         found += self._unfinished_payments(cur)
         _demand(not found, f"{process.name} still has {found}")
@@ -303,7 +309,7 @@ class Checks:
         )
         for payer, payee, payment_id, state in cur.fetchall():
             ends = [self._processes[ServerName(str(each).partition(":")[2])] for each in (payer, payee)]
-            if all(each.honest and not each.forgetful for each in ends):
+            if all(each.honest for each in ends):
                 yield f"{state} payment {payment_id} of {payer} to {payee}"
 
 
