@@ -327,42 +327,20 @@ class TestMoves:
     def test_after_that_it_is_decided(self, state: State) -> None:
         assert reason_of(rules.judge_cancel(replace(LOCAL, state=state))) is Reason.ALREADY_DECIDED
 
-    @pytest.mark.parametrize(
-        ("refused", "state", "end"),
-        [
-            (
-                rules.judge_cancel(replace(LOCAL, state=State.FAILED)),
-                "failed",
-                "is failed and can no longer be cancelled.",
-            ),
-            (
-                rules.judge_cancel(replace(LOCAL, state=State.COMPLETED)),
-                "completed",
-                "is completed and can no longer be cancelled; ask the payee for a refund.",
-            ),
-            (
-                rules.judge_cancel(replace(LOCAL, state=State.COMMITTED)),
-                "committed",
-                "is committed and can no longer be cancelled; ask the payee for a refund.",
-            ),
-            (
-                rules.judge_accept(replace(LOCAL, state=State.DECLINED), 0),
-                "declined",
-                "is declined and can no longer be accepted.",
-            ),
-            (
-                rules.judge_decline(replace(LOCAL, state=State.AWAITING_ACCEPTANCE, answered=True), 0),
-                "awaiting_acceptance",
-                "is awaiting acceptance and can no longer be declined.",
-            ),
-        ],
-    )
-    def test_what_is_decided_says_how_and_what_is_left_to_do(
-        self, refused: rules.Move | Refused, state: str, end: str
-    ) -> None:
-        assert isinstance(refused, Refused)
-        assert refused.message == f"Payment {ID} {end}"
-        assert refused.fields == {"state": state}
+    def test_what_is_decided_says_how_and_what_is_left_to_do(self) -> None:
+        refund = "; ask the payee for a refund"
+        answered = replace(LOCAL, state=State.AWAITING_ACCEPTANCE, answered=True)
+        for refused, state, end in (
+            (rules.judge_cancel(replace(LOCAL, state=State.FAILED)), "failed", "cancelled"),
+            (rules.judge_cancel(replace(LOCAL, state=State.COMPLETED)), "completed", f"cancelled{refund}"),
+            (rules.judge_cancel(replace(LOCAL, state=State.COMMITTED)), "committed", f"cancelled{refund}"),
+            (rules.judge_accept(replace(LOCAL, state=State.DECLINED), 0), "declined", "accepted"),
+            (rules.judge_decline(answered, 0), "awaiting_acceptance", "declined"),
+        ):
+            assert isinstance(refused, Refused)
+            said = state.replace("_", " ")
+            assert refused.message == f"Payment {ID} is {said} and can no longer be {end}."
+            assert refused.fields == {"state": state}
 
     def test_what_is_committed_or_held_was_accepted(self) -> None:
         assert rules.judge_accept(replace(LOCAL, state=State.HELD), 0) is rules.Move.NOTHING
