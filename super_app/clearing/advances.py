@@ -27,8 +27,15 @@ from super_app.ledger.model import (
 def advance(cur: Cursor, payment: OutPayment, *, reason: str, operator: str, now_ms: int) -> Entry | Refused:
     """Give the payer the amount of a payment that has not ended. Again changes nothing.
 
-    Refusals: ALREADY_DECIDED for a payment that has ended, and those of the ledger.
+    Refusals: ALREADY_DECIDED for a payment that has ended, UNKNOWN_PAYMENT for one without a payer, and those of the
+    ledger.
     """
+    if not payment.payer:
+        return Refused(
+            reason=Reason.UNKNOWN_PAYMENT,
+            message="Whose payment this was is lost with the database that was restored, so there is nobody to give it"
+            " back to; once you know, issue them the money with that reference.",
+        )
     if not store.is_advanced(cur, payment.link_id, payment.terms.wire_id):
         if payment.state.is_final:
             return Refused(

@@ -60,7 +60,8 @@ class Inbound:
                 link = self._chain.admit(cur, link, found, now_ms)
                 self._decide(cur, payment, replace(payment, offered=True))
                 if payment.decision is Decision.ABORT:
-                    link = replace(link, tombstones=link.tombstones - 1)
+                    # One that a restore brought back was not counted.
+                    link = replace(link, tombstones=max(0, link.tombstones - 1))
                     store.put_link(cur, link)
                 return Taken(link=link)
             case _:

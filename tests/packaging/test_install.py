@@ -100,4 +100,7 @@ def test_an_environment_whose_python_is_gone_is_made_anew(checkout: Path) -> Non
 
 def test_anything_else_is_told_how_to_use_it(checkout: Path) -> None:
     done = install(checkout, "everything")
-    assert (done.returncode, done.stderr) == (1, "super-app: usage: tools/install run|dev|postgresql|chromium|nodejs\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "super-app: usage: tools/install run|dev|postgresql|redis|chromium|nodejs\n",
+    )

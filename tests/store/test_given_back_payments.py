@@ -174,6 +174,16 @@ def test_what_has_ended_is_not_given_back(pair: Pair) -> None:
     assert suspense(one) == 0
 
 
+def test_what_is_nobodys_since_a_restore_is_given_to_nobody(pair: Pair) -> None:
+    one, other = pair
+    wire_id = committed(pair)
+    one.tx(lambda cur: cur.execute("UPDATE superapp_clearing_out SET payer_acct = ''"))
+    refused = give_back(one, other, wire_id)
+    assert isinstance(refused, Refused)
+    assert refused.reason is Reason.UNKNOWN_PAYMENT
+    assert suspense(one) == 0
+
+
 def test_unknown_payments_and_peers_are_refused(pair: Pair) -> None:
     one, other = pair
     unknown = give_back(one, other, WireId("A" * 43))
