@@ -94,7 +94,18 @@ def test_a_credit_beyond_zero_is_refused_where_a_balance_is_never_positive(kind:
 
 def test_the_last_minor_unit_can_be_spent() -> None:
     assert rules.after(order(amount_minor=5), 5, 0) == (0, 5)
-    assert rules.after(order(credit=house(AccountKind.ISSUED, EUR), amount_minor=5), 5, -5) == (0, 0)
+    for kind in AccountKind:
+        assert rules.after(order(credit=house(kind, EUR), amount_minor=5), 5, -5) == (0, 0)
+
+
+def test_an_order_stands_on_what_both_accounts_have() -> None:
+    accounts = {
+        ALICE: Account(account_id=1, balance_minor=9, last_seq=3),
+        BOB: Account(account_id=2, balance_minor=4, last_seq=2),
+    }
+    made = rules.decide([order(amount_minor=5)], EMPTY, accounts, {}, 5).entries[0]
+    assert (made.debit_after_minor, made.debit_prev_seq) == (4, 3)
+    assert (made.credit_after_minor, made.credit_prev_seq) == (9, 2)
 
 
 @pytest.mark.parametrize(("kind", "place"), [(AccountKind.AVAILABLE, ""), (AccountKind.HELD, " in held")])
@@ -275,6 +286,7 @@ def test_a_freeze_stops_payments_of_its_account_and_nothing_else(
         assert isinstance(verdict, Refused)
         assert verdict.reason is Reason.ACCOUNT_FROZEN
         assert verdict.fields == {"side": side}
+        assert "frozen" in verdict.message
 
 
 def test_an_order_that_is_refused_stops_none_after_it() -> None:
