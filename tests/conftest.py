@@ -8,10 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from synapse_super_app.commands.postgres import PrivatePostgres
 
 _TESTS = Path(__file__).parent
+
+# How fast a machine draws examples says nothing about what is tested. Limits of time are pytest's.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+settings.load_profile("suite")
 _BUDGET_ROW = re.compile(r"^\| `(?P<suite>\w+)` \|.*\| (?P<budget_s>\d+) s \|$", re.MULTILINE)
 
 

@@ -753,7 +753,11 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+)
 @given(steps=STEPS)
 def test_whatever_two_people_do_the_rules_hold(transaction: Transaction, steps: Any) -> None:
     transaction(_wipe)
