@@ -43,7 +43,7 @@ _PASSING: Final = re.compile(
 """Columns that say where, when and by which digest; ``_KEPT`` are those that name a thing of people."""
 _KEPT: Final = frozenset({"wire_id", "hold_id", "payment_id", "settlement_id"})
 _PASSING_TABLES: Final = re.compile(
-    r"sqlite_.*|superapp_migration|superapp_ledger_(entry|head|transfer).*|superapp_clearing_(object|outbox|opening|key)"
+    r"sqlite_.*|superapp_migration|superapp_ledger_(entry|head|transfer).*|superapp_clearing_(object|outbox|opening|key|statement)"
 )
 
 
@@ -171,6 +171,9 @@ class Machine:
         row = cur.fetchone()
         for epoch in range(1, (int(row[0]) if row is not None and row[0] is not None else 0) + 1):
             for each in store.objects_between(cur, link_id, Sender.OURS, epoch, 1, 1_000_000, 1_000_000):
+                if each.type is MessageType.STATEMENT:
+                    # It moves nothing; that it is lost is one of the ways in which things go.
+                    continue
                 content = store.content_of(each.body)
                 if each.message_id not in self.bodies:
                     body: dict[str, Any] = {"object": content}
