@@ -8,6 +8,8 @@ ERRCODE_PREFIX: Final = "ORG.SUPERAPP."
 
 CLIENT_API_PREFIX: Final = "/_synapse/client/superapp/v1"
 WEB_PREFIX: Final = "/superapp"
+LOG_PREFIX: Final = "/_synapse/client/superapp/log"
+"""Where the files of the directory's log are: checkpoint, key, tiles. Not below the API, which is a leaf."""
 CLEARING_PATH: Final = "/_matrix/federation/unstable/org.superapp/clearing"
 
 

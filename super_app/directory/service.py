@@ -1,8 +1,8 @@
 """The directory's operations, each inside the caller's transaction. A refusal has written nothing that counts.
 
 Who changes an account's names, or issues its records, first locks the account's standing, so that ``seq`` is a chain
-without forks. The look of a new name is decided by the primary key of the skeletons, and the feed's counter is the
-last thing that a transaction touches.
+without forks. The look of a new name is decided by the primary key of the skeletons. The counters of the log and of
+the feed are the last things that a transaction touches.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any, Final
 from nacl.signing import SigningKey
 
 from super_app.db import Cursor
-from super_app.directory import records, rules, store
+from super_app.directory import log, records, rules, store
 from super_app.directory.model import (
     FEED_PAGE,
     RECORD_LIFETIME_MS,
@@ -48,10 +48,11 @@ _MIN_MISTYPED: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuer:
-    """In whose name records are signed."""
+    """In whose name records are signed, in one transaction. ``salt_seed`` is random, and fresh for each."""
 
     server: ServerName
     key: SigningKey
+    salt_seed: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,10 +273,10 @@ def _issue(
         alias_of=alias_of,
         issued_ms=now_ms,
     )
-    text = canonical(content).decode()
-    store.save_record(
-        cur, held.name, seq=held.seq + 1, digest=digest(content), record=text, renew_ms=now_ms + RENEW_AFTER_MS
-    )
+    text, hashed = canonical(content).decode(), digest(content)
+    store.save_record(cur, held.name, seq=held.seq + 1, digest=hashed, record=text, renew_ms=now_ms + RENEW_AFTER_MS)
+    # The log's counter before that of the feed, everywhere, so that two transactions cannot wait for each other.
+    log.append(cur, held.name, hashed, issuer.salt_seed)
     if rules.in_feed(held):
         store.publish(cur, held.name, text, None)
     elif store.is_published(cur, held.name):

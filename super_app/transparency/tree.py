@@ -4,14 +4,17 @@ A tree over many leaves is never in memory. What a root or a proof is made of is
 of ``2**level`` leaves, the ``number``-th of its level. Whoever keeps the tree gives their hashes; see ``tiles``.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 HASH_BYTES: Final = 32
 EMPTY_ROOT: Final = sha256().digest()
 _LEAF: Final = b"\x00"
 _NODE: Final = b"\x01"
+_MAX_SIZE: Final = 1 << 63
 
 
 class Node(NamedTuple):
@@ -80,6 +83,33 @@ def consistency_parts(old_size: int, size: int) -> tuple[Part, ...]:
     return tuple(reversed(parts))
 
 
+def batch_parts(indexes: Sequence[int], size: int) -> tuple[Part, ...]:
+    """What the one proof is made of that several leaves are in the tree of ``size``: what lies between, from the left.
+
+    Raises:
+        ValueError: they do not ascend, or are not all in the tree.
+    """
+    if any(later <= earlier for earlier, later in pairwise(indexes)):
+        raise ValueError("the leaves of one proof ascend")
+    if indexes and not 0 <= indexes[0] <= indexes[-1] < size:
+        raise ValueError(f"leaves {indexes[0]} to {indexes[-1]} are not in a tree of {size}")
+    return tuple(_between(indexes, 0, len(indexes), 0, size))
+
+
+def _between(indexes: Sequence[int], first: int, last: int, begin: int, end: int) -> Iterator[Part]:
+    """For leaves ``begin`` to ``end``, among which are ``indexes[first:last]``."""
+    if first == last:
+        if begin < end:
+            yield tuple(_cover(begin, end))
+        return
+    if end - begin == 1:
+        return
+    middle = begin + _split(end - begin)
+    here = bisect_left(indexes, middle, first, last)
+    yield from _between(indexes, first, here, begin, middle)
+    yield from _between(indexes, here, last, middle, end)
+
+
 def fold(part: Part, hash_of: Callable[[Node], bytes]) -> bytes:
     """The hash of neighbouring complete subtrees; of none it is that of the empty tree."""
     if not part:
@@ -111,6 +141,29 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
             found = node_hash(found, each)
         place, last = place >> 1, last >> 1
     return last == 0 and found == root
+
+
+def verify_batch(leaves: Mapping[int, bytes], size: int, proof: Sequence[bytes], root: bytes) -> bool:
+    """Whether all these leaves (their hashes by index) are in the tree of ``size`` leaves with ``root``."""
+    indexes = sorted(leaves)
+    if not _are_hashes(proof) or (indexes and not 0 <= indexes[0] <= indexes[-1] < size) or not 0 <= size < _MAX_SIZE:
+        return False
+    left = list(reversed(proof))
+
+    def found(first: int, last: int, begin: int, end: int) -> bytes | None:
+        if first == last:
+            return left.pop() if left else None
+        if end - begin == 1:
+            return leaves[begin]
+        middle = begin + _split(end - begin)
+        here = bisect_left(indexes, middle, first, last)
+        lower = found(first, here, begin, middle)
+        upper = None if lower is None else found(here, last, middle, end)
+        return None if lower is None or upper is None else node_hash(lower, upper)
+
+    if size == 0:
+        return not proof and root == EMPTY_ROOT
+    return found(0, len(indexes), 0, size) == root and not left
 
 
 def verify_consistency(old_size: int, old_root: bytes, size: int, root: bytes, proof: Sequence[bytes]) -> bool:

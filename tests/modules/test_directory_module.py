@@ -77,7 +77,7 @@ class Pair:
 
     @property
     def key_of_hs2(self) -> Any:
-        return _directory(self.hs2)._own.issuer.key
+        return _directory(self.hs2)._own.signer.key
 
 
 def _config(peer: str, more: dict[str, Any] | None) -> dict[str, Any]:
@@ -475,7 +475,7 @@ class TestFederationQueries:
         assert set(statuses) == {429}
 
     def test_before_the_directory_has_started_a_question_is_told_to_wait(self, pair: Pair) -> None:
-        _directory(pair.hs2)._own._issuer = None
+        _directory(pair.hs2)._own._signer = None
         assert self.status(pair, handle="@bob:hs2.test") == 503
 
 

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.packages("super_app.accounts", "super_app.directory")
 
 HERE, THERE = ServerName("hs1.test"), ServerName("hs2.test")
 KEY = generate_key(b"\x07" * 32)
-ISSUER = Issuer(server=HERE, key=KEY)
+ISSUER = Issuer(server=HERE, key=KEY, salt_seed=bytes(32))
 FACTS = Facts(msk=None, services={"chat": True, "call": True, "pay": True})
 POLICY = NamePolicy(min_length=5)
 NOW_MS = 1_700_000_000_000

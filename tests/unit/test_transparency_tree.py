@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from super_app.transparency.tree import (
     EMPTY_ROOT,
     Node,
+    batch_parts,
     consistency_parts,
     fold,
     frontier,
     inclusion_parts,
     leaf_hash,
     root_of,
+    verify_batch,
     verify_consistency,
     verify_inclusion,
 )
@@ -95,6 +97,42 @@ def test_every_beginning_is_proved_and_no_other_tree_is_one(size: int, data: st.
     for at in range(len(proof)):
         assert not verify_consistency(old_size, old_root, size, root, [*proof[:at], OTHER, *proof[at + 1 :]])
         assert not verify_consistency(old_size, old_root, size, root, proof[:at] + proof[at + 1 :])
+
+
+def batch(indexes: list[int], size: int) -> list[bytes]:
+    return [fold(part, lambda node: hash_in(MANY, node)) for part in batch_parts(indexes, size)]
+
+
+@given(size=st.integers(0, 130), data=st.data())
+def test_several_leaves_are_proved_at_once_and_no_other_ones(size: int, data: st.DataObject) -> None:
+    indexes = sorted(data.draw(st.sets(st.integers(0, size - 1)))) if size else []
+    leaves, root, proof = {index: MANY[index] for index in indexes}, root_of(MANY[:size]), batch(indexes, size)
+    assert verify_batch(leaves, size, proof, root)
+    assert not verify_batch(leaves, size, [*proof, OTHER], root)
+    assert not verify_batch(leaves, size, proof, OTHER)
+    for index in indexes:
+        assert not verify_batch({**leaves, index: OTHER}, size, proof, root)
+        assert not verify_batch({each: leaf for each, leaf in leaves.items() if each != index}, size, proof, root)
+    for at in range(len(proof)):
+        assert not verify_batch(leaves, size, [*proof[:at], OTHER, *proof[at + 1 :]], root)
+        assert not verify_batch(leaves, size, proof[:at] + proof[at + 1 :], root)
+
+
+def test_a_proof_of_one_leaf_has_the_hashes_of_its_inclusion_proof() -> None:
+    for size in range(1, 40):
+        for index in range(size):
+            assert sorted(batch([index], size)) == sorted(inclusion(index, size))
+
+
+def test_neighbours_need_few_hashes_and_leaves_outside_the_tree_none() -> None:
+    assert len(batch(list(range(100)), 130)) <= 7
+    with pytest.raises(ValueError, match="leaves 3 to 7 are not in a tree of 7"):
+        batch([3, 7], 7)
+    with pytest.raises(ValueError, match="ascend"):
+        batch([3, 3], 7)
+    assert not verify_batch({7: MANY[7]}, 7, [], root_of(MANY[:7]))
+    assert not verify_batch({-1: MANY[7]}, 7, [], root_of(MANY[:7]))
+    assert not verify_batch({0: MANY[7]}, 1 << 80, [], root_of(MANY[:7]))
 
 
 def test_a_tree_with_one_leaf_changed_is_not_consistent() -> None:

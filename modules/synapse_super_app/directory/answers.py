@@ -15,13 +15,17 @@ from super_app.directory.model import FEED_PAGE, AskedBy, Discover, Holding
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, ServerName, localpart_of, server_of
 from super_app.names import FederationQuery
+from super_app.signing import digest
 from synapse_super_app.directory.budget import Budget
+from synapse_super_app.directory.log import OwnLog
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import Peers
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.runtime import Runtime
 
 _MAX_ASKED: Final = 255
+_TRIES: Final = 3
+"""How often a record is looked up that is replaced before it is proved."""
 
 _answered = Counter("superapp_directory_answered_total", "Questions of other servers by outcome.", ["outcome"])
 
@@ -29,11 +33,11 @@ _answered = Counter("superapp_directory_answered_total", "Questions of other ser
 class Answers:
     """The federation queries."""
 
-    def __init__(self, runtime: Runtime, own: OwnHandles, peers: Peers) -> None:
+    def __init__(self, runtime: Runtime, own: OwnHandles, peers: Peers, log: OwnLog) -> None:
         self._runtime = runtime
         self._peers = peers
         self._own = own
-        self._certificate: dict[str, Any] | None = None
+        self._log = log
         self._questions = Budget(burst=200, every_ms=50)
         self._misses = Budget(burst=300, every_ms=2_000)
         self._heard: Callable[[ServerName], None] | None = None
@@ -45,8 +49,12 @@ class Answers:
         self._runtime.private.answer_query(FederationQuery.DIRECTORY_FEED, self.feed)
 
     async def resolve(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """``handle`` or ``user_id`` of this homeserver, to a record, a services part, or "nobody"."""
+        """``handle`` or ``user_id`` of this homeserver, to a record, a services part, or "nobody".
+
+        A record comes with the proof that it is in our log, and that the log of size ``from`` is its beginning.
+        """
         origin = await self._begin(arguments)
+        since = _number(arguments, "from", 0)
         own = self._own
         by = AskedBy.USER_ID if "user_id" in arguments else AskedBy.HANDLE
         asked = str(arguments.get(by.value, ""))
@@ -57,16 +65,26 @@ class Answers:
                     message=f"Ask for one handle or one user_id of {self._runtime.server_name}.",
                 )
             )
-        held = await own.find(localpart_of(Handle(asked)), by)
-        answer = None if held is None else await self._seen(held, by, origin)
+        for _ in range(_TRIES):
+            held = await own.find(localpart_of(Handle(asked)), by)
+            answer = None if held is None else await self._seen(held, by, origin)
+            if answer is None or answer["type"] != records.RECORD_TYPE:
+                proof = None
+                break
+            proof = await self._log.proof_of(localpart_of(Handle(str(answer["handle"]))), answer, since)
+            if proof is not None:
+                break
+        else:
+            raise error_of(Refused(reason=Reason.STARTING, message="That handle changes in this moment; ask again."))
         if answer is None:
             now_ms = self._runtime.now_ms()
             spent = self._misses.take(origin, now_ms)
             if spent is not None:
                 raise error_of(spent)
-            answer = records.absent(own.issuer.server, asked, by, own.issuer.key, issued_ms=now_ms)
+            answer = records.absent(own.issuer.server, asked, by, own.signer.key, issued_ms=now_ms)
         _answered.labels(str(answer["type"]).rpartition(".")[2]).inc()
-        return {"answer": answer, "certificate": self.certificate()}
+        found = {"answer": answer, "certificate": self.certificate()}
+        return found if proof is None else {**found, "log": proof}
 
     async def _seen(self, held: Holding, by: AskedBy, origin: ServerName) -> Mapping[str, Any] | None:
         # A contested name is frozen; its record says so whoever of the two is meant by the user id.
@@ -84,20 +102,25 @@ class Answers:
         """Public records and withdrawals after ``since``, at most ``limit`` (500)."""
         await self._begin(arguments)
         since, limit = _number(arguments, "since", 0), _number(arguments, "limit", FEED_PAGE)
+        known = _number(arguments, "from", 0)
         common = {"v": records.VERSION, "server": self._runtime.server_name, "certificate": self.certificate()}
         if not self._runtime.config.directory.publish_feed:
             return {**common, "publishes": False, "entries": [], "next": 0, "head": 0}
         page = await self._runtime.database.run("directory_feed", lambda cur: service.feed(cur, since, limit))
         entries = [json.loads(entry) for entry in page.entries]
-        return {**common, "publishes": True, "entries": entries, "next": page.next_position, "head": page.head}
+        proof = await self._log.page_proof([_subject_of(entry) for entry in entries], known)
+        return {
+            **common,
+            "publishes": True,
+            "entries": entries,
+            "next": page.next_position,
+            "head": page.head,
+            "log": proof,
+        }
 
     def certificate(self) -> dict[str, Any]:
         """Our directory key, certified by our Matrix key."""
-        if self._certificate is None:
-            issuer = self._own.issuer
-            content = records.certificate(issuer.server, issuer.key, issued_ms=self._runtime.now_ms())
-            self._certificate = self._runtime.private.signed_by_server(content)
-        return self._certificate
+        return self._own.signer.certificate()
 
     async def _begin(self, arguments: Mapping[str, Any]) -> ServerName:
         if not self._own.ready:
@@ -110,6 +133,13 @@ class Answers:
         if self._heard is not None:
             self._heard(origin)
         return origin
+
+
+def _subject_of(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The name and the hash of a record; None for a withdrawal, which the log does not have."""
+    if entry["type"] != records.RECORD_TYPE:
+        return None
+    return localpart_of(Handle(entry["handle"])), digest(dict(entry))
 
 
 def _number(arguments: Mapping[str, Any], name: str, default: int) -> int:

@@ -4,17 +4,18 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from super_app.directory.service import Issuer
-from synapse_super_app import key_files
+from super_app.names import LOG_PREFIX
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.answers import Answers
 from synapse_super_app.directory.feed import FeedReader
+from synapse_super_app.directory.log import LogFiles, OwnLog
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import Peers
 from synapse_super_app.directory.people import DirectoryPeople
 from synapse_super_app.directory.registration import Registration
 from synapse_super_app.directory.routes import DirectoryRoutes
 from synapse_super_app.directory.search import Search
+from synapse_super_app.directory.signer import Signer
 from synapse_super_app.http.routes import Route
 from synapse_super_app.runtime import Runtime
 
@@ -35,7 +36,8 @@ class DirectoryFeature:
         self._runtime = runtime
         self._own = OwnHandles(runtime)
         self._peers = Peers(runtime)
-        self._answers = Answers(runtime, self._own, self._peers)
+        self._log = OwnLog(runtime, self._own)
+        self._answers = Answers(runtime, self._own, self._peers, self._log)
         self._reader = FeedReader(runtime, self._peers)
         self.people = DirectoryPeople(runtime, self._own, self._peers)
         search = Search(runtime, self._own, self.people)
@@ -43,16 +45,14 @@ class DirectoryFeature:
         self._answers.register(self._reader.heard)
         Registration(runtime.api, runtime.private, self._own).register()
         runtime.private.wrap_user_search(search.in_user_directory)
+        runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, runtime.server_name))
 
     def routes(self) -> Sequence[Route]:
         return self._routes.routes()
 
     async def start(self) -> None:
         runtime = self._runtime
-        path = key_files.key_path(runtime.private.key_folder(), runtime.server_name, runtime.config.directory.key_path)
-        if runtime.is_main:
-            key_files.make_if_missing(path)
-        await self._own.start(Issuer(server=runtime.server_name, key=key_files.read(path)))
+        await self._own.start(Signer(runtime))
         if runtime.is_main:
             await self._reader.start()
             runtime.api.looping_background_call(self._upkeep, _UPKEEP_MS, desc="superapp_directory_upkeep")
@@ -66,5 +66,7 @@ class DirectoryFeature:
         try:
             await self._own.adopt_missing()
             await self._own.tidy()
+            # Readers have checkpoints made as they need them; this keeps few leaves waiting where there is none.
+            await self._log.newest()
         except Exception:
             logger.exception("Upkeep of the directory failed; it is tried again in ten minutes")

@@ -25,6 +25,7 @@ from super_app.directory.service import Issuer, Wish
 from super_app.errors import Refused
 from super_app.ids import Acct, UserId, localpart_of
 from super_app.signing import canonical, key_id_of
+from synapse_super_app.directory.signer import Signer
 from synapse_super_app.private_api import SynapseAccount
 from synapse_super_app.runtime import Runtime
 
@@ -45,7 +46,7 @@ class OwnHandles:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._database = runtime.database
-        self._issuer: Issuer | None = None
+        self._signer: Signer | None = None
         features = runtime.config.features
         self._services = {"chat": True, "call": features.calls, "pay": features.payments}
         settings = runtime.config.directory
@@ -60,24 +61,29 @@ class OwnHandles:
 
     @property
     def ready(self) -> bool:
-        return self._issuer is not None
+        return self._signer is not None
+
+    @property
+    def signer(self) -> Signer:
+        if self._signer is None:
+            raise RuntimeError("the directory has not started yet")
+        return self._signer
 
     @property
     def issuer(self) -> Issuer:
-        if self._issuer is None:
-            raise RuntimeError("the directory has not started yet")
-        return self._issuer
+        """For one transaction: another one gets other salts."""
+        return self.signer.issuer()
 
-    async def start(self, issuer: Issuer) -> None:
+    async def start(self, signer: Signer) -> None:
         """Read or write what is fixed at installation, and sign from now on."""
         now_ms = self._runtime.now_ms()
         if self._runtime.is_main:
             await self._database.run("directory_install", partial(store.install, now_ms=now_ms))
-            terms = canonical({"key": key_id_of(issuer.key), "services": self._services}).decode()
+            terms = canonical({"key": key_id_of(signer.key), "services": self._services}).decode()
             if await self._database.run("directory_terms", partial(store.issue_under, terms=terms)):
                 logger.info("Records are issued anew under %s", terms)
         self._installed_ms = await self._database.run("directory_installed", store.installed_ms)
-        self._issuer = issuer
+        self._signer = signer
 
     # Looking up.
 

@@ -1,0 +1,151 @@
+"""The homeserver's log in the shell: checkpoints when they are asked for, proofs, and the files of the tree.
+
+Any process may sign a checkpoint; the database lets one at a time.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+
+from synapse.module_api import DirectServeJsonResource
+
+from super_app.db import Cursor
+from super_app.directory import log, log_store
+from super_app.directory.log import Head
+from super_app.names import LOG_PREFIX
+from super_app.signing import digest
+from super_app.transparency.tiles import read_path
+from synapse_super_app.directory.own import OwnHandles
+from synapse_super_app.runtime import Runtime
+
+_MOMENT: Final = "no-cache"
+_FOR_EVER: Final = "public, max-age=31536000, immutable"
+
+T = TypeVar("T")
+
+
+class OwnLog:
+    """Checkpoints and proofs of the log of this homeserver."""
+
+    def __init__(self, runtime: Runtime, own: OwnHandles) -> None:
+        self._runtime = runtime
+        self._own = own
+
+    async def head(self, covering: int = 0) -> Head:
+        """A checkpoint of now over at least ``covering`` leaves."""
+        while True:
+            work = partial(
+                log.head,
+                server=self._runtime.server_name,
+                key=self._own.signer.key,
+                covering=covering,
+                now_ms=self._runtime.now_ms(),
+            )
+            found = await self._runtime.database.run("directory_checkpoint", work)
+            if found.size >= covering:
+                return found
+
+    async def newest(self) -> Head:
+        """A checkpoint over all that was issued until now."""
+        return await self.head(await self._runtime.database.run("directory_log_size", log.size))
+
+    async def proof_of(self, subject: str, record: Mapping[str, Any], since: int) -> dict[str, Any] | None:
+        """That a record is in the log, and that the log of size ``since`` is its beginning; None if it was replaced."""
+        record_digest = digest(dict(record))
+        leaf = await self._runtime.database.run(
+            "directory_logged", partial(log.logged, subject=subject, record_digest=record_digest)
+        )
+        if leaf is None:
+            return None
+        now = await self.head(leaf.number + 1)
+
+        def work(cur: Cursor) -> dict[str, Any]:
+            return {**log.inclusion(cur, leaf, now), **log.consistency(cur, since, now)}
+
+        return await self._runtime.database.run("directory_prove", work)
+
+    async def page_proof(self, digests: Sequence[tuple[str, str] | None], since: int) -> dict[str, Any]:
+        """One proof for a page of the feed: names with hashes of their records, None for what is no record."""
+        names = [each[0] for each in digests if each is not None]
+        leaves = await self._runtime.database.run("directory_logged_page", lambda cur: log_store.logged(cur, names))
+        found = [None if each is None else leaves.get(each[0]) for each in digests]
+        # A record that was replaced in this moment comes again, at a later position.
+        current = [
+            leaf if each is not None and leaf is not None and leaf.digest == each[1] else None
+            for each, leaf in zip(digests, found, strict=True)
+        ]
+        wanted = [leaf for leaf in current if leaf is not None]
+        now = await self.head(max((leaf.number + 1 for leaf in wanted), default=0))
+
+        def work(cur: Cursor) -> dict[str, Any]:
+            return {
+                "leaves": [None if leaf is None else {"index": leaf.number, "salt": leaf.salt} for leaf in current],
+                "inclusion": log.batch(cur, wanted, now) if wanted else [],
+                "checkpoint": now.note,
+                **log.consistency(cur, since, now),
+            }
+
+        return await self._runtime.database.run("directory_prove_page", work)
+
+    async def consistency(self, since: int) -> tuple[Head, dict[str, Any]]:
+        """The newest checkpoint, and that the log of size ``since`` is its beginning."""
+        now = await self.newest()
+        proof = await self._runtime.database.run(
+            "directory_consistency", partial(log.consistency, old_size=since, now=now)
+        )
+        return now, proof
+
+    async def file(self, path: str) -> bytes | None:
+        """A tile or a bundle of entries (C2SP tlog-tiles); None if there is none of that name."""
+        read = read_path(path)
+        if read is None:
+            return None
+        tile, entries = read
+        work: Callable[..., bytes | None] = log.entry_bundle if entries else log.tile
+        return await self._runtime.database.run("directory_tile", partial(work, wanted=tile))
+
+
+class LogFiles(DirectServeJsonResource):
+    """``checkpoint``, ``key`` and ``tile/…`` below ``LOG_PREFIX``. Public: it is what everybody may check."""
+
+    isLeaf = True  # noqa: N815 - Twisted's name
+
+    def __init__(self, own: OwnHandles, own_log: OwnLog, server_name: str) -> None:
+        super().__init__()
+        self._own = own
+        self._log = own_log
+        self._server_name = server_name
+
+    async def _async_render_GET(self, request: Any) -> None:  # noqa: N802 - Synapse's name
+        """``request`` is a ``twisted.web.http.Request``, whose methods have no types."""
+        path = request.path.decode("ascii", errors="replace").removeprefix(LOG_PREFIX).strip("/")
+        status, content, cached = await self.answer(path)
+        request.setResponseCode(status)
+        is_tile = path.startswith("tile/") and status == HTTPStatus.OK
+        kind = b"application/octet-stream" if is_tile else b"text/plain; charset=utf-8"
+        for name, value in (
+            (b"Content-Type", kind),
+            (b"Cache-Control", cached.encode()),
+            (b"Access-Control-Allow-Origin", b"*"),
+            (b"X-Content-Type-Options", b"nosniff"),
+            (b"Content-Length", b"%d" % len(content)),
+        ):
+            request.setHeader(name, value)
+        if request.method != b"HEAD":
+            request.write(content)
+        request.finish()
+
+    async def answer(self, path: str) -> tuple[HTTPStatus, bytes, str]:
+        """Status, content and how long it may be kept."""
+        if not self._own.ready:
+            return HTTPStatus.SERVICE_UNAVAILABLE, b"The server is starting; try again in a moment.\n", _MOMENT
+        if path == "checkpoint":
+            return HTTPStatus.OK, (await self._log.newest()).note.encode(), _MOMENT
+        if path == "key":
+            public = bytes(self._own.signer.key.verify_key)
+            return HTTPStatus.OK, (log.key_of_log(self._own.issuer.server, public) + "\n").encode(), _MOMENT
+        found = await self._log.file(path)
+        if found is None:
+            return HTTPStatus.NOT_FOUND, b"There is no such file in the log.\n", _MOMENT
+        return HTTPStatus.OK, found, _FOR_EVER
