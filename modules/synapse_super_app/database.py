@@ -1,7 +1,7 @@
 """The homeserver's own database, seen as ``super_app.db.Cursor``. Owns the translation, no SQL."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import LiteralString, TypeVar, cast
+from typing import Final, LiteralString, TypeVar, cast
 
 from prometheus_client import Counter
 from synapse.module_api import LoggingTransaction, ModuleApi
@@ -15,6 +15,14 @@ T = TypeVar("T")
 _statements = Counter(
     "superapp_sql_statements_total", "SQL statements that the modules ran, by unit of work.", ["work"]
 )
+
+
+_QUERY_CANCELLED: Final = "57014"
+"""PostgreSQL's error code (appendix A of its manual)."""
+
+
+class _TooSlowError(Exception):
+    """A statement reached its time limit."""
 
 
 class SynapseCursor:
@@ -83,6 +91,25 @@ class Database:
             if full_disk.is_full(error):
                 raise full_disk.refusal_of(error) from error
             raise
+
+    async def run_within(self, name: str, work: Callable[[Cursor], T], limit_ms: int) -> T | None:
+        """Run ``work``, which only reads; None if a statement took longer. SQLite knows no such limit."""
+
+        def limited(cur: Cursor) -> T:
+            if self.engine is Engine.POSTGRESQL:
+                cur.execute("SELECT set_config('statement_timeout', ?, true)", (str(limit_ms),))
+            try:
+                return work(cur)
+            except Exception as error:
+                if getattr(error, "pgcode", None) == _QUERY_CANCELLED:
+                    # Of the driver's own class, Synapse would try again.
+                    raise _TooSlowError from error
+                raise
+
+        try:
+            return await self.run(name, limited)
+        except _TooSlowError:
+            return None
 
     async def run_snapshot(self, name: str, work: Callable[[Cursor], T]) -> T:
         """Run ``work``, which only reads, so that all its statements see one state, while others go on writing."""

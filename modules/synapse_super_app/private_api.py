@@ -11,16 +11,16 @@ goes on. ``tests/modules/test_frame.py`` fails when a symbol moves.
 import importlib
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
 
 from synapse.module_api import ModuleApi, run_in_background
 
-from super_app.db import Cursor, Engine
+from super_app.db import Cursor, Engine, Row
 from super_app.ids import EventId, RoomId, ServerName, UserId
 from super_app.names import AccountDataType, EventType, FederationQuery
 from synapse_super_app.config import FeatureName
@@ -185,9 +185,14 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="handles are found where every client searches for people",
     ),
     PrivateUse(
-        symbol="synapse.storage.databases.main.user_directory:UserDirectoryStore._get_user_in_directory",
+        symbol="synapse.storage.databases.main.account_data:AccountDataWorkerStore.ignored_users",
         features=frozenset({FeatureName.DIRECTORY}),
-        reason="display names of remote people as this server has seen them",
+        reason="whom a user ignores, from the cache: ModuleApi parses the account data each time",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.account_data:AccountDataWorkerStore.ignored_by",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="who ignores a user, so that neither finds the other; ModuleApi does not tell",
     ),
     PrivateUse(
         symbol=(
@@ -695,14 +700,32 @@ class PrivateApi:
         shown = {"user_id": user_id, "display_name": profile.display_name, "avatar_url": profile.avatar_url}
         return await spam_checker.check_username_for_spam(cast(Any, shown), asker)
 
-    async def profile_seen(self, user_id: UserId) -> Profile:
-        """Somebody's profile as this homeserver has seen it in rooms; asks no other server."""
-        found = await self._store._get_user_in_directory(user_id)
-        return (
-            Profile(display_name=None, avatar_url=None)
-            if found is None
-            else Profile(display_name=found[0], avatar_url=found[1])
+    def profiles_seen(self, cur: Cursor, user_ids: Sequence[UserId]) -> dict[UserId, Profile]:
+        """The profiles of those whom this homeserver has seen in rooms; asks no other server."""
+        rows = _among(cur, "SELECT user_id, display_name, avatar_url FROM user_directory WHERE user_id IN ", user_ids)
+        return {
+            UserId(str(row[0])): Profile(
+                display_name=None if row[1] is None else str(row[1]), avatar_url=None if row[2] is None else str(row[2])
+            )
+            for row in rows
+        }
+
+    def in_private_rooms_with(self, cur: Cursor, user_id: UserId, others: Collection[UserId], /) -> Collection[UserId]:
+        """Those of ``others`` who are in a room with a user of this homeserver that not everybody can join."""
+        rows = _among(
+            cur,
+            "SELECT DISTINCT other_user_id FROM users_who_share_private_rooms WHERE user_id = ? AND other_user_id IN ",
+            others,
+            user_id,
         )
+        return {UserId(str(row[0])) for row in rows}
+
+    async def ignored_either_way(self, user_id: UserId) -> frozenset[str]:
+        """Whom a user ignores, and the users of this homeserver who ignore them."""
+        store = cast(Any, self._store)
+        ignored: frozenset[str] = await store.ignored_users(user_id)
+        ignoring: frozenset[str] = await store.ignored_by(user_id)
+        return ignored | ignoring
 
     async def master_key(self, user_id: UserId) -> str | None:
         """The public cross-signing master key of a local user, unpadded base64."""
@@ -763,6 +786,15 @@ class PrivateApi:
         """The rooms that anybody, of whatever homeserver, has joined, as far as this homeserver is in them."""
         rooms: frozenset[str] = await cast(Any, self._store).get_rooms_for_user(user_id)
         return rooms
+
+
+def _among(cur: Cursor, sql: LiteralString, values: Collection[str], *before: str) -> list[Row]:
+    """Rows of a statement that ends in ``IN``; none for no values."""
+    if not values:
+        return []
+    marks: list[LiteralString] = ["?" for _ in values]
+    cur.execute(sql + "(" + ", ".join(marks) + ")", (*before, *values))
+    return cur.fetchall()
 
 
 _MAIN: Final = "main"

@@ -223,18 +223,3 @@ class FeedPage:
     entries: tuple[str, ...]
     next_position: int
     head: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """One search result before ranking."""
-
-    handle: Handle
-    user_id: UserId
-    acct: Acct
-    exact: bool
-    local: bool
-    primary: bool
-    badges: tuple[Mapping[str, Any], ...]
-    mistyped: bool = False
-    """Whether it is one edit away from what was typed."""

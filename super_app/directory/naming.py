@@ -164,16 +164,19 @@ def within_one_edit(one: str, other: str) -> bool:
 
 def one_edit_away(name: str) -> tuple[str, ...]:
     """All that one insertion, deletion, substitution or swap of neighbours makes of a name, without the name itself."""
-    found: set[str] = set()
+    # A dict, since it keeps the order in which they were made: the same every time.
+    found: dict[str, None] = {}
     for at in range(len(name) + 1):
-        head, tail = name[:at], name[at:]
-        found |= {head + char + tail for char in _CHARACTERS}
+        head, tail, rest = name[:at], name[at:], name[at + 1 :]
+        found.update(dict.fromkeys([head + char + tail for char in _CHARACTERS]))
         if tail:
-            found.add(head + tail[1:])
-            found |= {head + char + tail[1:] for char in _CHARACTERS}
-        if len(tail) > 1:
-            found.add(head + tail[1] + tail[0] + tail[2:])
-    return tuple(sorted(found - {name, ""}))
+            found[head + rest] = None
+            found.update(dict.fromkeys([head + char + rest for char in _CHARACTERS]))
+        if rest:
+            found[head + rest[0] + tail[0] + rest[1:]] = None
+    found.pop(name, None)
+    found.pop("", None)
+    return tuple(found)
 
 
 def _shown(text: str) -> str:

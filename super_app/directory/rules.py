@@ -1,6 +1,5 @@
 """Decisions of the directory: who may take, rename, release and see a handle. Pure."""
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
@@ -10,7 +9,6 @@ from super_app.directory.model import (
     AskedBy,
     Discover,
     FrozenFor,
-    Hit,
     Holding,
     Name,
     Origin,
@@ -172,29 +170,6 @@ def is_free(held: Holding, now_ms: int) -> bool:
 def blocks_registration(held: Holding, user_id: UserId, now_ms: int) -> bool:
     """Whether this name counts as taken for a new account ``user_id`` with that localpart."""
     return held.user_id != user_id and not is_free(held, now_ms)
-
-
-def rank(hits: Iterable[Hit], contacts: Collection[UserId], limit: int) -> tuple[Hit, ...]:
-    """The best hits, one a person: exact names first, then beginnings, then typing errors.
-
-    Among equals contacts come first, then one's own server, then by length and name.
-    """
-    best: dict[UserId, Hit] = {}
-    ordered = sorted(
-        hits,
-        key=lambda hit: (
-            not hit.exact,
-            hit.mistyped,
-            hit.user_id not in contacts,
-            not hit.local,
-            not hit.primary,
-            len(hit.handle),
-            hit.handle,
-        ),
-    )
-    for hit in ordered:
-        best.setdefault(hit.user_id, hit)
-    return tuple(best.values())[:limit]
 
 
 class Sight(Enum):

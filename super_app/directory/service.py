@@ -6,13 +6,13 @@ the feed are the last things that a transaction touches.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from nacl.signing import SigningKey
 
 from super_app.db import Cursor
-from super_app.directory import log, records, rules, store
+from super_app.directory import log, records, rules, search_store, store
 from super_app.directory.model import (
     FEED_PAGE,
     RECORD_LIFETIME_MS,
@@ -22,7 +22,6 @@ from super_app.directory.model import (
     Facts,
     FeedPage,
     FrozenFor,
-    Hit,
     Holding,
     Name,
     NewAccount,
@@ -33,17 +32,13 @@ from super_app.directory.model import (
     Withdrawal,
     full,
 )
-from super_app.directory.naming import MAX_LENGTH, NamePolicy, check_grant, one_edit_away, skeleton, spellings
+from super_app.directory.naming import NamePolicy, check_grant, skeleton, spellings
 from super_app.errors import Refused
 from super_app.ids import Acct, ServerName, UserId, localpart_of
 from super_app.signing import canonical, digest
 
 # Fields of a record that differ between two records which say the same.
 _CHANGING: Final = frozenset({"seq", "prev", "issued", "expires", "key_id", "signature"})
-_SEARCH_SPARE: Final = 20
-"""Rows fetched beyond the limit, since several handles may be one person's."""
-_MIN_MISTYPED: Final = 4
-"""Shorter names have so many neighbours that a typing error in them says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,46 +309,4 @@ def tidy(cur: Cursor, now_ms: int) -> None:
     store.forget_expired(cur, now_ms)
     store.forget_withdrawn(cur, now_ms - RECORD_LIFETIME_MS)
     store.forget_peers(cur, now_ms - rules.FREE_AFTER_MS)
-
-
-# Search.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
-    """What somebody typed, read as a handle: a name, and the server as far as it was typed (None: no colon yet)."""
-
-    name: Name
-    server: str | None
-
-
-def search(
-    cur: Cursor, asker: Acct, term: Term, own_server: ServerName, *, now_ms: int, limit: int
-) -> tuple[tuple[Hit, ...], frozenset[UserId]]:
-    """Ranked hits among local and replicated handles, and which of them are contacts of the asker."""
-    rows = limit + _SEARCH_SPARE
-    hits: list[Hit] = []
-    held = store.holding(cur, term.name)
-    if held is not None and held.state is State.ACTIVE and _may_find(held, term, own_server):
-        hits.append(replace(store.hit_of(held, term.name, own_server), exact=True))
-    if term.server is None:
-        hits += store.search_local(cur, term.name, own_server, rows)
-        hits += store.search_replicas(cur, term.name, now_ms, rows)
-        typed = term.name
-    else:
-        typed = Name(f"{term.name}:{term.server}")
-        hits += store.search_handles(cur, f"@{typed}", now_ms, rows)
-    if len(hits) < limit and term.server is None and _MIN_MISTYPED <= len(term.name) <= MAX_LENGTH:
-        hits += store.search_names(cur, one_edit_away(term.name), own_server, now_ms, rows)
-    for handle, user_id, acct in store.search_contacts(cur, asker, typed, rows):
-        exact = handle.removeprefix("@") in (typed, f"{typed}:{own_server}")
-        hits.append(Hit(handle=handle, user_id=user_id, acct=acct, exact=exact, local=False, primary=True, badges=()))
-    contacts = store.contacts_among(cur, asker, list(dict.fromkeys(hit.user_id for hit in hits)))
-    return rules.rank(hits, contacts, limit), contacts
-
-
-def _may_find(held: Holding, term: Term, own_server: ServerName) -> bool:
-    """Whether exactly this name, typed with or without its server, finds a local holding."""
-    if term.server is None:
-        return held.discover in (Discover.PUBLIC, Discover.EXACT)
-    return term.server == own_server and held.discover is not Discover.NONE
+    search_store.forget_unused_parts(cur)

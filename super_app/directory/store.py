@@ -1,8 +1,7 @@
-"""SQL of the directory. Prefixes are ranges (``name >= ? AND name < ?``), which an index answers on both engines."""
+"""SQL of the directory but for the search, which has its own (``search_store``)."""
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Final, LiteralString
 
 from super_app.db import Cursor, Row
@@ -11,7 +10,6 @@ from super_app.directory.model import (
     Discover,
     FeedPage,
     FrozenFor,
-    Hit,
     Holding,
     Known,
     Name,
@@ -23,13 +21,9 @@ from super_app.directory.model import (
     State,
     Status,
     Withdrawal,
-    full,
 )
 from super_app.ids import Acct, Handle, ServerName, UserId, localpart_of
 from super_app.signing import canonical
-
-_AFTER_NAMES: Final = "\x7f"
-"""Sorts after every character of a name, so that ``prefix + _AFTER_NAMES`` ends the range of a prefix."""
 
 _HOLDINGS: Final[LiteralString] = (
     "SELECT h.name, h.acct, a.user_id, h.origin, h.state, h.frozen_for, h.contested_by, h.discover, h.chosen,"
@@ -270,8 +264,8 @@ def held_by_others(cur: Cursor, accounts: Sequence[NewAccount]) -> tuple[tuple[N
 
 def save_record(cur: Cursor, name: Name, *, seq: int, digest: str, record: str, renew_ms: int) -> None:
     cur.execute(
-        "UPDATE superapp_directory_handle SET seq = ?, digest = ?, record = ?, renew_ms = ? WHERE name = ?",
-        (seq, digest, record, renew_ms, name),
+        "UPDATE superapp_directory_handle SET seq = ?, digest = ?, record = ?, renew_ms = ?, badged = ? WHERE name = ?",
+        (seq, digest, record, renew_ms, int(bool(loaded(record)["badges"])), name),
     )
 
 
@@ -398,11 +392,12 @@ def put_replicas(cur: Cursor, records: Iterable[Record], current_ms: int) -> Non
     """Keep verified records; one that was issued before what is kept changes nothing."""
     cur.execute_many(
         "INSERT INTO superapp_directory_replica (handle, name, server, acct, user_id, status, discover, alias_of, seq,"
-        " issued_ms, expires_ms, current_ms, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " issued_ms, expires_ms, current_ms, record, badged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (handle) DO UPDATE SET acct = excluded.acct, user_id = excluded.user_id,"
         " status = excluded.status, discover = excluded.discover, alias_of = excluded.alias_of, seq = excluded.seq,"
         " issued_ms = excluded.issued_ms, expires_ms = excluded.expires_ms, current_ms = excluded.current_ms,"
-        " record = excluded.record WHERE excluded.issued_ms >= superapp_directory_replica.issued_ms",
+        " record = excluded.record, badged = excluded.badged"
+        " WHERE excluded.issued_ms >= superapp_directory_replica.issued_ms",
         [
             (
                 each.handle,
@@ -418,6 +413,7 @@ def put_replicas(cur: Cursor, records: Iterable[Record], current_ms: int) -> Non
                 each.expires_ms,
                 current_ms,
                 canonical(dict(each.content)).decode(),
+                int(bool(each.badges)),
             )
             for each in records
         ],
@@ -463,89 +459,6 @@ def known_by_user_id(cur: Cursor, user_id: UserId, now_ms: int) -> Known | None:
     return None if row is None else _known(row)
 
 
-# Search.
-
-
-def search_local(cur: Cursor, prefix: str, server: ServerName, limit: int) -> tuple[Hit, ...]:
-    """Public names of this server that begin with ``prefix``, by name."""
-    cur.execute(
-        _HOLDINGS + " WHERE h.discover = 'public' AND h.state = 'active' AND h.name >= ? AND h.name < ?"
-        " ORDER BY h.name LIMIT ?",
-        (prefix, prefix + _AFTER_NAMES, limit),
-    )
-    return tuple(hit_of(_holding(row), prefix, server) for row in cur.fetchall())
-
-
-def search_replicas(cur: Cursor, prefix: str, now_ms: int, limit: int) -> tuple[Hit, ...]:
-    """Public names of other servers that begin with ``prefix``, by name."""
-    cur.execute(
-        "SELECT handle, name, user_id, acct, alias_of, record FROM superapp_directory_replica"
-        " WHERE discover = 'public' AND status = 'active' AND name >= ? AND name < ? AND expires_ms > ?"
-        " ORDER BY name LIMIT ?",
-        (prefix, prefix + _AFTER_NAMES, now_ms, limit),
-    )
-    return tuple(_replica_hit(row, exact=row[1] == prefix) for row in cur.fetchall())
-
-
-def search_handles(cur: Cursor, prefix: str, now_ms: int, limit: int) -> tuple[Hit, ...]:
-    """Public handles of other servers that begin with ``prefix``, which is ``@name:`` and the start of a server."""
-    cur.execute(
-        "SELECT handle, name, user_id, acct, alias_of, record FROM superapp_directory_replica"
-        " WHERE discover = 'public' AND status = 'active' AND handle >= ? AND handle < ? AND expires_ms > ?"
-        " ORDER BY handle LIMIT ?",
-        (prefix, prefix + _AFTER_NAMES, now_ms, limit),
-    )
-    return tuple(_replica_hit(row, exact=row[0] == prefix) for row in cur.fetchall())
-
-
-def search_names(cur: Cursor, names: Sequence[str], server: ServerName, now_ms: int, limit: int) -> tuple[Hit, ...]:
-    """Public names, of this server and of others, that are among ``names``; at most ``limit`` of each kind."""
-    hits: list[Hit] = []
-    of_us = _HOLDINGS + " WHERE h.discover = 'public' AND h.state = 'active' AND h.name IN "
-    hits += [hit_of(_holding(row), "", server) for row in _in(cur, of_us, names)[:limit]]
-    of_others = (
-        "SELECT handle, name, user_id, acct, alias_of, record FROM superapp_directory_replica"
-        " WHERE discover = 'public' AND status = 'active' AND expires_ms > ? AND name IN "
-    )
-    rows = _in(cur, of_others, names, now_ms)
-    hits += [_replica_hit(row, exact=False) for row in rows[:limit]]
-    return tuple(replace(hit, mistyped=True) for hit in hits)
-
-
-def search_contacts(cur: Cursor, owner: Acct, prefix: str, limit: int) -> tuple[tuple[Handle, UserId, Acct], ...]:
-    """A person's contacts whose handle begins with ``prefix``."""
-    cur.execute(
-        "SELECT handle, peer_user_id, peer_acct FROM superapp_contact"
-        " WHERE owner_acct = ? AND handle >= ? AND handle < ? ORDER BY handle LIMIT ?",
-        (owner, f"@{prefix}", f"@{prefix}{_AFTER_NAMES}", limit),
-    )
-    return tuple((Handle(str(row[0])), UserId(str(row[1])), Acct(str(row[2]))) for row in cur.fetchall())
-
-
-def contacts_among(cur: Cursor, owner: Acct, user_ids: Sequence[UserId]) -> frozenset[UserId]:
-    found: set[UserId] = set()
-    for row in _in(
-        cur,
-        "SELECT peer_user_id FROM superapp_contact WHERE owner_acct = ? AND peer_user_id IN ",
-        list(user_ids),
-        owner,
-    ):
-        found.add(UserId(str(row[0])))
-    return frozenset(found)
-
-
-def hit_of(held: Holding, typed: str, server: ServerName) -> Hit:
-    return Hit(
-        handle=full(held.name, server),
-        user_id=held.user_id,
-        acct=held.acct,
-        exact=held.name == typed,
-        local=True,
-        primary=held.primary,
-        badges=(),
-    )
-
-
 _PEERS: Final[LiteralString] = (
     "SELECT server, key_id, public_key, certificate, feed_position, polled_ms, met_ms FROM superapp_directory_peer"
 )
@@ -584,18 +497,6 @@ def _holding(row: Row) -> Holding:
         digest=None if row[13] is None else str(row[13]),
         record=None if row[14] is None else str(row[14]),
         renew_ms=int(row[15] or 0),
-    )
-
-
-def _replica_hit(row: Row, *, exact: bool) -> Hit:
-    return Hit(
-        handle=Handle(str(row[0])),
-        user_id=UserId(str(row[2])),
-        acct=Acct(str(row[3])),
-        exact=exact,
-        local=False,
-        primary=row[4] is None,
-        badges=tuple(loaded(row[5])["badges"]),
     )
 
 

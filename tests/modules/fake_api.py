@@ -20,7 +20,7 @@ import sqlite3
 import tempfile
 import weakref
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -422,8 +422,20 @@ class FakePrivateApi:
     async def is_hidden_by_modules(self, asker: UserId, user_id: UserId, profile: Profile) -> bool:
         return user_id in self._homeserver.hidden_by_modules
 
-    async def profile_seen(self, user_id: UserId) -> Profile:
-        return self._homeserver.profiles.get(user_id, Profile(display_name=None, avatar_url=None))
+    def profiles_seen(self, cur: Cursor, user_ids: Sequence[UserId]) -> dict[UserId, Profile]:
+        seen = self._homeserver.profiles
+        return {user_id: seen[user_id] for user_id in user_ids if user_id in seen}
+
+    def in_private_rooms_with(self, cur: Cursor, user_id: UserId, others: Collection[UserId], /) -> Collection[UserId]:
+        return {other for other in others if self.share_a_room(cur, user_id, other)}
+
+    async def ignored_either_way(self, user_id: UserId) -> frozenset[str]:
+        lists = {
+            user: frozenset(content.get("ignored_users", {}))
+            for (user, data_type), content in self._homeserver.account_data.items()
+            if data_type == "m.ignored_user_list"
+        }
+        return lists.get(user_id, frozenset()) | {user for user, ignored in lists.items() if user_id in ignored}
 
     async def master_key(self, user_id: UserId) -> str | None:
         return self._homeserver.master_keys.get(user_id)

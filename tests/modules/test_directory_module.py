@@ -616,6 +616,31 @@ class TestSearch:
         assert pair.found_by_alice("bob") == []
         assert pair.found_by_alice("carol") == []
 
+    def test_who_ignores_one_is_not_found_either(self, pair: Pair) -> None:
+        eve = pair.hs1.register("evelyn")
+        pair.hs1.call("GET", "handles", eve)
+        assert pair.found_by_alice("evelyn") == ["@evelyn:hs1.test"]
+        pair.hs1.account_data[eve, "m.ignored_user_list"] = {"ignored_users": {pair.alice: {}}}
+        for term in ("evelyn", "eve", "evelny", "vely", "@evelyn:hs1.test"):
+            assert pair.found_by_alice(term) == []
+
+    def test_an_ignored_person_is_not_found_by_asking_their_server_either(self) -> None:
+        pair = Pair(first={"peers": []}, second={"peers": []})
+        pair.hs1.account_data[pair.alice, "m.ignored_user_list"] = {"ignored_users": {pair.bob: {}}}
+        assert pair.found_by_alice("@bob:hs2.test") == []
+
+    def test_a_typing_error_and_a_part_of_a_name_find_it(self, pair: Pair) -> None:
+        assert pair.found_by_alice("craol") == ["@carol:hs2.test"]
+        assert pair.found_by_alice("aro") == ["@carol:hs2.test"]
+
+    def test_who_shares_a_private_room_comes_before_who_does_not(self, pair: Pair) -> None:
+        for name in ("caroa", "carob"):
+            pair.hs2.call("GET", "handles", pair.hs2.register(name))
+        pair.advance(7)
+        assert pair.found_by_alice("caro") == ["@caroa:hs2.test", "@carob:hs2.test", "@carol:hs2.test"]
+        pair.hs1.room(pair.alice, pair.carol)
+        assert pair.found_by_alice("caro")[0] == "@carol:hs2.test"
+
     def test_a_full_handle_of_a_server_that_is_not_replicated_is_asked_for(self) -> None:
         pair = Pair(first={"peers": []}, second={"peers": [], "existing_users": {"discover": "exact"}})
         assert pair.found_by_alice("bob") == []
@@ -666,6 +691,14 @@ class TestUserDirectory:
     def test_one_does_not_find_oneself(self, pair: Pair) -> None:
         assert self.search(pair, "@alice")["results"] == []
 
+    def test_who_ignores_whom_is_left_out_of_synapses_own_results_too(self, pair: Pair) -> None:
+        self.rows(pair)
+        pair.hs1.register("bobo")
+        pair.hs1.account_data[pair.alice, "m.ignored_user_list"] = {"ignored_users": {pair.bob: {}}}
+        assert [row["user_id"] for row in self.search(pair, "bob")["results"]] == ["@bobo:hs1.test"]
+        pair.hs1.account_data["@bobo:hs1.test", "m.ignored_user_list"] = {"ignored_users": {pair.alice: {}}}
+        assert self.search(pair, "bob")["results"] == []
+
     def test_no_more_than_the_limit_and_it_says_that_there_is_more(self, pair: Pair) -> None:
         self.rows(pair)
         answer = self.search(pair, "bob", 1)
@@ -679,7 +712,7 @@ class TestUserDirectory:
         def broken(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("super_app.directory.service.search", broken)
+        monkeypatch.setattr("super_app.directory.search.find", broken)
         assert [row["user_id"] for row in self.search(pair, "bob")["results"]] == [pair.bob, "@bobo:hs1.test"]
         assert "the user directory answers alone" in caplog.text
 

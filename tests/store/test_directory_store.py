@@ -1,21 +1,19 @@
-"""The directory in the database: names and their looks, records, feeds, search."""
+"""The directory in the database: names and their looks, records, feeds."""
 
 import itertools
 import json
 import queue
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pytest
+from directory_books import FACTS, HERE, ISSUER, NOW_MS, THERE, Directory, foreign, new_account
 from engines import Database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from super_app.accounts import store as accounts
-from super_app.accounts.model import Contact, Genesis
 from super_app.db import Cursor, Engine, Transaction
 from super_app.directory import records, rules, service, store
 from super_app.directory.model import (
@@ -27,102 +25,18 @@ from super_app.directory.model import (
     FrozenFor,
     Known,
     Name,
-    NewAccount,
     Origin,
     Record,
     Role,
     State,
-    Status,
     Withdrawal,
 )
-from super_app.directory.naming import NamePolicy, skeleton
-from super_app.directory.service import Issuer, Term, Wish
+from super_app.directory.naming import skeleton
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle, ServerName, UserId, localpart_of
-from super_app.signing import canonical, digest, generate_key, key_id_of, public_b64, verify
+from super_app.signing import digest, generate_key, key_id_of, public_b64
 
 pytestmark = pytest.mark.packages("super_app.accounts", "super_app.directory")
-
-HERE, THERE = ServerName("hs1.test"), ServerName("hs2.test")
-KEY = generate_key(b"\x07" * 32)
-ISSUER = Issuer(server=HERE, key=KEY, salt_seed=bytes(32))
-FACTS = Facts(msk=None, services={"chat": True, "call": True, "pay": True})
-POLICY = NamePolicy(min_length=5)
-NOW_MS = 1_700_000_000_000
-
-
-def new_account(localpart: str, discover: Discover = Discover.EXACT, created_ms: int = NOW_MS) -> NewAccount:
-    genesis = Genesis(server=HERE, localpart=localpart, created_ms=created_ms, nonce="00" * 16)
-    return NewAccount(
-        user_id=UserId(f"@{localpart}:{HERE}"),
-        acct=genesis.acct(),
-        genesis=canonical(genesis.content()).decode(),
-        name=Name(localpart),
-        discover=discover,
-        created_ms=created_ms,
-    )
-
-
-@dataclass
-class Directory:
-    """The service as the shell calls it, on one connection and at a time that the test moves."""
-
-    run: Transaction
-    now_ms: int = NOW_MS
-    facts: Facts = field(default_factory=lambda: FACTS)
-
-    def register(self, localpart: str, discover: Discover = Discover.EXACT) -> Acct:
-        account = new_account(localpart, discover, self.now_ms)
-        self.run(lambda cur: store.install(cur, self.now_ms))
-        self.run(lambda cur: service.adopt(cur, [account], self.now_ms))
-        return account.acct
-
-    def put(
-        self, acct: Acct, name: str, *, role: Role | None = None, discover: Discover | None = None
-    ) -> Mapping[str, Any] | Refused:
-        wish = Wish(role=role, discover=discover)
-        return self.run(
-            lambda cur: service.put(
-                cur,
-                ISSUER,
-                acct,
-                name,
-                wish,
-                facts=self.facts,
-                policy=POLICY,
-                localpart_of=None,
-                default_discover=Discover.EXACT,
-                now_ms=self.now_ms,
-            )
-        )
-
-    def claim(self, acct: Acct, name: str, **wishes: Any) -> Mapping[str, Any]:
-        answer = self.put(acct, name, **wishes)
-        assert not isinstance(answer, Refused), answer
-        assert verify(answer, public_b64(KEY))
-        return answer
-
-    def refusal(self, acct: Acct, name: str, **wishes: Any) -> Reason:
-        answer = self.put(acct, name, **wishes)
-        assert isinstance(answer, Refused), answer
-        return answer.reason
-
-    def release(self, acct: Acct, name: str) -> Mapping[str, Any] | Refused:
-        return self.run(lambda cur: service.release(cur, ISSUER, acct, name, facts=self.facts, now_ms=self.now_ms))
-
-    def record_of(self, acct: Acct, name: str) -> Mapping[str, Any] | None:
-        return self.run(
-            lambda cur: service.current_record(cur, ISSUER, acct, Name(name), facts=self.facts, now_ms=self.now_ms)
-        )
-
-    def feed(self, since: int = 0, limit: int = 500) -> tuple[list[dict[str, Any]], int, int]:
-        page = self.run(lambda cur: service.feed(cur, since, limit))
-        return [json.loads(entry) for entry in page.entries], page.next_position, page.head
-
-    def search(self, asker: Acct, name: str, server: str | None = None, limit: int = 10) -> list[str]:
-        term = Term(name=Name(name), server=server)
-        hits, _ = self.run(lambda cur: service.search(cur, asker, term, HERE, now_ms=self.now_ms, limit=limit))
-        return [hit.handle for hit in hits]
 
 
 @pytest.fixture
@@ -430,40 +344,6 @@ class TestFeed:
         assert directory.feed(since=7) == ([], 7, 7)
 
 
-def foreign(name: str, *, server: ServerName = THERE, seq: int = 1, issued_ms: int = NOW_MS, **changes: Any) -> Record:
-    """A verified record of another server."""
-    user_id = changes.pop("user_id", f"@{name}:{server}")
-    content: dict[str, Any] = {
-        "handle": f"@{name}:{server}",
-        "server": server,
-        "acct": (name + "A" * 43)[:43],
-        "user_id": user_id,
-        "seq": seq,
-        "status": "active",
-        "discover": "public",
-        "issued": issued_ms,
-        "expires": issued_ms + 30 * DAY_MS,
-        "badges": [],
-        "services": {},
-        **changes,
-    }
-    return Record(
-        handle=Handle(content["handle"]),
-        server=server,
-        acct=Acct(content["acct"]),
-        user_id=UserId(user_id),
-        seq=seq,
-        status=Status(content["status"]),
-        frozen_for=None,
-        discover=Discover(content["discover"]),
-        alias_of=content.get("alias_of"),
-        issued_ms=issued_ms,
-        expires_ms=content["expires"],
-        badges=(),
-        content=content,
-    )
-
-
 class TestPeersAndReplicas:
     def replicate(self, directory: Directory, *entries: Record | Withdrawal, position: int = 1) -> None:
         directory.run(lambda cur: store.meet(cur, THERE, directory.now_ms))
@@ -561,110 +441,6 @@ class TestPeersAndReplicas:
         known = directory.run(lambda cur: store.known_by_user_id(cur, UserId(bob), directory.now_ms))
         assert known is not None
         assert known.record.handle == "@bobby:hs2.test"
-
-
-class TestSearch:
-    @pytest.fixture
-    def people(self, directory: Directory) -> Acct:
-        """Alice, who searches, among local and replicated handles."""
-        alice = directory.register("alice", Discover.PUBLIC)
-        for name, discover in [
-            ("alicia", Discover.PUBLIC),
-            ("alison", Discover.EXACT),
-            ("alina", Discover.LINK),
-            ("alima", Discover.NONE),
-        ]:
-            directory.register(name, discover)
-        directory.run(lambda cur: store.meet(cur, THERE, NOW_MS))
-        directory.run(
-            lambda cur: service.replicate(
-                cur,
-                THERE,
-                [foreign("alice"), foreign("alicia"), foreign("alyssa"), foreign("alf", status="frozen")],
-                position=4,
-                at_end=True,
-                now_ms=NOW_MS,
-            )
-        )
-        return alice
-
-    def test_exact_names_come_before_prefixes_and_ones_own_server_before_others(
-        self, directory: Directory, people: Acct
-    ) -> None:
-        assert directory.search(people, "alice") == ["@alice:hs1.test", "@alice:hs2.test"]
-        assert directory.search(people, "alic") == [
-            "@alice:hs1.test",
-            "@alicia:hs1.test",
-            "@alice:hs2.test",
-            "@alicia:hs2.test",
-        ]
-
-    @pytest.mark.parametrize(
-        ("name", "server", "found"),
-        [
-            ("alison", None, True),
-            ("aliso", None, False),
-            ("alison", "hs1.test", True),
-            ("alina", None, False),
-            ("alina", "hs1.test", True),
-            ("alima", None, False),
-            ("alima", "hs1.test", False),
-        ],
-    )
-    def test_who_is_not_public_is_found_as_they_chose(
-        self, directory: Directory, people: Acct, name: str, server: str | None, found: bool
-    ) -> None:
-        assert (
-            f"@{localpart_of(UserId('@' + name + ':x'))}:hs1.test" in directory.search(people, name, server)
-        ) == found
-
-    def test_a_full_handle_finds_the_one_and_a_typed_server_narrows(self, directory: Directory, people: Acct) -> None:
-        assert directory.search(people, "alice", "hs2.test") == ["@alice:hs2.test"]
-        assert directory.search(people, "alice", "h") == ["@alice:hs2.test"]
-        assert directory.search(people, "alice", "x") == []
-
-    def test_frozen_and_unknown_names_are_not_found(self, directory: Directory, people: Acct) -> None:
-        assert directory.search(people, "alf") == []
-        assert directory.search(people, "zoe") == []
-
-    def test_contacts_come_first_in_their_tier_and_are_found_even_when_hidden(
-        self, directory: Directory, people: Acct
-    ) -> None:
-        for name in ("alyssa", "alima"):
-            contact = Contact(
-                acct=Acct(""), user_id=UserId(f"@{name}:hs2.test"), handle=Handle(f"@{name}:hs2.test"), since_ms=1
-            )
-            directory.run(partial(accounts.put_contact, owner=people, contact=contact))
-        assert directory.search(people, "al")[:2] == ["@alima:hs2.test", "@alyssa:hs2.test"]
-        term = Term(name=Name("al"), server=None)
-        _, contacts = directory.run(
-            lambda cur: service.search(cur, people, term, HERE, now_ms=directory.now_ms, limit=10)
-        )
-        assert contacts == {"@alyssa:hs2.test", "@alima:hs2.test"}
-
-    @pytest.mark.parametrize("typed", ["alcie", "alicee", "alce", "akice", "xalice"])
-    def test_one_typing_error_finds_the_name_all_the_same(self, directory: Directory, people: Acct, typed: str) -> None:
-        assert directory.search(people, typed)[:2] == ["@alice:hs1.test", "@alice:hs2.test"]
-
-    @pytest.mark.parametrize("typed", ["alxxce", "allis", "aljson", "ali.na", "alff", "alicex:hs1.test"])
-    def test_two_errors_and_who_is_not_public_or_not_active_are_not_found_by_error(
-        self, directory: Directory, people: Acct, typed: str
-    ) -> None:
-        name, _, server = typed.partition(":")
-        assert directory.search(people, name, server or None) == []
-
-    def test_typing_errors_come_after_what_was_typed(self, directory: Directory, people: Acct) -> None:
-        directory.register("alicey", Discover.PUBLIC)
-        directory.register("zlice", Discover.PUBLIC)
-        assert directory.search(people, "alice") == [
-            "@alice:hs1.test",
-            "@alice:hs2.test",
-            "@alicey:hs1.test",
-            "@zlice:hs1.test",
-        ]
-
-    def test_no_more_than_the_limit(self, directory: Directory, people: Acct) -> None:
-        assert len(directory.search(people, "al", limit=3)) == 3
 
 
 @pytest.mark.parametrize("engine", [Engine.POSTGRESQL], indirect=True)

@@ -13,7 +13,6 @@ from super_app.directory.model import (
     AskedBy,
     Discover,
     FrozenFor,
-    Hit,
     Holding,
     Name,
     Origin,
@@ -33,11 +32,10 @@ from super_app.directory.rules import (
     frozen_refusal,
     in_feed,
     is_free,
-    rank,
     sight_of,
 )
 from super_app.errors import Reason, Refused
-from super_app.ids import Acct, Handle, UserId
+from super_app.ids import Acct, UserId
 
 NOW_MS = 1_700_000_000_000
 ALICE, BOB = Acct("A" * 43), Acct("B" * 43)
@@ -279,25 +277,3 @@ class TestSeeing:
         assert frozen_refusal(frozen.frozen_for, "@first:hs1.test").reason is Reason.AMBIGUOUS_PAYEE
         assert frozen_refusal(None, "@first:hs1.test").reason is Reason.HANDLE_FROZEN
         assert frozen.status is Status.FROZEN
-
-
-class TestRanking:
-    def hit(self, handle: str, user: str, **changes: Any) -> Hit:
-        fields: dict[str, Any] = {"exact": False, "local": False, "primary": True, "badges": ()}
-        return Hit(handle=Handle(handle), user_id=UserId(f"@{user}:x.test"), acct=ALICE, **{**fields, **changes})
-
-    def test_exact_names_come_first_then_contacts_then_ones_own_server(self) -> None:
-        far = self.hit("@al:x.test", "far")
-        near = self.hit("@alice.b:x.test", "near", local=True)
-        friend = self.hit("@alice.long:x.test", "friend")
-        exact = self.hit("@ali:x.test", "exact", exact=True)
-        ranked = rank([far, near, friend, exact], {friend.user_id}, 10)
-        assert ranked == (exact, friend, near, far)
-
-    def test_a_person_is_shown_once_under_the_best_of_their_names(self) -> None:
-        alias = self.hit("@ali.alias:x.test", "one", primary=False)
-        primary = self.hit("@ali.primary:x.test", "one")
-        assert rank([alias, primary], set(), 10) == (primary,)
-
-    def test_no_more_than_asked_for(self) -> None:
-        assert len(rank([self.hit(f"@ali{n}:x.test", str(n)) for n in range(9)], set(), 3)) == 3

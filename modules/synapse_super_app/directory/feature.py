@@ -40,11 +40,11 @@ class DirectoryFeature:
         self._answers = Answers(runtime, self._own, self._peers, self._log)
         self._reader = FeedReader(runtime, self._peers)
         self.people = DirectoryPeople(runtime, self._own, self._peers)
-        search = Search(runtime, self._own, self.people)
-        self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, search, self._answers)
+        self._search = Search(runtime, self.people)
+        self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, self._search, self._answers)
         self._answers.register(self._reader.heard)
         Registration(runtime.api, runtime.private, self._own).register()
-        runtime.private.wrap_user_search(search.in_user_directory)
+        runtime.private.wrap_user_search(self._search.in_user_directory)
         runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, runtime.server_name))
 
     def routes(self) -> Sequence[Route]:
@@ -53,6 +53,7 @@ class DirectoryFeature:
     async def start(self) -> None:
         runtime = self._runtime
         await self._own.start(Signer(runtime))
+        await self._search.start()
         if runtime.is_main:
             await self._reader.start()
             runtime.api.looping_background_call(self._upkeep, _UPKEEP_MS, desc="superapp_directory_upkeep")

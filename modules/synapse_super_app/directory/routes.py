@@ -260,7 +260,7 @@ class DirectoryRoutes:
                     user_id=each.hit.user_id,
                     display_name=shown_name(each),
                     badges=[dict(badge) for badge in each.hit.badges],
-                    contact=each.contact,
+                    contact=each.hit.contact,
                 )
                 for each in found
             ]

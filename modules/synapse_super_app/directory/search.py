@@ -6,31 +6,34 @@ Synapse's own results.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from prometheus_client import Counter
 
-from super_app.directory import service
-from super_app.directory.model import AskedBy, Discover, Hit, Record, Status, full
+from super_app.db import Cursor
+from super_app.directory import search, search_store
+from super_app.directory.model import AskedBy, Discover, Record, Status, full
 from super_app.directory.naming import normalise
-from super_app.directory.service import Term
+from super_app.directory.search_model import Hit, Match, Term
+from super_app.directory.search_rules import is_exact, looks_for_parts
 from super_app.errors import Refused
 from super_app.ids import ServerName, UserId, localpart_of, parse_user_id
-from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.people import DirectoryPeople
 from synapse_super_app.private_api import Profile, UserSearch
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-_IGNORED_USERS: Final = "m.ignored_user_list"
 _MAX_AGE_MS: Final = 300_000
 _TIMEOUT_MS: Final = 2_000
+_PARTS_LIMIT_MS: Final = 100
+_NO_PROFILE: Final = Profile(display_name=None, avatar_url=None)
 
 _searches = Counter("superapp_directory_searches_total", "Searches for people by handle.")
+_too_slow = Counter("superapp_directory_search_parts_too_slow_total", "Searches for parts of names that were stopped.")
 _failed = Counter("superapp_directory_search_errors_total", "Searches in the user directory that fell back.")
 
 
@@ -40,69 +43,116 @@ class Found:
 
     hit: Hit
     profile: Profile
-    contact: bool
+
+
+class Looking(Protocol):
+    """``search.find`` and ``search.find_parts``."""
+
+    def __call__(
+        self,
+        cur: Cursor,
+        asker: UserId,
+        term: Term,
+        own_server: ServerName,
+        acquainted: search.Acquainted,
+        *,
+        hidden: Collection[str],
+        now_ms: int,
+        limit: int,
+    ) -> tuple[Hit, ...]: ...
 
 
 class Search:
     """Searches handles, local and replicated."""
 
-    def __init__(self, runtime: Runtime, own: OwnHandles, people: DirectoryPeople) -> None:
+    def __init__(self, runtime: Runtime, people: DirectoryPeople) -> None:
         self._runtime = runtime
-        self._own = own
         self._people = people
+        self._has_parts = False
+
+    async def start(self) -> None:
+        """Find out what the database can do, and let the main process make what is missing."""
+        database = self._runtime.database
+        if self._runtime.is_main:
+            try:
+                await database.run("directory_parts", search_store.prepare_parts)
+            except Exception as error:  # noqa: BLE001 - each driver has its own class
+                logger.warning(
+                    "Searches find no parts of names, since the extension pg_trgm could not be made (%s); create it "
+                    "in the homeserver's database and start again",
+                    str(error).strip().partition("\n")[0],
+                )
+        self._has_parts = await database.run("directory_parts", search_store.has_parts)
 
     async def search(self, asker: UserId, text: str, limit: int) -> list[Found]:
         """People whom ``text`` (``alice``, ``@alice`` or ``@alice:server``) finds, best first."""
+        return await self._search(asker, text, limit, await self._runtime.private.ignored_either_way(asker))
+
+    async def _search(self, asker: UserId, text: str, limit: int, hidden: Collection[str]) -> list[Found]:
         _searches.inc()
         term = read_term(text)
         if term is None or limit < 1:
             return []
-        acct = await self._own.acct_of(asker)
-        server = self._runtime.server_name
-        work = partial(
-            service.search, asker=acct, term=term, own_server=server, now_ms=self._runtime.now_ms(), limit=limit
-        )
-        hits, contacts = await self._runtime.database.run("directory_search", work)
-        if not any(hit.exact for hit in hits):
-            hits = (*await self._asked_for(asker, term), *hits)[:limit]
-        ignored = await self._ignored_by(asker)
-        found: list[Found] = []
-        for hit in hits:
-            profile = await self._runtime.private.profile_seen(hit.user_id)
-            if hit.user_id in ignored or await self._runtime.private.is_hidden_by_modules(asker, hit.user_id, profile):
-                continue
-            found.append(Found(hit=hit, profile=profile, contact=hit.user_id in contacts))
-        return found
+        work = self._work(search.find, asker, term, limit, hidden)
+        found = await self._runtime.database.run("directory_search", work)
+        if not is_exact([each.hit for each in found]):
+            found = [*await self._asked_for(asker, term, hidden), *found][:limit]
+        if self._has_parts and looks_for_parts(term, len(found), limit):
+            found += await self._with_parts(asker, term, limit, {each.hit.user_id for each in found} | set(hidden))
+        hidden_by_modules = self._runtime.private.is_hidden_by_modules
+        return [each for each in found[:limit] if not await hidden_by_modules(asker, each.hit.user_id, each.profile)]
 
-    async def _asked_for(self, asker: UserId, term: Term) -> tuple[Hit, ...]:
+    async def _with_parts(self, asker: UserId, term: Term, limit: int, hidden: Collection[str]) -> list[Found]:
+        """Those whose names have the term somewhere in them; nobody, if that takes too long."""
+        work = self._work(search.find_parts, asker, term, limit, hidden)
+        found = await self._runtime.database.run_within("directory_search_parts", work, _PARTS_LIMIT_MS)
+        if found is None:
+            _too_slow.inc()
+        return found or []
+
+    def _work(
+        self, look: Looking, asker: UserId, term: Term, limit: int, hidden: Collection[str]
+    ) -> Callable[[Cursor], list[Found]]:
+        """Look for people, and for what this homeserver has seen of their profiles, in one transaction."""
+        private = self._runtime.private
+        server, now_ms = self._runtime.server_name, self._runtime.now_ms()
+
+        def work(cur: Cursor) -> list[Found]:
+            hits = look(
+                cur, asker, term, server, private.in_private_rooms_with, hidden=hidden, now_ms=now_ms, limit=limit
+            )
+            profiles = private.profiles_seen(cur, [hit.user_id for hit in hits])
+            return [Found(hit=hit, profile=profiles.get(hit.user_id, _NO_PROFILE)) for hit in hits]
+
+        return work
+
+    async def _asked_for(self, asker: UserId, term: Term, hidden: Collection[str]) -> list[Found]:
         """The one person of a full handle of another server that is not replicated, if that server tells."""
         if term.server is None or term.server == self._runtime.server_name:
-            return ()
+            return []
         handle = full(term.name, ServerName(term.server))
         # Most of what is typed after the colon is half a name; without a dot or a port it is no server to ask.
         if parse_user_id(handle) is None or not ({".", ":"} & set(term.server)):
-            return ()
+            return []
         found = await self._people.remote(
             handle, AskedBy.HANDLE, asker=asker, max_age_ms=_MAX_AGE_MS, timeout_ms=_TIMEOUT_MS
         )
         if not isinstance(found, Record) or found.status is not Status.ACTIVE or found.discover is Discover.NONE:
-            return ()
-        return (
-            Hit(
-                handle=found.handle,
-                user_id=found.user_id,
-                acct=found.acct,
-                exact=True,
-                local=False,
-                primary=found.alias_of is None,
-                badges=found.badges,
-            ),
+            return []
+        if found.user_id in hidden:
+            return []
+        hit = Hit(
+            handle=found.handle,
+            user_id=found.user_id,
+            acct=found.acct,
+            match=Match.EXACT,
+            local=False,
+            primary=found.alias_of is None,
+            badges=found.badges,
         )
-
-    async def _ignored_by(self, asker: UserId) -> frozenset[str]:
-        content = await self._runtime.api.account_data_manager.get_global(asker, _IGNORED_USERS)
-        ignored = None if content is None else content.get("ignored_users")
-        return frozenset(ignored) if isinstance(ignored, Mapping) else frozenset()
+        seen = partial(self._runtime.private.profiles_seen, user_ids=[hit.user_id])
+        profiles = await self._runtime.database.run("directory_profile", seen)
+        return [Found(hit=hit, profile=profiles.get(hit.user_id, _NO_PROFILE))]
 
     # In the user directory.
 
@@ -112,9 +162,10 @@ class Search:
         @wraps(synapse_search)
         async def search_users(user_id: str, search_term: str, limit: int) -> Mapping[str, Any]:
             try:
-                found = await self.search(UserId(user_id), search_term, limit)
+                ignored = await self._runtime.private.ignored_either_way(UserId(user_id))
                 # Synapse leaves out the one who asks, too.
-                ours = [_row(each) for each in found if each.hit.user_id != user_id]
+                found = await self._search(UserId(user_id), search_term, limit, {*ignored, user_id})
+                ours = [_row(each) for each in found]
             except Exception:
                 _failed.inc()
                 logger.exception("Searching handles failed; the user directory answers alone")
@@ -122,7 +173,7 @@ class Search:
             if len(ours) >= limit:
                 return {"limited": True, "results": ours}
             theirs = await synapse_search(user_id, search_term, limit)
-            shown = {row["user_id"] for row in ours}
+            shown = {row["user_id"] for row in ours} | ignored
             rest = [row for row in theirs["results"] if row["user_id"] not in shown]
             room = limit - len(ours)
             return {"limited": bool(theirs["limited"]) or len(rest) > room, "results": [*ours, *rest[:room]]}

@@ -1,0 +1,42 @@
+"""What a search for people is asked and what it finds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from super_app.directory.model import Name
+from super_app.ids import Acct, Handle, UserId
+
+
+class Match(IntEnum):
+    """How well a name fits what was typed, best first."""
+
+    EXACT = 0
+    BEGINNING = 1
+    MISTYPED = 2  # one edit away
+    PART = 3  # what was typed is somewhere in it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """What somebody typed, read as a handle: a name, and the server as far as it was typed (None: no colon yet)."""
+
+    name: Name
+    server: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """Somebody who was found, and what they are to the one who searches."""
+
+    handle: Handle
+    user_id: UserId
+    acct: Acct
+    match: Match
+    local: bool
+    primary: bool
+    contact: bool = False
+    mutual: bool = False
+    """Whether the two are in a private room together."""
+    badges: tuple[Mapping[str, Any], ...] = ()
