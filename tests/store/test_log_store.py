@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from test_directory_store import ISSUER, KEY, NOW_MS, Directory, new_account
+from directory_books import ISSUER, KEY, NOW_MS, Directory, new_account
 
 from super_app.db import Cursor, Transaction
 from super_app.directory import log, log_store, service, store
