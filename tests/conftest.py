@@ -1,5 +1,10 @@
-"""What every suite may use: one private PostgreSQL server for the whole run; and what each suite took of its budget."""
+"""What every suite may use: a private PostgreSQL server; and how a run is shared out and timed.
 
+``make test`` runs tests on several processes at once (pytest-xdist). What shares homeservers, a browser or a built
+wheel goes to one process together; everything else goes where there is room, the longest first.
+"""
+
+import os
 import re
 import shutil
 import tempfile
@@ -10,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from synapse_super_app.commands import loopback
 from synapse_super_app.commands.postgres import PrivatePostgres
 
 _TESTS = Path(__file__).parent
@@ -47,7 +53,40 @@ class SuiteTimes:
             )
 
 
+_LONGEST_FIRST = ("system", "simulator", "models", "interop", "browser", "packaging", "store", "modules", "unit")
+"""Short ones last, so that no process ends long before another."""
+_SHARED_BY_FILE = ("system", "interop", "browser", "packaging")
+
+
+def _suite(item: pytest.Item) -> str:
+    return item.path.relative_to(_TESTS).parts[0]
+
+
+def _group(item: pytest.Item) -> str | None:
+    """What goes to one process together; None where it does not matter."""
+    if "demo" in getattr(item, "fixturenames", ()):
+        return f"demo-{item.callspec.params['demo']}" if isinstance(item, pytest.Function) else "demo"
+    return item.path.stem if _suite(item) in _SHARED_BY_FILE else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (group := _group(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    # Stable: inside a suite the order stays random.
+    items.sort(key=lambda item: _LONGEST_FIRST.index(_suite(item)))
+
+
+def _keep_ports_apart() -> None:
+    """Give each process ports of its own: a port seems free until the homeserver that it is meant for has started."""
+    worker, workers = (os.environ.get(f"PYTEST_XDIST_WORKER{more}") for more in ("", "_COUNT"))
+    if worker is not None and workers is not None:
+        ports, number, share = loopback.PORTS, int(worker.removeprefix("gw")), len(loopback.PORTS) // int(workers)
+        loopback.PORTS = ports[number * share : (number + 1) * share]
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    _keep_ports_apart()
     table = (_TESTS.parent / "docs" / "testing.md").read_text(encoding="utf-8")
     budgets_s = {row["suite"]: int(row["budget_s"]) for row in _BUDGET_ROW.finditer(table)}
     config.pluginmanager.register(SuiteTimes(budgets_s), "suite-times")

@@ -67,7 +67,7 @@ def prepare(config: HomeserverConfig, *, has_accounts: bool) -> list[Path]:
                 f"signing_key_path: {signing_key} is gone, but the database is in use and other homeservers know its "
                 "key; put the file back from your backup"
             )
-        _make_signing_key(signing_key)
+        make_signing_key(signing_key)
         made.append(signing_key)
     log_config = config.path_at("log_config")
     if log_config is not None and not log_config.exists():
@@ -128,7 +128,8 @@ def _make_secret(path: Path) -> bool:
     return True
 
 
-def _make_signing_key(path: Path) -> None:
+def make_signing_key(path: Path) -> None:
+    """Write a new one, for its owner alone; Synapse's own would be readable by everyone."""
     # The form of signedjson: algorithm, version, and the seed as unpadded base64.
     seed = base64.b64encode(secrets.token_bytes(32)).rstrip(b"=").decode("ascii")
     _write_private(path, f"ed25519 a_{secrets.token_hex(2)} {seed}\n")

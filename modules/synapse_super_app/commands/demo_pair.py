@@ -15,7 +15,7 @@ from typing import Any, Final, Self, cast
 
 from super_app.db import Engine
 from super_app.names import WEB_PREFIX, AccountDataType
-from synapse_super_app.commands import loopback
+from synapse_super_app.commands import data_folder, loopback
 from synapse_super_app.commands.certificates import ThrowAwayCa
 from synapse_super_app.commands.homeserver_process import Homeserver, HomeserverDied, write_config
 from synapse_super_app.commands.matrix_client import Json, MatrixClient, MatrixError, UnreachableError, wait_until
@@ -254,6 +254,9 @@ class DemoPair:
             more={"web_client_location": f"{side.client_url}{WEB_PREFIX}/"},
         )
         write_config(side.process.config_path, config)
+        signing_key = Path(config["signing_key_path"])
+        if not signing_key.exists():
+            data_folder.make_signing_key(signing_key)
 
     def _database(self, index: int, side: Side) -> dict[str, Any]:
         if self._postgres is None:

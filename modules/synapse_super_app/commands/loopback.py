@@ -18,7 +18,8 @@ ADDRESS: Final = "127.0.0.1"
 # Known to everybody on this machine, as is all that these homeservers hold; they listen on loopback only.
 REGISTRATION_SECRET: Final = "only-on-this-machine"  # noqa: S105
 
-_PORTS: Final = range(20_000, 32_000)
+PORTS = range(20_000, 32_000)
+"""Where free ports are looked for: below those that the kernel gives to connections. Tests at once share it out."""
 _PORT_TRIES: Final = 200
 _PLENTY: Final = {"per_second": 10_000, "burst_count": 10_000}
 
@@ -43,10 +44,10 @@ def free_ports(count: int) -> int:
         RuntimeError: there are none.
     """
     for _ in range(_PORT_TRIES):
-        first = _PORTS.start + secrets.randbelow(len(_PORTS) - count)
+        first = PORTS.start + secrets.randbelow(len(PORTS) - count)
         if all(_is_free(port) for port in range(first, first + count)):
             return first
-    raise RuntimeError(f"found no {count} free ports in a row between {_PORTS.start} and {_PORTS.stop}")
+    raise RuntimeError(f"found no {count} free ports in a row between {PORTS.start} and {PORTS.stop}")
 
 
 def _is_free(port: int) -> bool:

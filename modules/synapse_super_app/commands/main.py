@@ -9,6 +9,7 @@ from synapse_super_app.commands import (
     archive,
     backup,
     demo,
+    doctor,
     issue,
     ledger,
     link,
@@ -22,7 +23,7 @@ from synapse_super_app.commands import (
 from synapse_super_app.commands.console import CommandFailed, say
 from synapse_super_app.commands.matrix_client import MatrixError, UnreachableError
 
-_COMMANDS: Final = (up, demo, register, login, link, settle, issue, ledger, statement, archive, backup, restore)
+_COMMANDS: Final = (up, doctor, demo, register, login, link, settle, issue, ledger, statement, archive, backup, restore)
 _INTERRUPTED: Final = 130  # what a shell reports for SIGINT
 
 

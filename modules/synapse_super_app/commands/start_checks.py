@@ -45,11 +45,12 @@ def check_port(port: int, address: str, *, key: str, remedy: str) -> None:
 
 def check_databases(config: HomeserverConfig) -> bool:
     """Refuse to start when a database does not answer or is not fit; whether it is in use already."""
-    in_use = [_check_database(config, key, database) for key, database in config.databases().items()]
+    in_use = [check_database(config, key, database) for key, database in config.databases().items()]
     return any(in_use)
 
 
-def _check_database(config: HomeserverConfig, key: str, database: Mapping[str, Any]) -> bool:
+def check_database(config: HomeserverConfig, key: str, database: Mapping[str, Any]) -> bool:
+    """Refuse a database that does not answer or is not fit; whether it is in use already."""
     arguments = database.get("args") or {}
     if database.get("name") == "sqlite3":
         if sqlite3.sqlite_version_info < _MIN_SQLITE:
@@ -60,6 +61,13 @@ def _check_database(config: HomeserverConfig, key: str, database: Mapping[str, A
     return _check_postgresql(key, arguments, allow_unsafe_locale=bool(database.get("allow_unsafe_locale")))
 
 
+def connect(driver: Any, arguments: Mapping[str, Any]) -> Any:
+    """A connection of ``psycopg2`` with the ``args`` of a database in the config."""
+    # cp_* are for Synapse's connection pool.
+    wanted = {name: value for name, value in arguments.items() if not name.startswith("cp_")}
+    return driver.connect(**{"connect_timeout": _CONNECT_TIMEOUT_S, **wanted})
+
+
 def _check_postgresql(key: str, arguments: Mapping[str, Any], *, allow_unsafe_locale: bool) -> bool:
     try:
         driver: Any = importlib.import_module("psycopg2")
@@ -67,10 +75,8 @@ def _check_postgresql(key: str, arguments: Mapping[str, Any], *, allow_unsafe_lo
         raise CommandFailed(
             f"{key}: psycopg2 is not installed; install super-app-matrix[postgresql], or use name: sqlite3"
         ) from None
-    # cp_* are for Synapse's connection pool.
-    wanted = {name: value for name, value in arguments.items() if not name.startswith("cp_")}
     try:
-        connection = driver.connect(**{"connect_timeout": _CONNECT_TIMEOUT_S, **wanted})
+        connection = connect(driver, arguments)
     except driver.Error as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CommandFailed(

@@ -1,0 +1,269 @@
+"""What ``super-app doctor`` finds around a homeserver: files, disks, databases, TURN servers, clocks, names."""
+
+import base64
+import copy
+import datetime as dt
+import hashlib
+import hmac
+import json
+import shutil
+import socket
+import struct
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from synapse_super_app.commands import homeserver_config
+from synapse_super_app.commands.checkup import configuration, databases, federation, running, turn
+from synapse_super_app.commands.checkup.federation import Answer, Place, read_name
+from synapse_super_app.commands.checkup.findings import Finding, Verdict
+from synapse_super_app.commands.homeserver_config import HomeserverConfig
+from synapse_super_app.commands.main import main
+from synapse_super_app.commands.postgres import PrivatePostgres
+from synapse_super_app.config import Config, parse_config
+
+SHIPPED = homeserver_config.load(Path(__file__).parents[2] / "homeserver.yaml")
+Change = Callable[[dict[str, Any]], object]
+
+
+def config_in(folder: Path, *changes: Change) -> HomeserverConfig:
+    content = copy.deepcopy(dict(SHIPPED.content))
+    for change in changes:
+        change(content)
+    (folder / "data").mkdir()
+    return HomeserverConfig(path=folder / "homeserver.yaml", folder=folder, content=content)
+
+
+def module_of(config: HomeserverConfig) -> Config:
+    return parse_config(config.module_entries()[0]["config"])
+
+
+def found(findings: Iterator[Finding], check: str) -> Finding:
+    return next(each for each in findings if each.check == check)
+
+
+def test_a_fault_of_the_config_is_bad_and_what_only_makes_a_feature_worse_a_warning(tmp_path: Path) -> None:
+    config = config_in(tmp_path, lambda c: c.update(ip_range_blocklist=[]), lambda c: c.pop("rc_user_directory"))
+    fault = found(configuration.look(config), "config.ip_range_blocklist")
+    assert (fault.verdict, fault.remedy) == (Verdict.BAD, "write ip_range_blacklist")
+    assert found(configuration.look(config), "config.rc_user_directory").verdict is Verdict.WARNING
+
+
+def test_a_secret_that_others_may_read_and_one_that_is_gone(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    for name, mode in (("signing.key", 0o644), ("registration_secret", 0o600), ("form_secret", 0o600)):
+        (tmp_path / "data" / name).touch(mode=mode)
+    findings = list(configuration.look_at_files(config, module_of(config)))
+    open_to_all = found(iter(findings), "files.signing_key_path")
+    assert open_to_all.verdict is Verdict.BAD
+    assert open_to_all.remedy == f"chmod 600 {tmp_path / 'data' / 'signing.key'}"
+    assert found(iter(findings), "files.macaroon_secret_key_path").verdict is Verdict.BAD
+    assert not any(each.check == "files.form_secret_path" for each in findings)
+
+
+def test_payments_that_were_halted_and_forgotten(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    (tmp_path / "data" / "payments.halted").touch()
+    halted = found(configuration.look_at_files(config, module_of(config)), "payments.halted")
+    assert halted.verdict is Verdict.WARNING
+    assert "no new payment starts" in halted.sentence
+
+
+@pytest.mark.parametrize(("mebibytes", "verdict"), [(50, Verdict.BAD), (500, Verdict.WARNING), (5_000, Verdict.GOOD)])
+def test_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mebibytes: int, verdict: Verdict) -> None:
+    usage = SimpleNamespace(free=mebibytes << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+    config = config_in(tmp_path)
+    assert found(configuration.look_at_files(config, module_of(config)), "disk").verdict is verdict
+
+
+def test_a_postgresql_that_forgets_what_it_promised(tmp_path: Path, postgres_server: PrivatePostgres) -> None:
+    # The tests' own server buys its speed that way.
+    arguments = postgres_server.connection("postgres")
+    database = {"name": "psycopg2", "args": arguments, "allow_unsafe_locale": True}
+    config = config_in(tmp_path, lambda c: c.update(database=database))
+    findings = list(databases.look(config))
+    for name in ("fsync", "full_page_writes", "synchronous_commit"):
+        finding = found(iter(findings), f"database.{name}")
+        assert finding.verdict is Verdict.BAD
+        assert f"{name} = off" in finding.sentence
+    assert found(iter(findings), "database.clock").verdict is Verdict.GOOD
+
+
+def test_a_postgresql_that_does_not_answer(tmp_path: Path) -> None:
+    arguments = {"host": str(tmp_path), "user": "synapse", "dbname": "synapse"}
+    config = config_in(tmp_path, lambda c: c.update(database={"name": "psycopg2", "args": arguments}))
+    finding = found(databases.look(config), "database.fit")
+    assert finding.verdict is Verdict.BAD
+    assert "PostgreSQL does not let us in" in finding.sentence
+
+
+SECRET = "the secret of the TURN server"
+REALM = b"calls.example"
+NONCE = b"once"
+
+
+@contextmanager
+def turn_server(secret: str = SECRET, *, relays_from: str = "9.9.9.9", nonsense: bool = False) -> Generator[int]:
+    """As RFC 8656 asks of one, for a single client: refuses first, then wants a message signed with its secret."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+        listening.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            while (asked := listening.recvfrom(2048))[0] != b"end":
+                listening.sendto(b"hello" if nonsense else _answered(asked[0], secret, relays_from), asked[1])
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.sendto(b"end", listening.getsockname())
+            serving.join()
+
+
+def _answered(asked: bytes, secret: str, relays_from: str) -> bytes:
+    kind, length = struct.unpack("!HH", asked[:4])
+    attributes: dict[int, tuple[int, bytes]] = {}
+    at = 20
+    while at < 20 + length:
+        number, size = struct.unpack("!HH", asked[at : at + 4])
+        attributes[number] = (at, asked[at + 4 : at + 4 + size])
+        at += 4 + (size + 3) // 4 * 4
+    refused = _message(kind | 0x110, asked, {9: b"\0\0\x04\x01", 0x14: REALM, 0x15: NONCE})
+    if 8 not in attributes:
+        return refused
+    username = attributes[6][1]
+    password = hmac.new(secret.encode(), username, hashlib.sha1)
+    key = hashlib.md5(username + b":" + REALM + b":" + base64.b64encode(password.digest())).digest()
+    where, given = attributes[8]
+    if hmac.new(key, asked[:where], hashlib.sha1).digest() != given:
+        return refused
+    # Under the mask of the magic cookie.
+    masked = bytes(a ^ b for a, b in zip(socket.inet_aton(relays_from), bytes.fromhex("2112a442"), strict=True))
+    return _message(kind | 0x100, asked, {0x16: b"\0\x01" + bytes(2) + masked})
+
+
+def _message(kind: int, asked: bytes, attributes: dict[int, bytes]) -> bytes:
+    body = b"".join(
+        struct.pack("!HH", number, len(value)) + value + bytes(-len(value) % 4) for number, value in attributes.items()
+    )
+    return struct.pack("!HH", kind, len(body)) + asked[4:20] + body
+
+
+def turn_finding(tmp_path: Path, port: int) -> Finding:
+    (tmp_path / "turn_secret").write_text(SECRET, encoding="utf-8")
+    uri = f"turn:127.0.0.1:{port}?transport=udp"
+    calls = {"turn_uris": [uri], "turn_secret_path": "turn_secret"}
+    config = config_in(tmp_path, lambda c: c["modules"][0]["config"].update(calls=calls))
+    return found(turn.look(config, module_of(config)), f"turn.{uri}")
+
+
+def test_a_turn_server_that_shares_our_secret_relays(tmp_path: Path) -> None:
+    with turn_server() as port:
+        finding = turn_finding(tmp_path, port)
+    assert finding.sentence.endswith("relays from 9.9.9.9, with our credentials")
+    assert finding.verdict is Verdict.GOOD
+
+
+def test_a_turn_server_that_relays_from_an_inner_address(tmp_path: Path) -> None:
+    with turn_server(relays_from="192.168.0.7") as port:
+        finding = turn_finding(tmp_path, port)
+    assert finding.verdict is Verdict.WARNING
+    assert "nobody outside its own network reaches" in finding.sentence
+
+
+def test_a_turn_server_with_another_secret_refuses_us(tmp_path: Path) -> None:
+    with turn_server("another") as port:
+        finding = turn_finding(tmp_path, port)
+    assert finding.verdict is Verdict.BAD
+    assert "refuses our credentials" in finding.sentence
+
+
+def test_something_that_is_no_turn_server(tmp_path: Path) -> None:
+    with turn_server(nonsense=True) as port:
+        finding = turn_finding(tmp_path, port)
+    assert finding.verdict is Verdict.BAD
+    assert "something other than STUN" in finding.sentence
+
+
+def test_a_turn_server_that_is_not_there(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+    assert turn_finding(tmp_path, port).verdict is Verdict.BAD
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("example.org", Place(host="example.org", port=8448, said_port=False)),
+        ("example.org:443", Place(host="example.org", port=443)),
+        ("[2001:db8::1]:8448", Place(host="2001:db8::1", port=8448)),
+        ("127.0.0.1:18448", Place(host="127.0.0.1", port=18448)),
+        ("example.org:0", None),
+        ("example.org:70000", None),
+        ("https://example.org", None),
+        ("", None),
+    ],
+)
+def test_where_a_name_points(name: str, place: Place | None) -> None:
+    assert read_name(name) == place
+
+
+@pytest.mark.parametrize(("days", "verdict"), [(60, Verdict.GOOD), (3, Verdict.WARNING)])
+def test_a_certificate_that_ends_soon(days: int, verdict: Verdict) -> None:
+    ends = dt.datetime.now(dt.UTC) + dt.timedelta(days=days, hours=1)
+    answer = Answer(status=200, body={}, date_ms=None, certificate_ends=ends)
+    finding = found(federation.certificate("it", "example.org", answer), "it")
+    assert finding.verdict is verdict
+    assert f"{days} more days" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict"), [(0, Verdict.GOOD), (90, Verdict.WARNING), (-90, Verdict.WARNING), (None, Verdict.UNSEEN)]
+)
+def test_a_peer_whose_clock_is_elsewhere(ahead: int | None, verdict: Verdict) -> None:
+    shown = None if ahead is None else int((dt.datetime.now(dt.UTC).timestamp() + ahead) * 1000)
+    answer = Answer(status=200, body={}, date_ms=shown, certificate_ends=None)
+    assert federation.look_at_clock("it", "example.org", answer).verdict is verdict
+
+
+def test_a_homeserver_whose_name_is_not_in_the_dns(tmp_path: Path) -> None:
+    config = config_in(tmp_path, lambda c: c.update(server_name="nowhere.invalid:8448"))
+    finding = found(federation.look(config), "federation.reached")
+    assert finding.verdict is Verdict.BAD
+    assert "not in the DNS" in finding.sentence
+
+
+def test_passwords_that_would_travel_in_clear(tmp_path: Path) -> None:
+    config = config_in(tmp_path, lambda c: c.update(public_baseurl="http://chat.example.org/"))
+    assert "passwords travel in clear" in found(running.look_at_public_url(config), "public_url").sentence
+
+
+def test_a_homeserver_that_does_not_run(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        finding = found(running.look(url, module_of(config)), "homeserver")
+    assert finding.verdict is Verdict.BAD
+    assert "start it with super-app up" in finding.remedy
+
+
+def test_a_config_that_does_not_hold_ends_the_look_and_programs_can_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SHIPPED.path.read_text(encoding="utf-8")
+    (tmp_path / "homeserver.yaml").write_text(text + "\nip_range_blocklist: []\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [each["verdict"] for each in told] == ["bad", "unseen"]
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().out.startswith("WRONG     ip_range_blocklist: ")
