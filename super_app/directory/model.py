@@ -52,6 +52,7 @@ class State(StrEnum):
     """What a name is, at home."""
 
     ACTIVE = "active"
+    MOVED = "moved"  # its account went to another homeserver, and this one says where
     RELEASED = "released"  # its owner's for 30 days, nobody's until 90
     FROZEN = "frozen"
     FREE = "free"  # remembered only so that its records stay one chain
@@ -59,6 +60,16 @@ class State(StrEnum):
 
 class FrozenFor(StrEnum):
     AMBIGUOUS = "ambiguous"  # an account with this localpart came to exist all the same
+    DISPUTE = "dispute"  # somebody says that it is theirs
+    OPERATOR = "operator"
+
+
+class KeptFor(StrEnum):
+    """Why a name that was given up is never free again."""
+
+    PAID = "paid"  # people were paid under it
+    VERIFIED = "verified"
+    REVOKED = "revoked"  # the operator took it away
 
 
 class Role(StrEnum):
@@ -87,12 +98,15 @@ class Holding:
     digest: str | None
     record: str | None
     renew_ms: int
+    kept_for: KeptFor | None = None
 
     @property
     def status(self) -> Status:
         match self.state:
             case State.ACTIVE:
                 return Status.ACTIVE
+            case State.MOVED:
+                return Status.MOVED
             case State.FROZEN:
                 return Status.FROZEN
             case State.RELEASED | State.FREE:

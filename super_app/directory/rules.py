@@ -10,6 +10,7 @@ from super_app.directory.model import (
     Discover,
     FrozenFor,
     Holding,
+    KeptFor,
     Name,
     Origin,
     Role,
@@ -87,11 +88,18 @@ def _claim_own(standing: Standing, held: Holding, role: Role | None, now_ms: int
                 )
             claim = Claim(name=held.name, step=Step.KEEP, role=wanted, renames=False)
             return claim if wanted is now else _renaming(standing, claim, now_ms)
+        case State.MOVED:
+            return has_moved(held.name)
         case State.RELEASED:
-            if now_ms - (held.released_ms or 0) >= OWNER_MAY_TAKE_BACK_MS:
+            if held.kept_for is KeptFor.REVOKED:
                 return Refused(
                     reason=Reason.HANDLE_TAKEN,
-                    message=f"You released {held.name} more than 30 days ago; it is free for everyone 90 days after.",
+                    message=f"The operator of this homeserver took {held.name} from you; choose another, or ask them.",
+                )
+            if now_ms - (held.released_ms or 0) >= OWNER_MAY_TAKE_BACK_MS:
+                when = "it is free for everyone 90 days after" if held.kept_for is None else "nobody gets it any more"
+                return Refused(
+                    reason=Reason.HANDLE_TAKEN, message=f"You released {held.name} more than 30 days ago; {when}."
                 )
             claim = Claim(name=held.name, step=Step.TAKE_BACK, role=Role.PRIMARY, renames=False)
             return _with_room_for(standing, claim, role, now_ms)
@@ -149,6 +157,8 @@ def decide_release(held: Holding | None, acct: Acct, text: str) -> Holding | Ref
         return no_such_handle(text)
     if held.state is State.FROZEN:
         return frozen_refusal(None, held.name)
+    if held.state is State.MOVED:
+        return has_moved(held.name)
     if held.origin is Origin.LOCALPART:
         return Refused(
             reason=Reason.NOT_ALLOWED,
@@ -164,6 +174,8 @@ def is_free(held: Holding, now_ms: int) -> bool:
     """Whether anybody may take a name that was released."""
     if held.state is State.FREE:
         return True
+    if held.kept_for is not None:
+        return False
     return held.state is State.RELEASED and now_ms - (held.released_ms or 0) >= FREE_AFTER_MS
 
 
@@ -194,7 +206,7 @@ def sight_of(held: Holding, by: AskedBy, *, is_owner: bool, shares_room: bool) -
 
 
 def in_feed(held: Holding) -> bool:
-    return held.discover is Discover.PUBLIC and held.state in (State.ACTIVE, State.FROZEN)
+    return held.discover is Discover.PUBLIC and held.state in (State.ACTIVE, State.FROZEN, State.MOVED)
 
 
 def name_taken(name: str) -> Refused:
@@ -209,10 +221,26 @@ def looks_taken(name: Name) -> Refused:
     )
 
 
+def claims_too_fast(limit: str, wait_ms: int) -> Refused:
+    hours = -(-wait_ms // 3_600_000)
+    return Refused(
+        reason=Reason.TOO_MANY_REQUESTS,
+        message=f"No more than {limit} can be taken; try again in {hours} h, or ask the operator of this homeserver.",
+        fields={"retry_after_ms": wait_ms},
+    )
+
+
 def no_such_handle(text: str) -> Refused:
     return Refused(
         reason=Reason.UNKNOWN_HANDLE,
         message=f"There is no handle {text[:255]!a} for you to see; check the spelling and the server after the colon.",
+    )
+
+
+def has_moved(name: Name) -> Refused:
+    return Refused(
+        reason=Reason.NOT_ALLOWED,
+        message=f"{name} moved to another homeserver and only leads there now; change your handle on that one.",
     )
 
 

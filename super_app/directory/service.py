@@ -12,7 +12,8 @@ from typing import Any, Final
 from nacl.signing import SigningKey
 
 from super_app.db import Cursor
-from super_app.directory import log, records, rules, search_store, store
+from super_app.directory import custody_store, log, records, rules, search_store, store
+from super_app.directory.custody_model import ACCOUNT_WINDOW_MS, ADDRESS_WINDOW_MS, RESERVED_FOR_MS, Pace, Reservation
 from super_app.directory.model import (
     FEED_PAGE,
     RECORD_LIFETIME_MS,
@@ -23,6 +24,7 @@ from super_app.directory.model import (
     FeedPage,
     FrozenFor,
     Holding,
+    KeptFor,
     Name,
     NewAccount,
     Origin,
@@ -33,6 +35,7 @@ from super_app.directory.model import (
     full,
 )
 from super_app.directory.naming import NamePolicy, check_grant, skeleton, spellings
+from super_app.directory.ports import Takings
 from super_app.errors import Refused
 from super_app.ids import Acct, ServerName, UserId, localpart_of
 from super_app.signing import canonical, digest
@@ -70,10 +73,12 @@ def put(
     localpart_of: UserId | None,
     default_discover: Discover,
     now_ms: int,
+    pace: Pace | None = None,
 ) -> Mapping[str, Any] | Refused:
     """Claim a name, take a released one back, or change one's own; the signed record.
 
-    ``localpart_of`` is the account of this homeserver whose localpart the name is, if any.
+    ``localpart_of`` is the account of this homeserver whose localpart the name is, if any. A name that the account
+    reserved is confirmed by this. Only names that nobody had count for the pace.
     """
     standing = store.lock_standing(cur, acct)
     held = store.first_of(cur, spellings(text))
@@ -89,15 +94,65 @@ def put(
             store.set_state(cur, claim.name, State.ACTIVE, None)
         case rules.Step.TAKE:
             inherited = next((each.discover for each in standing.holdings if each.primary), default_discover)
-            refused = _take(cur, claim.name, acct, origin=Origin.CLAIMED, discover=inherited, now_ms=now_ms)
+            refused = _too_fast(cur, acct, pace, now_ms) or take(
+                cur, claim.name, acct, origin=Origin.CLAIMED, discover=inherited, now_ms=now_ms
+            )
             if refused is not None:
                 return refused
+            if pace is not None:
+                custody_store.note_claim(cur, acct, pace.address, now_ms)
     if wish.discover is not None:
         store.set_discover(cur, claim.name, wish.discover, chosen=True)
     was_primary = any(each.primary and each.name == claim.name for each in standing.holdings)
     if claim.role is Role.PRIMARY and not was_primary:
         _make_primary(cur, standing.acct, claim, now_ms if claim.renames else standing.renamed_ms)
-    return _issue_changed(cur, issuer, acct, facts, now_ms)[claim.name]
+    return issue_changed(cur, issuer, acct, facts, now_ms)[claim.name]
+
+
+def reserve(
+    cur: Cursor,
+    acct: Acct,
+    text: str,
+    *,
+    policy: NamePolicy,
+    localpart_of: UserId | None,
+    now_ms: int,
+    pace: Pace | None = None,
+) -> Reservation | Refused:
+    """Hold a name for ten minutes, in place of another one that the account held so; ``put`` confirms it."""
+    standing = store.lock_standing(cur, acct)
+    held = store.first_of(cur, spellings(text))
+    claim = rules.decide_claim(standing, text, held, role=None, policy=policy, localpart_of=localpart_of, now_ms=now_ms)
+    if isinstance(claim, Refused):
+        return claim
+    reservation = Reservation(name=claim.name, acct=acct, until_ms=now_ms + RESERVED_FOR_MS)
+    if claim.step is not rules.Step.TAKE:
+        # It is the account's own already, so there is nobody to hold it against.
+        return reservation
+    seen = skeleton(claim.name)
+    refused = _too_fast(cur, acct, pace, now_ms) or _take_look(cur, claim.name, seen, acct, now_ms)
+    if refused is not None:
+        return refused
+    # Its own former one; if that was this very name, taking the look has dropped it.
+    former = custody_store.reservation_of(cur, acct)
+    if former is not None:
+        _drop(cur, former)
+    custody_store.reserve(cur, reservation, seen)
+    return reservation
+
+
+def _too_fast(cur: Cursor, acct: Acct, pace: Pace | None, now_ms: int) -> Refused | None:
+    if pace is None:
+        return None
+    since_ms = now_ms - ACCOUNT_WINDOW_MS
+    taken_ms = custody_store.nth_claim_of_account(cur, acct, since_ms, pace.per_account)
+    if taken_ms is not None:
+        return rules.claims_too_fast(f"{pace.per_account} new handles in seven days", taken_ms - since_ms)
+    since_ms = now_ms - ADDRESS_WINDOW_MS
+    taken_ms = custody_store.nth_claim_from_address(cur, pace.address, since_ms, pace.per_address)
+    if taken_ms is not None and pace.address:
+        return rules.claims_too_fast(f"{pace.per_address} new handles a day from one network", taken_ms - since_ms)
+    return None
 
 
 def grant(
@@ -111,8 +166,8 @@ def grant(
     held = store.holding(cur, name)
     if held is not None and not rules.is_free(held, now_ms):
         return rules.name_taken(name)
-    refused = _take(cur, name, standing.acct, origin=Origin.GRANTED, discover=discover, now_ms=now_ms)
-    return refused if refused is not None else _issue_changed(cur, issuer, acct, facts, now_ms)[name]
+    refused = take(cur, name, standing.acct, origin=Origin.GRANTED, discover=discover, now_ms=now_ms)
+    return refused if refused is not None else issue_changed(cur, issuer, acct, facts, now_ms)[name]
 
 
 def settle(
@@ -129,24 +184,31 @@ def settle(
     if loser.primary == name:
         store.set_primary(cur, loser.acct, None, loser.last_primary, loser.renamed_ms)
     store.give_to_localpart(cur, name, acct, held.discover, now_ms)
-    return _issue_changed(cur, issuer, acct, facts, now_ms)[name]
+    return issue_changed(cur, issuer, acct, facts, now_ms)[name]
 
 
 def release(
-    cur: Cursor, issuer: Issuer, acct: Acct, text: str, *, facts: Facts, now_ms: int
+    cur: Cursor, issuer: Issuer, acct: Acct, text: str, *, facts: Facts, takings: Takings, now_ms: int
 ) -> Mapping[str, Any] | Refused:
     """Give a claimed name up; the signed record that says so."""
     standing = store.lock_standing(cur, acct)
     held = rules.decide_release(store.first_of(cur, spellings(text)), acct, text)
     if isinstance(held, Refused):
         return held
-    store.set_state(cur, held.name, State.RELEASED, now_ms)
+    give_up(cur, issuer, held, takings, now_ms)
     if held.primary:
         store.set_primary(cur, acct, None, standing.last_primary, standing.renamed_ms)
-    return _issue_changed(cur, issuer, acct, facts, now_ms)[held.name]
+    return issue_changed(cur, issuer, acct, facts, now_ms)[held.name]
 
 
-def retire(cur: Cursor, issuer: Issuer, acct: Acct, *, facts: Facts, now_ms: int) -> None:
+def give_up(cur: Cursor, issuer: Issuer, held: Holding, takings: Takings, now_ms: int) -> None:
+    """A name goes into quarantine, for good if people were paid under it: they may pay under it again."""
+    store.set_state(cur, held.name, State.RELEASED, now_ms)
+    if takings.has_received(cur, held.acct, full(held.name, issuer.server)):
+        store.keep(cur, held.name, KeptFor.PAID)
+
+
+def retire(cur: Cursor, issuer: Issuer, acct: Acct, *, facts: Facts, takings: Takings, now_ms: int) -> None:
     """A deactivated account is found no more, and its claimed names go the way of released ones."""
     standing = store.lock_standing(cur, acct)
     for held in standing.holdings:
@@ -155,10 +217,10 @@ def retire(cur: Cursor, issuer: Issuer, acct: Acct, *, facts: Facts, now_ms: int
         if held.origin is Origin.LOCALPART:
             store.set_discover(cur, held.name, Discover.NONE, chosen=held.chosen)
         else:
-            store.set_state(cur, held.name, State.RELEASED, now_ms)
+            give_up(cur, issuer, held, takings, now_ms)
     if standing.primary is not None:
         store.set_primary(cur, acct, None, standing.last_primary, standing.renamed_ms)
-    _issue_changed(cur, issuer, acct, facts, now_ms)
+    issue_changed(cur, issuer, acct, facts, now_ms)
 
 
 def adopt(cur: Cursor, accounts: Sequence[NewAccount], now_ms: int) -> tuple[Name, ...]:
@@ -177,8 +239,12 @@ def adopt(cur: Cursor, accounts: Sequence[NewAccount], now_ms: int) -> tuple[Nam
 
 def blocks_registration(cur: Cursor, user_id: UserId, now_ms: int) -> bool:
     """Whether the localpart of an account that is about to exist is somebody's handle, alias or quarantined name."""
-    held = store.first_of(cur, spellings(localpart_of(user_id)))
-    return held is not None and rules.blocks_registration(held, user_id, now_ms)
+    names = spellings(localpart_of(user_id))
+    held = store.first_of(cur, names)
+    if held is not None and rules.blocks_registration(held, user_id, now_ms):
+        return True
+    reserved = (custody_store.reservation_named(cur, name) for name in names)
+    return any(found is not None and found.until_ms > now_ms for found in reserved)
 
 
 def find(cur: Cursor, text: str, by: AskedBy) -> Holding | None:
@@ -207,7 +273,7 @@ def current_record(
 ) -> Mapping[str, Any] | None:
     """The record of an account's name, issued anew if need be; None if the name is the account's no more."""
     store.lock_standing(cur, acct)
-    return _issue_changed(cur, issuer, acct, facts, now_ms).get(name)
+    return issue_changed(cur, issuer, acct, facts, now_ms).get(name)
 
 
 def renew(cur: Cursor, issuer: Issuer, due: Collection[Holding], facts: Mapping[Acct, Facts], *, now_ms: int) -> None:
@@ -216,20 +282,37 @@ def renew(cur: Cursor, issuer: Issuer, due: Collection[Holding], facts: Mapping[
     for acct in accts:
         store.lock_standing(cur, acct)
     for acct in accts:
-        _issue_changed(cur, issuer, acct, facts[acct], now_ms)
+        issue_changed(cur, issuer, acct, facts[acct], now_ms)
 
 
-def _take(cur: Cursor, name: Name, acct: Acct, *, origin: Origin, discover: Discover, now_ms: int) -> Refused | None:
+def take(cur: Cursor, name: Name, acct: Acct, *, origin: Origin, discover: Discover, now_ms: int) -> Refused | None:
     seen = skeleton(name)
-    store.free_expired(cur, seen, now_ms - rules.FREE_AFTER_MS)
-    if store.looks_like_an_account(cur, seen, acct):
-        return rules.looks_taken(name)
-    if not store.take_skeleton(cur, seen, name):
-        return rules.name_taken(name) if store.name_with_skeleton(cur, seen) == name else rules.looks_taken(name)
+    refused = _take_look(cur, name, seen, acct, now_ms)
+    if refused is not None:
+        return refused
     if not store.take(cur, name, acct, origin=origin, skeleton=seen, discover=discover, now_ms=now_ms):
         store.drop_skeleton(cur, name)
         return rules.name_taken(name)
     return None
+
+
+def _take_look(cur: Cursor, name: Name, seen: str, acct: Acct, now_ms: int) -> Refused | None:
+    """Make ``name`` the one claimed name that looks like ``seen``. What the account itself reserved gives way."""
+    store.free_expired(cur, seen, now_ms - rules.FREE_AFTER_MS)
+    reserved = custody_store.reservation_with_skeleton(cur, seen)
+    if reserved is not None and (reserved.acct == acct or reserved.until_ms <= now_ms):
+        _drop(cur, reserved)
+    if store.looks_like_an_account(cur, seen, acct):
+        return rules.looks_taken(name)
+    if not store.take_skeleton(cur, seen, name):
+        return rules.name_taken(name) if store.name_with_skeleton(cur, seen) == name else rules.looks_taken(name)
+    return None
+
+
+def _drop(cur: Cursor, reservation: Reservation) -> None:
+    # Whoever deletes the reservation, and nobody else, gives up its look.
+    if custody_store.drop_reservation(cur, reservation):
+        store.drop_skeleton(cur, reservation.name)
 
 
 def _make_primary(cur: Cursor, acct: Acct, claim: rules.Claim, renamed_ms: int) -> None:
@@ -239,7 +322,7 @@ def _make_primary(cur: Cursor, acct: Acct, claim: rules.Claim, renamed_ms: int) 
     store.set_primary(cur, acct, primary, claim.name, renamed_ms)
 
 
-def _issue_changed(cur: Cursor, issuer: Issuer, acct: Acct, facts: Facts, now_ms: int) -> dict[Name, Mapping[str, Any]]:
+def issue_changed(cur: Cursor, issuer: Issuer, acct: Acct, facts: Facts, now_ms: int) -> dict[Name, Mapping[str, Any]]:
     """The records of all names of an account whose standing is locked; those that are out of date issued anew."""
     holdings = store.holdings_of(cur, acct)
     primary = next((each for each in holdings if each.primary and rules.in_feed(each)), None)
@@ -306,6 +389,9 @@ def replicate(
 
 def tidy(cur: Cursor, now_ms: int) -> None:
     """Forget what has expired everywhere."""
+    for ended in custody_store.ended_reservations(cur, now_ms):
+        _drop(cur, ended)
+    custody_store.forget_claims(cur, now_ms - ACCOUNT_WINDOW_MS)
     store.forget_expired(cur, now_ms)
     store.forget_withdrawn(cur, now_ms - RECORD_LIFETIME_MS)
     store.forget_peers(cur, now_ms - rules.FREE_AFTER_MS)

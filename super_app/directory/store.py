@@ -11,6 +11,7 @@ from super_app.directory.model import (
     FeedPage,
     FrozenFor,
     Holding,
+    KeptFor,
     Known,
     Name,
     NewAccount,
@@ -28,7 +29,7 @@ from super_app.signing import canonical
 _HOLDINGS: Final[LiteralString] = (
     "SELECT h.name, h.acct, a.user_id, h.origin, h.state, h.frozen_for, h.contested_by, h.discover, h.chosen,"
     " CASE WHEN o.primary_name = h.name OR (o.primary_name IS NULL AND h.origin = 'localpart') THEN 1 ELSE 0 END,"
-    " h.since_ms, h.released_ms, h.seq, h.digest, h.record, h.renew_ms"
+    " h.since_ms, h.released_ms, h.seq, h.digest, h.record, h.renew_ms, h.kept_for"
     " FROM superapp_directory_handle h JOIN superapp_account a ON a.acct = h.acct"
     " LEFT JOIN superapp_directory_owner o ON o.acct = h.acct"
 )
@@ -134,7 +135,7 @@ def free_expired(cur: Cursor, skeleton: str, released_before_ms: int) -> None:
     """Free the name with this look, if its quarantine is over. That it is free is a fact of time; this notes it."""
     cur.execute(
         "UPDATE superapp_directory_handle SET state = 'free'"
-        " WHERE skeleton = ? AND state = 'released' AND released_ms <= ?",
+        " WHERE skeleton = ? AND state = 'released' AND kept_for IS NULL AND released_ms <= ?",
         (skeleton, released_before_ms),
     )
     if cur.rowcount:
@@ -206,8 +207,26 @@ def set_discover(cur: Cursor, name: Name, discover: Discover, *, chosen: bool) -
     )
 
 
-def freeze(cur: Cursor, name: Name, why: FrozenFor, contested_by: UserId) -> bool:
-    """Freeze a name that an account with this localpart contests; False if it was frozen before."""
+def keep(cur: Cursor, name: Name, why: KeptFor) -> None:
+    """A name is never free again. The first reason stays, unless the operator takes the name away."""
+    cur.execute(
+        "UPDATE superapp_directory_handle SET kept_for = ? WHERE name = ? AND (kept_for IS NULL OR ? = 'revoked')",
+        (why.value, name, why.value),
+    )
+
+
+def give(cur: Cursor, name: Name, acct: Acct, discover: Discover, now_ms: int) -> None:
+    """A name becomes another account's, as the operator decided. That it is never free again stays so."""
+    cur.execute(
+        "UPDATE superapp_directory_handle SET acct = ?, origin = 'granted', state = 'active', frozen_for = NULL,"
+        " contested_by = NULL, discover = ?, chosen = 0, since_ms = ?, released_ms = NULL, record = NULL, renew_ms = 0,"
+        " kept_for = CASE WHEN kept_for = 'revoked' THEN NULL ELSE kept_for END WHERE name = ?",
+        (acct, discover.value, now_ms, name),
+    )
+
+
+def freeze(cur: Cursor, name: Name, why: FrozenFor, contested_by: UserId | None) -> bool:
+    """Freeze a name; False if it was frozen before."""
     cur.execute(
         "UPDATE superapp_directory_handle SET state = 'frozen', frozen_for = ?, contested_by = ?, released_ms = NULL,"
         " renew_ms = 0 WHERE name = ? AND state IN ('active', 'released')",
@@ -277,7 +296,7 @@ def renew_all(cur: Cursor, acct: Acct) -> None:
 def due_for_renewal(cur: Cursor, now_ms: int, limit: int) -> tuple[Holding, ...]:
     """Public names whose record is to be issued anew. Hidden ones are issued when somebody asks."""
     cur.execute(
-        _HOLDINGS + " WHERE h.discover = 'public' AND h.state IN ('active', 'frozen') AND h.renew_ms <= ?"
+        _HOLDINGS + " WHERE h.discover = 'public' AND h.state IN ('active', 'frozen', 'moved') AND h.renew_ms <= ?"
         " ORDER BY h.renew_ms LIMIT ?",
         (now_ms, limit),
     )
@@ -497,6 +516,7 @@ def _holding(row: Row) -> Holding:
         digest=None if row[13] is None else str(row[13]),
         record=None if row[14] is None else str(row[14]),
         renew_ms=int(row[15] or 0),
+        kept_for=None if row[16] is None else KeptFor(str(row[16])),
     )
 
 

@@ -52,6 +52,15 @@ def received(cur: Cursor, payee: Acct, payment_id: PaymentId) -> tuple[Payment, 
     return tuple(_payment(row) for row in cur.fetchall())
 
 
+def has_received(cur: Cursor, acct: Acct, handle: Handle) -> bool:
+    """Whether an account of this homeserver was ever paid under a handle."""
+    cur.execute(
+        "SELECT 1 FROM superapp_payment WHERE payee_acct = ? AND payee_handle = ? AND state = 'completed' LIMIT 1",
+        (acct, handle),
+    )
+    return cur.fetchone() is not None
+
+
 def page(cur: Cursor, acct: Acct, before: tuple[int, PaymentKey] | None, limit: int) -> tuple[Payment, ...]:
     """Payments of an account in either direction, newest first, those older than ``before``."""
     # One branch for each direction, so that both read the end of their own index. A payment has two different

@@ -236,9 +236,10 @@ class TestOwnHandles:
 class TestAdmin:
     def test_the_operator_grants_a_short_name(self, pair: Pair) -> None:
         admin = pair.hs2.register("admin", admin=True)
-        assert pair.hs2.call("PUT", "admin/handles/bo", admin, {"user_id": pair.bob})["handle"] == "@bo:hs2.test"
-        assert refusal(pair.hs2, "PUT", "admin/handles/bo", admin, {"user_id": pair.carol}) == (409, "HANDLE_TAKEN")
-        nobody = {"user_id": "@nobody:hs2.test"}
+        to_bob, to_carol = ({"user_id": each, "reason": "a good customer"} for each in (pair.bob, pair.carol))
+        assert pair.hs2.call("PUT", "admin/handles/bo", admin, to_bob)["handle"] == "@bo:hs2.test"
+        assert refusal(pair.hs2, "PUT", "admin/handles/bo", admin, to_carol) == (409, "HANDLE_TAKEN")
+        nobody = {"user_id": "@nobody:hs2.test", "reason": "nobody asked"}
         assert refusal(pair.hs2, "PUT", "admin/handles/no", admin, nobody) == (422, "INVALID_VALUE")
 
     def test_a_key_that_nobody_pinned_cannot_be_forgotten_or_shown(self, pair: Pair) -> None:
@@ -764,7 +765,7 @@ class TestRegistration:
         assert pair.found_by_alice("bobby") == []
 
         admin = pair.hs2.register("admin", admin=True)
-        settled = pair.hs2.call("PUT", "admin/handles/bobby", admin, {"user_id": intruder})
+        settled = pair.hs2.call("PUT", "admin/handles/bobby", admin, {"user_id": intruder, "reason": "their user id"})
         assert settled["user_id"] == intruder
         assert [each["handle"] for each in pair.hs2.call("GET", "handles", pair.bob)["handles"]] == ["@bob:hs2.test"]
 

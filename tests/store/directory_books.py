@@ -19,6 +19,7 @@ from super_app.directory.model import (
     Status,
 )
 from super_app.directory.naming import NamePolicy
+from super_app.directory.ports import NoTakings
 from super_app.directory.search_model import Hit, Term
 from super_app.directory.service import Issuer, Wish
 from super_app.errors import Reason, Refused
@@ -90,7 +91,11 @@ class Directory:
         return answer.reason
 
     def release(self, acct: Acct, name: str) -> Mapping[str, Any] | Refused:
-        return self.run(lambda cur: service.release(cur, ISSUER, acct, name, facts=self.facts, now_ms=self.now_ms))
+        return self.run(
+            lambda cur: service.release(
+                cur, ISSUER, acct, name, facts=self.facts, takings=NoTakings(), now_ms=self.now_ms
+            )
+        )
 
     def record_of(self, acct: Acct, name: str) -> Mapping[str, Any] | None:
         return self.run(

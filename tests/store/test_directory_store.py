@@ -32,6 +32,7 @@ from super_app.directory.model import (
     Withdrawal,
 )
 from super_app.directory.naming import skeleton
+from super_app.directory.ports import NoTakings
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle, ServerName, UserId, localpart_of
 from super_app.signing import digest, generate_key, key_id_of, public_b64
@@ -207,7 +208,9 @@ class TestReleases:
     def test_a_deactivated_account_is_found_no_more(self, directory: Directory) -> None:
         acct = directory.register("alice", Discover.PUBLIC)
         directory.claim(acct, "wonder")
-        directory.run(lambda cur: service.retire(cur, ISSUER, acct, facts=FACTS, now_ms=directory.now_ms))
+        directory.run(
+            lambda cur: service.retire(cur, ISSUER, acct, facts=FACTS, takings=NoTakings(), now_ms=directory.now_ms)
+        )
         assert [entry["type"] for entry in directory.feed()[0]] == [records.WITHDRAWAL_TYPE] * 2
         wonder = directory.run(lambda cur: store.holding(cur, Name("wonder")))
         alice = directory.run(lambda cur: store.holding(cur, Name("alice")))

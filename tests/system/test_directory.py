@@ -232,7 +232,9 @@ def test_an_account_that_comes_to_exist_all_the_same_freezes_the_handle_and_nobo
             alice.pay(f"@wonder:{server}", 100, "EUR")
         assert (refused.value.status, refused.value.errcode) == (409, "ORG.SUPERAPP.AMBIGUOUS_PAYEE")
         assert alice.available("EUR") == 900
-        settled = operator.superapp("PUT", "admin/handles/wonder", {"user_id": f"@wonder:{server}"})
+        settled = operator.superapp(
+            "PUT", "admin/handles/wonder", {"user_id": f"@wonder:{server}", "reason": "their user id"}
+        )
         assert settled["user_id"] == f"@wonder:{server}"
         assert alice.pay(f"@wonder:{server}", 100, "EUR")["state"] == "completed"
         assert bob.available("EUR") == 100

@@ -10,6 +10,7 @@ from synapse_super_app.commands import (
     backup,
     demo,
     doctor,
+    handle,
     issue,
     ledger,
     link,
@@ -23,7 +24,22 @@ from synapse_super_app.commands import (
 from synapse_super_app.commands.console import CommandFailed, say
 from synapse_super_app.commands.matrix_client import MatrixError, UnreachableError
 
-_COMMANDS: Final = (up, doctor, demo, register, login, link, settle, issue, ledger, statement, archive, backup, restore)
+_COMMANDS: Final = (
+    up,
+    doctor,
+    demo,
+    register,
+    login,
+    link,
+    settle,
+    issue,
+    handle,
+    ledger,
+    statement,
+    archive,
+    backup,
+    restore,
+)
 _INTERRUPTED: Final = 130  # what a shell reports for SIGINT
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from super_app.names import LOG_PREFIX
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.answers import Answers
+from synapse_super_app.directory.custody_routes import CustodyRoutes
 from synapse_super_app.directory.feed import FeedReader
 from synapse_super_app.directory.log import LogFiles, OwnLog
 from synapse_super_app.directory.own import OwnHandles
@@ -42,13 +43,14 @@ class DirectoryFeature:
         self.people = DirectoryPeople(runtime, self._own, self._peers)
         self._search = Search(runtime, self.people)
         self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, self._search, self._answers)
+        self._custody = CustodyRoutes(runtime, self._own)
         self._answers.register(self._reader.heard)
         Registration(runtime.api, runtime.private, self._own).register()
         runtime.private.wrap_user_search(self._search.in_user_directory)
         runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, runtime.server_name))
 
     def routes(self) -> Sequence[Route]:
-        return self._routes.routes()
+        return (*self._routes.routes(), *self._custody.routes())
 
     async def start(self) -> None:
         runtime = self._runtime

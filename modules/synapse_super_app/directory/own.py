@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -10,11 +10,13 @@ from prometheus_client import Counter
 
 from super_app.accounts.model import Genesis
 from super_app.db import Cursor
-from super_app.directory import records, service, store
+from super_app.directory import custody, custody_store, records, service, store
+from super_app.directory.custody_model import Act, Deed, Mandate, Pace, Reservation
 from super_app.directory.model import (
     AskedBy,
     Discover,
     Facts,
+    FrozenFor,
     Holding,
     Name,
     NewAccount,
@@ -25,7 +27,9 @@ from super_app.directory.service import Issuer, Wish
 from super_app.errors import Refused
 from super_app.ids import Acct, UserId, localpart_of
 from super_app.signing import canonical, key_id_of
+from synapse_super_app.directory.addresses import keyed
 from synapse_super_app.directory.signer import Signer
+from synapse_super_app.directory.takings import PaymentTakings
 from synapse_super_app.private_api import SynapseAccount
 from synapse_super_app.runtime import Runtime
 
@@ -37,6 +41,7 @@ _SWEEP_MARGIN_MS: Final = 3_600_000
 _RENEWAL_BATCH: Final = 50
 
 _changes = Counter("superapp_directory_changes_total", "Claims and releases of handles by outcome.", ["outcome"])
+_acts = Counter("superapp_directory_acts_total", "What operators did to handles, by outcome.", ["act", "outcome"])
 _frozen = Counter("superapp_directory_frozen_total", "Handles frozen because an account of that localpart appeared.")
 
 
@@ -51,6 +56,7 @@ class OwnHandles:
         self._services = {"chat": True, "call": features.calls, "pay": features.payments}
         settings = runtime.config.directory
         self._policy = NamePolicy(min_length=settings.min_length, reserved=settings.reserved)
+        self._takings = PaymentTakings()
         self._existing_discover = Discover(settings.existing_users.discover)
         asked = settings.new_users.discover
         # "ask" is exact until the person has answered; ``chosen`` of the holding says whether they have.
@@ -141,16 +147,13 @@ class OwnHandles:
 
     # Changing.
 
-    async def put(self, user_id: UserId, text: str, wish: Wish) -> Mapping[str, Any] | Refused:
+    async def put(self, user_id: UserId, text: str, wish: Wish, address: str) -> Mapping[str, Any] | Refused:
         acct = await self.acct_of(user_id)
         facts = await self._facts(user_id)
         now_ms = self._runtime.now_ms()
-        name = normalise(text)
+        pace = self._pace(address)
 
         def work(cur: Cursor) -> Mapping[str, Any] | Refused:
-            # In the same transaction as the claim, so that a registration in the meantime is seen if it committed.
-            owner = None if isinstance(name, Refused) else UserId(f"@{name}:{self.issuer.server}")
-            registered = owner is not None and self._runtime.private.is_deactivated(cur, owner) is not None
             return service.put(
                 cur,
                 self.issuer,
@@ -159,42 +162,162 @@ class OwnHandles:
                 wish,
                 facts=facts,
                 policy=self._policy,
-                localpart_of=owner if registered else None,
+                localpart_of=self._account_called(cur, text),
                 default_discover=self._new_discover,
                 now_ms=now_ms,
+                pace=pace,
             )
 
         return self._counted(await self._database.run("directory_put", work))
+
+    async def reserve(self, user_id: UserId, text: str, address: str) -> Reservation | Refused:
+        acct = await self.acct_of(user_id)
+        now_ms = self._runtime.now_ms()
+        pace = self._pace(address)
+
+        def work(cur: Cursor) -> Reservation | Refused:
+            localpart_of = self._account_called(cur, text)
+            return service.reserve(
+                cur, acct, text, policy=self._policy, localpart_of=localpart_of, now_ms=now_ms, pace=pace
+            )
+
+        return await self._database.run("directory_reserve", work)
+
+    def _account_called(self, cur: Cursor, text: str) -> UserId | None:
+        """The account whose localpart a name is.
+
+        Asked in the same transaction as the claim, so that a registration in the meantime is seen if it committed.
+        """
+        name = normalise(text)
+        owner = None if isinstance(name, Refused) else UserId(f"@{name}:{self.issuer.server}")
+        return owner if owner is not None and self._runtime.private.is_deactivated(cur, owner) is not None else None
+
+    def _pace(self, address: str) -> Pace:
+        settings = self._runtime.config.directory
+        return Pace(
+            per_account=settings.claims_per_account,
+            per_address=settings.claims_per_address,
+            address=keyed(address, self.issuer.key),
+        )
 
     async def release(self, user_id: UserId, text: str) -> Mapping[str, Any] | Refused:
         acct = await self.acct_of(user_id)
         facts = await self._facts(user_id)
         work = partial(
-            service.release, issuer=self.issuer, acct=acct, text=text, facts=facts, now_ms=self._runtime.now_ms()
+            service.release,
+            issuer=self.issuer,
+            acct=acct,
+            text=text,
+            facts=facts,
+            takings=self._takings,
+            now_ms=self._runtime.now_ms(),
         )
         return self._counted(await self._database.run("directory_release", work))
-
-    async def grant(self, user_id: UserId, text: str) -> Mapping[str, Any] | Refused:
-        """The operator gives a name, or settles one that an account contests."""
-        acct = await self.acct_of(user_id)
-        facts = await self._facts(user_id)
-        now_ms = self._runtime.now_ms()
-
-        def work(cur: Cursor) -> Mapping[str, Any] | Refused:
-            held = store.first_of(cur, spellings(text))
-            if held is not None and held.contested_by == user_id:
-                return service.settle(cur, self.issuer, held.name, acct, facts=facts, now_ms=now_ms)
-            return service.grant(cur, self.issuer, acct, text, facts=facts, discover=self._new_discover, now_ms=now_ms)
-
-        answer = self._counted(await self._database.run("directory_grant", work))
-        self.renew_soon()
-        return answer
 
     async def retire(self, user_id: UserId) -> None:
         acct = await self.acct_of(user_id)
         facts = await self._facts(user_id)
-        work = partial(service.retire, issuer=self.issuer, acct=acct, facts=facts, now_ms=self._runtime.now_ms())
+        work = partial(
+            service.retire,
+            issuer=self.issuer,
+            acct=acct,
+            facts=facts,
+            takings=self._takings,
+            now_ms=self._runtime.now_ms(),
+        )
         await self._database.run("directory_retire", work)
+
+    # Acts of operators.
+
+    async def grant(self, user_id: UserId, text: str, mandate: Mandate) -> Mapping[str, Any] | Refused:
+        """Give a name, or settle one that an account contests."""
+        acct = await self.acct_of(user_id)
+        work = partial(
+            custody.grant,
+            issuer=self.issuer,
+            acct=acct,
+            user_id=user_id,
+            text=text,
+            mandate=mandate,
+            facts=await self._facts(user_id),
+            discover=self._new_discover,
+            now_ms=self._runtime.now_ms(),
+        )
+        return await self._act(Act.GRANT, work)
+
+    async def revoke(self, text: str, mandate: Mandate) -> Mapping[str, Any] | Refused:
+        facts = await self._facts_of_holder(text)
+        work = partial(
+            custody.revoke, issuer=self.issuer, text=text, mandate=mandate, facts=facts, now_ms=self._runtime.now_ms()
+        )
+        return await self._act(Act.REVOKE, work)
+
+    async def freeze(
+        self, text: str, why: FrozenFor, mandate: Mandate, claimant: UserId | None = None
+    ) -> Mapping[str, Any] | Refused:
+        work = partial(
+            custody.freeze,
+            issuer=self.issuer,
+            text=text,
+            why=why,
+            mandate=mandate,
+            claimant=claimant,
+            facts=await self._facts_of_holder(text),
+            now_ms=self._runtime.now_ms(),
+        )
+        return await self._act(Act.FREEZE, work)
+
+    async def unfreeze(self, text: str, mandate: Mandate) -> Mapping[str, Any] | Refused:
+        facts = await self._facts_of_holder(text)
+        work = partial(
+            custody.unfreeze, issuer=self.issuer, text=text, mandate=mandate, facts=facts, now_ms=self._runtime.now_ms()
+        )
+        return await self._act(Act.UNFREEZE, work)
+
+    async def transfer(self, text: str, to: UserId, mandate: Mandate) -> Mapping[str, Any] | Refused:
+        acct = await self.acct_of(to)
+        held = await self._database.run("directory_held", partial(store.first_of, names=spellings(text)))
+        facts = {acct: await self._facts(to)}
+        if held is not None:
+            facts[held.acct] = await self._facts(held.user_id)
+        work = partial(
+            custody.transfer,
+            issuer=self.issuer,
+            text=text,
+            to=acct,
+            mandate=mandate,
+            facts=facts,
+            discover=self._new_discover,
+            now_ms=self._runtime.now_ms(),
+        )
+        return await self._act(Act.TRANSFER, work)
+
+    async def deeds(self, text: str) -> tuple[Holding | None, tuple[Deed, ...]]:
+        """What a name is, and what operators did to it, newest first."""
+
+        def work(cur: Cursor) -> tuple[Holding | None, tuple[Deed, ...]]:
+            names = spellings(text)
+            held = store.first_of(cur, names)
+            about = [deed for name in names for deed in custody_store.deeds_about(cur, name, custody.MAX_PAGE)]
+            return held, tuple(about)
+
+        return await self._database.run("directory_deeds", work)
+
+    async def log_of_deeds(self, before: int | None, limit: int) -> tuple[Deed, ...]:
+        work = partial(custody_store.deeds, before=before, limit=min(limit, custody.MAX_PAGE))
+        return await self._database.run("directory_deeds", work)
+
+    async def _act(
+        self, act: Act, work: Callable[[Cursor], Mapping[str, Any] | Refused]
+    ) -> Mapping[str, Any] | Refused:
+        answer = await self._database.run(f"directory_{act}", work)
+        _acts.labels(act.value, answer.reason.value if isinstance(answer, Refused) else "done").inc()
+        self.renew_soon()
+        return answer
+
+    async def _facts_of_holder(self, text: str) -> Facts:
+        held = await self._database.run("directory_held", partial(store.first_of, names=spellings(text)))
+        return Facts(msk=None, services=self._services) if held is None else await self._facts(held.user_id)
 
     async def blocks_registration(self, user_id: UserId) -> bool:
         work = partial(service.blocks_registration, user_id=user_id, now_ms=self._runtime.now_ms())
@@ -218,7 +341,7 @@ class OwnHandles:
             _frozen.inc()
             logger.warning(
                 "An account @%s:%s came to exist although somebody else has that handle; the handle is frozen, and "
-                "nobody can be paid under it until PUT admin/handles/%s gives it to the account",
+                "nobody can be paid under it until `super-app handle grant %s` gives it to the account",
                 name,
                 self.issuer.server,
                 name,

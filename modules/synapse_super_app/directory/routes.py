@@ -10,7 +10,7 @@ from super_app.directory.naming import split
 from super_app.directory.rules import OWNER_MAY_TAKE_BACK_MS
 from super_app.directory.service import Wish
 from super_app.errors import Reason, Refused
-from super_app.ids import ServerName, parse_user_id
+from super_app.ids import ServerName
 from super_app.wire import WireModel
 from synapse_super_app.directory.answers import Answers
 from synapse_super_app.directory.budget import Budget
@@ -76,6 +76,12 @@ class OwnHandleList(BaseModel):
     handles: list[OwnHandle]
 
 
+class ReservedHandle(BaseModel):
+    handle: str
+    until: int
+    """Until when nobody else can take it, in milliseconds since 1970."""
+
+
 class SearchTerm(WireModel):
     term: Annotated[str, Field(max_length=300)]
     limit: Annotated[int, Field(ge=1)] = 10
@@ -106,10 +112,6 @@ class DirectoryKeyCertificate(BaseModel):
     public_key: str
     issued: int
     signatures: dict[str, dict[str, str]]
-
-
-class GrantTo(WireModel):
-    user_id: str
 
 
 class Forgotten(BaseModel):
@@ -159,6 +161,22 @@ class DirectoryRoutes:
                 reasons=(
                     *_NAMING,
                     Reason.HANDLE_FROZEN,
+                    Reason.NOT_ALLOWED,
+                    Reason.TOO_MANY_HANDLES,
+                    Reason.RENAMED_RECENTLY,
+                    Reason.TOO_MANY_REQUESTS,
+                ),
+            ),
+            Route(
+                method="POST",
+                path="handles/{handle}/reserve",
+                handler=self.reserve,
+                response=ReservedHandle,
+                summary="Hold a handle for ten minutes while you decide; PUT confirms it",
+                reasons=(
+                    *_NAMING,
+                    Reason.HANDLE_FROZEN,
+                    Reason.NOT_ALLOWED,
                     Reason.TOO_MANY_HANDLES,
                     Reason.RENAMED_RECENTLY,
                     Reason.TOO_MANY_REQUESTS,
@@ -198,16 +216,6 @@ class DirectoryRoutes:
                 reasons=(Reason.UNKNOWN_PEER,),
             ),
             Route(
-                method="PUT",
-                path="admin/handles/{handle}",
-                handler=self.grant,
-                response=HandleRecord,
-                body=GrantTo,
-                auth=Auth.ADMIN,
-                summary="Grant a handle (short or reserved, as an alias), or settle one that an account contests",
-                reasons=(*_NAMING, Reason.INVALID_VALUE, Reason.UNKNOWN_HANDLE),
-            ),
-            Route(
                 method="DELETE",
                 path="admin/directory/keys/{server}",
                 handler=self.forget_key,
@@ -234,7 +242,19 @@ class DirectoryRoutes:
             role=None if body.role is None else Role(body.role),
             discover=None if body.discover is None else Discover(body.discover),
         )
-        return _shown(await self._own.put(call.user_id, name, wish))
+        return _shown(await self._own.put(call.user_id, name, wish, call.address))
+
+    async def reserve(self, call: Call) -> ReservedHandle | Refused:
+        spent = self._claims.take(call.user_id, self._runtime.now_ms())
+        name = self._own_name(call.path["handle"])
+        if spent is not None:
+            return spent
+        if isinstance(name, Refused):
+            return name
+        reserved = await self._own.reserve(call.user_id, name, call.address)
+        if isinstance(reserved, Refused):
+            return reserved
+        return ReservedHandle(handle=full(reserved.name, self._runtime.server_name), until=reserved.until_ms)
 
     async def release(self, call: Call) -> HandleRecord | Refused:
         name = self._own_name(call.path["handle"])
@@ -275,36 +295,12 @@ class DirectoryRoutes:
             return _unknown_peer(server)
         return DirectoryKeyCertificate.model_validate(dict(peer.key.certificate))
 
-    async def grant(self, call: Call) -> HandleRecord | Refused:
-        body: GrantTo = call.body
-        name = self._own_name(call.path["handle"])
-        if isinstance(name, Refused):
-            return name
-        user_id = parse_user_id(body.user_id)
-        is_ours = user_id is not None and self._runtime.api.is_mine(user_id)
-        if user_id is None or not is_ours or await self._runtime.api.check_user_exists(user_id) is None:
-            return Refused(
-                reason=Reason.INVALID_VALUE,
-                message=f"{body.user_id[:255]!a} is no account of this homeserver; give a user id of it.",
-            )
-        return _shown(await self._own.grant(user_id, name))
-
     async def forget_key(self, call: Call) -> Forgotten | Refused:
         server = ServerName(call.path["server"])
         return Forgotten(server=server) if await self._peers.forget_pin(server) else _unknown_peer(server)
 
     def _own_name(self, text: str) -> str | Refused:
-        """The name of a handle of this homeserver."""
-        parts = split(text, self._runtime.server_name)
-        if isinstance(parts, Refused):
-            return parts
-        name, server = parts
-        if server != self._runtime.server_name:
-            return Refused(
-                reason=Reason.HANDLE_INVALID,
-                message=f"{text[:255]!a} is of another homeserver; yours end in :{self._runtime.server_name}.",
-            )
-        return name
+        return own_name(text, self._runtime.server_name)
 
     def _own_handle(self, held: Holding) -> OwnHandle:
         released_ms = held.released_ms if held.state is State.RELEASED else None
@@ -317,6 +313,20 @@ class DirectoryRoutes:
             since=held.since_ms,
             take_back_until=None if released_ms is None else released_ms + OWNER_MAY_TAKE_BACK_MS,
         )
+
+
+def own_name(text: str, server_name: ServerName) -> str | Refused:
+    """The name of a handle of this homeserver."""
+    parts = split(text, server_name)
+    if isinstance(parts, Refused):
+        return parts
+    name, server = parts
+    if server != server_name:
+        return Refused(
+            reason=Reason.HANDLE_INVALID,
+            message=f"{text[:255]!a} is of another homeserver; yours end in :{server_name}.",
+        )
+    return name
 
 
 def _shown(content: Mapping[str, Any] | Refused) -> HandleRecord | Refused:

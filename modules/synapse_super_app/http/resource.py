@@ -62,7 +62,8 @@ class ApiResource(DirectServeJsonResource):
             for name, found in (request.args or {}).items()
         }
         values.pop("access_token", None)
-        return HTTPStatus.OK, await answer(route, variables, user_id, values, content)
+        address = request.get_client_ip_if_available()
+        return HTTPStatus.OK, await answer(route, variables, user_id, values, content, address)
 
     def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         known_path = False
@@ -93,7 +94,7 @@ class ApiResource(DirectServeJsonResource):
 
 
 async def answer(
-    route: Route, variables: dict[str, str], user_id: UserId, query: dict[str, str], content: object
+    route: Route, variables: dict[str, str], user_id: UserId, query: dict[str, str], content: object, address: str = ""
 ) -> dict[str, Any]:
     """Validate, call the handler, and give the JSON of its answer.
 
@@ -101,7 +102,11 @@ async def answer(
         SynapseError: the request or the handler was refused.
     """
     call = Call(
-        user_id=user_id, path=variables, query=_read_query(query, route.query), body=_read_body(content, route.body)
+        user_id=user_id,
+        path=variables,
+        query=_read_query(query, route.query),
+        body=_read_body(content, route.body),
+        address=address,
     )
     try:
         refusal_or_answer = await route.handler(call)

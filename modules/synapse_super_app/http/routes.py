@@ -31,6 +31,8 @@ class Call:
     path: dict[str, str]
     query: Any
     body: Any
+    address: str = ""
+    """The client's network address as Synapse sees it; empty where there is none."""
 
 
 Handler = Callable[[Call], Awaitable[BaseModel | Refused]]
