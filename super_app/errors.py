@@ -68,6 +68,7 @@ class Reason(StrEnum):
     CREDIT_LIMIT = "credit_limit"
     EXCEEDS_DEBT = "exceeds_debt"  # a settlement of more than is owed
     BAD_SIGNATURE = "bad_signature"
+    KEY_UNCONFIRMED = "key_unconfirmed"  # a payment key that no operator here has confirmed
     BAD_COMMITMENT = "bad_commitment"
     WRONG_ORIGIN = "wrong_origin"
     PEER_UNREACHABLE = "peer_unreachable"

@@ -18,6 +18,7 @@ from super_app.clearing.model import (
     Alarm,
     ChainObject,
     EvidenceKind,
+    Fence,
     JsonObject,
     KeyId,
     Link,
@@ -106,7 +107,9 @@ class Chain:
     def is_ours(self, cur: Cursor, link: Link, found: ChainObject) -> bool:
         """Whether we have signed it, whatever our database remembers."""
         head = objects.head_of(link.link_id, self.me.server, found.epoch, found.seq, found.message_id)
-        return self._signed_by_us(cur, link, head, found.signature)
+        here = (public_b64(key) for key in (self.me.key, *self.me.retired))
+        ours = {*store.keys(cur, link.link_id, Sender.OURS).values(), *here}
+        return any(objects.verify_head(head, found.signature, public) for public in ours)
 
     def may_sign(self, link: Link) -> MaySign:
         # With another key than the link's, whatever we signed would look forged to the peer.
@@ -121,7 +124,7 @@ class Chain:
         if link is not None and link.our_open_ms > 0 and self.me.signer(link.our_key_id) is None:
             return Refused(
                 reason=Reason.LINK_HALTED,
-                message=f"The payment key is not the one that {peer} knows; the operator must restore its file.",
+                message=lost_key(peer),
             )
         return rules.why_not(link, peer, self.me.boot)
 
@@ -210,11 +213,11 @@ class Chain:
         if refused is not None:
             return refused
         if here is not None:
-            return self.stop(cur, link, EvidenceKind.EQUIVOCATION, here, found, now_ms)
+            return self.freeze(cur, link, EvidenceKind.EQUIVOCATION, here, found, now_ms)
         if before is not None and before.message_id != found.prev_hash:
-            return self.stop(cur, link, EvidenceKind.BROKEN_CHAIN, before, found, now_ms)
+            return self.freeze(cur, link, EvidenceKind.BROKEN_CHAIN, before, found, now_ms)
         if after is not None and after.prev_hash != found.message_id:
-            return self.stop(cur, link, EvidenceKind.BROKEN_CHAIN, after, found, now_ms)
+            return self.freeze(cur, link, EvidenceKind.BROKEN_CHAIN, after, found, now_ms)
         return None
 
     def _judge_epoch(self, cur: Cursor, link: Link, found: ChainObject, *, is_taken: bool) -> Refused | None:
@@ -230,7 +233,14 @@ class Chain:
             return _invalid(f"epoch must be {link.their_epoch}, the one that this link is in; a FENCE opens a new one.")
         if found.epoch < link.their_epoch:
             fences = store.fences(cur, link.link_id, Sender.THEIRS)
-            return None if rules.is_in_force(fences, found.epoch, found.seq) else closed(link, found.epoch)
+            if not rules.is_in_force(fences, found.epoch, found.seq):
+                return closed(link, found.epoch)
+            anew_epoch = max(
+                (pin.epoch for pin in store.pins(cur, link.link_id, Sender.THEIRS) if pin.is_anew), default=FIRST_EPOCH
+            )
+            # Whoever has the key that was replaced signs what they like for these places.
+            is_open = found.epoch >= anew_epoch or (not is_taken and self._is_named(cur, link, fences, found))
+            return None if is_open else closed(link, found.epoch)
         if found.seq > link.their_seq + rules.MAX_SEQ_AHEAD:
             # Of what has no gap, so that nobody can walk ahead and leave ever more to be asked for.
             return Refused(
@@ -239,6 +249,18 @@ class Chain:
                 fields={"retry_after_ms": rules.GAP_PATIENCE_MS},
             )
         return None
+
+    def _is_named(self, cur: Cursor, link: Link, fences: Sequence[Fence], found: ChainObject) -> bool:
+        """Whether the object behind it in its chain, or a FENCE behind that, names it by its hash."""
+        after = store.object_at(cur, link.link_id, Sender.THEIRS, found.epoch, found.seq + 1)
+        if after is not None and after.prev_hash == found.message_id:
+            return True
+        for fence in fences:
+            if (fence.after_epoch, fence.after_seq) == (found.epoch, found.seq):
+                begins = store.object_at(cur, link.link_id, Sender.THEIRS, fence.epoch, 1)
+                if begins is not None and store.content_of(begins.body)["after"]["hash"] == found.message_id:
+                    return True
+        return False
 
     def admit(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int) -> Link:
         """Store an object of theirs in its place, which is free."""
@@ -303,17 +325,31 @@ class Chain:
         )
         return verdict, there
 
-    def stop(
-        self,
-        cur: Cursor,
-        link: Link,
-        kind: EvidenceKind,
-        first: Stored | None,
-        second: ChainObject,
-        now_ms: int,
+    def freeze(
+        self, cur: Cursor, link: Link, kind: EvidenceKind, first: Stored | None, second: ChainObject, now_ms: int
+    ) -> Stopped | Refused:
+        """The peer has contradicted itself: freeze the link, with both objects kept as evidence.
+
+        What is kept already stops nothing again: operators who pinned the keys anew went on in spite of it.
+        """
+        if self._keep(cur, link, kind, first, second, now_ms) or link.state is LinkState.FROZEN:
+            return self._stop(cur, link, kind)
+        return Refused(
+            reason=Reason.CONFLICT, message=f"This object is known as one that contradicts another ({kind.value})."
+        )
+
+    def halt(
+        self, cur: Cursor, link: Link, kind: EvidenceKind, first: Stored | None, second: ChainObject, now_ms: int
     ) -> Stopped:
-        """Freeze or halt a link, with both objects kept as evidence."""
-        store.add_evidence(
+        """The peer knows more of us than we do: nothing is signed until that is cured. Both objects are kept."""
+        self._keep(cur, link, kind, first, second, now_ms)
+        return self._stop(cur, link, kind)
+
+    def _keep(
+        self, cur: Cursor, link: Link, kind: EvidenceKind, first: Stored | None, second: ChainObject, now_ms: int
+    ) -> bool:
+        """Whether it is new."""
+        return store.add_evidence(
             cur,
             link.link_id,
             kind,
@@ -321,6 +357,8 @@ class Chain:
             (second.message_id, canonical(second.content).decode()),
             now_ms,
         )
+
+    def _stop(self, cur: Cursor, link: Link, kind: EvidenceKind) -> Stopped:
         why = _WHY[kind].format(peer=link.peer)
         # A halt outranks a freeze: on a halted link not even an ABORT is signed.
         if link.state is LinkState.RECOVERING and not kind.halts:
@@ -376,8 +414,15 @@ class Chain:
         return link
 
     def _signed_by_us(self, cur: Cursor, link: Link, head: JsonObject, signature: str) -> bool:
-        here = (public_b64(key) for key in (self.me.key, *self.me.retired))
-        ours = {*store.keys(cur, link.link_id, Sender.OURS).values(), *here}
+        """Whether a signature binds us. What was replaced by pinning a key anew binds in no epoch from there on."""
+        pins = store.pins(cur, link.link_id, Sender.OURS)
+        anew_epoch = max((pin.epoch for pin in pins if pin.is_anew), default=FIRST_EPOCH)
+        if head["epoch"] < anew_epoch:
+            # All that counts of it is here: the FENCE that closed it said what there was.
+            return False
+        former = {pin.public_key for pin in pins if pin.epoch < anew_epoch}
+        here = {public_b64(key) for key in (self.me.key, *self.me.retired)}
+        ours = {*(pin.public_key for pin in pins), *here} - former
         return any(objects.verify_head(head, signature, public) for public in ours)
 
 
@@ -400,6 +445,14 @@ _WHY: Final[dict[EvidenceKind, str]] = {
         " on by itself. Nothing is signed on this link; restore the newest database."
     ),
 }
+
+
+def lost_key(peer: ServerName) -> str:
+    """What an operator is told who has no file of the key that a link signs with."""
+    return (
+        f"The payment key that {peer} knows is in none of the key files of this server. Put its file back and start"
+        f" again; if it is lost, pin the keys anew with super-app link repin {peer}, which its operator must order too."
+    )
 
 
 def closed(link: Link, epoch: int) -> Refused:

@@ -37,6 +37,10 @@ class Fences:
             )
         fence = Fence(epoch=found.epoch, after_epoch=after.epoch, after_seq=after.seq)
         store.add_fence(cur, link.link_id, Sender.THEIRS, fence)
+        if found.key is not None:
+            # Whether it may be pinned was decided before; the present one stays pinned where it is.
+            public, certificate = found.key.public_key, found.key.certificate
+            store.put_key(cur, link.link_id, Sender.THEIRS, found.key_id, public, certificate, found.epoch, found.seq)
         return self._chain.admit(cur, link, found, now_ms)
 
     def say_fenced(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int, due_ms: int) -> Link:

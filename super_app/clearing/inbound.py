@@ -111,7 +111,7 @@ class Inbound:
         match rules.payee_on_decision(payment, decision, terms, within_limit=fits):
             case PayeeMove.COMMIT_AND_ABORT:
                 first = self._decision_of(cur, link, terms.wire_id)
-                return self._chain.stop(cur, link, EvidenceKind.COMMIT_AND_ABORT, first, found, now_ms)
+                return self._chain.freeze(cur, link, EvidenceKind.COMMIT_AND_ABORT, first, found, now_ms)
             case PayeeMove.DOUBT:
                 # Either we are an old copy, or the peer lies: ask it what it holds of ours before answering.
                 link = self._chain.admit(cur, link, found, now_ms)

@@ -111,7 +111,7 @@ class LinkLife:
             cur, link.link_id, Sender.THEIRS, found.epoch, found.seq + 1, MAX_AMOUNT_MINOR, limit=1
         )
         if behind:
-            return self._chain.stop(cur, link, EvidenceKind.RETIRED_KEY, behind[0], found, now_ms)
+            return self._chain.freeze(cur, link, EvidenceKind.RETIRED_KEY, behind[0], found, now_ms)
         store.put_key(
             cur, link.link_id, Sender.THEIRS, key_id, key.public_key, key.certificate, found.epoch, found.seq + 1
         )
@@ -165,7 +165,8 @@ class LinkLife:
         by = store.object_at(cur, link.link_id, Sender.THEIRS, since.epoch, since.seq - 1)
         if by is None or by.type is not MessageType.KEY:
             return None
-        return self._chain.stop(cur, link, EvidenceKind.RETIRED_KEY, by, found, now_ms)
+        stopped = self._chain.freeze(cur, link, EvidenceKind.RETIRED_KEY, by, found, now_ms)
+        return stopped if isinstance(stopped, Stopped) else None
 
     # How it stands.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from super_app.clearing import objects, rules, statement_store, store
+from super_app.clearing import objects, repin, repin_store, rules, statement_store, store
 from super_app.clearing.chain import Chain, Handled, Taken
 from super_app.clearing.inbound import Inbound
 from super_app.clearing.link_life import LinkLife
@@ -177,7 +177,7 @@ class Links:
             verdict, there = self._chain.judge_own(cur, link, found)
             kind = verdict.evidence
             if kind is not None and kind.halts:
-                stopped = self._chain.stop(cur, link, kind, there, found, now_ms)
+                stopped = self._chain.halt(cur, link, kind, there, found, now_ms)
                 return HeadVerdict(link=stopped.link, alarm=stopped.alarm)
             if kind is not None:
                 alarm = self._chain.note_lie(cur, link, found, now_ms)
@@ -195,19 +195,25 @@ class Links:
     def view(self, cur: Cursor, link: Link) -> LinkView:
         refused = self._chain.why_not(link, link.peer)
         phase = self._life.phase(cur, link)
+        present = objects.fingerprint_of(public_b64(self._chain.me.key))
         if phase is LinkPhase.OPEN and refused is not None:
             phase = LinkPhase.HALTED
         return LinkView(
             link_id=link.link_id,
             peer=link.peer,
             phase=phase,
-            waits=(*self._life.waits(cur, link, phase), *self._settlements.waits(cur, link)),
+            waits=(
+                *(repin.waits(cur, link, present) or self._life.waits(cur, link, phase)),
+                *self._settlements.waits(cur, link),
+            ),
             our_standing=link.our_standing,
             their_standing=link.their_standing,
             our_statement=statement_store.statement(cur, link.link_id, Sender.OURS),
             their_statement=statement_store.statement(cur, link.link_id, Sender.THEIRS),
             our_fingerprint=self._life.fingerprint(cur, link, Sender.OURS),
             their_fingerprint=self._life.fingerprint(cur, link, Sender.THEIRS),
+            present_fingerprint=present,
+            asked_fingerprint=repin_store.repin(cur, link.link_id).asked,
             why=link.stopped_why or (refused.message if phase is LinkPhase.HALTED and refused is not None else ""),
             our_epoch=link.our_epoch,
             our_seq=link.our_seq,

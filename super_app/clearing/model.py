@@ -187,6 +187,11 @@ class Pin:
     epoch: int
     seq: int
 
+    @property
+    def is_anew(self) -> bool:
+        """Whether operators pinned it: a FENCE brought it, not LINK_OPEN and not KEY, which take effect behind them."""
+        return self.epoch > FIRST_EPOCH and self.seq == 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class After:
@@ -483,6 +488,7 @@ class EvidenceKind(StrEnum):
     PEER_AHEAD = "peer_ahead"  # holds an object of ours that we do not have
     FORKED = "forked"  # holds another object of ours than we have in that place
 
+    LOST_KEY = "lost_key"  # nothing of the peer's: the key that it knows of us is not here
     SUSPENSE = "suspense"  # no proof of anything: a payment that a restore could not give an owner or cover
 
     @property
@@ -491,7 +497,12 @@ class EvidenceKind(StrEnum):
 
     @property
     def freezes(self) -> bool:
-        harmless = (EvidenceKind.FALSE_SEEN, EvidenceKind.STATEMENT_DIFFERS, EvidenceKind.SUSPENSE)
+        harmless = (
+            EvidenceKind.FALSE_SEEN,
+            EvidenceKind.STATEMENT_DIFFERS,
+            EvidenceKind.LOST_KEY,
+            EvidenceKind.SUSPENSE,
+        )
         return not self.halts and self not in harmless
 
 
@@ -634,6 +645,10 @@ class LinkView:
     our_fingerprint: str
     their_fingerprint: str
     """Of the keys that sign now, for operators to compare; empty where there is none yet."""
+    present_fingerprint: str
+    """Of the key in our file, which signs from the next KEY or FENCE on."""
+    asked_fingerprint: str
+    """Of a key that the peer has shown and wants pinned; empty for none."""
     our_epoch: int
     our_seq: int
     their_epoch: int

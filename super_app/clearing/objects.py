@@ -72,6 +72,7 @@ MAX_RUNS: Final = 200
 """Runs in one FENCED; with the longest numbers they fill 26 KiB."""
 MAX_OPENINGS: Final = 20
 """Payments that one OPENINGS? may ask for."""
+_FINGERPRINT_DIGITS: Final = 32
 CERTIFICATE_TYPE: Final = f"{NAMESPACE}.payment_key"
 
 _Digest = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]
@@ -307,9 +308,13 @@ class _AfterModel(WireModel):
         return self
 
 
+_NO_KEY: Final = _KeyModel.model_construct(public_key="", certificate={})
+
+
 class _Fence(_Chained):
     type: Literal["FENCE"]
     after: _AfterModel
+    key: _KeyModel = _NO_KEY
 
     @model_validator(mode="after")
     def _first(self) -> "_Fence":
@@ -317,6 +322,8 @@ class _Fence(_Chained):
             raise ValueError("FENCE is the first object of an epoch after the first")
         if self.after.epoch >= self.epoch:
             raise ValueError("after is of a lower epoch than FENCE")
+        if self.key.public_key and public_key_id(self.key.public_key) != self.key_id:
+            raise ValueError("a FENCE that brings a key is signed by it")
         return self
 
 
@@ -574,8 +581,19 @@ def public_key_id(public_key: str) -> KeyId | None:
 
 def fingerprint_of(public_key: str) -> str:
     """128 bits of a public key's hash in eight groups of four hexadecimal digits, for people to compare."""
-    digits = hashlib.sha256(public_key.encode()).hexdigest()[:32]
-    return " ".join(digits[at : at + 4] for at in range(0, 32, 4))
+    return _in_groups(hashlib.sha256(public_key.encode()).hexdigest()[:_FINGERPRINT_DIGITS])
+
+
+def read_fingerprint(text: str) -> str | None:
+    """A fingerprint as a person typed it, in the form of ``fingerprint_of``; None if it is none."""
+    digits = "".join(text.split()).lower()
+    if len(digits) != _FINGERPRINT_DIGITS or not set(digits) <= set("0123456789abcdef"):
+        return None
+    return _in_groups(digits)
+
+
+def _in_groups(digits: str) -> str:
+    return " ".join(digits[at : at + 4] for at in range(0, _FINGERPRINT_DIGITS, 4))
 
 
 def _query(content: JsonObject, query: _Frame) -> Query:
@@ -603,7 +621,7 @@ def _chained(content: JsonObject, parsed: _Chained) -> ChainObject:
     key: PaymentKey | None = None
     if isinstance(parsed, _LinkOpen):
         grants = tuple(each.grant() for each in parsed.currencies)
-    if isinstance(parsed, _LinkOpen | _Key):
+    if isinstance(parsed, _LinkOpen | _Key) or (isinstance(parsed, _Fence) and parsed.key.public_key):
         key = PaymentKey(public_key=parsed.key.public_key, certificate=parsed.key.certificate)
     if isinstance(parsed, _Limit):
         grants = (parsed.grant(),)

@@ -151,10 +151,10 @@ class Outbound:
                 link = self._end(cur, link, found, payment, OutState.ABORTED, outcome, now_ms)
             case PayerMove.CREDITED_AND_VOID:
                 first = _object_of(cur, payment, Sender.THEIRS, MessageType.RECEIPT)
-                return self._chain.stop(cur, link, EvidenceKind.CREDITED_AND_VOID, first, found, now_ms)
+                return self._chain.freeze(cur, link, EvidenceKind.CREDITED_AND_VOID, first, found, now_ms)
             case PayerMove.UNFOUNDED:
                 first = _object_of(cur, payment, Sender.OURS, MessageType.ABORT)
-                return self._chain.stop(cur, link, EvidenceKind.UNFOUNDED_RECEIPT, first, found, now_ms)
+                return self._chain.freeze(cur, link, EvidenceKind.UNFOUNDED_RECEIPT, first, found, now_ms)
             case _:
                 return _conflict("there is nothing that this RECEIPT answers")
         return Taken(link=link)

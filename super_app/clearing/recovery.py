@@ -10,8 +10,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final, cast
 
-from super_app.clearing import objects, recovery_store, rules, store
-from super_app.clearing.chain import Chain, Stopped, Taken
+from super_app.clearing import objects, recovery_store, repin, repin_store, rules, store
+from super_app.clearing.chain import Chain, Stopped, Taken, lost_key
 from super_app.clearing.fence import Fences
 from super_app.clearing.link_life import LinkLife
 from super_app.clearing.links import Links
@@ -38,6 +38,7 @@ from super_app.clearing.recovery_model import (
     Listed,
     Recovery,
     RecoveryPhase,
+    Repin,
     RestoreId,
     Touched,
     Way,
@@ -46,7 +47,7 @@ from super_app.clearing.replay import Replay
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.money import MAX_AMOUNT_MINOR
-from super_app.signing import canonical, digest
+from super_app.signing import canonical, digest, public_b64
 
 REPLAY_PAGE: Final = 100
 """Payments that one transaction replays."""
@@ -67,10 +68,28 @@ class Recoveries:
     def begin_marked(self, cur: Cursor, now_ms: int) -> None:
         """At start: a database that was restored fences all its links, by itself."""
         for restore_id in recovery_store.new_marks(cur):
+            # A copy cannot know whether what was ordered in it has been carried out since.
+            repin_store.end_orders(cur)
             for link in store.links(cur):
                 self.begin(cur, link, restore_id, now_ms)
         recovery_store.begin_marks(cur)
         recovery_store.end_marks(cur)
+
+    def repin(self, cur: Cursor, link: Link, order: Repin, restore_id: RestoreId, now_ms: int) -> Link:
+        """Pin the payment keys of both sides anew, as our operator orders, and end whatever had stopped the link."""
+        known = repin_store.repin(cur, link.link_id)
+        repin_store.put(cur, replace(order, asked="" if known.asked == order.confirmed else known.asked))
+        under_way = recovery_store.recovery(cur, link.link_id) if known.ordered else None
+        if under_way is not None and under_way.fence_id and link.our_key_id == self._chain.me.key_id:
+            # Our side has said all that it has to say; only what is believed of the other one may have changed.
+            link = replace(link, attempts=0, next_try_ms=now_ms)
+        else:
+            link = self.begin(cur, link, restore_id, now_ms)
+            recovery_store.go_on_then(cur, link.link_id)
+            why = "The payment keys of both sides are pinned anew, as the operators order."
+            link = replace(link, stopped_why=why)
+        store.put_link(cur, link)
+        return link
 
     def begin(self, cur: Cursor, link: Link, restore_id: RestoreId, now_ms: int) -> Link:
         """Start over with a link, from wherever it stands."""
@@ -123,10 +142,34 @@ class Recoveries:
         found = recovery_store.recovery(cur, link.link_id)
         if found is None:
             return False
+        if self._chain.me.signer(link.our_key_id) is None:
+            return False
         if kind is MessageType.FENCED:
             return found.phase is RecoveryPhase.FENCING
         # A peer that is recovering too sends its KEY before its FENCE, on which we may be waiting.
         return kind in (MessageType.FENCE, MessageType.KEY) and found.phase.is_fenced
+
+    def catch_up(self, cur: Cursor, link: Link, found: ChainObject) -> Refused | None:
+        """The peer opens an epoch with another key: have all that it signed before, while it still gives it.
+
+        What is missing is asked for, and until it is there the FENCE is refused. Afterwards nobody can tell the peer's
+        own objects of those places from what a holder of the old key makes.
+        """
+        known = recovery_store.recovery(cur, link.link_id)
+        after = found.after
+        if known is None or after is None or not repin.brings_unknown_key(cur, link, found):
+            return None
+        is_all_here = (link.their_epoch, link.their_seq) >= (after.epoch, after.seq)
+        if is_all_here or known.phase is not RecoveryPhase.FENCING:
+            return None
+        at = replace(known, phase=RecoveryPhase.LEARNING, at_epoch=link.their_epoch, at_seq=link.their_seq)
+        self._go(
+            cur,
+            replace(
+                at, their_epoch=max(known.their_epoch, min(after.epoch, rules.MAX_EPOCHS_AHEAD + link.their_epoch))
+            ),
+        )
+        return self._chain.why_not(link, link.peer)
 
     # What to ask next.
 
@@ -145,8 +188,9 @@ class Recoveries:
             case RecoveryPhase.LEARNING:
                 return self._range(link, Sender.THEIRS, found.at_epoch, found.at_seq + 1, MAX_AMOUNT_MINOR)
             case RecoveryPhase.FENCING:
-                # The peer can only verify a FENCE whose key it knows.
-                unknown = store.outbox_first_key(cur, link.link_id)
+                # The peer can only verify a FENCE whose key it knows, or which brings it.
+                is_repin = repin_store.repin(cur, link.link_id).ordered
+                unknown = None if is_repin else store.outbox_first_key(cur, link.link_id)
                 return unknown or store.object_at(cur, link.link_id, Sender.OURS, link.our_epoch, 1)
             case RecoveryPhase.COLLECTING:
                 if link.their_seq < link.their_newest:
@@ -266,7 +310,7 @@ class Recoveries:
         now_ms: int,
     ) -> tuple[Alarm, ...]:
         newest_own = max(own, key=lambda each: (each.epoch, each.seq), default=None)
-        if newest_own is not None:
+        if newest_own is not None and not repin_store.repin(cur, link.link_id).ordered:
             link = self._with_key(cur, link, newest_own)
         link = replace(link, checked_boot=self._chain.me.boot)
         store.put_link(cur, link)
@@ -352,19 +396,40 @@ class Recoveries:
             # The peer has not opened its side, so nothing was ever agreed that could be lost.
             return alarms + self._end(cur, link, found, now_ms)
         else:
-            self._fence(cur, link, found, now_ms)
+            alarms += self._fence(cur, link, found, now_ms)
         return alarms
 
-    def _fence(self, cur: Cursor, link: Link, found: Recovery, now_ms: int) -> None:
+    def _fence(self, cur: Cursor, link: Link, found: Recovery, now_ms: int) -> tuple[Alarm, ...]:
+        if found.fence_id:
+            # It is signed; what the peer has signed since was only to be caught up with.
+            self._go(cur, replace(found, phase=RecoveryPhase.FENCING))
+            return ()
+        me = self._chain.me
+        fields: JsonObject = {}
+        if repin_store.repin(cur, link.link_id).ordered:
+            public = public_b64(me.key)
+            fields = {"key": objects.key_fields(public, me.certificate)}
+            link = replace(link, our_key_id=me.key_id)
+            store.put_key(cur, link.link_id, Sender.OURS, me.key_id, public, me.certificate, found.new_epoch, 1)
+        elif me.signer(link.our_key_id) is None:
+            return self._lost_key(cur, link, now_ms)
         after = After(epoch=link.our_epoch, seq=link.our_seq, hash=link.our_hash)
         fence = Fence(epoch=found.new_epoch, after_epoch=after.epoch, after_seq=after.seq)
         store.add_fence(cur, link.link_id, Sender.OURS, fence)
         # A KEY that is not acknowledged is sent before FENCE, so that nothing of the new epoch need wait for it.
         link = replace(link, our_epoch=found.new_epoch, our_seq=0, our_hash="", acked_seq=0, key_unsent_seq=0)
         _, content = self._chain.append(
-            cur, link, MessageType.FENCE, {"after": objects.after_fields(after)}, due_ms=now_ms, now_ms=now_ms
+            cur, link, MessageType.FENCE, {"after": objects.after_fields(after), **fields}, due_ms=now_ms, now_ms=now_ms
         )
         self._go(cur, replace(found, phase=RecoveryPhase.FENCING, fence_id=objects.message_id_of(content)))
+        return ()
+
+    def _lost_key(self, cur: Cursor, link: Link, now_ms: int) -> tuple[Alarm, ...]:
+        """Go no further without the key, and tell the operator once. A start, or another order, tries again."""
+        why = lost_key(link.peer)
+        is_told = link.stopped_why == why
+        store.put_link(cur, replace(link, stopped_why=why, next_try_ms=now_ms + rules.RETRY_MS[-1]))
+        return () if is_told else (Alarm(kind=EvidenceKind.LOST_KEY, peer=link.peer, message=why),)
 
     def _collected(
         self,
@@ -437,11 +502,19 @@ class Recoveries:
         return None
 
     def _halt(
-        self, cur: Cursor, link: Link, first: Stored | None, second: ChainObject, now_ms: int
+        self,
+        cur: Cursor,
+        link: Link,
+        first: Stored | None,
+        second: ChainObject,
+        now_ms: int,
+        *,
+        kind: EvidenceKind = EvidenceKind.FORKED,
     ) -> tuple[Alarm, ...]:
         """This is no copy of what the link now is: only another one can bring it back."""
         recovery_store.forget(cur, link.link_id)
-        return (self._chain.stop(cur, link, EvidenceKind.FORKED, first, second, now_ms).alarm,)
+        repin_store.end(cur, link.link_id)
+        return (self._chain.halt(cur, link, kind, first, second, now_ms).alarm,)
 
     def _named(
         self, cur: Cursor, link: Link, found: Recovery, openings: Sequence[object], now_ms: int
@@ -500,6 +573,7 @@ class Recoveries:
         recovery_store.forget(cur, link.link_id)
         recovery_store.forget_work(cur, link.link_id)
         recovery_store.end_marks(cur)
+        repin_store.end(cur, link.link_id)
         link = replace(
             self._again(cur, link),
             state=found.then,
@@ -524,7 +598,7 @@ class Recoveries:
             kind = verdict.evidence
             if kind is not None and kind.halts:
                 recovery_store.forget(cur, link.link_id)
-                stopped = self._chain.stop(cur, link, kind, there, each, now_ms)
+                stopped = self._chain.halt(cur, link, kind, there, each, now_ms)
                 return (stopped.alarm,)
         store.put_link(cur, replace(link, checked_boot=self._chain.me.boot))
         return ()
@@ -539,7 +613,8 @@ class Recoveries:
                 link = self._pin(cur, link, each, certified, now_ms)
                 continue
             pinned = store.key_at(cur, link.link_id, Sender.THEIRS, each.epoch, each.seq)
-            if pinned is None or pinned[0] != each.key_id or not objects.is_signed_by(each, pinned[1]):
+            is_known = pinned is not None and pinned[0] == each.key_id and objects.is_signed_by(each, pinned[1])
+            if not is_known and not repin.lets_in(cur, link, each, certified):
                 continue
             placed = self._chain.place(cur, link, each, now_ms)
             if isinstance(placed, Stopped):
@@ -590,6 +665,9 @@ class Recoveries:
             if there is not None:
                 # Another copy of us went on by itself; the peer took what the other one signed.
                 return self._halt(cur, link, there, each, now_ms)
+            if self._is_strange(cur, link, each):
+                # These books are whole, says our operator, so a holder of the old key may have signed it.
+                return self._halt(cur, link, None, each, now_ms, kind=EvidenceKind.PEER_AHEAD)
             stored = Stored(
                 sender=Sender.OURS,
                 epoch=each.epoch,
@@ -605,8 +683,22 @@ class Recoveries:
             if each.after is not None:
                 fence = Fence(epoch=each.epoch, after_epoch=each.after.epoch, after_seq=each.after.seq)
                 store.add_fence(cur, link.link_id, Sender.OURS, fence)
+                if each.key is not None:
+                    public, certificate = each.key.public_key, each.key.certificate
+                    store.put_key(
+                        cur, link.link_id, Sender.OURS, each.key_id, public, certificate, each.epoch, each.seq
+                    )
             self._brought(cur, link, Sender.OURS, each)
         return ()
+
+    def _is_strange(self, cur: Cursor, link: Link, found: ChainObject) -> bool:
+        """Whether our own signature on what we do not have is to be doubted, as the key may be in other hands."""
+        order = repin_store.repin(cur, link.link_id)
+        if not order.ordered or order.take_back:
+            return False
+        former = {pin.key_id for pin in store.pins(cur, link.link_id, Sender.OURS) if pin.epoch < link.our_epoch}
+        # A FENCE of an order before this one, which was taken back here and had reached the peer, is ours.
+        return found.type is not MessageType.FENCE or found.key_id in former
 
     def _brought(self, cur: Cursor, link: Link, sender: Sender, found: ChainObject) -> None:
         if found.terms is None:
@@ -617,7 +709,8 @@ class Recoveries:
 
     def _drop_fence(self, cur: Cursor, link: Link, before: Recovery) -> Link:
         """Take back a FENCE that the peer may never have got, with nothing behind it. If it has it, it lists it."""
-        if before.phase is not RecoveryPhase.FENCING or (link.our_epoch, link.our_seq) != (before.new_epoch, 1):
+        is_only_said = before.phase in (RecoveryPhase.FENCING, RecoveryPhase.LEARNING) and before.fence_id
+        if not is_only_said or (link.our_epoch, link.our_seq) != (before.new_epoch, 1):
             return link
         recovery_store.drop_own_fence(cur, link.link_id, before.new_epoch)
         newest = store.newest_object(cur, link.link_id, Sender.OURS)

@@ -73,3 +73,18 @@ class Touched:
 
     way: Way
     wire_id: WireId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repin:
+    """Payment keys of a link that are, or are to be, pinned anew. Fingerprints are empty where there are none.
+
+    ``ordered`` by our operator, who was told that ``confirmed`` is the peer's; with ``take_back`` what the peer holds
+    of ours and these books do not have is taken. ``asked`` is of a key that the peer has shown.
+    """
+
+    link_id: LinkId
+    ordered: bool = False
+    confirmed: str = ""
+    take_back: bool = False
+    asked: str = ""

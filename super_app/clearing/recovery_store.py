@@ -62,6 +62,13 @@ def freeze_then(cur: Cursor, link_id: LinkId, why: str) -> None:
     )
 
 
+def go_on_then(cur: Cursor, link_id: LinkId) -> None:
+    """Whatever had stopped the link: once it is back it goes on."""
+    cur.execute(
+        "UPDATE superapp_clearing_recovery SET then_state = 'active', then_why = '' WHERE link_id = ?", (link_id,)
+    )
+
+
 def put(cur: Cursor, found: Recovery) -> None:
     """Write how far a recovery has come. What comes after it is not changed."""
     cur.execute(
@@ -155,6 +162,11 @@ def drop_own_fence(cur: Cursor, link_id: LinkId, epoch: int) -> None:
     cur.execute("DELETE FROM superapp_clearing_outbox WHERE link_id = ? AND epoch = ?", (link_id, epoch))
     cur.execute(
         "DELETE FROM superapp_clearing_fence WHERE link_id = ? AND sender = 'ours' AND epoch = ?", (link_id, epoch)
+    )
+    # The key that it brought, if it did.
+    cur.execute(
+        "DELETE FROM superapp_clearing_key WHERE link_id = ? AND sender = 'ours' AND epoch = ? AND seq = 1",
+        (link_id, epoch),
     )
 
 

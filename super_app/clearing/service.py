@@ -12,7 +12,7 @@ from typing import Final
 
 from nacl.signing import SigningKey
 
-from super_app.clearing import advances, objects, rules, store
+from super_app.clearing import advances, objects, repin, rules, store
 from super_app.clearing.chain import Chain, Handled, Identity, Stopped, Taken
 from super_app.clearing.fence import Fences
 from super_app.clearing.inbound import Inbound
@@ -45,7 +45,7 @@ from super_app.clearing.model import (
 from super_app.clearing.outbound import Outbound
 from super_app.clearing.ports import Order, Payee, Payer, WireId
 from super_app.clearing.recovery import Recoveries
-from super_app.clearing.recovery_model import RestoreId
+from super_app.clearing.recovery_model import Repin, RestoreId
 from super_app.clearing.replay import Replay
 from super_app.clearing.rules import MaySign, SeenVerdict
 from super_app.clearing.settlement_desk import SettlementDesk
@@ -262,6 +262,40 @@ class Clearing:
                 message=f"The link with {peer} is not halted: what this database knows is all that the peer has seen.",
             )
         return self._links.view(cur, self._recoveries.begin(cur, link, restore_id, now_ms))
+
+    def repin(
+        self, cur: Cursor, peer: ServerName, fingerprint: str, restore_id: RestoreId, now_ms: int, *, take_back: bool
+    ) -> LinkView | Refused:
+        """Pin the payment keys of both sides anew and open a new epoch. The peer's operator must order it too.
+
+        It is the way back from a lost or stolen key, and from a frozen link. ``fingerprint`` is what that operator has
+        told ours of its key. ``take_back``: these books may have lost what was signed here, so take what the peer
+        holds of it. Refusals: UNKNOWN_PEER, INVALID_VALUE (no fingerprint), NO_LINK (a side is not open yet), CONFLICT
+        (our key file holds a key that this link had before).
+        """
+        link = self._known(cur, peer)
+        if isinstance(link, Refused):
+            return link
+        confirmed = objects.read_fingerprint(fingerprint)
+        if confirmed is None:
+            return Refused(
+                reason=Reason.INVALID_VALUE,
+                message="fingerprint: it has 32 hexadecimal digits, in groups of four, as the other operator sees it.",
+            )
+        if not link.is_open:
+            return Refused(
+                reason=Reason.NO_LINK,
+                message=f"The link with {peer} is not open on both sides yet; open it, then pin the keys anew.",
+            )
+        key_id = self._chain.me.key_id
+        if key_id != link.our_key_id and key_id in store.keys(cur, link.link_id, Sender.OURS):
+            return Refused(
+                reason=Reason.CONFLICT,
+                message="The key file holds a payment key that this link had before; make a new one with super-app link"
+                " rotate-key first.",
+            )
+        order = Repin(link_id=link.link_id, ordered=True, confirmed=confirmed, take_back=take_back)
+        return self._links.view(cur, self._recoveries.repin(cur, link, order, restore_id, now_ms))
 
     def links(self, cur: Cursor) -> tuple[LinkView, ...]:
         return tuple(self._links.view(cur, link) for link in store.links(cur))
@@ -595,6 +629,10 @@ class Clearing:
             return refused
         if link is None or (found.type is MessageType.LINK_OPEN and link.our_open_ms == 0):
             return self._take_link_open(cur, link, found, now_ms)
+        refused = repin.judge(cur, link, found)
+        if refused is not None:
+            # It wakes nobody: two that have not been confirmed would otherwise wake each other for ever.
+            return Received(refused=refused)
         placed = self._chain.place(cur, link, found, now_ms)
         if isinstance(placed, Refused):
             return placed
@@ -608,11 +646,15 @@ class Clearing:
                 return Received(refused=refused, moved=True)
             if refused is not None:
                 return refused
+        behind = self._recoveries.catch_up(cur, link, found) if found.type is MessageType.FENCE else None
+        if behind is not None:
+            store.put_link(cur, replace(link, attempts=0, next_try_ms=now_ms))
+            return Received(refused=behind, moved=True)
         link = replace(link, attempts=0, next_try_ms=min(link.next_try_ms, now_ms))
         verdict, epoch, there = self._chain.judge_seen(cur, link, found.seen)
         kind = verdict.evidence
         if kind is not None and kind.halts:
-            stopped = self._chain.stop(cur, link, kind, there, found, now_ms)
+            stopped = self._chain.halt(cur, link, kind, there, found, now_ms)
             return Received(refused=stopped.refused, alarms=(stopped.alarm,))
         handled = self._handle(cur, link, found, opening, now_ms, due_ms)
         if isinstance(handled, Refused):
@@ -659,7 +701,7 @@ class Clearing:
         kind = verdict.evidence
         if kind is not None and kind.halts:
             # We opened this link before, in a life that our database does not know of.
-            stopped = self._chain.stop(cur, handled.link, kind, there, found, now_ms)
+            stopped = self._chain.halt(cur, handled.link, kind, there, found, now_ms)
             return Received(refused=stopped.refused, alarms=(stopped.alarm,))
         return Received(moved=True)
 
@@ -728,6 +770,9 @@ class Clearing:
             pinned = store.key_at(cur, link.link_id, Sender.THEIRS, found.epoch, found.seq)
             public = None if pinned is None or pinned[0] != found.key_id else pinned[1]
             opens = found.type is MessageType.KEY
+            if repin.brings_unknown_key(cur, link, found) and found.key is not None:
+                # Whether anybody here has confirmed it is asked once it is known to be the peer's.
+                public, opens = found.key.public_key, True
         if (
             opens
             and found.key is not None

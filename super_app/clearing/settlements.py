@@ -266,7 +266,7 @@ class Settlements:
                 )
             case SettleMove.CONTRADICTION:
                 first = self._other_word(cur, link, said)
-                return self._chain.stop(cur, link, EvidenceKind.SETTLEMENT_CONTRADICTED, first, found, now_ms)
+                return self._chain.freeze(cur, link, EvidenceKind.SETTLEMENT_CONTRADICTED, first, found, now_ms)
             case SettleMove.KEEP if known is not None:
                 link = self._chain.admit(cur, link, found, now_ms)
                 self._put(cur, known, settlement_rules.noted(known, said))

@@ -433,9 +433,42 @@ def test_a_lost_payment_key_stops_its_links_and_says_so(pair: Pair) -> None:
     hs1.advance(1)
     link = hs1.link("hs2.test")
     assert link["state"] == "halted"
-    assert "restore its file" in link["reason"]
+    assert "Put its file back" in link["reason"]
+    assert "super-app link repin hs2.test" in link["reason"]
     with refused("ORG.SUPERAPP.LINK_HALTED", 503):
         hs1.pay(1, BOB)
+
+
+def test_a_lost_payment_key_is_pinned_anew_by_both_operators(pair: Pair) -> None:
+    hs1, hs2 = pair
+    hs1.pay(1, BOB)
+    (hs1.folder / "hs1.test.superapp.payment.key").unlink()
+    hs1.restart()
+    hs1.advance(1)
+
+    def repin(house: House, peer: str, fingerprint: str) -> dict[str, Any]:
+        body = {"fingerprint": fingerprint}
+        return house.call("POST", f"admin/links/{peer}/repin", house.admin, body)
+
+    present = hs1.link("hs2.test")["present_fingerprint"]
+    assert present != hs1.link("hs2.test")["our_fingerprint"]
+    link = repin(hs1, "hs2.test", hs1.link("hs2.test")["their_fingerprint"])
+    assert (link["state"], link["waits_for"]) == ("recovering", "peer")
+    hs1.advance(3)
+    link = hs2.link("hs1.test")
+    assert (link["state"], link["waits_for"], link["asked_fingerprint"]) == ("open", "us", present)
+    assert hs1.link("hs2.test")["last_error"].startswith("The operator of this server has not confirmed")
+    repin(hs2, "hs1.test", present.upper())
+    for _ in range(20):
+        hs1.advance(2)
+        hs2.advance(2)
+    for house, peer in ((hs1, "hs2.test"), (hs2, "hs1.test")):
+        assert (house.link(peer)["state"], house.link(peer)["waits"]) == ("open", [])
+    assert hs2.link("hs1.test")["their_fingerprint"] == present
+    hs1.pay(2, BOB)
+    assert hs1.payment(2)["state"] == "completed"
+    with refused("ORG.SUPERAPP.INVALID_VALUE", 422):
+        repin(hs2, "hs1.test", "1234")
 
 
 def rotate(house: House) -> dict[str, Any]:
@@ -520,7 +553,7 @@ def test_operators_suspend_resume_and_close_a_link_and_see_what_it_waits_for(pai
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", ""), *(("POST", f"/{word}") for word in ("suspend", "resume", "close"))]
+    ("method", "path"), [("GET", ""), *(("POST", f"/{word}") for word in ("suspend", "resume", "close", "fence"))]
 )
 def test_a_link_that_is_not_there_is_unknown(pair: Pair, method: str, path: str) -> None:
     with refused("ORG.SUPERAPP.UNKNOWN_PEER", 404):

@@ -410,9 +410,9 @@ def grant_of(limit_minor: int, asset: Asset = EUR, **more: int) -> Grant:
 
 
 def certified_in(body: object) -> frozenset[MessageId]:
-    """The LINK_OPEN or KEY of a body, as if Synapse's keyring had verified its certificate."""
+    """What brings a key in a body, as if Synapse's keyring had verified its certificate."""
     content = body.get("object") if isinstance(body, dict) else None
-    if not isinstance(content, dict) or content.get("type") not in ("LINK_OPEN", "KEY"):
+    if not isinstance(content, dict) or content.get("type") not in ("LINK_OPEN", "KEY", "FENCE"):
         return frozenset()
     found = objects.read_body(body)
     if isinstance(found, Refused) or not isinstance(found[0], ChainObject) or found[0].key is None:

@@ -9,7 +9,8 @@ from nacl.signing import SigningKey
 from nodes import PACKAGES, Node, advance, deliver, exchange, forge, grant_of, linked
 
 from super_app.clearing import objects, rules
-from super_app.clearing.model import LinkPhase, MessageType, Received, Sender, Trouble
+from super_app.clearing.model import LinkPhase, LinkView, MessageType, Received, Sender, Trouble
+from super_app.clearing.recovery_model import RestoreId
 from super_app.errors import Reason, Refused
 from super_app.signing import key_id_of, public_b64
 
@@ -42,6 +43,11 @@ def rotate(node: Node, number: int = 1) -> SigningKey:
 
 def say(node: Node, peer: Node) -> None:
     assert not isinstance(node.tx(lambda cur: node.clearing.say_key(cur, peer.name, node.now_ms)), Refused)
+
+
+def repin(node: Node, peer: Node) -> LinkView | Refused:
+    shown, order = objects.fingerprint_of(public_b64(peer.key)), RestoreId(f"repin {node.name}")
+    return node.tx(lambda cur: node.clearing.repin(cur, peer.name, shown, order, node.now_ms, take_back=False))
 
 
 def pay(hs1: Node, hs2: Node, amount_minor: int = 500) -> Any:
@@ -220,3 +226,23 @@ def test_an_object_of_no_key_of_its_link_has_the_gap_before_it_asked_for_once(pa
     deliver(hs2, hs1, gap)
     assert hs2.errands(hs1) == ()
     assert hs2.link(hs1).phase is LinkPhase.OPEN
+
+
+def test_a_key_that_was_lost_is_pinned_anew_on_both_sides(pair: Pair) -> None:
+    hs1, hs2 = pair
+    pay(hs1, hs2)
+    exchange(hs1, hs2)
+    rotate(hs1)
+    hs1.retired = ()
+    hs1.start("2")
+    for node, peer in (pair, pair[::-1]):
+        assert not isinstance(repin(node, peer), Refused)
+    for _ in range(3):
+        exchange(hs1, hs2)
+        advance(rules.RETRY_MS[0], hs1, hs2)
+    assert [node.link(peer).phase for node, peer in (pair, pair[::-1])] == [LinkPhase.OPEN, LinkPhase.OPEN]
+    order = pay(hs1, hs2)
+    exchange(hs1, hs2)
+    assert told(hs1, "out", order.payment_id) == ("completed", "")
+    assert hs2.link(hs1).their_fingerprint == objects.fingerprint_of(public_b64(hs1.key))
+    assert hs1.violations() + hs2.violations() == []

@@ -254,6 +254,16 @@ def test_the_payment_key_is_replaced(there: Table, capsys: pytest.CaptureFixture
     )
 
 
+def test_keys_are_pinned_anew_with_what_the_other_operator_read_out(
+    there: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits = {**LINK, "state": "recovering", "waits": ["waits for the operator of hs2.example"]}
+    there.answers["POST", f"{API}/admin/links/hs2.example/repin"] = (200, waits)
+    assert main(["link", "repin", "hs2.example", "--fingerprint", "0011 2233", "--url", there.url]) == 0
+    assert there.asked[-1][2] == {"fingerprint": "0011 2233", "take_back": False}
+    assert capsys.readouterr().out.startswith("hs2.example  recovering\n  waits for the operator of hs2.example\n")
+
+
 def test_login_keeps_the_token_from_others(there: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there.answers["POST", "/_matrix/client/v3/login"] = (
         200,

@@ -104,6 +104,10 @@ class LinkModel(BaseModel):
     our_fingerprint: str | None
     """Of the key that we sign with on this link, in groups of four, for operators to compare."""
     their_fingerprint: str | None
+    present_fingerprint: str
+    """Of the key in our key file; the link signs with another one until it has said KEY, or was pinned anew."""
+    asked_fingerprint: str | None
+    """Of a key that the peer wants pinned anew, and that nobody here has confirmed."""
     statement: StatementState | None
     """How the peer's last statement of its books compared with ours."""
     statement_ms: int | None
@@ -146,13 +150,15 @@ def link_model(view: LinkView) -> LinkModel:
     return LinkModel(
         peer=view.peer,
         state=view.phase,
-        waits_for=waits_for,
+        waits_for="us" if view.asked_fingerprint else waits_for,
         waits=list(view.waits),
         reason=view.why or None,
         our_standing=view.our_standing,
         their_standing=view.their_standing,
         our_fingerprint=view.our_fingerprint or None,
         their_fingerprint=view.their_fingerprint or None,
+        present_fingerprint=view.present_fingerprint,
+        asked_fingerprint=view.asked_fingerprint or None,
         statement=None if view.their_statement is None else view.their_statement.state,
         statement_ms=None if view.their_statement is None else view.their_statement.at_ms,
         currencies=[_exposure_model(each) for each in view.exposures],

@@ -17,7 +17,7 @@ from super_app.clearing.service import Clearing
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.signing import key_id_of, public_b64
-from super_app.wire import WireModel
+from super_app.wire import Text, WireModel
 from synapse_super_app.clearing.admin import LinkModel, link_model
 from synapse_super_app.clearing.identity import payment_keys, replace_key
 from synapse_super_app.http.routes import Auth, Call, Route
@@ -32,6 +32,14 @@ _Word = Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
 class WhyBody(WireModel):
     reason: _Word | None = None
     """A word of small letters and underscores that the other operator sees, such as ``maintenance``."""
+
+
+class RepinBody(WireModel):
+    fingerprint: Annotated[Text, Field(min_length=1, max_length=128)]
+    """Of the peer's payment key, as its operator has told it in another way than over the two homeservers."""
+    take_back: bool = False
+    """Whether this database may lack what was signed here, so that what the peer holds of it is taken. Not where the
+    key may be in other hands."""
 
 
 class PaymentKeyModel(BaseModel):
@@ -103,6 +111,16 @@ class LinkRoutes:
             ),
             Route(
                 method="POST",
+                path="admin/links/{peer}/repin",
+                handler=self._repin,
+                response=LinkModel,
+                body=RepinBody,
+                auth=Auth.ADMIN,
+                summary="Pin the payment keys of a link anew, after a loss, a theft or a freeze; both operators do",
+                reasons=(Reason.UNKNOWN_PEER, Reason.NO_LINK, Reason.CONFLICT),
+            ),
+            Route(
+                method="POST",
                 path="admin/payment-key",
                 handler=self._rotate,
                 response=PaymentKeyModel,
@@ -148,6 +166,19 @@ class LinkRoutes:
         logger.warning("The link with %s is fenced, as %s asked", peer, call.user_id)
         return self._done(
             peer, await self._writer.run("clearing_fence", lambda cur: self._clearing.fence(cur, peer, order, now_ms))
+        )
+
+    async def _repin(self, call: Call) -> LinkModel | Refused:
+        body: RepinBody = call.body
+        peer, now_ms = ServerName(call.path["peer"]), self._runtime.now_ms()
+        order = RestoreId(f"repin:{secrets.token_hex(8)}")
+        logger.warning("The payment keys of the link with %s are pinned anew, as %s asked", peer, call.user_id)
+        return self._done(
+            peer,
+            await self._writer.run(
+                "clearing_repin",
+                lambda cur: self._clearing.repin(cur, peer, body.fingerprint, order, now_ms, take_back=body.take_back),
+            ),
         )
 
     async def _rotate(self, call: Call) -> PaymentKeyModel:

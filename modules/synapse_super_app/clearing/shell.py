@@ -253,7 +253,7 @@ class ClearingShell:
         return None
 
     async def _certified(self, origin: ServerName, bodies: Sequence[object]) -> frozenset[MessageId]:
-        """The LINK_OPENs and KEYs among these bodies whose certificate the Matrix key of ``origin`` signed."""
+        """What brings a key among these bodies, whose certificate the Matrix key of ``origin`` signed."""
         found: set[MessageId] = set()
         for body in bodies:
             if not _brings_key(body):
@@ -405,7 +405,7 @@ class _Bucket:
 
 def _brings_key(body: object) -> bool:
     match body:
-        case {"object": {"type": "LINK_OPEN" | "KEY"}}:
+        case {"object": {"type": "LINK_OPEN" | "KEY" | "FENCE", "key": _}}:
             return True
         case _:
             return False

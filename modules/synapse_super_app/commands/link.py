@@ -84,6 +84,21 @@ def add_to(commands: Commands) -> None:
     fencing.add_argument(
         "--no-newer-database", action="store_true", required=True, help="I know that no newer database will ever run"
     )
+    repinning = _add(
+        actions,
+        "repin",
+        repin,
+        "pin payment keys anew: lost, stolen, or a frozen link",
+        "Both operators order this, each with the fingerprint that the other one reads out, on the telephone for "
+        "instance. Then both keys count anew, and who holds an older one can do nothing with it. It is also the way "
+        "back from a frozen link. Show your own fingerprint with super-app link show.",
+    )
+    repinning.add_argument("--fingerprint", required=True, metavar="HEX", help="of the peer's key: 8 groups of 4")
+    repinning.add_argument(
+        "--take-back",
+        action="store_true",
+        help="this database may lack what it signed; take what the peer holds. Not after a theft",
+    )
     evidence = _add(
         actions,
         "evidence",
@@ -131,6 +146,10 @@ def show(arguments: argparse.Namespace) -> int:
     for whose, name in (("our", "our_fingerprint"), ("its", "their_fingerprint")):
         if link.get(name):
             print(f"  {whose} payment key: {link[name]}")
+    if link.get("present_fingerprint") not in (None, link.get("our_fingerprint")):
+        print(f"  the key in our key file: {link['present_fingerprint']}")
+    if link.get("asked_fingerprint"):
+        print(f"  the key that it wants pinned anew: {link['asked_fingerprint']}")
     evidence = cast(dict[str, int], link.get("evidence") or {})
     for kind, count in evidence.items():
         print(f"  evidence: {kind}, {count}; see super-app link evidence {link['peer']}")
@@ -172,6 +191,11 @@ def give_back(arguments: argparse.Namespace) -> int:
 
 def fence(arguments: argparse.Namespace) -> int:
     return _post(arguments, "fence", {})
+
+
+def repin(arguments: argparse.Namespace) -> int:
+    body = {"fingerprint": arguments.fingerprint, "take_back": arguments.take_back}
+    return _post(arguments, "repin", body)
 
 
 def show_evidence(arguments: argparse.Namespace) -> int:
