@@ -90,6 +90,7 @@ class Reason(StrEnum):
     # Calls.
     NOT_AVAILABLE = "not_available"
     NO_TURN = "no_turn"
+    NOT_OFFERED = "not_offered"
 
     # Time and load.
     TOO_MANY_REQUESTS = "too_many_requests"

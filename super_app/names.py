@@ -40,6 +40,7 @@ class AccountDataType(StrEnum):
     """Our private account data types."""
 
     CALL_POLICY = "org.superapp.call.policy"
+    CALL_POLICY_WARNING = "org.superapp.call.policy.warning"
     PAYMENT_POLICY = "org.superapp.payment.policy"
     CONTACTS = "org.superapp.contacts"
 

@@ -89,10 +89,26 @@ class DirectoryConfig(_Section):
 
 
 class CallRateConfig(_Section):
-    """How many rings are shown to one person per window, of one caller and of one homeserver; 0 for any number."""
+    """How many rings are shown to one person per window; 0 for any number.
+
+    Of one caller; and of people whom the person does not know, of one homeserver and of all together.
+    """
 
     caller: Annotated[int, Field(ge=0, le=1_000)] = 10
-    server: Annotated[int, Field(ge=0, le=1_000)] = 60
+    server: Annotated[int, Field(ge=0, le=1_000)] = 10
+    strangers: Annotated[int, Field(ge=0, le=1_000)] = 30
+    window: DurationMs = 600_000
+
+
+class CallLimitsConfig(_Section):
+    """How often one may, per window; 0 for any number."""
+
+    rings: Annotated[int, Field(ge=0, le=100_000)] = 60
+    """Rings that one person of this homeserver sends."""
+    server_rings: Annotated[int, Field(ge=0, le=1_000_000)] = 600
+    """Rings that one other homeserver sends to people here who do not know the caller."""
+    turn: Annotated[int, Field(ge=0, le=100_000)] = 60
+    """TURN credentials that one person asks for."""
     window: DurationMs = 600_000
 
 
@@ -102,6 +118,7 @@ class CallsConfig(_Section):
         "shared_rooms",
     )
     default_rate: CallRateConfig = CallRateConfig()
+    limits: CallLimitsConfig = CallLimitsConfig()
     turn_uris: tuple[str, ...] = ()
     turn_secret_path: str | None = None
 

@@ -231,6 +231,44 @@ USES: Final[tuple[PrivateUse, ...]] = (
         features=frozenset({FeatureName.CALLS}),
         reason="whether caller and callee share a room, for call policies; ModuleApi lists nobody's rooms",
     ),
+    PrivateUse(
+        symbol=(
+            "synapse.storage.databases.main.account_data:AccountDataWorkerStore"
+            ".get_global_account_data_by_type_for_user"
+        ),
+        features=frozenset({FeatureName.CALLS}),
+        reason="the cached object itself, whose identity says whether a policy changed; ModuleApi copies it each time",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.invite_rule:MSC4155InviteRulesConfig.get_invite_rule",
+        features=frozenset({FeatureName.CALLS}),
+        reason="who may not invite may not ring, by the same rules as Synapse's",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.invite_rule:MSC4380InviteRulesConfig.from_account_data",
+        features=frozenset({FeatureName.CALLS}),
+        reason="the same",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.push_rule:PushRulesWorkerStore.add_push_rule",
+        features=frozenset({FeatureName.CALLS}),
+        reason="rings in groups are silenced for one person by push rules; ModuleApi changes rules that exist only",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.push_rule:PushRulesWorkerStore.delete_push_rule",
+        features=frozenset({FeatureName.CALLS}),
+        reason="the same, when the ring is over",
+    ),
+    PrivateUse(
+        symbol="synapse.handlers.push_rules:PushRulesHandler.notify_user",
+        features=frozenset({FeatureName.CALLS}),
+        reason="wakes the person's clients for the new rule",
+    ),
+    PrivateUse(
+        symbol="synapse.rest.client.voip:VoipRestServlet.on_GET",
+        features=frozenset({FeatureName.CALLS}),
+        reason="Synapse's own TURN credentials have no limit per person",
+    ),
 )
 
 
@@ -782,6 +820,88 @@ class PrivateApi:
             joined = frozenset(UserId(user_id) for user_id in await store.get_users_in_room(room_id))
         return joined, invited
 
+    async def account_data_of(self, user_id: UserId, data_type: str) -> Mapping[str, Any] | None:
+        """A local user's global account data as Synapse's cache holds it: the same object until it changes."""
+        store = cast(Any, self._store)  # the caching decorator is typed as if it were not bound
+        content: Mapping[str, Any] | None = await store.get_global_account_data_by_type_for_user(
+            user_id, str(data_type)
+        )
+        return content
+
+    @staticmethod
+    def blocks_invites(data_type: str, content: Mapping[str, Any], inviter: UserId) -> bool:
+        """Whether account data on invitations (MSC4380 or MSC4155, by its type) turns an inviter away."""
+        from synapse.storage.invite_rule import InviteRule, MSC4155InviteRulesConfig, MSC4380InviteRulesConfig
+
+        config: Any = (
+            MSC4155InviteRulesConfig(content)
+            if "msc4155" in data_type
+            else MSC4380InviteRulesConfig.from_account_data(content)
+        )
+        return bool(config.get_invite_rule(inviter) is not InviteRule.ALLOW)
+
+    async def has_spoken(self, room_id: RoomId, user_id: UserId) -> bool:
+        """Whether somebody has sent a message into a room."""
+
+        def spoken(txn: Any) -> bool:
+            txn.execute(
+                "SELECT 1 FROM events WHERE room_id = ? AND sender = ?"
+                " AND type IN ('m.room.message', 'm.room.encrypted') AND rejection_reason IS NULL LIMIT 1",
+                (room_id, user_id),
+            )
+            return txn.fetchone() is not None
+
+        return await self._api.run_db_interaction("superapp_has_spoken", spoken)
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether other processes of this homeserver see events as well."""
+        return bool(self._hs.config.worker.instance_map)
+
+    @property
+    def writes_push_rules(self) -> bool:
+        """Whether this process is the one that may change push rules."""
+        return self._hs.get_instance_name() in self._hs.config.worker.writers.push_rules
+
+    async def silence(self, user_id: UserId, rule_id: str, properties: Mapping[str, str]) -> None:
+        """Add a push rule: events with these properties notify this local user of nothing."""
+        conditions = [{"kind": "event_property_is", "key": key, "value": value} for key, value in properties.items()]
+        await self._hs.get_datastores().main.add_push_rule(
+            user_id=user_id,
+            rule_id=f"global/override/{rule_id}",
+            priority_class=_OVERRIDE_RULES,
+            conditions=conditions,
+            actions=[],
+        )
+        self._hs.get_push_rules_handler().notify_user(user_id)
+
+    async def unsilence(self, user_id: UserId, rule_id: str) -> None:
+        """Take such a rule back; one that the person removed is gone already."""
+        from synapse.api.errors import StoreError
+
+        try:
+            await self._hs.get_datastores().main.delete_push_rule(user_id, f"global/override/{rule_id}")
+        except StoreError as error:
+            if error.code != 404:
+                raise
+        self._hs.get_push_rules_handler().notify_user(user_id)
+
+    def limit_turn_server(self, guard: Callable[[UserId], None]) -> None:
+        """Ask ``guard`` before Synapse gives somebody TURN credentials of its own; it raises SynapseError to refuse."""
+        from synapse.rest.client.voip import VoipRestServlet
+
+        homeserver = self._hs
+        on_get = VoipRestServlet.on_GET
+
+        @wraps(on_get)
+        async def guarded(servlet: Any, request: Any) -> Any:
+            if servlet.hs is homeserver:
+                requester = await servlet.auth.get_user_by_req(request, homeserver.config.voip.turn_allow_guests)
+                guard(UserId(requester.user.to_string()))
+            return await on_get(servlet, request)
+
+        cast(Any, VoipRestServlet).on_GET = guarded
+
     async def rooms_of(self, user_id: UserId) -> frozenset[str]:
         """The rooms that anybody, of whatever homeserver, has joined, as far as this homeserver is in them."""
         rooms: frozenset[str] = await cast(Any, self._store).get_rooms_for_user(user_id)
@@ -796,6 +916,9 @@ def _among(cur: Cursor, sql: LiteralString, values: Collection[str], *before: st
     cur.execute(sql + "(" + ", ".join(marks) + ")", (*before, *values))
     return cur.fetchall()
 
+
+_OVERRIDE_RULES: Final = 5
+"""The class of push rules that come before all others (``synapse.push.rulekinds``)."""
 
 _MAIN: Final = "main"
 """The main process in ``homeserver.yaml``; inside Synapse it has another name."""

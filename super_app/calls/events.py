@@ -2,11 +2,12 @@
 
 Read here: our own ``org.superapp.call.*``; legacy ``m.call.*`` (Matrix spec, "Voice over IP"); MatrixRTC with its rings
 (MSC4075, and the deprecated ``call.notify`` that clients still send beside it), declines (MSC4310) and memberships
-(MSC3401 state events, in the form of MSC4143). Candidates and renegotiations are no concern of ours.
+(MSC3401 state events, in the form of MSC4143; and the sticky events of MSC4354 that replace them). Candidates and
+renegotiations are no concern of ours.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal, TypeGuard, cast
 
 from pydantic import Field
@@ -20,11 +21,13 @@ from super_app.calls.model import (
     Act,
     CallId,
     Media,
+    Offer,
     Protocol,
     Ring,
     Side,
     Signal,
     State,
+    StickyMember,
 )
 from super_app.errors import Reason, Refused
 from super_app.ids import EventId, RoomId, UserId, parse_user_id
@@ -41,6 +44,11 @@ RTC_NOTIFIES: Final = frozenset({"org.matrix.msc4075.call.notify", "m.call.notif
 RTC_DECLINE: Final = "org.matrix.msc4310.rtc.decline"
 RTC_DECLINES: Final = frozenset({RTC_DECLINE, "m.rtc.decline"})
 CALL_MEMBER: Final = "org.matrix.msc3401.call.member"
+RTC_MEMBERS: Final = frozenset({"org.matrix.msc4143.rtc.member", "m.rtc.member"})
+MEMBER_TYPES: Final = frozenset({CALL_MEMBER}) | RTC_MEMBERS
+"""Memberships of MatrixRTC: CALL_MEMBER is room state, the others are state or sticky."""
+STICKY_FIELD: Final = "msc4354_sticky"
+"""The field of an event, beside its content, that says how long it sticks."""
 
 RING_TYPES: Final = frozenset({EventType.CALL_RING.value, INVITE}) | RTC_NOTIFICATIONS | RTC_NOTIFIES
 SERVER_TYPES: Final = frozenset({EventType.CALL_RINGING.value, EventType.CALL_SCREENED.value, EventType.CALL_END.value})
@@ -52,12 +60,13 @@ SIGNAL_TYPES: Final = (
             SELECT_ANSWER,
             REJECT,
             HANGUP,
-            CALL_MEMBER,
+            EventType.CALL_RINGING.value,
             EventType.CALL_SCREENED.value,
             EventType.CALL_END.value,
         }
     )
     | RTC_DECLINES
+    | MEMBER_TYPES
 )
 
 PARTY_ID: Final = "org.superapp"
@@ -67,6 +76,8 @@ _NAME_MAX: Final = 255
 _CALL_ID_PATTERN: Final = r"^[0-9A-Za-z._~-]{1,255}$"  # the grammar of opaque identifiers (Matrix spec, appendices)
 _BUSY: Final = "user_busy"
 _GAVE_UP: Final = "invite_timeout"
+_STICKY_KEYS: Final = ("msc4354_sticky_key", "sticky_key")
+_STICKY_MAX_MS: Final = 3_600_000  # MSC4354 lets no event stick longer
 _FAILURES: Final = frozenset({"ice_failed", "ice_timeout", "user_media_failed", "unknown_error"})
 
 
@@ -105,6 +116,8 @@ class RoomEvent:
     age_ts: int | None
     """The sender's homeserver said, when it sent this, that the event was that old; our clock."""
     arrived_ms: int
+    sticky_ms: int | None = None
+    """How long it sticks, if it is a sticky event (MSC4354)."""
 
     @property
     def start_ms(self) -> int:
@@ -153,6 +166,7 @@ def _superapp_ring(event: RoomEvent) -> Ring | Refused:
     return Ring(
         room_id=event.room_id,
         event_id=event.event_id,
+        event_type=event.event_type,
         caller=event.sender,
         protocol=Protocol.SUPERAPP,
         call_id=CallId(content.call_id),
@@ -174,6 +188,7 @@ def _legacy_ring(event: RoomEvent) -> Ring | None:
     return Ring(
         room_id=event.room_id,
         event_id=event.event_id,
+        event_type=event.event_type,
         caller=event.sender,
         protocol=Protocol.LEGACY,
         call_id=call_id,
@@ -184,6 +199,7 @@ def _legacy_ring(event: RoomEvent) -> Ring | None:
         start_ms=event.start_ms,
         # Version 0 knows no reject: there a callee says no with a hangup.
         answer_version="0" if event.content.get("version") in (0, "0") else "1",
+        party_id=_name(event.content.get("party_id")),
     )
 
 
@@ -204,6 +220,7 @@ def _rtc(event: RoomEvent, callees: frozenset[UserId] | None) -> Ring:
     return Ring(
         room_id=event.room_id,
         event_id=event.event_id,
+        event_type=event.event_type,
         caller=event.sender,
         protocol=Protocol.MATRIXRTC,
         call_id=None,
@@ -220,6 +237,7 @@ def ring_of_membership(event: RoomEvent, membership: RoomEvent) -> Ring:
     return Ring(
         room_id=event.room_id,
         event_id=event.event_id,
+        event_type=event.event_type,
         caller=event.sender,
         protocol=Protocol.MATRIXRTC,
         call_id=None,
@@ -237,8 +255,10 @@ def _rtc_media(content: Mapping[str, Any]) -> Media:
 
 def read_signal(event: RoomEvent) -> Signal | None:
     """What an event after the ring says, or None if it says nothing that we understand."""
+    if event.event_type in MEMBER_TYPES:
+        return _membership(event)
     if event.is_state:
-        return _membership(event) if event.event_type == CALL_MEMBER else None
+        return None
     if event.event_type in RTC_DECLINES:
         reference = _reference(event.content)
         return None if reference is None else _signal(event, Act.DECLINE, Side.CALLEE, reference=reference)
@@ -248,7 +268,9 @@ def read_signal(event: RoomEvent) -> Signal | None:
     reason = event.content.get("reason")
     match event.event_type:
         case "m.call.answer":
-            return _signal(event, Act.ANSWER, Side.CALLEE, call_id=call_id)
+            # Version 0 knows no select_answer, so there the answer is all there is.
+            waits = event.content.get("version") not in (0, "0", None)
+            return replace(_signal(event, Act.ANSWER, Side.CALLEE, call_id=call_id), awaits_confirmation=waits)
         case "m.call.select_answer":
             return _signal(event, Act.CONFIRM, Side.CALLER, call_id=call_id)
         case "m.call.reject":
@@ -257,7 +279,9 @@ def read_signal(event: RoomEvent) -> Signal | None:
         case "m.call.hangup":
             return _signal(event, _hangup_act(reason), Side.EITHER, call_id=call_id)
         case EventType.CALL_SCREENED:
-            return _signal(event, Act.SCREEN, Side.CALLEE, call_id=call_id)
+            return replace(_signal(event, Act.SCREEN, Side.CALLEE, call_id=call_id), offers=_offers(event.content))
+        case EventType.CALL_RINGING:
+            return replace(_signal(event, Act.OFFER, Side.CALLEE, call_id=call_id), offers=_offers(event.content))
         case EventType.CALL_END:
             # Of the outcome only this much is believed: whether the ring ran out or was taken back.
             act = Act.GIVE_UP if event.content.get("outcome") == State.MISSED else Act.HANG_UP
@@ -274,10 +298,22 @@ def _hangup_act(reason: object) -> Act:
     return Act.FAIL if isinstance(reason, str) and reason in _FAILURES else Act.HANG_UP
 
 
-def _membership(event: RoomEvent) -> Signal:
-    # The form of MSC4143 is one membership per state key, empty once it is left; older clients keep a list of them.
+def _membership(event: RoomEvent) -> Signal | None:
+    # One membership per state key or sticky key, empty once it is left; older clients keep a list of them.
     joined = "application" in event.content or bool(_list(event.content, "memberships"))
-    return _signal(event, Act.JOIN if joined else Act.LEAVE, Side.EITHER)
+    signal = _signal(event, Act.JOIN if joined else Act.LEAVE, Side.EITHER)
+    if event.is_state:
+        return signal
+    key = next((name for each in _STICKY_KEYS if (name := _name(event.content.get(each)))), "")
+    if not key or event.event_type not in RTC_MEMBERS:
+        return None
+    lasts_ms = min(event.sticky_ms or _STICKY_MAX_MS, _STICKY_MAX_MS)
+    return replace(signal, member=StickyMember(key=key, until_ms=event.start_ms + lasts_ms))
+
+
+def _offers(content: Mapping[str, Any]) -> frozenset[Offer]:
+    named = [each for each in _list(content, "offers") if isinstance(each, str)]
+    return frozenset(offer for offer in Offer if offer.value in named)
 
 
 def _signal(
@@ -310,6 +346,10 @@ def _reference(content: Mapping[str, Any]) -> EventId | None:
     return EventId(event_id) if _is_name(event_id) else None
 
 
+def _name(value: object) -> str:
+    return value if _is_name(value) else ""
+
+
 def _is_name(value: object) -> TypeGuard[str]:
     # What is not printable (a zero byte, half a surrogate) is no id, and some databases do not store it.
     return isinstance(value, str) and 0 < len(value) <= _NAME_MAX and value.isprintable()
@@ -333,13 +373,77 @@ def _list(content: Mapping[str, Any], key: str) -> list[object]:
 # Writing. Each event names the call, and refers to the ring where there is one to refer to.
 
 
-def ringing_content(call_id: CallId, ring: EventId) -> dict[str, Any]:
-    return {"call_id": call_id, "m.relates_to": _refers_to(ring)}
+def ringing_content(call_id: CallId, ring: EventId, offers: frozenset[Offer]) -> dict[str, Any]:
+    return {"call_id": call_id, **_offered(offers), "m.relates_to": _refers_to(ring)}
 
 
-def screened_content(call_id: CallId, ring: EventId) -> dict[str, Any]:
-    """The one reason there is: it says nothing of the rule that spoke."""
-    return {"call_id": call_id, "reason": Reason.NOT_AVAILABLE.value, "m.relates_to": _refers_to(ring)}
+def screened_content(call_id: CallId, ring: EventId, offers: frozenset[Offer]) -> dict[str, Any]:
+    """The one reason there is: it says nothing of the rule that spoke, and neither do the offers, which are for all."""
+    return {
+        "call_id": call_id,
+        "reason": Reason.NOT_AVAILABLE.value,
+        **_offered(offers),
+        "m.relates_to": _refers_to(ring),
+    }
+
+
+def _offered(offers: frozenset[Offer]) -> dict[str, Any]:
+    return {"offers": sorted(offers)} if offers else {}
+
+
+def ring_content(
+    call_id: CallId, media: Media, callee: UserId, lifetime_ms: int, membership: EventId | None
+) -> dict[str, Any]:
+    """A ring of ours for one person."""
+    relation = {} if membership is None else {"m.relates_to": _refers_to(membership)}
+    return {
+        "call_id": call_id,
+        "media": media.value,
+        "callee": callee,
+        "lifetime": lifetime_ms,
+        "m.mentions": {"user_ids": [callee]},
+        **relation,
+    }
+
+
+def invite_content(call_id: CallId, party_id: str, callee: UserId, lifetime_ms: int, sdp: str) -> dict[str, Any]:
+    """A legacy ring with the caller's offer."""
+    return {
+        "call_id": call_id,
+        "version": "1",
+        "party_id": party_id,
+        "invitee": callee,
+        "lifetime": lifetime_ms,
+        "offer": {"type": "offer", "sdp": sdp},
+    }
+
+
+def notification_content(
+    media: Media, callee: UserId, lifetime_ms: int, membership: EventId, sent_ms: int
+) -> dict[str, Any]:
+    """A MatrixRTC ring (MSC4075)."""
+    return {
+        "notification_type": "ring",
+        "sender_ts": sent_ms,
+        "lifetime": lifetime_ms,
+        "m.call.intent": media.value,
+        "m.mentions": {"user_ids": [callee], "room": False},
+        "m.relates_to": _refers_to(membership),
+    }
+
+
+def selected_answer(call_id: CallId, party_id: str) -> tuple[str, dict[str, Any]]:
+    """What stops legacy rings on the callee's other devices after an answer by another protocol: none of them is it."""
+    return SELECT_ANSWER, {
+        "call_id": call_id,
+        "version": "1",
+        "party_id": party_id or PARTY_ID,
+        "selected_party_id": PARTY_ID,
+    }
+
+
+def rtc_decline(ring: EventId) -> tuple[str, dict[str, Any]]:
+    return RTC_DECLINE, {"m.relates_to": _refers_to(ring)}
 
 
 def end_content(call_id: CallId, ring: EventId, outcome: State) -> dict[str, Any]:
@@ -349,7 +453,7 @@ def end_content(call_id: CallId, ring: EventId, outcome: State) -> dict[str, Any
 def stock_decline(ring: Ring, call_id: CallId) -> tuple[str, dict[str, Any]]:
     """The event, type and content, by which clients that know nothing of us learn that the callee says no."""
     if ring.protocol is Protocol.MATRIXRTC:
-        return RTC_DECLINE, {"m.relates_to": _refers_to(ring.event_id)}
+        return rtc_decline(ring.event_id)
     if ring.answer_version == "0":
         return HANGUP, {"call_id": call_id, "version": 0}
     return REJECT, {"call_id": call_id, "version": "1", "party_id": PARTY_ID}

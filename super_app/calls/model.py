@@ -23,6 +23,10 @@ MAX_LIFETIME_MS: Final = 120_000
 """No ring lasts longer, whatever it says."""
 RING_GRACE_MS: Final = 1_000
 """An answer that was under way when the ring ended still counts."""
+MEDIA_MS: Final = 15_000
+"""An answer that nobody confirms, and after which no client reports media, is over after this time."""
+LEAVE_MS: Final = 8_000
+"""Who left a MatrixRTC call and is back within this time has not left: connections break, and clients rejoin."""
 LONGEST_CALL_MS: Final = 24 * 3_600_000
 """An answered call whose end nobody told us of is over by then."""
 LATE_RING_MS: Final = 24 * 3_600_000
@@ -89,12 +93,16 @@ class Rule(StrEnum):
     """The rules of screening, in the order in which they speak."""
 
     IGNORED = "ignored"
+    INVITES = "invites"  # Matrix's own blocking of invitations
     ALLOW = "allow"
     DENY = "deny"
     SERVERS = "servers"
+    ROOMS = "rooms"
     RATE = "rate"
+    DO_NOT_DISTURB = "do_not_disturb"
     QUIET = "quiet"
     WHO = "who"
+    PRICE = "price"
 
 
 class Who(StrEnum):
@@ -109,6 +117,14 @@ class Who(StrEnum):
 class Refusal(StrEnum):
     POLITE = "polite"
     SILENT = "silent"
+
+
+class Offer(StrEnum):
+    """What a caller who was not answered may do instead."""
+
+    MESSAGE = "message"
+    VOICEMAIL = "voicemail"
+    CALLBACK = "callback"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,11 +150,16 @@ class QuietHours:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
-    """How many rings of one caller, and of one homeserver, are shown per window; 0 for any number."""
+    """How many rings are shown per window; 0 for any number.
+
+    ``caller``: of one person. ``server``: of one homeserver, ``strangers``: of all together; these two hold for callers
+    whom the person does not know, so that a flood of strangers keeps nobody else out.
+    """
 
     caller: int
     server: int
     window_ms: int
+    strangers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +171,34 @@ class ServerLists:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoomChecks:
+    """Which rooms ring. ``prior_conversation``: only those in which the person has said something before."""
+
+    prior_conversation: bool = False
+    groups: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoNotDisturb:
+    """Nobody rings until then; None for until it is taken back."""
+
+    until_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a caller whom ``who`` keeps out pays to ring once, in minor units."""
+
+    amount_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Who may ring somebody. ``allow`` and ``deny`` hold user ids and full handles."""
+    """Who may ring somebody. ``allow`` and ``deny`` hold user ids and full handles.
+
+    ``issuers`` are those whose badges count for ``verified``; empty for this homeserver's own operator alone.
+    """
 
     who: frozenset[Who]
     rate: RateLimit
@@ -160,6 +207,13 @@ class Policy:
     servers: ServerLists = ServerLists()
     quiet: QuietHours | None = None
     refusal: Refusal = Refusal.POLITE
+    rooms: RoomChecks = RoomChecks()
+    do_not_disturb: DoNotDisturb | None = None
+    issuers: frozenset[str] = frozenset()
+    price: Price | None = None
+    offers: frozenset[Offer] = frozenset({Offer.MESSAGE})
+    relay_only: bool = False
+    """Media of this person goes over the TURN server, so that nobody they talk to learns their address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,10 +221,22 @@ class Circumstances:
     """What the homeserver knows of caller and callee beside the calls tables."""
 
     ignored: bool = False
+    invites_blocked: bool = False
+    """The callee takes no invitations of the caller."""
     shares_room: bool = False
     """They are both in a room other than the one that rings."""
     handle: Handle | None = None
     """The caller's, as far as it is known here."""
+    follows: bool = False
+    """The callee follows the caller."""
+    verified: bool = False
+    """The caller has a badge of an issuer that the policy names."""
+    conversed: bool = False
+    """The callee has said something in the room that rings."""
+    is_group: bool = False
+    """More than two are in the room that rings."""
+    has_paid: bool = False
+    """The caller has paid the policy's price for this ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +246,31 @@ class Facts:
     caller: UserId
     circumstances: Circumstances
     contact: bool
+    known: bool
+    """A contact, or somebody with whom the callee has talked before or whom the callee has rung."""
     shown_of_caller: int
     shown_of_server: int
+    shown_of_strangers: int
     previous_ring_ms: int | None
     now_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentRing:
+    """A ring that somebody here got lately."""
+
+    ring_ms: int
+    caller: UserId
+    shown: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recent:
+    """What screening must know of a callee's past: rings since a time, whom they know, their contacts."""
+
+    rings: tuple[RecentRing, ...]
+    known: frozenset[UserId]
+    contacts: frozenset[UserId]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +332,9 @@ class Ring:
     callees: frozenset[UserId] | None
     start_ms: int
     answer_version: str = "1"
+    party_id: str = ""
+    """The caller's device in a legacy call."""
+    event_type: str = ""
 
 
 class Act(StrEnum):
@@ -258,6 +348,7 @@ class Act(StrEnum):
     HANG_UP = "hang_up"
     GIVE_UP = "give_up"  # nobody answered in time
     SCREEN = "screen"
+    OFFER = "offer"  # the callee's homeserver says that it rings, and what there is instead of an answer
     JOIN = "join"  # MatrixRTC
     LEAVE = "leave"
 
@@ -281,6 +372,21 @@ class Signal:
     sender: UserId
     call_id: CallId | None = None
     reference: EventId | None = None
+    member: "StickyMember | None" = None
+    """The membership of JOIN and LEAVE in its sticky form."""
+    awaits_confirmation: bool = False
+    """An ANSWER that the caller's client has to pick (legacy calls of version 1)."""
+    offers: frozenset[Offer] = frozenset()
+    """What the callee's homeserver offers the caller instead of an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StickyMember:
+    """A MatrixRTC membership that is no room state but an event that lasts a while (MSC4354), named by a key."""
+
+    key: str
+    until_ms: int
+    """When it ends by itself, our clock; of no meaning once it was left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +408,12 @@ class Session:
     """The caller's call.member event, where MatrixRTC memberships tell who answers and leaves."""
     superapp_event_id: EventId | None
     """The org.superapp.call.ring; without one, none of our events are sent about this call."""
+    rtc_ring_id: EventId | None = None
+    """The MatrixRTC notification, if it rang that way."""
+    legacy_party: str | None = None
+    """The caller's party id in ``m.call.invite``, if it rang that way; empty in version 0."""
+    offers: frozenset[Offer] = frozenset()
+    """What the callee's homeserver offers the caller, as far as it said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +433,28 @@ class Record:
     end_ms: int | None = None
     ended_by: UserId | None = None
     screened_by: Rule | None = None
+    media_ms: int | None = None
+    """When media was known to flow."""
+    media_by_ms: int | None = None
+    """When the call is over unless media was known to flow."""
+    left_ms: int | None = None
+    """When somebody left who may yet come back."""
+    left_by: UserId | None = None
+    callback_ms: int | None = None
+    """When the caller asked to be called back."""
+    quality: "Quality | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """What a person's client measured of a call. Shares are in thousandths, times in milliseconds."""
+
+    loss_permille: int | None = None
+    jitter_ms: int | None = None
+    round_trip_ms: int | None = None
+    relayed: bool | None = None
+    rating: int | None = None
+    """1 (bad) to 5, by the person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,19 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from super_app.calls.model import Policy, QuietHours, QuietWindow, RateLimit, Refusal, ServerLists, Who
+from super_app.calls.model import (
+    DoNotDisturb,
+    Offer,
+    Policy,
+    Price,
+    QuietHours,
+    QuietWindow,
+    RateLimit,
+    Refusal,
+    RoomChecks,
+    ServerLists,
+    Who,
+)
 from super_app.wire import OpenWireModel
 
 VERSION: Final = 1
@@ -44,6 +56,7 @@ class _Servers(OpenWireModel):
 class _Rate(OpenWireModel):
     caller: _Count | None = None
     server: _Count | None = None
+    strangers: _Count | None = None
     window_ms: Annotated[int | None, Field(ge=1_000, le=_WINDOW_MAX_MS)] = None
 
 
@@ -59,12 +72,36 @@ class _Quiet(OpenWireModel):
     repeat_ms: Annotated[int, Field(ge=0, le=_REPEAT_MAX_MS)] = 0
 
 
+class _Rooms(OpenWireModel):
+    prior_conversation: bool = False
+    groups: bool = True
+
+
+class _DoNotDisturb(OpenWireModel):
+    until_ms: Annotated[int | None, Field(ge=0, le=2**53)] = None
+
+
+class _Verified(OpenWireModel):
+    issuers: _Names = []
+
+
+class _Price(OpenWireModel):
+    amount: Annotated[int, Field(ge=1, le=2**53)]
+    currency: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")]
+
+
 _WHO: Final = TypeAdapter(list[Literal["everyone", "contacts", "following", "verified", "shared_rooms", "nobody"]])
 _NAMES: Final = TypeAdapter(_Names)
 _SERVERS: Final = TypeAdapter(_Servers)
 _RATE: Final = TypeAdapter(_Rate)
 _QUIET: Final = TypeAdapter(_Quiet)
 _REFUSAL: Final = TypeAdapter(Literal["polite", "silent"])
+_ROOMS: Final = TypeAdapter(_Rooms)
+_DO_NOT_DISTURB: Final = TypeAdapter(_DoNotDisturb)
+_VERIFIED: Final = TypeAdapter(_Verified)
+_PRICE: Final = TypeAdapter(_Price)
+_OFFERS: Final = TypeAdapter(list[Literal["message", "voicemail", "callback"]])
+_RELAY_ONLY: Final = TypeAdapter(bool)
 
 OPEN_WHO: Final = frozenset({Who.EVERYONE})
 
@@ -88,12 +125,19 @@ def read(content: Mapping[str, Any] | None, default: Policy, zone_of: ZoneOf) ->
     allow = reader.take("allow", _NAMES, default=[], open_value=[])
     deny = reader.take("deny", _NAMES, default=[], open_value=[])
     servers = reader.take("servers", _SERVERS, default=_Servers(), open_value=_Servers())
-    rate = reader.take("rate", _RATE, default=_Rate(), open_value=_Rate(caller=0, server=0))
+    rate = reader.take("rate", _RATE, default=_Rate(), open_value=_Rate(caller=0, server=0, strangers=0))
     quiet = reader.take("quiet", _QUIET, default=None, open_value=None)
     hours = None if quiet is None else _quiet_hours(quiet, zone_of)
     if quiet is not None and hours is None:
         reader.malformed.append("quiet")
     refusal = reader.take("refusal", _REFUSAL, default=default.refusal.value, open_value=default.refusal.value)
+    rooms = reader.take("rooms", _ROOMS, default=_Rooms(), open_value=_Rooms())
+    wish = reader.take("do_not_disturb", _DO_NOT_DISTURB, default=None, open_value=None)
+    verified = reader.take("verified", _VERIFIED, default=_Verified(), open_value=_Verified())
+    price = reader.take("price", _PRICE, default=None, open_value=None)
+    offers = reader.take("offers", _OFFERS, default=sorted(default.offers), open_value=sorted(default.offers))
+    # Who asked for the relay must not lose it to a typing mistake: this key guards an address, it hides no ring.
+    relay_only = reader.take("relay_only", _RELAY_ONLY, default=default.relay_only, open_value=True)
     policy = Policy(
         who=frozenset(Who(each) for each in who),
         allow=frozenset(allow),
@@ -106,11 +150,29 @@ def read(content: Mapping[str, Any] | None, default: Policy, zone_of: ZoneOf) ->
             caller=default.rate.caller if rate.caller is None else rate.caller,
             server=default.rate.server if rate.server is None else rate.server,
             window_ms=default.rate.window_ms if rate.window_ms is None else rate.window_ms,
+            strangers=default.rate.strangers if rate.strangers is None else rate.strangers,
         ),
         quiet=hours,
         refusal=Refusal(refusal),
+        rooms=RoomChecks(prior_conversation=rooms.prior_conversation, groups=rooms.groups),
+        do_not_disturb=None if wish is None else DoNotDisturb(until_ms=wish.until_ms),
+        issuers=frozenset(verified.issuers),
+        price=None if price is None else Price(amount_minor=price.amount, currency=price.currency),
+        offers=frozenset(Offer(each) for each in offers),
+        relay_only=relay_only,
     )
     return Reading(policy=policy, malformed=tuple(reader.malformed))
+
+
+def warning(reading: Reading) -> str:
+    """What to tell the person whose policy could not be read in full."""
+    if "v" in reading.malformed:
+        return (
+            f"Your call policy is of a version that this homeserver does not know, so everybody may ring you. Write it "
+            f'with "v": {VERSION}.'
+        )
+    keys = ", ".join(sorted(set(reading.malformed)))
+    return f"These keys of your call policy could not be read and restrict nothing: {keys}. Correct or remove them."
 
 
 class _Reader:

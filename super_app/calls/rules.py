@@ -6,19 +6,26 @@ from fnmatch import fnmatchcase
 from typing import Final, assert_never
 
 from super_app.calls.model import (
+    LEAVE_MS,
     LONGEST_CALL_MS,
     MAX_RUNG,
+    MEDIA_MS,
     Act,
     CallId,
+    Circumstances,
     Decision,
     Direction,
+    DoNotDisturb,
     Facts,
     Policy,
     Protocol,
     QuietHours,
+    RateLimit,
+    Recent,
     Record,
     Ring,
     Room,
+    RoomChecks,
     Rule,
     Session,
     SessionId,
@@ -42,6 +49,8 @@ def screen(policy: Policy, facts: Facts) -> Decision:
     server = server_of(facts.caller)
     if facts.circumstances.ignored:
         return Decision(shown=False, rule=Rule.IGNORED)
+    if facts.circumstances.invites_blocked:
+        return Decision(shown=False, rule=Rule.INVITES)
     if names & policy.allow:
         return Decision(shown=True, rule=Rule.ALLOW)
     if names & policy.deny:
@@ -50,11 +59,57 @@ def screen(policy: Policy, facts: Facts) -> Decision:
         policy.servers.allow is None or _matches(server, policy.servers.allow)
     ):
         return Decision(shown=False, rule=Rule.SERVERS)
-    if _reached(facts.shown_of_caller, policy.rate.caller) or _reached(facts.shown_of_server, policy.rate.server):
+    if not _is_room(policy.rooms, facts.circumstances):
+        return Decision(shown=False, rule=Rule.ROOMS)
+    if _is_too_many(policy.rate, facts):
         return Decision(shown=False, rule=Rule.RATE)
+    if policy.do_not_disturb is not None and _disturbs(policy.do_not_disturb, facts.now_ms):
+        return Decision(shown=False, rule=Rule.DO_NOT_DISTURB)
     if policy.quiet is not None and is_quiet(policy.quiet, facts.now_ms) and not _repeats(policy.quiet, facts):
         return Decision(shown=False, rule=Rule.QUIET)
-    return Decision(shown=any(_is_who(who, facts) for who in policy.who), rule=Rule.WHO)
+    is_welcome = any(_is_who(who, facts) for who in policy.who)
+    if policy.price is not None and not is_welcome:
+        return Decision(shown=facts.circumstances.has_paid, rule=Rule.PRICE)
+    return Decision(shown=is_welcome, rule=Rule.WHO)
+
+
+def facts_of(now_ms: int, caller: UserId, circumstances: Circumstances, policy: Policy, recent: Recent) -> Facts:
+    """What a ring means now to a callee with this past."""
+    rate_from_ms = now_ms - policy.rate.window_ms
+    repeat_from_ms = now_ms - (policy.quiet.repeat_ms if policy.quiet is not None else 0)
+    server = server_of(caller)
+    known = recent.known | recent.contacts
+    shown = [each.caller for each in recent.rings if each.shown and each.ring_ms > rate_from_ms]
+    before = [each.ring_ms for each in recent.rings if each.caller == caller and each.ring_ms > repeat_from_ms]
+    return Facts(
+        caller=caller,
+        circumstances=circumstances,
+        contact=caller in recent.contacts,
+        known=caller in known,
+        shown_of_caller=sum(each == caller for each in shown),
+        shown_of_server=sum(server_of(each) == server for each in shown),
+        shown_of_strangers=sum(each not in known for each in shown),
+        previous_ring_ms=max(before, default=None),
+        now_ms=now_ms,
+    )
+
+
+def _is_room(checks: RoomChecks, circumstances: Circumstances) -> bool:
+    if circumstances.is_group:
+        return checks.groups
+    return circumstances.conversed or not checks.prior_conversation
+
+
+def _is_too_many(rate: RateLimit, facts: Facts) -> bool:
+    if _reached(facts.shown_of_caller, rate.caller):
+        return True
+    if facts.known:
+        return False
+    return _reached(facts.shown_of_server, rate.server) or _reached(facts.shown_of_strangers, rate.strangers)
+
+
+def _disturbs(wish: DoNotDisturb, now_ms: int) -> bool:
+    return wish.until_ms is None or now_ms < wish.until_ms
 
 
 def is_quiet(quiet: QuietHours, now_ms: int) -> bool:
@@ -91,9 +146,10 @@ def _is_who(who: Who, facts: Facts) -> bool:
             return facts.contact
         case Who.SHARED_ROOMS:
             return facts.circumstances.shares_room
-        case Who.FOLLOWING | Who.VERIFIED:
-            # Nothing says yet whom a person follows or who is verified, so these let nobody through.
-            return False
+        case Who.FOLLOWING:
+            return facts.circumstances.follows
+        case Who.VERIFIED:
+            return facts.circumstances.verified
         case Who.NOBODY:
             return False
         case _:
@@ -136,11 +192,22 @@ def both_are_in(mine: Session, other: Session) -> bool:
 
 def due_ms(session: Session, records: tuple[Record, ...]) -> int | None:
     """When something will happen by itself: the ring ends, or the longest call; None once nothing is open."""
-    states = {record.state for record in records}
-    if State.NEW in states or State.RINGING in states:
+    times = [due for record in records if (due := record_due_ms(record, session)) is not None]
+    return min(times, default=None)
+
+
+def record_due_ms(record: Record, session: Session) -> int | None:
+    """When something will happen to a record by itself; None once it is closed."""
+    if record.state in (State.NEW, State.RINGING):
         return session.ring_until_ms
-    answered = [record.answer_ms for record in records if record.state is State.ANSWERED and record.answer_ms]
-    return max(answered) + LONGEST_CALL_MS if answered else None
+    if record.state is not State.ANSWERED:
+        return None
+    times = [(record.answer_ms or record.ring_ms) + LONGEST_CALL_MS]
+    if record.media_by_ms is not None:
+        times.append(record.media_by_ms)
+    if record.left_ms is not None:
+        times.append(record.left_ms + LEAVE_MS)
+    return min(times)
 
 
 # Records.
@@ -163,11 +230,45 @@ def advance(record: Record, session: Session, signal: Signal, at_ms: int) -> Rec
     match record.state:
         case State.NEW | State.RINGING:
             state = _while_ringing(record, signal, by_caller=by_caller)
+            if state is State.ANSWERED and signal.awaits_confirmation:
+                answered = moved(record, state, at_ms, signal.sender)
+                return replace(answered, media_by_ms=(answered.answer_ms or at_ms) + MEDIA_MS)
+            if state is State.ANSWERED and signal.act is Act.CONFIRM:
+                return connected(moved(record, state, at_ms, signal.sender), at_ms)
         case State.ANSWERED:
-            state = _while_answered(record, session, signal, by_caller=by_caller)
+            change = _presence(record, session, signal, at_ms, by_caller=by_caller)
+            if change is not None:
+                return None if change == record else change
+            state = _while_answered(signal)
         case _:
             state = None
     return None if state is None else moved(record, state, at_ms, signal.sender)
+
+
+def _presence(record: Record, session: Session, signal: Signal, at_ms: int, *, by_caller: bool) -> Record | None:
+    """An answered call's record after somebody came or went, or the answer was picked; None after anything else."""
+    match signal.act:
+        case Act.CONFIRM:
+            return connected(record, at_ms)
+        case Act.JOIN:
+            return replace(record, left_ms=None, left_by=None) if record.left_by == signal.sender else record
+        case Act.LEAVE:
+            # A group goes on without its caller; each is in it until they leave.
+            goes_on = session.callee is None and by_caller and record.direction is Direction.INCOMING
+            if goes_on or record.left_by == signal.sender:
+                return record
+            if record.left_ms is not None:
+                # Now nobody is in it: it was over when the first one left.
+                return moved(record, State.ENDED, record.left_ms, record.left_by)
+            return replace(record, left_ms=max(at_ms, record.answer_ms or at_ms), left_by=signal.sender)
+        case _:
+            return None
+
+
+def connected(record: Record, at_ms: int) -> Record:
+    """The record of an answered call once media is known to flow."""
+    began_ms = max(at_ms, record.answer_ms or at_ms)
+    return replace(record, media_ms=began_ms if record.media_ms is None else record.media_ms, media_by_ms=None)
 
 
 def _while_ringing(record: Record, signal: Signal, *, by_caller: bool) -> State | None:
@@ -192,19 +293,17 @@ def _while_ringing(record: Record, signal: Signal, *, by_caller: bool) -> State 
             return State.SCREENED if record.direction is Direction.OUTGOING else None
         case Act.LEAVE:
             return State.CANCELLED if by_caller else None
+        case Act.OFFER:
+            return None
         case _:
             assert_never(signal.act)
 
 
-def _while_answered(record: Record, session: Session, signal: Signal, *, by_caller: bool) -> State | None:
+def _while_answered(signal: Signal) -> State | None:
     match signal.act:
         case Act.HANG_UP | Act.GIVE_UP | Act.FAIL:
             return State.ENDED
-        case Act.LEAVE:
-            # A group goes on without its caller; each is in it until they leave.
-            goes_on = session.callee is None and by_caller and record.direction is Direction.INCOMING
-            return None if goes_on else State.ENDED
-        case Act.ANSWER | Act.JOIN | Act.CONFIRM | Act.DECLINE | Act.BUSY | Act.SCREEN:
+        case Act.ANSWER | Act.JOIN | Act.LEAVE | Act.CONFIRM | Act.DECLINE | Act.BUSY | Act.SCREEN | Act.OFFER:
             # Another device of the callee may still say no when one has answered.
             return None
         case _:
@@ -218,7 +317,7 @@ def moved(record: Record, state: State, at_ms: int, by: UserId | None) -> Record
     if state is State.ANSWERED:
         return replace(record, state=state, answer_ms=max(at_ms, record.ring_ms))
     end_ms = max(at_ms, record.answer_ms or record.ring_ms)
-    return replace(record, state=state, end_ms=end_ms, ended_by=by)
+    return replace(record, state=state, end_ms=end_ms, ended_by=by, media_by_ms=None, left_ms=None, left_by=None)
 
 
 def lapse(record: Record, session: Session, now_ms: int) -> Record | None:
@@ -226,7 +325,14 @@ def lapse(record: Record, session: Session, now_ms: int) -> Record | None:
     if record.state in (State.NEW, State.RINGING) and now_ms >= session.ring_until_ms:
         return moved(record, State.MISSED, session.ring_until_ms, None)
     if record.state is State.ANSWERED and record.answer_ms is not None:
-        over_ms = record.answer_ms + LONGEST_CALL_MS
-        if now_ms >= over_ms:
-            return moved(record, State.ENDED, over_ms, None)
+        longest_ms = record.answer_ms + LONGEST_CALL_MS
+        ends: list[tuple[int, int, UserId | None]] = [(longest_ms, longest_ms, None)]
+        if record.media_by_ms is not None:
+            ends.append((record.media_by_ms, record.media_by_ms, None))
+        if record.left_ms is not None:
+            # It ended when they left, which is certain only now.
+            ends.append((record.left_ms + LEAVE_MS, record.left_ms, record.left_by))
+        due_ms, end_ms, by = min(ends, key=lambda each: each[0])
+        if now_ms >= due_ms:
+            return moved(record, State.ENDED, end_ms, by)
     return None

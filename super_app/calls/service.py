@@ -12,28 +12,34 @@ from typing import Any, Final
 from super_app.accounts import store as accounts
 from super_app.calls import events, rules, store
 from super_app.calls.model import (
+    MEDIA_MS,
     OUTBOX_ATTEMPTS_MAX,
     REFUSAL_PAUSE_MS,
     RING_GRACE_MS,
     SAME_RTC_CALL_MS,
     SCREENED_RECORDS_MAX,
+    Act,
     Callee,
     CallId,
     Decision,
     Direction,
-    Facts,
+    HistoryEntry,
     Local,
+    Offer,
     Outgoing,
     Page,
     Protocol,
+    Quality,
+    Recent,
     Record,
     Refusal,
     Ring,
     Session,
     SessionId,
+    Side,
     Signal,
     State,
-    Who,
+    StickyMember,
 )
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
@@ -41,7 +47,19 @@ from super_app.ids import Acct, EventId, RoomId, ServerName, UserId, server_of
 from super_app.names import EventType
 
 _SWEEP_LIMIT: Final = 200
+_RECENT_MAX: Final = 1_000
+_KNOWN_MAX: Final = 5_000
+OFFER_MS: Final = 24 * 3_600_000
+"""How long after a ring its caller may take an offer."""
 _RETRY_MS: Final = (2_000, 10_000, 30_000, 120_000)
+
+
+class MediaReport(Enum):
+    """What a person's client says of media."""
+
+    SILENT = "silent"  # nothing
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
 
 
 class Verdict(Enum):
@@ -72,16 +90,26 @@ class Change:
 # A ring at the gate.
 
 
+def recent(cur: Cursor, owner: Acct, since_ms: int) -> Recent:
+    """What screening must know of a callee's past, in one go."""
+    return Recent(
+        rings=store.recent_rings(cur, owner, since_ms, _RECENT_MAX),
+        known=store.acquaintances(cur, owner, _KNOWN_MAX),
+        contacts=frozenset(each.user_id for each in accounts.contacts(cur, owner)),
+    )
+
+
 def admit(
     cur: Cursor,
     ring: Ring,
     callee: Callee,
     caller: Local | None,
+    decision: Decision,
     *,
     now_ms: int,
     refusal_ms: int,
 ) -> Admission:
-    """Decide a ring in a direct room, before its event exists. It may run again for the same ring.
+    """Write down what was decided of a ring in a direct room, before its event exists. It may run again for a ring.
 
     ``caller`` is None for one of another homeserver; such a caller gets the polite refusal as events at ``refusal_ms``,
     some jitter from now. A local one gets it as the answer to the request.
@@ -91,8 +119,7 @@ def admit(
     known = _decided_before(cur, session, ring, callee, caller, now_ms=now_ms, refusal_ms=refusal_ms)
     if known is not None:
         return known
-    decision = _decide(cur, ring, callee, now_ms)
-    if not decision.shown and not _keeps_screened(cur, ring, callee, now_ms):
+    if not decision.shown and not _keeps_screened(cur, ring, callee.local.acct, now_ms):
         return Admission(verdict=Verdict.SCREENED, decision=decision)
     session = _opened(cur, ring, callee.local.user_id)
     known = _decided_before(cur, session, ring, callee, caller, now_ms=now_ms, refusal_ms=refusal_ms)
@@ -100,6 +127,7 @@ def admit(
         return known  # by another process, just now
     if caller is None and not decision.shown:
         store.note_event(cur, ring.event_id, session.session_id)
+    session = replace(session, offers=callee.policy.offers)
     state = State.NEW if decision.shown else State.SCREENED
     for record in _records(session, [callee.local], caller, ring, state):
         screened_by = None if decision.shown or record.direction is Direction.OUTGOING else decision.rule
@@ -109,6 +137,32 @@ def admit(
         return Admission(verdict=Verdict.SHOWN, decision=decision, due_ms=due)
     due = None if caller else _refuse(cur, ring, session, callee, now_ms=now_ms, due_ms=refusal_ms)
     return Admission(verdict=Verdict.SCREENED, decision=decision, due_ms=due)
+
+
+def admit_to_group(
+    cur: Cursor, ring: Ring, decisions: Sequence[tuple[Callee, Decision]], now_ms: int
+) -> tuple[frozenset[Acct], int | None]:
+    """Write down what was decided of a ring in a group for each callee here; who is screened, and when to look again.
+
+    The event itself goes to everybody. What was decided when the same call rang before stands.
+    """
+    session = _opened(cur, ring, None)
+    have = {record.owner: record for record in store.records(cur, session.session_id)}
+    screened: set[Acct] = set()
+    for callee, decision in decisions:
+        owner = callee.local.acct
+        if owner in have:
+            if have[owner].state is State.SCREENED:
+                screened.add(owner)
+            continue
+        if not decision.shown:
+            screened.add(owner)
+            if not _keeps_screened(cur, ring, owner, now_ms):
+                continue
+        state = State.NEW if decision.shown else State.SCREENED
+        (record,) = _records(session, [callee.local], None, ring, state)
+        store.put_record(cur, replace(record, screened_by=None if decision.shown else decision.rule))
+    return frozenset(screened), _settle(cur, session)
 
 
 def _decided_before(
@@ -148,42 +202,9 @@ def rang_again(cur: Cursor, ring: Ring) -> Verdict | None:
     return Verdict.SHOWN
 
 
-def assess(cur: Cursor, ring: Ring, callee: Callee, now_ms: int) -> Decision:
-    """What the policy says of a ring that came out of a room's past; it counts towards no rate and is not recorded."""
-    no_limit = replace(callee.policy.rate, caller=0, server=0)
-    return _decide(cur, ring, replace(callee, policy=replace(callee.policy, rate=no_limit)), now_ms)
-
-
-def _decide(cur: Cursor, ring: Ring, callee: Callee, now_ms: int) -> Decision:
-    """Load what the policy asks for, and no more, and decide."""
-    policy, owner = callee.policy, callee.local.acct
-    of_caller = of_server = 0
-    previous_ring_ms = None
-    if policy.rate.caller or policy.rate.server or (policy.quiet is not None and policy.quiet.repeat_ms):
-        of_caller, of_server, previous_ring_ms = store.recent_rings(
-            cur,
-            owner,
-            ring.caller,
-            server_of(ring.caller),
-            rate_from_ms=now_ms - policy.rate.window_ms,
-            repeat_from_ms=now_ms - (policy.quiet.repeat_ms if policy.quiet is not None else 0),
-        )
-    contact = Who.CONTACTS in policy.who and accounts.contact_of(cur, owner, ring.caller) is not None
-    facts = Facts(
-        caller=ring.caller,
-        circumstances=callee.circumstances,
-        contact=contact,
-        shown_of_caller=of_caller,
-        shown_of_server=of_server,
-        previous_ring_ms=previous_ring_ms,
-        now_ms=now_ms,
-    )
-    return rules.screen(policy, facts)
-
-
-def _keeps_screened(cur: Cursor, ring: Ring, callee: Callee, now_ms: int) -> bool:
+def _keeps_screened(cur: Cursor, ring: Ring, owner: Acct, now_ms: int) -> bool:
     # A flood from one homeserver must not fill a person's history, nor our disk.
-    kept = store.screened_records(cur, callee.local.acct, server_of(ring.caller), now_ms)
+    kept = store.screened_records(cur, owner, server_of(ring.caller), now_ms)
     return kept < SCREENED_RECORDS_MAX
 
 
@@ -201,7 +222,7 @@ def _refuse(cur: Cursor, ring: Ring, session: Session, callee: Callee, *, now_ms
     sender = callee.local.user_id
     if is_fresh:
         store.put_refusal(cur, callee.local.acct, ring.caller, session.session_id, now_ms)
-        content = events.screened_content(session.call_id, ring.event_id)
+        content = events.screened_content(session.call_id, ring.event_id, callee.policy.offers)
         _owe(cur, session, sender, due_ms=due_ms, event_type=EventType.CALL_SCREENED, content=content)
     event_type, content = events.stock_decline(ring, session.call_id)
     # A moment after the first: whoever understands it should have read the reason before the call is over for them.
@@ -216,13 +237,17 @@ def rang(
     cur: Cursor,
     ring: Ring,
     rung: frozenset[UserId],
-    callees: Sequence[Callee],
+    callees: Sequence[tuple[Callee, Decision]],
     caller: Local | None,
     *,
     is_direct: bool,
     now_ms: int,
 ) -> Change:
-    """A ring's event exists. ``rung`` are all whom it is for, ``callees`` and ``caller`` those of this homeserver."""
+    """A ring's event exists. ``rung`` are all whom it is for, ``callees`` and ``caller`` those of this homeserver.
+
+    The decision about a callee counts where the gate has not written one: in a group it saw nothing of an encrypted
+    ring, or this homeserver joined the room later.
+    """
     if not rung or not (callees or caller):
         return Change()
     only = next(iter(rung)) if is_direct or len(rung) == 1 else None
@@ -233,15 +258,15 @@ def rang(
     store.update_session(cur, session)
     reached: list[Record] = []
     have = {record.owner: record for record in store.records(cur, session.session_id)}
-    decisions = {
-        callee.local.acct: _decide(cur, ring, callee, now_ms) for callee in callees if callee.local.acct not in have
-    }
-    for fresh in _records(session, [callee.local for callee in callees], caller, ring, State.RINGING):
+    decisions = {callee.local.acct: decision for callee, decision in callees}
+    for fresh in _records(session, [callee.local for callee, _ in callees], caller, ring, State.RINGING):
         known = have.get(fresh.owner)
         decision = decisions.get(fresh.owner)
         if known is not None:
             record = rules.moved(known, State.RINGING, now_ms, None) if known.state is State.NEW else known
         elif decision is not None and not decision.shown:
+            if not _keeps_screened(cur, ring, fresh.owner, now_ms):
+                continue
             record = replace(rules.moved(fresh, State.SCREENED, now_ms, None), screened_by=decision.rule)
         else:
             record = fresh
@@ -251,7 +276,8 @@ def rang(
     glare = _resolve_glare(cur, session, now_ms)
     due = _earlier(_settle(cur, session), glare.due_ms)
     if ring.protocol is Protocol.SUPERAPP and only is not None and not events.is_late(ring, now_ms):
-        due = _earlier(due, _say_ringing(cur, session, now_ms))
+        offers = callees[0][0].policy.offers if callees else frozenset[Offer]()
+        due = _earlier(due, _say_ringing(cur, session, offers, now_ms))
     return Change(reached=(*reached, *glare.reached), due_ms=due)
 
 
@@ -261,6 +287,8 @@ def _learned(session: Session, ring: Ring) -> Session:
         session,
         rtc_event_id=ring.reference or session.rtc_event_id,
         superapp_event_id=ring.event_id if ring.protocol is Protocol.SUPERAPP else session.superapp_event_id,
+        rtc_ring_id=ring.event_id if ring.protocol is Protocol.MATRIXRTC else session.rtc_ring_id,
+        legacy_party=ring.party_id if ring.protocol is Protocol.LEGACY else session.legacy_party,
     )
 
 
@@ -296,12 +324,12 @@ def _move_all(cur: Cursor, session: Session, state: State, now_ms: int) -> list[
     return moved
 
 
-def _say_ringing(cur: Cursor, session: Session, now_ms: int) -> int | None:
+def _say_ringing(cur: Cursor, session: Session, offers: frozenset[Offer], now_ms: int) -> int | None:
     due_ms = None
     for record in store.records(cur, session.session_id):
         if record.direction is Direction.INCOMING and record.state is State.RINGING and session.superapp_event_id:
             due_ms = now_ms
-            content = events.ringing_content(session.call_id, session.superapp_event_id)
+            content = events.ringing_content(session.call_id, session.superapp_event_id, offers)
             _owe(cur, session, record.user_id, due_ms=now_ms, event_type=EventType.CALL_RINGING, content=content)
     return due_ms
 
@@ -325,23 +353,78 @@ def heard(cur: Cursor, signal: Signal, *, at_ms: int, now_ms: int) -> Change:
     """An event after the ring exists. ``at_ms`` is when it came to be, on our clock: earlier deadlines passed first."""
     reached: list[Record] = []
     due_ms: int | None = None
+    if signal.member is not None:
+        due_ms = _remember_member(cur, signal, signal.member)
+        if signal.act is Act.LEAVE and store.has_member(cur, signal.room_id, signal.sender, signal.member.key, now_ms):
+            # Another device of theirs is still in the call.
+            return Change(due_ms=due_ms)
     for session_id in _meant(cur, signal):
         session = store.locked(cur, session_id)
         if session is None or not store.note_event(cur, signal.event_id, session_id):
             continue
-        changed: list[Record] = []
-        for known in store.records(cur, session_id):
-            record = rules.lapse(known, session, at_ms) or known
-            record = rules.advance(record, session, signal, at_ms) or record
-            if record != known:
-                store.put_record(cur, record)
-                changed.append(record)
-        reached += changed
-        if changed:
+        if signal.offers and signal.sender != session.caller and session.callee in (None, signal.sender):
+            session = replace(session, offers=signal.offers)
+        moved = _hear(cur, session, signal, at_ms)
+        reached += moved
+        if moved:
             # Whoever was quicker than our "it rings" need not hear it any more.
             store.claim(cur, _outbox_id(session, EventType.CALL_RINGING))
-        due_ms = _earlier(due_ms, _earlier(_settle(cur, session), _say_end(cur, session, changed, now_ms)))
+        due_ms = _earlier(due_ms, _stop_other_rings(cur, session, signal, moved, now_ms))
+        due_ms = _earlier(due_ms, _earlier(_settle(cur, session), _say_end(cur, session, moved, now_ms)))
     return Change(reached=tuple(reached), due_ms=due_ms)
+
+
+def _hear(cur: Cursor, session: Session, signal: Signal, at_ms: int) -> list[Record]:
+    """Apply a signal to the records of a session; those that came into another state by it."""
+    moved: list[Record] = []
+    for known in store.records(cur, session.session_id):
+        record = rules.lapse(known, session, at_ms) or known
+        record = rules.advance(record, session, signal, at_ms) or record
+        if record != known:
+            store.put_record(cur, record)
+        if record.state is not known.state:
+            moved.append(record)
+    return moved
+
+
+def _stop_other_rings(
+    cur: Cursor, session: Session, signal: Signal, moved: Sequence[Record], now_ms: int
+) -> int | None:
+    """Owe what stops the rings by other protocols than the one in which a call of two was just answered.
+
+    Legacy rings stop by the caller's word that none of those devices was picked; MatrixRTC rings by the callee's no.
+    """
+    answered = [record for record in moved if record.state is State.ANSWERED]
+    due_ms = None
+    for record in answered if session.callee is not None else []:
+        if record.direction is Direction.OUTGOING and signal.act is Act.JOIN and session.legacy_party is not None:
+            event_type, content = events.selected_answer(session.call_id, session.legacy_party)
+        elif record.direction is Direction.INCOMING and signal.act is Act.ANSWER and session.rtc_ring_id is not None:
+            event_type, content = events.rtc_decline(session.rtc_ring_id)
+        else:
+            continue
+        due_ms = now_ms
+        _owe(cur, session, record.user_id, due_ms=now_ms, event_type=event_type, content=content)
+    return due_ms
+
+
+def _remember_member(cur: Cursor, signal: Signal, member: StickyMember) -> int | None:
+    """Keep a sticky membership for as long as it lasts; when it ends by itself, or None."""
+    if signal.act is Act.JOIN:
+        store.put_member(cur, signal.room_id, signal.sender, member.key, signal.event_id, member.until_ms)
+        return member.until_ms
+    store.delete_member(cur, signal.room_id, signal.sender, member.key)
+    return None
+
+
+def has_sticky_member(cur: Cursor, room_id: RoomId, user_id: UserId, now_ms: int) -> bool:
+    """Whether somebody is in a room's call by a sticky membership."""
+    return store.has_member(cur, room_id, user_id, "", now_ms)
+
+
+def someone_else_is_in(cur: Cursor, room_id: RoomId, user_id: UserId, now_ms: int) -> bool:
+    """Whether anybody else is in a room's call by a sticky membership."""
+    return bool(store.members_of(cur, room_id, now_ms) - {user_id})
 
 
 def _meant(cur: Cursor, signal: Signal) -> tuple[SessionId, ...]:
@@ -377,7 +460,26 @@ def expire(cur: Cursor, now_ms: int) -> Change:
         reached += changed
         _settle(cur, session)
         _say_end(cur, session, changed, now_ms)
+    for lapsed in store.lapsed_members(cur, now_ms, _SWEEP_LIMIT):
+        reached += _leave(cur, *lapsed, now_ms=now_ms)
     return Change(reached=tuple(reached), due_ms=store.next_due_ms(cur))
+
+
+def _leave(
+    cur: Cursor, room_id: RoomId, user_id: UserId, key: str, event_id: EventId, until_ms: int, *, now_ms: int
+) -> Sequence[Record]:
+    """A sticky membership ended by itself: nobody renewed it. That is leaving, once, for whoever has no other."""
+    store.delete_member(cur, room_id, user_id, key)
+    if store.has_member(cur, room_id, user_id, key, now_ms):
+        return ()
+    signal = Signal(
+        act=Act.LEAVE,
+        side=Side.EITHER,
+        room_id=room_id,
+        event_id=EventId(f"{event_id} lapsed"),
+        sender=user_id,
+    )
+    return heard(cur, signal, at_ms=until_ms, now_ms=now_ms).reached
 
 
 def next_due_ms(cur: Cursor) -> int | None:
@@ -407,7 +509,36 @@ def purge(cur: Cursor, before_ms: int, now_ms: int) -> int:
     aged = store.aged_sessions(cur, before_ms, _SWEEP_LIMIT)
     for session_id in aged:
         store.delete_session(cur, session_id)
+    store.forget_orders(cur, before_ms)
     return len(aged)
+
+
+def erase(cur: Cursor, owner: Acct, call_id: CallId | None) -> int | Refused:
+    """Take calls that are over out of a person's history, all or one of them; how many."""
+    session_id = None
+    if call_id is not None:
+        entry = store.newest(cur, owner, call_id)
+        if entry is None:
+            return _unknown_call(call_id)
+        if entry.record.state.is_open:
+            return Refused(
+                reason=Reason.CONFLICT, message="This call is not over yet; end it first, then take it out of history."
+            )
+        session_id = entry.record.session_id
+    erased = store.erase_records(cur, owner, session_id)
+    store.delete_orphans(cur)
+    return erased
+
+
+def forget_person(cur: Cursor, owner: Acct, user_id: UserId) -> None:
+    """Somebody's account is gone, and with it all that calls keep of them."""
+    store.erase_person(cur, owner, user_id)
+    store.delete_orphans(cur)
+
+
+def people_with_records(cur: Cursor, after: Acct, limit: int) -> tuple[tuple[Acct, UserId], ...]:
+    """Whose records there are, by acct, from after one of them."""
+    return store.owners(cur, after, limit)
 
 
 # What people ask.
@@ -425,6 +556,97 @@ def history(cur: Cursor, owner: Acct, since: str | None, limit: int) -> Page | R
     shown = entries[:limit]
     last = shown[-1].record if len(entries) > limit else None
     return Page(entries=shown, next_token=None if last is None else f"{last.ring_ms}.{last.session_id}")
+
+
+def call_of(cur: Cursor, owner: Acct, call_id: CallId) -> HistoryEntry | Refused:
+    """The newest call of this id in a person's records."""
+    return store.newest(cur, owner, call_id) or _unknown_call(call_id)
+
+
+def _unknown_call(call_id: CallId) -> Refused:
+    return Refused(reason=Reason.UNKNOWN_CALL, message=f"There is no call {call_id[:255]!a} in your history.")
+
+
+def report(
+    cur: Cursor, owner: Acct, call_id: CallId, media: MediaReport, quality: Quality | None, now_ms: int
+) -> tuple[HistoryEntry, int | None] | Refused:
+    """What a person's client says of the media of a call; the call, and when time has something to do about it.
+
+    CONNECTING starts the time in which media must flow, CONNECTED ends it. Quality is kept also after the end.
+    """
+    entry = store.newest(cur, owner, call_id)
+    session = None if entry is None else store.locked(cur, entry.record.session_id)
+    if entry is None or session is None:
+        return _unknown_call(call_id)
+    record = entry.record
+    if record.state is State.ANSWERED:
+        match media:
+            case MediaReport.CONNECTED:
+                record = rules.connected(record, now_ms)
+            case MediaReport.CONNECTING:
+                if record.media_ms is None and record.media_by_ms is None:
+                    record = replace(record, media_by_ms=now_ms + MEDIA_MS)
+            case MediaReport.SILENT:
+                pass
+    elif record.state is not State.ENDED:
+        return Refused(
+            reason=Reason.CONFLICT, message="This call was not answered, so there is no media to say anything about."
+        )
+    record = replace(record, quality=quality or record.quality)
+    store.put_record(cur, record)
+    due_ms = _settle(cur, session)
+    return HistoryEntry(record=record, session=session), due_ms
+
+
+def may_leave(cur: Cursor, owner: Acct, call_id: CallId, offer: Offer, now_ms: int) -> HistoryEntry | Refused:
+    """A call in which its caller may take an offer: theirs, of two, not answered, not long ago, and offered."""
+    entry = store.newest(cur, owner, call_id)
+    if entry is None or entry.record.direction is not Direction.OUTGOING:
+        return _unknown_call(call_id)
+    record, session = entry.record, entry.session
+    if record.state.is_open or record.state is State.ENDED or session.callee is None:
+        return Refused(
+            reason=Reason.CONFLICT,
+            message="This is for calls to one person that ended without an answer; speak with them, or wait for the "
+            "end of the ring.",
+        )
+    if offer not in session.offers or now_ms - record.ring_ms > OFFER_MS:
+        return Refused(
+            reason=Reason.NOT_OFFERED,
+            message=f"{session.callee} takes no {offer.value} for this call; send a message instead.",
+        )
+    return entry
+
+
+def ask_back(cur: Cursor, owner: Acct, call_id: CallId, now_ms: int) -> HistoryEntry | Refused:
+    """Note a caller's wish to be called back, once; the entry as it was before."""
+    entry = may_leave(cur, owner, call_id, Offer.CALLBACK, now_ms)
+    if isinstance(entry, Refused) or entry.record.callback_ms is not None:
+        return entry
+    for record in store.records(cur, entry.record.session_id):
+        store.put_record(cur, replace(record, callback_ms=now_ms))
+    return entry
+
+
+def ordered(
+    cur: Cursor, owner: Acct, caller: UserId, call_id: CallId, body_hash: str, room_id: RoomId | None, now_ms: int
+) -> RoomId | Refused | None:
+    """Begin a call through the API: remember what was asked for under its id, and in which room it rings.
+
+    Returns the room that the id stands for; None while there is none, since ``room_id`` is not known yet.
+    """
+    known = store.order(cur, owner, call_id)
+    if known is None and room_id is not None:
+        session_id = rules.session_id_of(room_id, caller, call_id)
+        known = store.add_order(cur, owner, call_id, body_hash, room_id, session_id, now_ms)
+    if known is None:
+        return None
+    if known[0] != body_hash:
+        return Refused(
+            reason=Reason.CONFLICT,
+            message="You rang with this call_id before and asked for something else; ring with a new call_id.",
+        )
+    return known[1]
 
 
 def live_call(cur: Cursor, owner: Acct, call_id: CallId) -> SessionId | Refused:
@@ -496,6 +718,8 @@ def _new_session(ring: Ring, callee: UserId | None, call_id: CallId) -> Session:
         due_ms=until_ms,
         rtc_event_id=ring.reference,
         superapp_event_id=ring.event_id if ring.protocol is Protocol.SUPERAPP else None,
+        rtc_ring_id=ring.event_id if ring.protocol is Protocol.MATRIXRTC else None,
+        legacy_party=ring.party_id if ring.protocol is Protocol.LEGACY else None,
     )
 
 

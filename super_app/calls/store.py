@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Final, LiteralString, cast
 
 from super_app.calls.model import (
@@ -10,8 +11,11 @@ from super_app.calls.model import (
     Direction,
     HistoryEntry,
     Media,
+    Offer,
     Outgoing,
     Protocol,
+    Quality,
+    RecentRing,
     Record,
     Rule,
     Session,
@@ -23,12 +27,12 @@ from super_app.ids import Acct, EventId, RoomId, ServerName, UserId
 
 _SESSION: Final = (
     "s.session_id, s.room_id, s.call_id, s.caller, s.callee, s.protocol, s.media, s.ring_ms, s.ring_until_ms,"
-    " s.due_ms, s.rtc_event_id, s.superapp_event_id"
+    " s.due_ms, s.rtc_event_id, s.superapp_event_id, s.rtc_ring_id, s.legacy_party, s.offers"
 )
-_SESSION_COLUMNS: Final = 12
+_SESSION_COLUMNS: Final = 15
 _RECORD: Final = (
     "r.session_id, r.owner_acct, r.user_id, r.direction, r.peer, r.peer_server, r.state, r.ring_ms, r.answer_ms,"
-    " r.end_ms, r.ended_by, r.screened_by"
+    " r.end_ms, r.ended_by, r.screened_by, r.media_ms, r.media_by_ms, r.left_ms, r.left_by, r.callback_ms, r.quality"
 )
 _OPEN_STATES: Final[LiteralString] = "('ringing', 'answered')"
 
@@ -39,8 +43,8 @@ def add_session(cur: Cursor, session: Session) -> None:
     """Add a session; one that exists stays as it is."""
     cur.execute(
         "INSERT INTO superapp_calls_session (session_id, room_id, call_id, caller, callee, protocol, media, ring_ms,"
-        " ring_until_ms, due_ms, rtc_event_id, superapp_event_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (session_id) DO NOTHING",
+        " ring_until_ms, due_ms, rtc_event_id, superapp_event_id, rtc_ring_id, legacy_party, offers)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (session_id) DO NOTHING",
         (
             session.session_id,
             session.room_id,
@@ -54,6 +58,9 @@ def add_session(cur: Cursor, session: Session) -> None:
             session.due_ms,
             session.rtc_event_id,
             session.superapp_event_id,
+            session.rtc_ring_id,
+            session.legacy_party,
+            _offers_text(session.offers),
         ),
     )
 
@@ -68,8 +75,17 @@ def locked(cur: Cursor, session_id: SessionId) -> Session | None:
 
 def update_session(cur: Cursor, session: Session) -> None:
     cur.execute(
-        "UPDATE superapp_calls_session SET due_ms = ?, rtc_event_id = ?, superapp_event_id = ? WHERE session_id = ?",
-        (session.due_ms, session.rtc_event_id, session.superapp_event_id, session.session_id),
+        "UPDATE superapp_calls_session SET due_ms = ?, rtc_event_id = ?, superapp_event_id = ?, rtc_ring_id = ?,"
+        " legacy_party = ?, offers = ? WHERE session_id = ?",
+        (
+            session.due_ms,
+            session.rtc_event_id,
+            session.superapp_event_id,
+            session.rtc_ring_id,
+            session.legacy_party,
+            _offers_text(session.offers),
+            session.session_id,
+        ),
     )
 
 
@@ -129,8 +145,9 @@ def rtc_of_caller(
     wanted = reference or ""
     cur.execute(
         "SELECT s.session_id FROM superapp_calls_session s"
-        " WHERE s.caller = ? AND s.room_id = ? AND s.protocol = 'matrixrtc'"
-        " AND (s.rtc_event_id = ? OR (s.ring_ms >= ? AND (s.rtc_event_id IS NULL OR ? = '')))"
+        " WHERE s.caller = ? AND s.room_id = ?"
+        " AND (s.rtc_event_id = ?"
+        " OR (s.protocol = 'matrixrtc' AND s.ring_ms >= ? AND (s.rtc_event_id IS NULL OR ? = '')))"
         " AND (s.due_ms IS NOT NULL OR (s.ring_ms >= ? AND EXISTS ("
         " SELECT 1 FROM superapp_calls_record r WHERE r.session_id = s.session_id AND r.state = 'screened')))"
         " ORDER BY s.ring_ms DESC, s.session_id LIMIT 1",
@@ -198,9 +215,12 @@ def put_record(cur: Cursor, record: Record) -> None:
     """Write a record as it now is."""
     cur.execute(
         "INSERT INTO superapp_calls_record (session_id, owner_acct, user_id, direction, peer, peer_server, state,"
-        " ring_ms, answer_ms, end_ms, ended_by, screened_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ring_ms, answer_ms, end_ms, ended_by, screened_by, media_ms, media_by_ms, left_ms, left_by, callback_ms,"
+        " quality) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (session_id, owner_acct) DO UPDATE SET state = excluded.state, answer_ms = excluded.answer_ms,"
-        " end_ms = excluded.end_ms, ended_by = excluded.ended_by, screened_by = excluded.screened_by",
+        " end_ms = excluded.end_ms, ended_by = excluded.ended_by, screened_by = excluded.screened_by,"
+        " media_ms = excluded.media_ms, media_by_ms = excluded.media_by_ms, left_ms = excluded.left_ms,"
+        " left_by = excluded.left_by, callback_ms = excluded.callback_ms, quality = excluded.quality",
         (
             record.session_id,
             record.owner,
@@ -214,37 +234,44 @@ def put_record(cur: Cursor, record: Record) -> None:
             record.end_ms,
             record.ended_by,
             record.screened_by,
+            record.media_ms,
+            record.media_by_ms,
+            record.left_ms,
+            record.left_by,
+            record.callback_ms,
+            None if record.quality is None else json.dumps(asdict(record.quality)),
         ),
     )
 
 
-def recent_rings(
-    cur: Cursor, owner: Acct, caller: UserId, server: ServerName, *, rate_from_ms: int, repeat_from_ms: int
-) -> tuple[int, int, int | None]:
-    """What ``owner`` has lately seen of a caller and of the caller's homeserver.
-
-    How many rings of each were shown since ``rate_from_ms``, and when the caller last rang, shown or not, since
-    ``repeat_from_ms``.
-    """
+def recent_rings(cur: Cursor, owner: Acct, since_ms: int, limit: int) -> tuple[RecentRing, ...]:
+    """The newest rings that somebody got since a time: those that were shown, and those that were not."""
     cur.execute(
-        "SELECT COALESCE(SUM(CASE WHEN peer = ? AND state <> 'screened' AND ring_ms > ? THEN 1 ELSE 0 END), 0),"
-        " COALESCE(SUM(CASE WHEN state <> 'screened' AND ring_ms > ? THEN 1 ELSE 0 END), 0),"
-        " MAX(CASE WHEN peer = ? AND ring_ms > ? THEN ring_ms END)"
-        " FROM superapp_calls_record"
-        " WHERE owner_acct = ? AND peer_server = ? AND ring_ms > ? AND direction = 'incoming'",
-        (
-            caller,
-            rate_from_ms,
-            rate_from_ms,
-            caller,
-            repeat_from_ms,
-            owner,
-            server,
-            min(rate_from_ms, repeat_from_ms),
-        ),
+        "SELECT ring_ms, peer, 1 FROM superapp_calls_record WHERE owner_acct = ? AND ring_ms > ?"
+        " AND direction = 'incoming' AND state <> 'screened' ORDER BY ring_ms DESC LIMIT ?",
+        (owner, since_ms, limit),
     )
-    row = _only(cur)
-    return _int(row[0]), _int(row[1]), None if row[2] is None else _int(row[2])
+    rows = cur.fetchall()
+    cur.execute(
+        "SELECT ring_ms, peer, 0 FROM superapp_calls_record WHERE owner_acct = ? AND ring_ms > ?"
+        " AND direction = 'incoming' AND state = 'screened' ORDER BY ring_ms DESC LIMIT ?",
+        (owner, since_ms, limit),
+    )
+    return tuple(
+        RecentRing(ring_ms=_int(row[0]), caller=UserId(str(row[1])), shown=row[2] == 1)
+        for row in [*rows, *cur.fetchall()]
+    )
+
+
+def acquaintances(cur: Cursor, owner: Acct, limit: int) -> frozenset[UserId]:
+    """The people with whom somebody has talked, or whom they have rung themselves."""
+    cur.execute(
+        "SELECT peer FROM superapp_calls_record WHERE owner_acct = ?"
+        " AND (direction = 'outgoing' OR state IN ('answered', 'ended')) GROUP BY peer"
+        " ORDER BY MAX(ring_ms) DESC LIMIT ?",
+        (owner, limit),
+    )
+    return frozenset(UserId(str(row[0])) for row in cur.fetchall() if str(row[0]).startswith("@"))
 
 
 def screened_records(cur: Cursor, owner: Acct, server: ServerName, now_ms: int) -> int:
@@ -284,6 +311,167 @@ def live(cur: Cursor, owner: Acct, call_id: CallId) -> SessionId | None:
     )
     found = _ids(cur)
     return found[0] if found else None
+
+
+def newest(cur: Cursor, owner: Acct, call_id: CallId) -> HistoryEntry | None:
+    """The newest call of this id in a person's records."""
+    cur.execute(
+        "SELECT " + _SESSION + ", " + _RECORD + " FROM superapp_calls_record r"
+        " JOIN superapp_calls_session s ON s.session_id = r.session_id"
+        " WHERE r.owner_acct = ? AND s.call_id = ? AND r.state <> 'new' ORDER BY r.ring_ms DESC LIMIT 1",
+        (owner, call_id),
+    )
+    row = cur.fetchone()
+    if row is None:
+        return None
+    return HistoryEntry(session=_session(row[:_SESSION_COLUMNS]), record=_record(row[_SESSION_COLUMNS:]))
+
+
+def erase_records(cur: Cursor, owner: Acct, session_id: SessionId | None) -> int:
+    """Delete a person's records of calls that are over, or of one of them; how many."""
+    one = session_id or ""
+    cur.execute(
+        "DELETE FROM superapp_calls_record WHERE owner_acct = ? AND (? = '' OR session_id = ?)"
+        " AND state NOT IN ('new', 'ringing', 'answered')",
+        (owner, one, one),
+    )
+    return cur.rowcount
+
+
+def erase_person(cur: Cursor, owner: Acct, user_id: UserId) -> None:
+    """Delete all that calls keep of somebody, whatever is going on."""
+    cur.execute("DELETE FROM superapp_calls_record WHERE owner_acct = ?", (owner,))
+    cur.execute("DELETE FROM superapp_calls_refusal WHERE owner_acct = ?", (owner,))
+    cur.execute("DELETE FROM superapp_calls_order WHERE owner_acct = ?", (owner,))
+    cur.execute("DELETE FROM superapp_calls_outbox WHERE sender = ?", (user_id,))
+    cur.execute("DELETE FROM superapp_calls_member WHERE user_id = ?", (user_id,))
+
+
+def delete_orphans(cur: Cursor) -> int:
+    """Delete sessions that are in nobody's records any more; how many."""
+    cur.execute(
+        "DELETE FROM superapp_calls_event WHERE session_id NOT IN (SELECT session_id FROM superapp_calls_record)"
+    )
+    cur.execute(
+        "DELETE FROM superapp_calls_session WHERE session_id NOT IN (SELECT session_id FROM superapp_calls_record)"
+    )
+    return cur.rowcount
+
+
+def owners(cur: Cursor, after: Acct, limit: int) -> tuple[tuple[Acct, UserId], ...]:
+    """The people who have records, by acct."""
+    cur.execute(
+        "SELECT DISTINCT owner_acct, user_id FROM superapp_calls_record WHERE owner_acct > ?"
+        " ORDER BY owner_acct LIMIT ?",
+        (after, limit),
+    )
+    return tuple((Acct(str(row[0])), UserId(str(row[1]))) for row in cur.fetchall())
+
+
+# Sticky memberships.
+
+
+def put_member(cur: Cursor, room_id: RoomId, user_id: UserId, key: str, event_id: EventId, until_ms: int) -> None:
+    cur.execute(
+        "INSERT INTO superapp_calls_member (room_id, user_id, member_key, event_id, until_ms) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (room_id, user_id, member_key) DO UPDATE SET event_id = excluded.event_id,"
+        " until_ms = excluded.until_ms",
+        (room_id, user_id, key, event_id, until_ms),
+    )
+
+
+def delete_member(cur: Cursor, room_id: RoomId, user_id: UserId, key: str) -> None:
+    cur.execute(
+        "DELETE FROM superapp_calls_member WHERE room_id = ? AND user_id = ? AND member_key = ?",
+        (room_id, user_id, key),
+    )
+
+
+def members_of(cur: Cursor, room_id: RoomId, now_ms: int) -> frozenset[UserId]:
+    """Who is in a room's call by a sticky membership."""
+    cur.execute("SELECT user_id FROM superapp_calls_member WHERE room_id = ? AND until_ms > ?", (room_id, now_ms))
+    return frozenset(UserId(str(row[0])) for row in cur.fetchall())
+
+
+def has_member(cur: Cursor, room_id: RoomId, user_id: UserId, but: str, now_ms: int) -> bool:
+    """Whether somebody is in a room's call by a sticky membership with another key than ``but``."""
+    cur.execute(
+        "SELECT 1 FROM superapp_calls_member WHERE room_id = ? AND user_id = ? AND member_key <> ? AND until_ms > ?",
+        (room_id, user_id, but, now_ms),
+    )
+    return cur.fetchone() is not None
+
+
+def lapsed_members(cur: Cursor, now_ms: int, limit: int) -> tuple[tuple[RoomId, UserId, str, EventId, int], ...]:
+    """Sticky memberships whose time is over: room, person, key, event and when they ended."""
+    cur.execute(
+        "SELECT room_id, user_id, member_key, event_id, until_ms FROM superapp_calls_member WHERE until_ms <= ?"
+        " ORDER BY until_ms, room_id, user_id, member_key LIMIT ?",
+        (now_ms, limit),
+    )
+    return tuple(
+        (RoomId(str(row[0])), UserId(str(row[1])), str(row[2]), EventId(str(row[3])), _int(row[4]))
+        for row in cur.fetchall()
+    )
+
+
+# Calls that were begun through the API.
+
+
+def add_order(
+    cur: Cursor, owner: Acct, call_id: CallId, body_hash: str, room_id: RoomId, session_id: SessionId, now_ms: int
+) -> tuple[str, RoomId, SessionId]:
+    """Remember what was asked for under a call id; what stands there, now or since before."""
+    cur.execute(
+        "INSERT INTO superapp_calls_order (owner_acct, call_id, body_hash, room_id, session_id, ordered_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (owner_acct, call_id) DO NOTHING",
+        (owner, call_id, body_hash, room_id, session_id, now_ms),
+    )
+    found = order(cur, owner, call_id)
+    if found is None:
+        raise RuntimeError("an order vanished inside its own transaction")
+    return found
+
+
+def order(cur: Cursor, owner: Acct, call_id: CallId) -> tuple[str, RoomId, SessionId] | None:
+    cur.execute(
+        "SELECT body_hash, room_id, session_id FROM superapp_calls_order WHERE owner_acct = ? AND call_id = ?",
+        (owner, call_id),
+    )
+    row = cur.fetchone()
+    return None if row is None else (str(row[0]), RoomId(str(row[1])), SessionId(str(row[2])))
+
+
+def forget_orders(cur: Cursor, before_ms: int) -> None:
+    cur.execute("DELETE FROM superapp_calls_order WHERE ordered_ms < ?", (before_ms,))
+
+
+# Silences.
+
+
+def add_silence(cur: Cursor, user_id: UserId, rule_id: str, until_ms: int) -> None:
+    cur.execute(
+        "INSERT INTO superapp_calls_silence (user_id, rule_id, until_ms) VALUES (?, ?, ?)"
+        " ON CONFLICT (user_id, rule_id) DO UPDATE SET until_ms = excluded.until_ms",
+        (user_id, rule_id, until_ms),
+    )
+
+
+def count_silences(cur: Cursor, user_id: UserId) -> int:
+    cur.execute("SELECT COUNT(*) FROM superapp_calls_silence WHERE user_id = ?", (user_id,))
+    return _int(_only(cur)[0])
+
+
+def lapsed_silences(cur: Cursor, now_ms: int, limit: int) -> tuple[tuple[UserId, str], ...]:
+    cur.execute(
+        "SELECT user_id, rule_id FROM superapp_calls_silence WHERE until_ms <= ? ORDER BY until_ms LIMIT ?",
+        (now_ms, limit),
+    )
+    return tuple((UserId(str(row[0])), str(row[1])) for row in cur.fetchall())
+
+
+def delete_silence(cur: Cursor, user_id: UserId, rule_id: str) -> None:
+    cur.execute("DELETE FROM superapp_calls_silence WHERE user_id = ? AND rule_id = ?", (user_id, rule_id))
 
 
 # Refusals and the outbox.
@@ -348,7 +536,8 @@ def next_due_ms(cur: Cursor) -> int | None:
     cur.execute(
         "SELECT MIN(due_ms) FROM ("
         " SELECT MIN(due_ms) AS due_ms FROM superapp_calls_session WHERE due_ms IS NOT NULL"
-        " UNION ALL SELECT MIN(due_ms) AS due_ms FROM superapp_calls_outbox) AS due"
+        " UNION ALL SELECT MIN(due_ms) AS due_ms FROM superapp_calls_outbox"
+        " UNION ALL SELECT MIN(until_ms) AS due_ms FROM superapp_calls_member) AS due"
     )
     value = _only(cur)[0]
     return None if value is None else _int(value)
@@ -390,7 +579,14 @@ def _session(row: Sequence[str | int | None]) -> Session:
         due_ms=_maybe_int(row[9]),
         rtc_event_id=None if row[10] is None else EventId(str(row[10])),
         superapp_event_id=None if row[11] is None else EventId(str(row[11])),
+        rtc_ring_id=None if row[12] is None else EventId(str(row[12])),
+        legacy_party=None if row[13] is None else str(row[13]),
+        offers=frozenset(Offer(each) for each in json.loads(str(row[14] or "[]"))),
     )
+
+
+def _offers_text(offers: frozenset[Offer]) -> str | None:
+    return json.dumps(sorted(offers)) if offers else None
 
 
 def _record(row: Sequence[str | int | None]) -> Record:
@@ -407,6 +603,12 @@ def _record(row: Sequence[str | int | None]) -> Record:
         end_ms=_maybe_int(row[9]),
         ended_by=None if row[10] is None else UserId(str(row[10])),
         screened_by=None if row[11] is None else Rule(str(row[11])),
+        media_ms=_maybe_int(row[12]),
+        media_by_ms=_maybe_int(row[13]),
+        left_ms=_maybe_int(row[14]),
+        left_by=None if row[15] is None else UserId(str(row[15])),
+        callback_ms=_maybe_int(row[16]),
+        quality=None if row[17] is None else Quality(**json.loads(str(row[17]))),
     )
 
 

@@ -50,6 +50,7 @@ from synapse_super_app.private_api import (
     InstanceHandler,
     InstanceSilent,
     NoAnswer,
+    PrivateApi,
     Profile,
     PutFailed,
     PutHandler,
@@ -322,6 +323,30 @@ class FakePrivateApi:
         rooms = self._homeserver.rooms
         return frozenset(each for each in rooms if self._homeserver.memberships(each).get(user_id) == "join")
 
+    has_workers = False
+    writes_push_rules = True
+
+    async def account_data_of(self, user_id: UserId, data_type: str) -> Mapping[str, Any] | None:
+        content: Mapping[str, Any] | None = self._homeserver.account_data.get((user_id, data_type))
+        return content
+
+    @staticmethod
+    def blocks_invites(data_type: str, content: Mapping[str, Any], inviter: UserId) -> bool:
+        return PrivateApi.blocks_invites(data_type, content, inviter)
+
+    async def has_spoken(self, room_id: RoomId, user_id: UserId) -> bool:
+        timeline = self._homeserver.rooms[room_id].timeline
+        return any(each.sender == user_id and each.type == "m.room.message" for each in timeline)
+
+    async def silence(self, user_id: UserId, rule_id: str, properties: Mapping[str, str]) -> None:
+        self._homeserver.push_rules[(user_id, rule_id)] = dict(properties)
+
+    async def unsilence(self, user_id: UserId, rule_id: str) -> None:
+        self._homeserver.push_rules.pop((user_id, rule_id), None)
+
+    def limit_turn_server(self, guard: Callable[[UserId], None]) -> None:
+        self._homeserver.turn_guards.append(guard)
+
     def is_deactivated(self, cur: Cursor, user_id: UserId) -> bool | None:
         return user_id in self._homeserver.deactivated if user_id in self._homeserver.users else None
 
@@ -515,6 +540,9 @@ class FakeHomeserver:
         self.profiles: dict[str, Profile] = {}
         self.master_keys: dict[str, str] = {}
         self.hidden_by_modules: set[str] = set()
+        self.push_rules: dict[tuple[str, str], dict[str, str]] = {}
+        """By person and name: the properties of events that a rule silences."""
+        self.turn_guards: list[Callable[[UserId], None]] = []
         self.user_directory: list[dict[str, Any]] = []
         """The rows among which Synapse's own user search looks."""
         self.registered_s: dict[str, int] = {}

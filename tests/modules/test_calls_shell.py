@@ -124,6 +124,7 @@ class TestRinging:
         assert said.sender == bob
         assert dict(said.content) == {
             "call_id": "call-1",
+            "offers": ["message"],
             "m.relates_to": {"rel_type": "m.reference", "event_id": event_id},
         }
 
@@ -133,6 +134,7 @@ class TestRinging:
         began = hs.now_ms()
         hs.advance(5)
         hs.receive(REMOTE, room, "m.call.answer", {"call_id": "call-1", "version": "1", "answer": {}})
+        hs.send(alice, room, "m.call.select_answer", {"call_id": "call-1", "version": "1"})
         hs.advance(60)
         hs.receive(REMOTE, room, "m.call.hangup", {"call_id": "call-1", "version": "1", "duration": 10**9})
         (record,) = calls(hs, alice)
@@ -170,7 +172,9 @@ class TestRinging:
         hs.send(bob, room, MEMBER, {}, state_key=f"_{bob}_C_m.call")
         assert (outcomes(hs, bob), "end_ts" in calls(hs, bob)[0]) == (["answered"], False)
         hs.send(bob, room, MEMBER, {}, state_key=f"_{bob}_B_m.call")
-        assert "end_ts" in calls(hs, alice)[0]
+        left_ms = hs.now_ms()
+        hs.advance(9)
+        assert calls(hs, alice)[0]["end_ts"] == pytest.approx(left_ms, abs=50)
         assert "end_ts" in calls(hs, bob)[0]
         other = hs.room(bob, REMOTE)
         event_id = hs.receive(REMOTE, other, RTC_RING, rtc_ring("$other"))
@@ -511,10 +515,20 @@ class TestEncryptedRooms:
         theirs = self.join(hs, STRANGER, room)
         for parent in (poll, mine, theirs, "$unknown"):  # theirs: bob is in the call, so nobody is rung
             assert not is_hidden(hs, hs.receive(STRANGER, room, ENCRYPTED, self.reference(parent)))
-        group = hs.room(alice, bob, STRANGER, encrypted=True)
-        in_group = self.join(hs, STRANGER, group)
-        assert not is_hidden(hs, hs.receive(STRANGER, group, ENCRYPTED, self.reference(in_group)))
         assert calls(hs, bob) == calls(hs, alice) == []
+
+    def test_in_a_group_each_records_it_and_who_does_not_want_it_is_not_notified(
+        self, hs: FakeHomeserver, alice: str, bob: str
+    ) -> None:
+        set_policy(hs, bob, who=["nobody"])
+        group = hs.room(alice, bob, STRANGER, encrypted=True)
+        member = self.join(hs, STRANGER, group)
+        assert not is_hidden(hs, hs.receive(STRANGER, group, ENCRYPTED, self.reference(member)))
+        assert (outcomes(hs, alice), outcomes(hs, bob)) == (["ringing"], ["screened"])
+        ((person, _),) = hs.push_rules
+        (properties,) = hs.push_rules.values()
+        assert person == bob
+        assert properties == {"room_id": group, "sender": STRANGER, "content.m\\.relates_to.event_id": member}
 
     def test_a_rooms_history_rings_nobody(self, hs: FakeHomeserver, bob: str) -> None:
         room = hs.room(bob, REMOTE, encrypted=True)

@@ -15,6 +15,7 @@ from super_app.calls.model import (
     Act,
     CallId,
     Media,
+    Offer,
     Protocol,
     Ring,
     Side,
@@ -277,10 +278,11 @@ def test_whatever_others_write_into_these_events_is_read_or_left(
 
 class TestWriting:
     def test_a_screened_ring_says_the_one_reason_there_is(self) -> None:
-        content = events.screened_content(CallId("c"), EventId("$ring"))
+        content = events.screened_content(CallId("c"), EventId("$ring"), frozenset({Offer.VOICEMAIL, Offer.MESSAGE}))
         assert content == {
             "call_id": "c",
             "reason": "not_available",
+            "offers": ["message", "voicemail"],
             "m.relates_to": {"rel_type": "m.reference", "event_id": "$ring"},
         }
 
@@ -310,8 +312,8 @@ class TestWriting:
 
     def test_no_event_of_ours_has_a_body_that_would_notify(self) -> None:
         made = [
-            events.ringing_content(CallId("c"), EventId("$ring")),
-            events.screened_content(CallId("c"), EventId("$ring")),
+            events.ringing_content(CallId("c"), EventId("$ring"), frozenset()),
+            events.screened_content(CallId("c"), EventId("$ring"), frozenset()),
             events.end_content(CallId("c"), EventId("$ring"), State.MISSED),
         ]
         assert all("body" not in content for content in made)

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from super_app.calls import rules
 from super_app.calls.model import (
     DEFAULT_LIFETIME_MS,
+    LEAVE_MS,
     LONGEST_CALL_MS,
+    MEDIA_MS,
     Act,
     CallId,
     Direction,
@@ -109,7 +111,7 @@ class TestDirect:
     def test_the_first_word_after_the_ring_decides(self, owner: UserId, signal: Signal, state: State) -> None:
         assert after(record(owner, DIRECT), DIRECT, signal).state is state
 
-    @pytest.mark.parametrize("act", [Act.HANG_UP, Act.LEAVE, Act.FAIL])
+    @pytest.mark.parametrize("act", [Act.HANG_UP, Act.FAIL])
     @pytest.mark.parametrize("by", [ALICE, BOB])
     def test_an_answered_call_ends_when_either_leaves_and_says_who_did(
         self, owner: UserId, act: Act, by: UserId
@@ -117,6 +119,37 @@ class TestDirect:
         ended = after(record(owner, DIRECT), DIRECT, said(Act.ANSWER, BOB), said(act, by))
         assert (ended.state, ended.ended_by) == (State.ENDED, by)
         assert (ended.answer_ms, ended.end_ms) == (RING_MS + 1_000, RING_MS + 2_000)
+
+    @pytest.mark.parametrize("by", [ALICE, BOB])
+    def test_who_leaves_and_is_not_back_in_time_has_ended_it_when_they_left(self, owner: UserId, by: UserId) -> None:
+        left = after(record(owner, DIRECT), DIRECT, said(Act.JOIN, BOB), said(Act.LEAVE, by))
+        assert left.state is State.ANSWERED
+        assert rules.due_ms(DIRECT, (left,)) == RING_MS + 2_000 + LEAVE_MS
+        assert rules.lapse(left, DIRECT, RING_MS + 2_000 + LEAVE_MS - 1) is None
+        ended = rules.lapse(left, DIRECT, RING_MS + 2_000 + LEAVE_MS)
+        assert ended is not None
+        assert (ended.state, ended.end_ms, ended.ended_by) == (State.ENDED, RING_MS + 2_000, by)
+
+    def test_who_is_back_in_time_has_not_left_and_the_other_coming_does_not_count(self, owner: UserId) -> None:
+        left = after(record(owner, DIRECT), DIRECT, said(Act.JOIN, BOB), said(Act.LEAVE, BOB), said(Act.JOIN, ALICE))
+        assert left.left_by == BOB
+        back = after(left, DIRECT, said(Act.JOIN, BOB))
+        assert rules.lapse(back, DIRECT, RING_MS + 60_000) is None
+
+    def test_when_both_have_left_it_is_over_at_once(self, owner: UserId) -> None:
+        ended = after(record(owner, DIRECT), DIRECT, said(Act.JOIN, BOB), said(Act.LEAVE, BOB), said(Act.LEAVE, ALICE))
+        assert (ended.state, ended.end_ms, ended.ended_by) == (State.ENDED, RING_MS + 2_000, BOB)
+
+    def test_an_answer_that_the_caller_never_picks_is_over_after_a_while(self, owner: UserId) -> None:
+        answer = replace(said(Act.ANSWER, BOB, Side.CALLEE), awaits_confirmation=True)
+        answered = after(record(owner, DIRECT), DIRECT, answer)
+        assert rules.due_ms(DIRECT, (answered,)) == RING_MS + 1_000 + MEDIA_MS
+        ended = rules.lapse(answered, DIRECT, RING_MS + 1_000 + MEDIA_MS)
+        assert ended is not None
+        assert (ended.state, ended.media_ms, ended.ended_by) == (State.ENDED, None, None)
+        picked = after(answered, DIRECT, said(Act.CONFIRM, ALICE, Side.CALLER))
+        assert rules.lapse(picked, DIRECT, RING_MS + 1_000 + MEDIA_MS) is None
+        assert (picked.media_ms, picked.state) == (RING_MS + 1_000, State.ANSWERED)
 
     def test_a_second_device_that_declines_does_not_end_what_the_first_answered(self, owner: UserId) -> None:
         answered = after(record(owner, DIRECT), DIRECT, said(Act.ANSWER, BOB), said(Act.DECLINE, BOB, Side.CALLEE))
@@ -184,12 +217,12 @@ class TestGroup:
         joined = (said(Act.JOIN, BOB), said(Act.LEAVE, ALICE))
         assert after(record(BOB, GROUP), GROUP, *joined).state is State.ANSWERED
         assert after(record(CAROL, GROUP), GROUP, *joined).state is State.CANCELLED
-        assert after(record(ALICE, GROUP), GROUP, *joined).state is State.ENDED
+        assert after(record(ALICE, GROUP), GROUP, *joined).left_by == ALICE
 
     def test_it_goes_on_for_the_caller_when_a_callee_leaves(self) -> None:
         joined = (said(Act.JOIN, BOB), said(Act.LEAVE, BOB))
         assert after(record(ALICE, GROUP), GROUP, *joined).state is State.ANSWERED
-        assert after(record(BOB, GROUP), GROUP, *joined).state is State.ENDED
+        assert after(record(BOB, GROUP), GROUP, *joined).left_by == BOB
 
 
 class TestRung:
@@ -281,8 +314,9 @@ def test_whatever_is_said_in_whatever_order_a_record_ends_once_with_its_times_in
         moved = rules.advance(known, call, signal, RING_MS + offset_ms)
         if moved is not None:
             assert known.state.is_open
-            assert moved.state is not known.state
-            assert (moved.state is State.ENDED) == (known.state is State.ANSWERED)
+            assert moved != known
+            if moved.state is not known.state:
+                assert (moved.state is State.ENDED) == (known.state is State.ANSWERED)
             assert signal.sender != MALLORY or call.callee is None
             known = moved
         assert (known.answer_ms is not None) == (known.state in (State.ANSWERED, State.ENDED))

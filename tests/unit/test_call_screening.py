@@ -12,12 +12,18 @@ from super_app.calls import rules
 from super_app.calls.model import (
     Circumstances,
     Decision,
+    DoNotDisturb,
     Facts,
+    Offer,
     Policy,
+    Price,
     QuietHours,
     QuietWindow,
     RateLimit,
+    Recent,
+    RecentRing,
     Refusal,
+    RoomChecks,
     Rule,
     ServerLists,
     Who,
@@ -28,6 +34,7 @@ MALLORY = UserId("@mallory:bad.example.org")
 NO_LIMIT = RateLimit(caller=0, server=0, window_ms=600_000)
 NOBODY = Policy(who=frozenset({Who.NOBODY}), rate=NO_LIMIT)
 EVERYONE = Policy(who=frozenset({Who.EVERYONE}), rate=NO_LIMIT)
+PRICE = Price(amount_minor=100, currency="EUR")
 BERLIN = ZoneInfo("Europe/Berlin")
 EVERY_DAY = frozenset(range(7))
 ALWAYS = QuietHours(zone=BERLIN, windows=(QuietWindow(days=EVERY_DAY, from_minute=0, to_minute=0),), repeat_ms=180_000)
@@ -42,19 +49,24 @@ def facts(
     shares_room: bool = False,
     handle: str | None = None,
     contact: bool = False,
+    known: bool = False,
     of_caller: int = 0,
     of_server: int = 0,
+    of_strangers: int = 0,
     previous_ring_ms: int | None = None,
     now_ms: int = 1_700_000_000_000,
+    **more: Any,
 ) -> Facts:
     return Facts(
         caller=MALLORY,
         circumstances=Circumstances(
-            ignored=ignored, shares_room=shares_room, handle=None if handle is None else Handle(handle)
+            ignored=ignored, shares_room=shares_room, handle=None if handle is None else Handle(handle), **more
         ),
         contact=contact,
+        known=known or contact,
         shown_of_caller=of_caller,
         shown_of_server=of_server,
+        shown_of_strangers=of_strangers,
         previous_ring_ms=previous_ring_ms,
         now_ms=now_ms,
     )
@@ -202,6 +214,77 @@ class TestQuietHours:
         assert rules.screen(replace(EVERYONE, quiet=ALWAYS), known).shown == shown
 
 
+class TestFloods:
+    """Limits on strangers keep out nobody whom the person knows."""
+
+    RATE = RateLimit(caller=3, server=5, strangers=8, window_ms=600_000)
+
+    @pytest.mark.parametrize(
+        ("counts", "known", "shown"),
+        [
+            ({"of_caller": 2, "of_server": 4, "of_strangers": 7}, False, True),
+            ({"of_caller": 3}, False, False),
+            ({"of_caller": 3}, True, False),
+            ({"of_server": 5}, False, False),
+            ({"of_strangers": 8}, False, False),
+            ({"of_server": 5, "of_strangers": 8}, True, True),
+        ],
+    )
+    def test_each_limit_holds_for_those_whom_it_is_for(self, counts: dict[str, Any], known: bool, shown: bool) -> None:
+        decision = rules.screen(replace(EVERYONE, rate=self.RATE), facts(known=known, **counts))
+        assert decision.shown == shown
+        assert decision.rule is (Rule.WHO if shown else Rule.RATE)
+
+    def test_fifty_servers_of_fifty_people_show_no_more_than_strangers_may_and_a_contact_still_rings(self) -> None:
+        policy = replace(EVERYONE, rate=self.RATE)
+        mum = UserId("@mum:hs9.test")
+        rings: list[RecentRing] = []
+        now_ms = 1_700_000_000_000
+
+        def rung_by(caller: UserId) -> bool:
+            recent = Recent(rings=tuple(rings), known=frozenset(), contacts=frozenset({mum}))
+            decision = rules.screen(policy, rules.facts_of(now_ms, caller, Circumstances(), policy, recent))
+            rings.append(RecentRing(ring_ms=now_ms, caller=caller, shown=decision.shown))
+            return decision.shown
+
+        flood = [UserId(f"@p{person}:flood{server}.test") for server in range(50) for person in range(20)]
+        assert sum(rung_by(caller) for caller in flood) == 8
+        assert rung_by(mum)
+        assert not rung_by(UserId("@yet-another:hs8.test"))
+
+    def test_what_is_older_than_the_window_does_not_count(self) -> None:
+        policy, now_ms = replace(EVERYONE, rate=self.RATE), 1_700_000_000_000
+        old = tuple(RecentRing(ring_ms=now_ms - 600_000, caller=MALLORY, shown=True) for _ in range(9))
+        recent = Recent(rings=old, known=frozenset(), contacts=frozenset())
+        assert rules.facts_of(now_ms, MALLORY, Circumstances(), policy, recent).shown_of_caller == 0
+
+
+class TestOtherRules:
+    @pytest.mark.parametrize(
+        ("policy", "known", "shown", "rule"),
+        [
+            (EVERYONE, facts(invites_blocked=True), False, Rule.INVITES),
+            (replace(EVERYONE, allow=frozenset({MALLORY})), facts(invites_blocked=True), False, Rule.INVITES),
+            (replace(EVERYONE, rooms=RoomChecks(prior_conversation=True)), facts(), False, Rule.ROOMS),
+            (replace(EVERYONE, rooms=RoomChecks(prior_conversation=True)), facts(conversed=True), True, Rule.WHO),
+            (replace(EVERYONE, rooms=RoomChecks(groups=False)), facts(is_group=True), False, Rule.ROOMS),
+            (replace(EVERYONE, rooms=RoomChecks(groups=False)), facts(), True, Rule.WHO),
+            (replace(EVERYONE, do_not_disturb=DoNotDisturb(until_ms=None)), facts(), False, Rule.DO_NOT_DISTURB),
+            (replace(EVERYONE, do_not_disturb=DoNotDisturb(until_ms=10**13)), facts(), False, Rule.DO_NOT_DISTURB),
+            (replace(EVERYONE, do_not_disturb=DoNotDisturb(until_ms=1)), facts(), True, Rule.WHO),
+            (replace(EVERYONE, who=frozenset({Who.FOLLOWING})), facts(follows=True), True, Rule.WHO),
+            (replace(EVERYONE, who=frozenset({Who.FOLLOWING})), facts(verified=True), False, Rule.WHO),
+            (replace(EVERYONE, who=frozenset({Who.VERIFIED})), facts(verified=True), True, Rule.WHO),
+            (replace(EVERYONE, who=frozenset({Who.VERIFIED})), facts(follows=True), False, Rule.WHO),
+            (replace(EVERYONE, who=frozenset(), price=PRICE), facts(), False, Rule.PRICE),
+            (replace(EVERYONE, who=frozenset(), price=PRICE), facts(has_paid=True), True, Rule.PRICE),
+            (replace(EVERYONE, price=PRICE), facts(), True, Rule.WHO),
+        ],
+    )
+    def test_they_decide_in_their_place(self, policy: Policy, known: Facts, shown: bool, rule: Rule) -> None:
+        assert rules.screen(policy, known) == Decision(shown=shown, rule=rule)
+
+
 DEFAULT = Policy(
     who=frozenset({Who.CONTACTS, Who.SHARED_ROOMS}), rate=RateLimit(caller=10, server=60, window_ms=600_000)
 )
@@ -220,7 +303,7 @@ class TestReading:
         assert read(None) == policies.Reading(policy=DEFAULT)
 
     def test_absent_keys_take_the_default_and_unknown_ones_are_ignored(self) -> None:
-        assert read({"v": 1, "ringtone": "loud", "price": {}}) == policies.Reading(policy=DEFAULT)
+        assert read({"v": 1, "ringtone": "loud"}) == policies.Reading(policy=DEFAULT)
 
     def test_a_whole_policy_is_read(self) -> None:
         reading = read(
@@ -235,8 +318,14 @@ class TestReading:
                     "windows": [{"from": "22:00", "to": "07:00", "days": ["fri", "sat"]}],
                     "repeat_ms": 180_000,
                 },
-                "rate": {"caller": 2, "window_ms": 60_000},
+                "rate": {"caller": 2, "strangers": 4, "window_ms": 60_000},
                 "refusal": "silent",
+                "rooms": {"prior_conversation": True, "groups": False},
+                "do_not_disturb": {"until_ms": 5},
+                "verified": {"issuers": ["hs1.test"]},
+                "price": {"amount": 100, "currency": "EUR"},
+                "offers": ["voicemail", "callback"],
+                "relay_only": True,
             }
         )
         assert reading.malformed == ()
@@ -250,9 +339,24 @@ class TestReading:
                 windows=(QuietWindow(days=frozenset({4, 5}), from_minute=22 * 60, to_minute=7 * 60),),
                 repeat_ms=180_000,
             ),
-            rate=RateLimit(caller=2, server=60, window_ms=60_000),
+            rate=RateLimit(caller=2, server=60, strangers=4, window_ms=60_000),
             refusal=Refusal.SILENT,
+            rooms=RoomChecks(prior_conversation=True, groups=False),
+            do_not_disturb=DoNotDisturb(until_ms=5),
+            issuers=frozenset({"hs1.test"}),
+            price=PRICE,
+            offers=frozenset({Offer.VOICEMAIL, Offer.CALLBACK}),
+            relay_only=True,
         )
+
+    def test_a_slip_in_what_guards_an_address_keeps_guarding_it(self) -> None:
+        reading = read({"v": 1, "relay_only": "yes"})
+        assert reading.malformed == ("relay_only",)
+        assert reading.policy.relay_only
+
+    def test_the_owner_is_told_which_keys_restrict_nothing(self) -> None:
+        assert "deny, who" in policies.warning(read({"v": 1, "who": 1, "deny": 2}))
+        assert '"v": 1' in policies.warning(read({"v": 3}))
 
     @pytest.mark.parametrize("content", [{}, {"v": 2, "who": ["nobody"]}, {"v": True}, {"v": "1"}])
     def test_a_policy_of_an_unknown_version_lets_everybody_through(self, content: dict[str, Any]) -> None:
@@ -263,6 +367,11 @@ class TestReading:
     @pytest.mark.parametrize(
         ("key", "value"),
         [
+            ("rooms", {"groups": "no"}),
+            ("do_not_disturb", True),
+            ("verified", ["hs1.test"]),
+            ("price", {"amount": 0, "currency": "EUR"}),
+            ("offers", ["flowers"]),
             ("who", "everyone"),
             ("who", ["friends"]),
             ("allow", "@bob:hs2.test"),

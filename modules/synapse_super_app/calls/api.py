@@ -10,7 +10,8 @@ from super_app.calls.model import CallId, HistoryEntry, State
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, UserId
 from super_app.wire import OpenWireModel
-from synapse_super_app.calls.turn import Turn, TurnCredentials
+from synapse_super_app.calls.screening import Screening
+from synapse_super_app.calls.turn import Turn, TurnCredentials, TurnQuota
 from synapse_super_app.http.routes import Call, Route
 from synapse_super_app.people import People
 from synapse_super_app.runtime import Runtime
@@ -42,7 +43,19 @@ class CallEntry(BaseModel):
     room_id: str
     protocol: Literal["superapp", "legacy", "matrixrtc"]
     screened_by: Annotated[
-        Literal["ignored", "allow", "deny", "servers", "rate", "quiet", "who"] | None,
+        Literal[
+            "ignored",
+            "invites",
+            "deny",
+            "servers",
+            "rooms",
+            "rate",
+            "do_not_disturb",
+            "quiet",
+            "who",
+            "price",
+        ]
+        | None,
         Field(description="To the callee alone: which rule of their policy screened the ring."),
     ] = None
 
@@ -55,8 +68,12 @@ class Calls(BaseModel):
 
 
 class CallsApi:
-    def __init__(self, runtime: Runtime, people: People, turn: Turn | None) -> None:
+    def __init__(
+        self, runtime: Runtime, people: People, screening: Screening, turn: Turn | None, quota: TurnQuota
+    ) -> None:
         self._runtime = runtime
+        self._screening = screening
+        self._quota = quota
         self._people = people
         self._turn = turn
 
@@ -76,7 +93,7 @@ class CallsApi:
                 handler=self._credentials,
                 response=TurnCredentials,
                 summary="TURN credentials for a call that rings or goes on for you",
-                reasons=(Reason.UNKNOWN_CALL, Reason.NO_TURN),
+                reasons=(Reason.UNKNOWN_CALL, Reason.NO_TURN, Reason.TOO_MANY_REQUESTS),
             ),
         )
 
@@ -108,7 +125,11 @@ class CallsApi:
                     "calls.turn_uris."
                 ),
             )
-        return self._turn.credentials(session_id, acct, self._runtime.now_ms())
+        refused = self._quota.take(call.user_id, self._runtime.now_ms())
+        if refused is not None:
+            return refused
+        policy = (await self._screening.policy_of(call.user_id)).policy
+        return self._turn.credentials(session_id, acct, self._runtime.now_ms(), relay_only=policy.relay_only)
 
 
 def _entry(entry: HistoryEntry, handle: Handle | None) -> CallEntry:

@@ -1,22 +1,23 @@
 """MatrixRTC rings in encrypted rooms, known by what stays in clear: that they refer to the caller's membership.
 
-In a direct room the first encrypted reference to one's own ``call.member`` event, while the other is not in the call,
-is a ring: clients send nothing else there. Everything after it that refers to the same membership shares its fate, so
-a screened caller cannot ring behind a reaction. Other encrypted references (polls, verification, threads) pass
-untouched, and in groups nothing is read out of encrypted events. The follower does not see them, as that would cost a
-read for each message, so what is known here is recorded here.
+The first encrypted reference to one's own membership (the ``call.member`` state, or a sticky event), while nobody else
+is in the call, is a ring: clients send nothing else there. Everything after it that refers to the same membership
+shares its fate, so a screened caller cannot ring behind a reaction. Other encrypted references (polls, verification,
+threads) pass untouched. The follower does not see them, as that would cost a read for each message, so what is known
+here is recorded here.
 """
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Final
 
 from synapse.module_api import NOT_SPAM, EventBase
 
-from super_app.calls import events, service
+from super_app.calls import events, rules, service
 from super_app.calls.events import RoomEvent
-from super_app.calls.model import Act, Ring, Side, Signal
-from super_app.ids import EventId, RoomId, UserId
+from super_app.calls.model import MAX_RUNG, Act, Ring, Room, Side, Signal
+from super_app.ids import EventId, RoomId
 from synapse_super_app.calls.follow import CallsFollower
 from synapse_super_app.calls.gate import CallsGate, answer_to, is_refusal
 from synapse_super_app.calls.room_events import room_event
@@ -61,14 +62,15 @@ class EncryptedRings:
         if self._rings.get(EventId(parent_id)) == event.room_id:
             await self._declined(event, EventId(parent_id))
             return NOT_SPAM
-        members = await self._runtime.private.members(event.room_id, at_most=2)
-        if members is None or event.sender not in members[0] or len(members[0] | members[1]) != 2:
+        members = await self._runtime.private.members(event.room_id, at_most=MAX_RUNG + 1)
+        if members is None or event.sender not in members[0]:
             return NOT_SPAM
+        room = Room(joined=members[0], invited=members[1], is_complete=True)
         membership = await self._membership(event, EventId(parent_id))
         if membership is None or await self._is_met(event):
             return NOT_SPAM
-        (callee,) = (members[0] | members[1]) - {event.sender}
-        return await self._ring(events.ring_of_membership(event, membership), callee, has_age=event.age_ts is not None)
+        ring = events.ring_of_membership(event, membership)
+        return await self._ring(ring, room, has_age=event.age_ts is not None)
 
     async def _membership(self, event: RoomEvent, parent_id: EventId) -> RoomEvent | None:
         """The sender's own membership, if that is what an event refers to."""
@@ -82,26 +84,34 @@ class EncryptedRings:
             return None
         membership = room_event(parent, self._runtime.now_ms())
         is_theirs = membership.sender == event.sender and membership.room_id == event.room_id
-        return membership if is_theirs and _joins(membership) else None
+        return membership if is_theirs and (_joins(membership) or _may_join(membership)) else None
 
     async def _is_met(self, event: RoomEvent) -> bool:
         """Whether somebody else is in the call already: then nobody rings any more."""
         state = await self._runtime.api.get_room_state(event.room_id, [(events.CALL_MEMBER, None)])
         now_ms = self._runtime.now_ms()
         memberships = [room_event(each, now_ms) for each in state.values()]
-        return any(each.sender != event.sender and _joins(each) for each in memberships)
+        if any(each.sender != event.sender and _joins(each) for each in memberships):
+            return True
+        return await self._runtime.database.run(
+            "calls_met", lambda cur: service.someone_else_is_in(cur, event.room_id, event.sender, now_ms)
+        )
 
-    async def _ring(self, ring: Ring, callee: UserId, *, has_age: bool) -> GateVerdict:
+    async def _ring(self, ring: Ring, room: Room, *, has_age: bool) -> GateVerdict:
+        began = time.perf_counter()
         now_ms = self._runtime.now_ms()
         is_local = self._runtime.api.is_mine(ring.caller)
         known = await self._runtime.database.run("calls_rang_again", lambda cur: service.rang_again(cur, ring))
         if known is not None:
             self._remember(ring)
-            return answer_to(known, callee, is_local=is_local)
-        if self._runtime.api.is_mine(callee):
-            verdict = await self._gate.screen(ring, callee, is_local=is_local, has_age=has_age)
-            if verdict != NOT_SPAM:
-                return verdict
+            if not room.is_direct:
+                return NOT_SPAM
+            (callee,) = (room.joined | room.invited) - {ring.caller}
+            return answer_to(known, callee, frozenset(), is_local=is_local)
+        rung = rules.rung(ring, room)
+        verdict = await self._gate.screen(ring, room, rung, has_age=has_age, began=began)
+        if verdict != NOT_SPAM:
+            return verdict
         if has_age or not events.is_late(ring, now_ms):
             # Not out of the room's history, which Synapse shows to the gate when it fetches it.
             self._remember(ring)
@@ -123,6 +133,11 @@ class EncryptedRings:
             reference=ring,
         )
         await self._follower.signal_exists(signal, at_ms=self._runtime.now_ms())
+
+
+def _may_join(event: RoomEvent) -> bool:
+    """A sticky event that is encrypted: nothing but memberships sticks."""
+    return event.event_type == _ENCRYPTED and event.sticky_ms is not None
 
 
 def _joins(membership: RoomEvent) -> bool:

@@ -4,16 +4,20 @@ from collections.abc import Sequence
 
 from synapse.module_api.errors import ConfigError
 
+from super_app.errors import Refused
 from synapse_super_app.calls.api import CallsApi
 from synapse_super_app.calls.encrypted import EncryptedRings
 from synapse_super_app.calls.follow import CallsFollower
 from synapse_super_app.calls.gate import CallsGate
+from synapse_super_app.calls.recent import RecentBook
 from synapse_super_app.calls.rooms import Rooms
 from synapse_super_app.calls.screening import Screening
 from synapse_super_app.calls.sender import Sender
-from synapse_super_app.calls.turn import Turn
+from synapse_super_app.calls.silences import Silences
+from synapse_super_app.calls.turn import Turn, TurnQuota
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
+from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Route
 from synapse_super_app.people import People, UserIdsOnly
 from synapse_super_app.runtime import Runtime
@@ -28,10 +32,21 @@ class CallsFeature:
         api, private = runtime.api, runtime.private
         people: People = UserIdsOnly(api, runtime.accounts) if directory is None else directory.people
         rooms = Rooms(api, private)
-        screening = Screening(api, private, runtime.accounts, people, runtime.config.calls)
+        recent = RecentBook(runtime.database, is_alone=not private.has_workers)
+        screening = Screening(api, private, runtime.accounts, people, runtime.config.calls, recent)
         sender = Sender(api)
-        self._follower = CallsFollower(runtime, rooms=rooms, screening=screening, sender=sender)
-        gate = CallsGate(runtime, rooms=rooms, screening=screening, sender=sender, clockwork=self._follower.clockwork)
+        silences = Silences(runtime)
+        self._follower = CallsFollower(
+            runtime, rooms=rooms, screening=screening, sender=sender, recent=recent, silences=silences
+        )
+        gate = CallsGate(
+            runtime,
+            rooms=rooms,
+            screening=screening,
+            sender=sender,
+            clockwork=self._follower.clockwork,
+            silences=silences,
+        )
         encrypted = EncryptedRings(runtime, gate=gate, follower=self._follower)
         runtime.gate.register({**gate.handlers(), **encrypted.handlers()})
         runtime.follower.register(self._follower.handlers())
@@ -39,11 +54,14 @@ class CallsFeature:
         api.register_spam_checker_callbacks(
             user_may_create_room=gate.may_create_room, user_may_send_state_event=gate.may_send_state_event
         )
+        api.register_third_party_rules_callbacks(on_user_deactivation_status_changed=self._follower.deactivated)
         try:
             turn = Turn.configured(runtime.config.calls)
         except ValueError as error:
             raise ConfigError(str(error), path=("modules",)) from None
-        self._api = CallsApi(runtime, people, turn)
+        quota = TurnQuota(runtime.config.calls)
+        private.limit_turn_server(lambda user_id: _refuse(quota.take(user_id, runtime.now_ms())))
+        self._api = CallsApi(runtime, people, screening, turn, quota)
 
     def routes(self) -> Sequence[Route]:
         return self._api.routes()
@@ -51,3 +69,8 @@ class CallsFeature:
     async def start(self) -> None:
         if self._runtime.is_main:
             self._follower.start()
+
+
+def _refuse(refused: Refused | None) -> None:
+    if refused is not None:
+        raise error_of(refused)

@@ -1,12 +1,15 @@
 """Synapse's events as the domain reads them. Owns the translation, no decision."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from synapse.module_api import EventBase
 
+from super_app.calls import events
 from super_app.calls.events import RoomEvent
 from super_app.ids import EventId, RoomId, UserId
 
+_MAY_STICK: Final = events.RTC_MEMBERS | {"m.room.encrypted"}
 _HANDLING_MS: Final = 10_000
 
 
@@ -23,7 +26,14 @@ def room_event(event: EventBase, now_ms: int) -> RoomEvent:
         origin_server_ts=event.origin_server_ts,
         age_ts=age_ts if isinstance(age_ts, int) else None,
         arrived_ms=now_ms,
+        sticky_ms=_sticky_ms(event) if event.type in _MAY_STICK else None,
     )
+
+
+def _sticky_ms(event: EventBase) -> int | None:
+    sticky = event.get_dict().get(events.STICKY_FIELD)
+    duration = sticky.get("duration_ms") if isinstance(sticky, Mapping) else None
+    return duration if type(duration) is int and duration > 0 else None
 
 
 def happened_ms(event: RoomEvent, *, is_ours: bool) -> int:

@@ -9,12 +9,14 @@ import base64
 import hashlib
 import hmac
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from super_app.calls.limits import SlidingLimit
 from super_app.calls.model import SessionId
-from super_app.ids import Acct
+from super_app.errors import Reason, Refused
+from super_app.ids import Acct, UserId
 from synapse_super_app.config import CallsConfig
 
 TTL_S: Final = 600
@@ -22,12 +24,33 @@ _NAME_BYTES: Final = 15
 
 
 class TurnCredentials(BaseModel):
-    """The shape of Matrix's ``/voip/turnServer``. ``ttl`` is in seconds."""
+    """The shape of Matrix's ``/voip/turnServer``, and what the person's policy says about addresses."""
 
     username: str
     password: str
     uris: list[str]
-    ttl: int
+    ttl: Annotated[int, Field(description="Seconds until these credentials end.")]
+    relay_only: Annotated[
+        bool,
+        Field(description="Your policy hides your address: gather no other candidates than those of this server."),
+    ] = False
+
+
+class TurnQuota:
+    """How often one person gets credentials, of ours and of Synapse's own, in this process."""
+
+    def __init__(self, config: CallsConfig) -> None:
+        self._given = SlidingLimit(config.limits.turn, config.limits.window)
+
+    def take(self, user_id: UserId, now_ms: int) -> Refused | None:
+        wait_ms = self._given.take(user_id, now_ms)
+        if wait_ms is None:
+            return None
+        return Refused(
+            reason=Reason.TOO_MANY_REQUESTS,
+            message="You have asked for TURN credentials very often; use those that you have, or ask again later.",
+            fields={"retry_after_ms": wait_ms},
+        )
 
 
 class Turn:
@@ -57,8 +80,12 @@ class Turn:
             )
         return Turn(config.turn_uris, secret)
 
-    def credentials(self, session_id: SessionId, acct: Acct, now_ms: int) -> TurnCredentials:
+    def credentials(
+        self, session_id: SessionId, acct: Acct, now_ms: int, *, relay_only: bool = False
+    ) -> TurnCredentials:
         name = hmac.new(self._secret, f"superapp call {session_id} {acct}".encode(), hashlib.sha256).digest()
         username = f"{now_ms // 1000 + TTL_S}:{base64.urlsafe_b64encode(name[:_NAME_BYTES]).decode('ascii')}"
         password = base64.b64encode(hmac.new(self._secret, username.encode(), hashlib.sha1).digest()).decode("ascii")
-        return TurnCredentials(username=username, password=password, uris=list(self._uris), ttl=TTL_S)
+        return TurnCredentials(
+            username=username, password=password, uris=list(self._uris), ttl=TTL_S, relay_only=relay_only
+        )

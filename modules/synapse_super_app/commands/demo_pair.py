@@ -42,7 +42,11 @@ MODULE_CONFIG: Final[dict[str, Any]] = {
         "new_users": {"discover": "public"},
         "feed_interval": "1s",
     },
-    "calls": {"default_who": ["everyone"], "default_rate": {"caller": 0, "server": 0}},
+    "calls": {
+        "default_who": ["everyone"],
+        "default_rate": {"caller": 0, "server": 0, "strangers": 0},
+        "limits": {"rings": 0, "server_rings": 0, "turn": 0},
+    },
     "payments": {
         "mode": "custodial",
         "assets": [{"code": CURRENCY}],
