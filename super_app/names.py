@@ -43,6 +43,7 @@ class AccountDataType(StrEnum):
     CALL_POLICY_WARNING = "org.superapp.call.policy.warning"
     PAYMENT_POLICY = "org.superapp.payment.policy"
     CONTACTS = "org.superapp.contacts"
+    PREFERENCES = "org.superapp.preferences"
 
 
 class FederationQuery(StrEnum):

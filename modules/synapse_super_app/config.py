@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from super_app.assistant.words import LANGUAGES, SOURCE_LANGUAGE
 from super_app.money import MAX_SCALE, Asset, AssetCode, iso_asset
 
 
@@ -25,6 +26,7 @@ class FeatureName(StrEnum):
     PAYMENTS = "payments"
     WEB = "web"
     RECOVERY = "recovery"
+    ASSISTANT = "assistant"
 
 
 _DURATION: Final = re.compile(r"(\d+)(ms|s|m|h|d|w|y)")
@@ -60,6 +62,7 @@ class Features(_Section):
     payments: bool = True
     web: bool = True
     recovery: bool = False
+    assistant: bool = True
 
     def enabled(self) -> tuple[FeatureName, ...]:
         return tuple(name for name in FeatureName if getattr(self, name.value))
@@ -183,6 +186,22 @@ class PaymentsConfig(_Section):
         return {AssetCode(each.code): each.asset() for each in self.assets}
 
 
+def _known_language(value: str) -> str:
+    if value not in LANGUAGES:
+        raise ValueError(f"must be one of {', '.join(LANGUAGES)}")
+    return value
+
+
+class AssistantConfig(_Section):
+    localpart: Annotated[str, Field(pattern=r"^[a-z0-9._=/+-]{1,64}$")] = "assistant"
+    display_name: Annotated[str, Field(min_length=1, max_length=100)] = "Assistant"
+    language: Annotated[str, AfterValidator(_known_language)] = SOURCE_LANGUAGE
+    """What it speaks with people who have not chosen."""
+    greet_new_users: bool = True
+    undo: DurationMs = 10_000
+    """How long a payment can be undone before it is made."""
+
+
 class RetentionConfig(_Section):
     call_records: DurationMs = 180 * 86_400_000
     memos: DurationMs = 2 * 31_536_000_000
@@ -194,6 +213,7 @@ class Config(_Section):
     directory: DirectoryConfig = DirectoryConfig()
     calls: CallsConfig = CallsConfig()
     payments: PaymentsConfig = PaymentsConfig()
+    assistant: AssistantConfig = AssistantConfig()
     retention: RetentionConfig = RetentionConfig()
 
 

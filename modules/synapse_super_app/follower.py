@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, LiteralString
 from prometheus_client import Counter, Gauge
 from synapse.module_api import ModuleApi
 
-from super_app.db import Cursor
+from super_app.db import Cursor, SqlValue
 from super_app.ids import EventId
 from synapse_super_app.database import Database
 from synapse_super_app.private_api import PrivateApi
@@ -27,11 +27,14 @@ logger = logging.getLogger(__name__)
 EventHandler = Callable[["EventBase"], Awaitable[None]]
 
 _SWEEP_PAUSE_S: Final = 2.0
+_ATTENTIVE_PAUSE_S: Final = 0.25
 _URGENT_MS: Final = 10_000
 _PAGE: Final = 500
 _UNSTORED_EVENTS: Final = 1_000
 """How many events that are not ours the stored cursor may lie behind."""
 _RETRY_MS: Final = (1_000, 5_000, 30_000, 120_000, 600_000)
+
+_NEVER: Final[LiteralString] = "1 = 0"
 
 _lag = Gauge("superapp_follower_lag_events", "Stream positions between the newest persisted event and the cursor.")
 _parked_total = Counter("superapp_follower_parked_total", "Events whose handler failed and that are retried.")
@@ -49,6 +52,9 @@ class Follower:
         self._private = private
         self._database = database
         self._handlers: dict[str, EventHandler] = {}
+        self._picked: dict[str, EventHandler] = {}
+        self._condition: LiteralString = _NEVER
+        self._parameters: tuple[SqlValue, ...] = ()
         self._running = False
         self._position = 0
         self._stored_position = 0
@@ -56,6 +62,7 @@ class Follower:
         self._again = False
         self._armed = False
         self._urgent_until_ms = 0
+        self._attentive_until_ms = 0
         self._on = False
         self._listens = False
         self._started: list[Callable[[], None]] = []
@@ -69,6 +76,26 @@ class Follower:
         if twice:
             raise RuntimeError(f"two features follow {sorted(twice)}")
         self._handlers.update(handlers)
+
+    def pick(
+        self, handlers: Mapping[str, EventHandler], condition: LiteralString, parameters: tuple[SqlValue, ...]
+    ) -> None:
+        """Also follow events of Synapse's own types: those of the table ``events`` for which ``condition`` holds.
+
+        It is part of the one statement of a sweep, so a plain message costs what the condition costs in the database.
+        """
+        if self._picked:
+            raise RuntimeError("two features pick events of Synapse's own types")
+        self._picked, self._condition, self._parameters = dict(handlers), condition, parameters
+
+    @property
+    def follows(self) -> bool:
+        """Whether this process is the one that follows now."""
+        return self._on
+
+    def attend(self, for_ms: int) -> None:
+        """Somebody is about to go on: for some time, sweep a quarter of a second after something was persisted."""
+        self._attentive_until_ms = self._api.get_current_time_msec() + for_ms
 
     def expect(self) -> None:
         """The gate let one of our events pass: for some seconds, sweep as soon as anything is persisted."""
@@ -96,17 +123,16 @@ class Follower:
         """Another process follows from now on. What is being handled is handled to its end."""
         self._on = False
 
-    def _follows(self) -> bool:
-        return self._on
-
     def _wake(self) -> None:
         if not self._on:
             return
-        if self._api.get_current_time_msec() < self._urgent_until_ms:
+        now_ms = self._api.get_current_time_msec()
+        if now_ms < self._urgent_until_ms:
             self._sweep_soon()
         elif not self._armed:
             self._armed = True
-            self._api.delayed_background_call(_SWEEP_PAUSE_S * 1000, self._sweep_armed, desc="superapp_follower")
+            pause_s = _ATTENTIVE_PAUSE_S if now_ms < self._attentive_until_ms else _SWEEP_PAUSE_S
+            self._api.delayed_background_call(pause_s * 1000, self._sweep_armed, desc="superapp_follower")
 
     async def _sweep_armed(self) -> None:
         self._armed = False
@@ -133,17 +159,24 @@ class Follower:
             self._running = False
 
     async def _catch_up(self) -> None:
-        if not self._handlers:
+        if not self._handlers and not self._picked:
             return
         while self._on and (newest := self._private.persisted_up_to()) > self._position:
             _lag.set(newest - self._position)
             found = await self._database.run(
                 "follower_read",
-                partial(_events_between, start=self._position, end=newest, types=self._handlers),
+                partial(
+                    _events_between,
+                    start=self._position,
+                    end=newest,
+                    types=tuple(self._handlers),
+                    condition=self._condition,
+                    parameters=self._parameters,
+                ),
             )
             for _, event_id, event_type in found:
                 await self._handle(EventId(event_id), event_type)
-                if not self._follows():
+                if not self.follows:
                     # The cursor stays; the other process begins there.
                     return
             self._position = found[-1][0] if len(found) == _PAGE else newest
@@ -153,11 +186,14 @@ class Follower:
                 self._stored_position = self._position
         _lag.set(0)
 
+    def _handler(self, event_type: str) -> EventHandler | None:
+        return self._handlers.get(event_type) or self._picked.get(event_type)
+
     async def _handle(self, event_id: EventId, event_type: str) -> None:
-        handler = self._handlers[event_type]
+        handler = self._handler(event_type)
         try:
             event = await self._private.get_event(event_id)
-            if event is not None:
+            if handler is not None and event is not None:
                 await handler(event)
         except Exception:
             if not self._on:
@@ -176,7 +212,7 @@ class Follower:
         for event_id, event_type, attempts in await self._database.run(
             "follower_parked", lambda cur: _due_parked(cur, now_ms)
         ):
-            handler = self._handlers.get(event_type)
+            handler = self._handler(event_type)
             try:
                 event = await self._private.get_event(EventId(event_id))
                 if handler is not None and event is not None:
@@ -207,14 +243,22 @@ def _move(cur: Cursor, position: int) -> None:
     cur.execute("UPDATE superapp_follower SET position = ? WHERE position < ?", (position, position))
 
 
-def _events_between(cur: Cursor, start: int, end: int, types: Mapping[str, object]) -> list[tuple[int, str, str]]:
+def _events_between(
+    cur: Cursor,
+    start: int,
+    end: int,
+    types: tuple[str, ...],
+    condition: LiteralString,
+    parameters: tuple[SqlValue, ...],
+) -> list[tuple[int, str, str]]:
     # Synapse's own table: read only. One range of the index on stream_ordering; ours are few, so the filter is cheap.
     marks: list[LiteralString] = ["?" for _ in types]
+    of_ours: LiteralString = "events.type IN (" + ", ".join(marks) + ")" if marks else _NEVER
     cur.execute(
         "SELECT stream_ordering, event_id, type FROM events"
         " WHERE stream_ordering > ? AND stream_ordering <= ? AND rejection_reason IS NULL"
-        " AND type IN (" + ", ".join(marks) + ") ORDER BY stream_ordering LIMIT ?",
-        (start, end, *types, _PAGE),
+        " AND (" + of_ours + " OR " + condition + ") ORDER BY stream_ordering LIMIT ?",
+        (start, end, *types, *parameters, _PAGE),
     )
     return [(int(row[0] or 0), str(row[1]), str(row[2])) for row in cur.fetchall()]
 

@@ -14,6 +14,7 @@ from super_app.ids import ServerName
 from super_app.names import CLIENT_API_PREFIX
 from synapse_super_app import private_api
 from synapse_super_app.accounts import AccountBook
+from synapse_super_app.assistant.feature import AssistantFeature
 from synapse_super_app.calls.feature import CallsFeature
 from synapse_super_app.config import Config, FeatureName, InvalidConfig, parse_config
 from synapse_super_app.contacts import ContactsFeature
@@ -60,6 +61,8 @@ class SuperApp:
         if self.features:
             for feature in self.features:
                 self._resource.add(feature.routes())
+                if isinstance(feature, AssistantFeature):
+                    feature.connect(self._resource)
             api.register_web_resource(CLIENT_API_PREFIX, self._resource)
             api.run_as_background_process("superapp_start", self._start)
 
@@ -138,4 +141,8 @@ def build_features(runtime: Runtime, enabled: tuple[FeatureName, ...]) -> list[F
         FeatureName.WEB: lambda: WebFeature(runtime),
     }
     features.extend(build() for name, build in builders.items() if name in enabled)
+    if FeatureName.ASSISTANT in enabled:
+        # Last: it speaks of what the others do.
+        payments = next((each for each in features if isinstance(each, PaymentsFeature)), None)
+        features.append(AssistantFeature(runtime, frozenset(enabled), payments))
     return features

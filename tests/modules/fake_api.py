@@ -237,6 +237,40 @@ class FakeModuleApi:
             if wanted is None or any(key[0] == kind and name in (None, key[1]) for kind, name in wanted)
         }
 
+    def register_user(
+        self,
+        localpart: str,
+        displayname: str | None = None,
+        emails: list[str] | None = None,
+        admin: bool = False,
+    ) -> "defer.Deferred[str]":
+        async def register() -> str:
+            user_id = f"@{localpart}:{self.server_name}"
+            if user_id in self._homeserver.users:
+                raise SynapseError(400, "User ID already taken.", "M_USER_IN_USE")
+            for callback in self.callbacks["check_registration_for_spam"]:
+                await callback(None, localpart, [], None)
+            self._homeserver.register(localpart, admin=admin)
+            self._homeserver.registered_s[user_id] = self._homeserver.now_ms() // 1000
+            for callback in self.callbacks["on_user_registration"]:
+                await callback(user_id)
+            return user_id
+
+        return defer.ensureDeferred(register())
+
+    async def update_room_membership(
+        self,
+        sender: str,
+        target: str,
+        room_id: str,
+        new_membership: str,
+        content: dict[str, Any] | None = None,
+        remote_room_hosts: list[str] | None = None,
+    ) -> EventBase:
+        membership = {**(content or {}), "membership": new_membership}
+        self._homeserver.set_state(room_id, sender, "m.room.member", target, membership)
+        return self._homeserver.rooms[room_id].state["m.room.member", target]
+
     async def create_room(
         self,
         user_id: str,
@@ -569,13 +603,16 @@ class FakeHomeserver:
         self._database.create_function("julianday", 1, lambda _: self.clock.seconds() / 86_400 + 2_440_587.5)
         self._database.execute(
             "CREATE TABLE events (stream_ordering INTEGER PRIMARY KEY, event_id TEXT, type TEXT,"
-            " rejection_reason TEXT, room_id TEXT, sender TEXT)"
+            " rejection_reason TEXT, room_id TEXT, sender TEXT, state_key TEXT)"
         )
+        self._database.execute("CREATE TABLE event_json (event_id TEXT PRIMARY KEY, json TEXT)")
         self._engine = Sqlite3Engine({"args": {"database": ":memory:"}})
         self.api = FakeModuleApi(self)
         self.private = FakePrivateApi(self)
         self.statements: list[str] = []
-        self._config = config or {}
+        # What speaks by itself is on where a test asks for it: others count rooms and events.
+        self._config = {**(config or {})}
+        self._config["features"] = {"assistant": False, **self._config.get("features", {})}
 
     # Processes.
 
@@ -895,9 +932,20 @@ class FakeHomeserver:
         if event.is_state():
             room.state[(event.type, event.state_key)] = event
         self._database.execute(
-            "INSERT INTO events VALUES (?, ?, ?, NULL, ?, ?)",
-            (self.stream_position, event.event_id, event.type, event.room_id, event.sender),
+            "INSERT INTO events VALUES (?, ?, ?, NULL, ?, ?, ?)",
+            (
+                self.stream_position,
+                event.event_id,
+                event.type,
+                event.room_id,
+                event.sender,
+                event.state_key if event.is_state() else None,
+            ),
         )
+        if event.type == "m.room.message":
+            # The sources of others are not read.
+            source = json.dumps(event.get_dict(), separators=(",", ":"), ensure_ascii=False)
+            self._database.execute("INSERT INTO event_json VALUES (?, ?)", (event.event_id, source))
         for process in self.processes:
             process.private.replicate()
 

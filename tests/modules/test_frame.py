@@ -81,7 +81,7 @@ def test_a_feature_that_is_off_leaves_no_tables_and_no_routes(feature: str) -> N
 def test_with_all_features_off_nothing_is_registered_and_no_table_is_made() -> None:
     homeserver = FakeHomeserver(config={"features": dict.fromkeys(["directory", "calls", "payments", "web"], False)})
     homeserver.start()
-    assert _tables(homeserver) == {"events"}
+    assert _tables(homeserver) == {"events", "event_json"}
     assert homeserver.api.web_resources == {}
     assert not homeserver.api.callbacks
 

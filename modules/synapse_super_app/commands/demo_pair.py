@@ -20,11 +20,13 @@ from synapse_super_app.commands.certificates import ThrowAwayCa
 from synapse_super_app.commands.homeserver_process import Homeserver, HomeserverDied, write_config
 from synapse_super_app.commands.matrix_client import Json, MatrixClient, MatrixError, UnreachableError, wait_until
 from synapse_super_app.commands.postgres import PrivatePostgres
+from synapse_super_app.config import AssistantConfig
 
 CURRENCY: Final = "EUR"
 _OPENING_BALANCE_MINOR: Final = 100_00
 _CREDIT_LIMIT_MINOR: Final = 1_000_000_00
 _OPERATOR: Final = "operator"
+_ASSISTANT: Final = AssistantConfig().localpart
 _PEOPLE: Final = (("alice", 0), ("bob", 1), ("carol", 1), ("dave", 0))
 """Who lives on which homeserver."""
 PORTS: Final = 4
@@ -34,7 +36,7 @@ _DYING_S: Final = 3.0
 _CHECK_PAUSE_S: Final = 0.05
 
 MODULE_CONFIG: Final[dict[str, Any]] = {
-    "features": {"directory": True, "calls": True, "payments": True, "web": True},
+    "features": {"directory": True, "calls": True, "payments": True, "web": True, "assistant": True},
     # A demo that quietly lacks a feature would show the wrong thing.
     "on_private_api_change": "refuse_start",
     "directory": {
@@ -122,6 +124,8 @@ class DemoPair:
         self.people: dict[str, Person] = {}
         self.admins: list[MatrixClient] = []
         self.room_id = ""
+        self._registered: set[str] = set()
+        """Who registered just now, and not when this folder was first used."""
 
     def _side(self, index: int, client_port: int, federation_port: int) -> Side:
         folder = self._data / f"homeserver{index + 1}"
@@ -276,6 +280,7 @@ class DemoPair:
             self._progress("making accounts")
             self.admins = [self._account(index, _OPERATOR, admin=True) for index in range(len(self.sides))]
             clients = {name: connections.enter_context(self._account(index, name)) for name, index in _PEOPLE}
+            self._wait_for_greetings(clients)
             self._furnish(clients)
 
     def _furnish(self, clients: Mapping[str, MatrixClient]) -> None:
@@ -300,11 +305,25 @@ class DemoPair:
         with self.sides[index].client() as client:
             try:
                 session = client.register_with_secret(loopback.REGISTRATION_SECRET, name, _password(name), admin=admin)
+                self._registered.add(session.user_id)
             except MatrixError as error:
                 if error.errcode != "M_USER_IN_USE":
                     raise
                 session = client.login(name, _password(name))
             return client.signed_in(session)
+
+    def _wait_for_greetings(self, clients: Mapping[str, MatrixClient]) -> None:
+        """The assistant writes to who registers, and notes its room among their direct ones, as they do with others."""
+        if not self._module_config.get("features", {}).get("assistant", False):
+            return
+        for name, index in _PEOPLE:
+            client, assistant = clients[name], f"@{_ASSISTANT}:{self.sides[index].name}"
+            if client.user_id in self._registered:
+                wait_until(
+                    partial(_has_direct_room, client, assistant),
+                    timeout_s=_REPLICATION_TIMEOUT_S,
+                    what=f"the assistant to greet {client.user_id}",
+                )
 
     def _person(self, client: MatrixClient, name: str, index: int) -> Person:
         claimed = client.superapp("PUT", f"handles/{name}", {"discover": "public"})
@@ -340,6 +359,10 @@ class DemoPair:
             found, timeout_s=_REPLICATION_TIMEOUT_S, what=f"{seeker.user_id} to find @{other.name} in the directory"
         )
         seeker.handle(other.handle)
+
+
+def _has_direct_room(client: MatrixClient, other: str) -> bool:
+    return other in (client.account_data("m.direct") or {})
 
 
 def _is_open(admin: MatrixClient, peer: str) -> bool:

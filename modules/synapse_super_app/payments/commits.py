@@ -4,7 +4,7 @@ A transaction may run again or be rolled back, so what it tells is kept until it
 not. What is lost between the commit and here (a crash) is found again by ``Deadlines``, from the database.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import LiteralString, TypeVar
 
 from super_app.db import Cursor
@@ -14,6 +14,9 @@ from synapse_super_app.ledger.writer import LedgerWriter
 from synapse_super_app.runtime import Runtime
 
 T = TypeVar("T")
+
+Committing = Callable[[Cursor, Sequence[Payment], int], bool]
+"""Takes the cursor, the payments as they now are, and the time; says whether it has written something."""
 
 
 class Heard:
@@ -45,6 +48,14 @@ class PaymentsWriter(LedgerWriter):
         self._heard = heard
         self._on_payment: list[Callable[[Payment], None]] = []
         self._on_receipt: list[Callable[[Receipt, Payment], None]] = []
+        self._committing: list[tuple[Committing, Callable[[], None]]] = []
+
+    def while_committing(self, note: Committing, noted: Callable[[], None]) -> None:
+        """Call ``note`` inside each transaction that changes payments: what it writes is as durable as the change.
+
+        ``noted`` is called once one has committed in which ``note`` said that there is something.
+        """
+        self._committing.append((note, noted))
 
     def on_payment(self, listener: Callable[[Payment], None]) -> None:
         """Call ``listener`` with each state of a payment that was committed. It must return at once."""
@@ -56,15 +67,20 @@ class PaymentsWriter(LedgerWriter):
 
     async def run(self, name: LiteralString, work: Callable[[Cursor], T]) -> T:
         told: tuple[list[Payment], list[Receipt]] = ([], [])
+        written: list[Callable[[], None]] = []
 
         def listened(cur: Cursor) -> T:
-            nonlocal told
+            nonlocal told, written
             self._heard.begin()
             result = work(cur)
             told = (self._heard.payments, self._heard.receipts)
+            now_ms = self._runtime.now_ms()
+            written = [noted for note, noted in self._committing if told[0] and note(cur, told[0], now_ms)]
             return result
 
         result = await super().run(name, listened)
+        for noted in written:
+            noted()
         payments, receipts = told
         for payment in payments:
             for hear_payment in self._on_payment:

@@ -1,7 +1,7 @@
 """The payments feature in the homeserver: builds its parts and connects them to Synapse and to clearing."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from synapse.module_api import NOT_SPAM
@@ -25,7 +25,7 @@ from synapse_super_app.payments import metrics
 from synapse_super_app.payments.announced import Announced
 from synapse_super_app.payments.api import PaymentsApi
 from synapse_super_app.payments.checks import Checks
-from synapse_super_app.payments.commits import Heard, PaymentsWriter
+from synapse_super_app.payments.commits import Committing, Heard, PaymentsWriter
 from synapse_super_app.payments.deadlines import Deadlines
 from synapse_super_app.payments.follow import Follow
 from synapse_super_app.payments.orders import Orders, not_a_message
@@ -59,7 +59,7 @@ class PaymentsFeature:
             )
         self._residents = Residents(runtime.private, config.halt_file)
         heard = Heard()
-        writer = PaymentsWriter(runtime, heard)
+        self._writer = writer = PaymentsWriter(runtime, heard)
         payments = Payments(
             server_name=runtime.server_name,
             assets=config.by_code(),
@@ -118,6 +118,10 @@ class PaymentsFeature:
         runtime.api.register_spam_checker_callbacks(
             user_may_create_room=self._may_create_room, user_may_send_state_event=self._may_send_state_event
         )
+
+    def while_committing(self, note: Committing, noted: Callable[[], None]) -> None:
+        """See ``PaymentsWriter.while_committing``."""
+        self._writer.while_committing(note, noted)
 
     def routes(self) -> Sequence[Route]:
         return [relayed(route, self._relay) for route in self._routes()]

@@ -1,0 +1,116 @@
+"""What happened to people while they did not ask: who paid them, who asks them, who rang in vain.
+
+Written down in the transaction in which it happens, told a moment later, several things in one message. The message is
+an ``m.text``, so it notifies; everything else that the assistant says is a notice.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from super_app.assistant import store
+from super_app.assistant.model import Kind, Outcome, Task, TaskId
+from super_app.assistant.speech import Speech
+from super_app.assistant.text import Text, lines
+from super_app.db import Cursor
+from super_app.errors import Refused
+from super_app.ids import UserId
+from super_app.money import AssetCode, Money
+from super_app.payments.model import Payment, State
+from synapse_super_app.assistant.account import Account
+from synapse_super_app.assistant.conversation import message
+from synapse_super_app.assistant.people import Whom
+from synapse_super_app.http.inside import Inside, Json, part
+from synapse_super_app.runtime import Runtime
+
+_PAUSE_MS: Final = 500
+"""What happens within this time is told together."""
+_MATRIX_TO: Final = "https://matrix.to/#/"
+
+
+class News:
+    def __init__(self, runtime: Runtime, inside: Inside, whom: Whom, account: Account) -> None:
+        self._runtime = runtime
+        self._account = account
+        self._inside = inside
+        self._whom = whom
+
+    def payments_changed(self, cur: Cursor, payments: Sequence[Payment], now_ms: int) -> bool:
+        """Note what people should know of these, inside the transaction that changed them. Whether there is any."""
+        if not self._account.is_ready:
+            return False
+        tasks = [task for payment in payments for task in self._of_payment(payment, now_ms)]
+        return bool(tasks) and store.add(cur, tasks) > 0
+
+    def _of_payment(self, payment: Payment, now_ms: int) -> list[Task]:
+        found: list[Task] = []
+        state = payment.state
+        if payment.payee_acct is not None and (
+            state is State.COMPLETED or (state is State.AWAITING_ACCEPTANCE and not payment.answered)
+        ):
+            found.append(_task(payment, payment.payee.user_id, now_ms))
+        if payment.payer_acct is not None and state in (State.DECLINED, State.EXPIRED):
+            found.append(_task(payment, payment.payer, now_ms))
+        return found
+
+    async def tell(self, tasks: Sequence[Task], speech: Speech) -> Outcome:
+        told = [each for task in tasks if (each := await self._tell(task, speech)) is not None]
+        if not told:
+            return Outcome(keeps_question=True)
+        cards = [card for _, card, _ in told]
+        said = lines(text for text, _, _ in told)
+        notifies = any(notifies for _, _, notifies in told)
+        answer = message(tasks[-1], said, card=cards[0] if len(cards) == 1 else None, notifies=notifies)
+        return Outcome(tasks=(answer,), keeps_question=True)
+
+    async def _tell(self, task: Task, speech: Speech) -> tuple[Text, Json | None, bool] | None:
+        match task.content["about"]:
+            case "payment":
+                return await self._tell_of_payment(task, speech)
+            case _:
+                return None
+
+    async def _tell_of_payment(self, task: Task, speech: Speech) -> tuple[Text, Json | None, bool] | None:
+        content = task.content
+        found = await self._inside.ask(
+            task.user_id, "GET", f"payments/{content['payment_id']}", query={"payer": content["payer"]}
+        )
+        if isinstance(found, Refused):
+            return None
+        money = Money(amount_minor=found["amount"], currency=AssetCode(found["currency"]))
+        incoming = found["direction"] == "incoming"
+        person = (await self._whom.named(task.user_id, found["payer" if incoming else "payee"])).said()
+        card = {"v": 1, "kind": "payment", "payment_id": found["payment_id"], "payer": found["payer"]}
+        memo, place = found.get("memo") or "", self._place(speech, found)
+        if not incoming:
+            return speech.payment_is(person, money, found["state"]), card, False
+        if content["state"] == State.AWAITING_ACCEPTANCE:
+            if found["state"] != State.AWAITING_ACCEPTANCE:
+                return None
+            return speech.you_are_offered(person, money, memo, place), card, True
+        return speech.you_were_paid(person, money, memo, place), card, True
+
+    def _place(self, speech: Speech, found: Json) -> Text:
+        """The link to where it happened."""
+        room_id, event_id = found.get("room_id"), found.get("event_id")
+        if room_id is None:
+            return Text(plain="", html="")
+        url = _MATRIX_TO + part(room_id) + (f"/{part(event_id)}" if event_id else "")
+        server = self._runtime.server_name
+        return speech.place(f"{url}?via={part(server)}")
+
+
+def _task(payment: Payment, user_id: UserId, now_ms: int) -> Task:
+    content: dict[str, Any] = {
+        "about": "payment",
+        "payment_id": payment.payment_id,
+        "payer": payment.payer,
+        "state": payment.state.value,
+    }
+    return Task(
+        task_id=TaskId(f"news:{payment.payer_key}:{payment.payment_id}:{payment.state}:{user_id}"),
+        user_id=user_id,
+        kind=Kind.NEWS,
+        content=content,
+        made_ms=now_ms,
+        due_ms=now_ms + _PAUSE_MS,
+    )

@@ -1,0 +1,595 @@
+"""What the assistant says, in a person's language: one method a message. Text in, ``Text`` out; it decides nothing.
+
+Each sentence says what happened and what can be done next. The sentences are English in the code; gettext finds the
+others in the catalogues of ``locale``. ``say`` and ``say_many`` are what the extraction looks for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from babel import Locale
+from babel.dates import format_datetime
+
+from super_app.assistant import amounts
+from super_app.assistant.amounts import Problem, Wrong
+from super_app.assistant.refusals import SENTENCES
+from super_app.assistant.text import EMPTY, Text, fill, joined, lines, link, strong, value
+from super_app.assistant.words import LANGUAGES
+from super_app.errors import Refused
+from super_app.money import Asset, AssetCode, Money
+
+
+class Catalogue(Protocol):
+    """Translations of one language, as ``gettext.NullTranslations`` has them."""
+
+    def gettext(self, message: str) -> str: ...
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody as the assistant names them. ``handle`` is the full handle, or the user id where there is none."""
+
+    handle: str
+    name: str | None = None
+    badges: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A payment in a list."""
+
+    incoming: bool
+    other: str
+    money: Money
+    state: str
+    memo: str | None
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLine:
+    """A call in a list."""
+
+    incoming: bool
+    other: str
+    outcome: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What somebody has of one asset."""
+
+    asset: Asset
+    available_minor: int
+    held_minor: int
+
+
+FEATURES: Final = ("payments", "directory", "calls")
+
+
+class Speech:
+    """The sentences in one language."""
+
+    def __init__(self, language: str, catalogue: Catalogue, assets: Mapping[AssetCode, Asset]) -> None:
+        self.language = language
+        self.locale: Locale = amounts.locale_of(language)
+        self._catalogue = catalogue
+        self._assets = assets
+
+    def say(self, sentence: str, **values: str | int | Text) -> Text:
+        return fill(self._catalogue.gettext(sentence), **values)
+
+    def say_many(self, one: str, many: str, count: int, **values: str | int | Text) -> Text:
+        return fill(self._catalogue.ngettext(one, many, count), count=count, **values)
+
+    def money(self, money: Money) -> Text:
+        return strong(amounts.show(money, self._assets, self.locale))
+
+    def person(self, person: Person) -> Text:
+        """Name, full handle and badges. The handle is what counts, so it always stands there."""
+        parts = [] if person.name is None or person.name == person.handle else [value(person.name)]
+        parts.append(strong(person.handle))
+        parts += [self.say("(verified by {issuer})", issuer=issuer) for issuer in person.badges]
+        return joined(parts)
+
+    def time(self, at_ms: int) -> Text:
+        return value(format_datetime(datetime.fromtimestamp(at_ms / 1000, UTC), "short", locale=self.locale) + " UTC")
+
+    # Meeting.
+
+    def greeting(self, handle: str, *, payments: bool, directory: bool, calls: bool) -> Text:
+        tries = [
+            *([self.say("`balance` to see what you have")] if payments else []),
+            *([self.say("`pay @bob 5 lunch` to pay somebody")] if payments else []),
+            *([self.say("`find bob` to find people on this homeserver and on others")] if directory else []),
+            *([self.say("`call policy contacts` to choose who may call you")] if calls else []),
+            *([self.say("`help` to see what else I can do")] if not (payments and directory) else []),
+        ][:3]
+        return lines(
+            [
+                self.say("Hello! I am the assistant of this homeserver. Write to me in plain words."),
+                self.say("Your handle is {handle}: give it to people so that they find you.", handle=strong(handle))
+                if directory
+                else self.say("You are {handle}.", handle=strong(handle)),
+                self.say("Three things to try:"),
+                *[joined([value("•"), each]) for each in tries],
+                self.say("Say `help` for everything I can do, and `lang` for other languages."),
+            ]
+        )
+
+    def help(self, *, payments: bool, directory: bool, calls: bool) -> Text:
+        shown = [self.say("This is what you can say to me:")]
+        if payments:
+            shown += [
+                self.say("`balance`: what you have"),
+                self.say("`pay @bob 5 lunch`: pay somebody; you have ten seconds to `undo` it"),
+                self.say("`request @bob 5 lunch`: ask somebody for money"),
+                self.say("`accept` or `decline`: answer a payment or a request; reply to its message to say which"),
+                self.say("`cancel`: take back what is still under way"),
+                self.say("`history`: your last payments"),
+                self.say("`who may pay me`: see or choose who may, as in `who may pay me contacts`"),
+            ]
+        if directory:
+            shown += [
+                self.say("`find bob`: look for people"),
+                self.say("`handle`: your handles"),
+            ]
+        shown.append(self.say("`contacts`: your contacts; `contacts add @bob:example.org` adds one"))
+        if calls:
+            shown += [
+                self.say("`call`: your last calls; `call @bob` takes you to the place to call from"),
+                self.say("`call policy`: see or choose who may call you, as in `call policy contacts`"),
+            ]
+        shown.append(self.say("`lang`: choose my language"))
+        if payments:
+            shown.append(
+                self.say("In other rooms that are not encrypted, write `!pay 5 lunch` and the like; I answer here.")
+            )
+        return lines(shown)
+
+    def not_understood(self) -> Text:
+        return self.say("I did not understand that. Say `help` to see what I can do.")
+
+    def too_fast(self) -> Text:
+        return self.say("That was a lot at once. Wait a minute, then go on; I have not read your last message.")
+
+    def unread_encrypted(self) -> Text:
+        return self.say(
+            "I cannot read encrypted rooms. I have opened a room for the two of us that is not encrypted; write to me "
+            "there. It is on this homeserver, which reads what you write to me in any case."
+        )
+
+    def here_i_am(self) -> Text:
+        return self.say(
+            "Here I am. Write to me in this room; it is not encrypted, so I can read it. Say `help` to begin."
+        )
+
+    def feature_off(self) -> Text:
+        return self.say("This homeserver does not offer that. Ask its operator, or say `help` to see what I can do.")
+
+    def went_wrong(self) -> Text:
+        return self.say(
+            "Something went wrong on the homeserver, and I do not know whether it was done. Say `history` to see, "
+            "before you try again."
+        )
+
+    def refused(self, refused: Refused) -> Text:
+        """Why something was not done."""
+        sentence = SENTENCES.get(refused.reason)
+        if sentence is None:
+            return value(refused.message)
+        available = refused.fields.get("available")
+        currency = refused.fields.get("currency")
+        if (
+            isinstance(available, int)
+            and isinstance(currency, str)
+            and (asset := self._assets.get(AssetCode(currency)))
+        ):
+            have = strong(amounts.show_minor(available, asset, self.locale))
+            return self.say("You do not have enough money for that: you have {available}.", available=have)
+        return fill(self._catalogue.gettext(sentence))
+
+    # Money.
+
+    def balances(self, balances: Sequence[Balance], *, frozen: bool) -> Text:
+        shown: list[Text] = []
+        for each in balances:
+            have = strong(amounts.show_minor(each.available_minor, each.asset, self.locale))
+            if each.held_minor:
+                held = amounts.show_minor(each.held_minor, each.asset, self.locale)
+                shown.append(self.say("You have {available}, and {held} set aside.", available=have, held=held))
+            else:
+                shown.append(self.say("You have {available}.", available=have))
+        if frozen:
+            shown.append(self.say("The operator has frozen your account; ask them what to do."))
+        return lines(shown)
+
+    def whom_to_pay(self) -> Text:
+        return self.say("Whom do you want to pay, and how much? Write it as in `pay @bob 5 lunch`.")
+
+    def whom_to_ask(self) -> Text:
+        return self.say("Whom do you want to ask, and for how much? Write it as in `request @bob 5 lunch`.")
+
+    def wrong_amount(self, wrong: Wrong) -> Text:
+        text = strong(wrong.text)
+        match wrong.problem:
+            case Problem.AMBIGUOUS:
+                return self.say(
+                    "I cannot tell how much {text} is. Write it without thousands marks, as in 1234.50.", text=text
+                )
+            case Problem.TOO_PRECISE:
+                code = "" if wrong.asset is None else wrong.asset.code
+                return self.say("{text} has more digits after the point than {currency} has.", text=text, currency=code)
+            case Problem.OUT_OF_RANGE:
+                return self.say("{text} is not an amount that can be paid; it has to be more than nothing.", text=text)
+            case Problem.WHICH_CURRENCY:
+                known = ", ".join(sorted(self._assets))
+                return self.say(
+                    "Say in which currency {text} is; this homeserver knows {currencies}.", text=text, currencies=known
+                )
+            case Problem.NOT_A_NUMBER:
+                return self.say("I cannot read {text} as an amount. Write it as in 1234.50.", text=text)
+
+    def confirm_payment(self, person: Person, money: Money, memo: str) -> Text:
+        return lines(
+            [
+                self.say("You have not paid this person before. Look at the handle:"),
+                self.say("Pay {amount} to {person}?", amount=self.money(money), person=self.person(person)),
+                self._what_for(memo),
+                self.say("Answer `yes` or `no`."),
+            ]
+        )
+
+    def choose(self, people: Sequence[Person]) -> Text:
+        numbered = [joined([value(f"{number}."), self.person(each)]) for number, each in enumerate(people, start=1)]
+        return lines([self.say("Whom do you mean? Answer with the number."), *numbered])
+
+    def found_nobody(self, term: str) -> Text:
+        return self.say(
+            "I found nobody called {term}. Ask them for their full handle, which looks like @bob:example.org.",
+            term=strong(term),
+        )
+
+    def paying_soon(self, person: Person, money: Money, memo: str, seconds: int) -> Text:
+        return lines(
+            [
+                self.say(
+                    "Paying {amount} to {person} in {seconds} seconds. Say `undo` to stop it.",
+                    amount=self.money(money),
+                    person=self.person(person),
+                    seconds=seconds,
+                ),
+                self._what_for(memo),
+            ]
+        )
+
+    def undone(self, person: Person, money: Money) -> Text:
+        return self.say(
+            "Stopped. Nothing was paid to {person} ({amount}).", person=value(person.handle), amount=self.money(money)
+        )
+
+    def not_doing(self) -> Text:
+        return self.say("All right, nothing was done.")
+
+    def payment_is(self, person: Person, money: Money, state: str) -> Text:
+        """How a payment of one's own stands."""
+        amount, who = self.money(money), strong(person.handle)
+        match state:
+            case "completed":
+                return self.say("Paid {amount} to {person}.", amount=amount, person=who)
+            case "awaiting_acceptance":
+                return self.say(
+                    "{person} is being asked whether to take {amount}. Until they answer you can `cancel` it.",
+                    amount=amount,
+                    person=who,
+                )
+            case "declined":
+                return self.say(
+                    "{person} did not take your {amount}; the money is back with you.", amount=amount, person=who
+                )
+            case "expired":
+                return self.say(
+                    "{person} did not answer in time; your {amount} is back with you.", amount=amount, person=who
+                )
+            case "cancelled":
+                return self.say(
+                    "Your payment of {amount} to {person} is cancelled; the money is back with you.",
+                    amount=amount,
+                    person=who,
+                )
+            case "failed":
+                return self.say(
+                    "Your payment of {amount} to {person} failed; the money is back with you.",
+                    amount=amount,
+                    person=who,
+                )
+            case _:
+                return self.say(
+                    "{amount} is on its way to {person}. Say `history` to see whether it has arrived.",
+                    amount=amount,
+                    person=who,
+                )
+
+    def not_paid(self, person: Person, money: Money, why: Text) -> Text:
+        return lines(
+            [
+                self.say("{amount} was not paid to {person}.", amount=self.money(money), person=strong(person.handle)),
+                why,
+            ]
+        )
+
+    def needs_confirmation(self, person: Person, money: Money, url: str) -> Text:
+        """A payment that needs a PIN. It is never typed here."""
+        return lines(
+            [
+                self.say(
+                    "{amount} to {person} needs your PIN. Never write it to me or to anybody.",
+                    amount=self.money(money),
+                    person=strong(person.handle),
+                ),
+                self.say("Pay in your wallet instead: {url}", url=link(url, url)),
+            ]
+        )
+
+    def history(self, payments: Sequence[Line]) -> Text:
+        if not payments:
+            return self.say("There are no payments yet. Say `pay @bob 5` to make one.")
+        return lines([self.say("Your last payments:"), *map(self._payment_line, payments)])
+
+    def _payment_line(self, payment: Line) -> Text:
+        said = {"amount": self.money(payment.money), "person": value(payment.other), "time": self.time(payment.at_ms)}
+        if payment.incoming:
+            line = self.say("{time}: {amount} from {person}", **said)
+        else:
+            line = self.say("{time}: {amount} to {person}", **said)
+        state = EMPTY if payment.state == "completed" else joined([value("–"), self.state(payment.state)])
+        return joined([line, value(f"({payment.memo})") if payment.memo else EMPTY, state])
+
+    def state(self, state: str) -> Text:
+        match state:
+            case "completed" | "paid":
+                return self.say("paid")
+            case "awaiting_acceptance":
+                return self.say("waits for an answer")
+            case "declined":
+                return self.say("declined")
+            case "expired":
+                return self.say("expired")
+            case "cancelled":
+                return self.say("cancelled")
+            case "failed":
+                return self.say("failed")
+            case "open":
+                return self.say("open")
+            case _:
+                return self.say("under way")
+
+    def nothing_to_answer(self) -> Text:
+        return self.say("There is nothing that waits for your answer. Say `history` to see your payments.")
+
+    def nothing_to_cancel(self) -> Text:
+        return self.say(
+            "There is nothing that could still be cancelled. What was paid can only be given back by who got it."
+        )
+
+    def which_one(self, waiting: Sequence[Text]) -> Text:
+        numbered = [joined([value(f"{number}."), each]) for number, each in enumerate(waiting, start=1)]
+        return lines([self.say("Which one? Answer with the number."), *numbered])
+
+    def payment_from(self, person: str, money: Money) -> Text:
+        return self.say("{amount} from {person}", amount=self.money(money), person=value(person))
+
+    def payment_to(self, person: str, money: Money) -> Text:
+        return self.say("{amount} to {person}", amount=self.money(money), person=value(person))
+
+    def accepted(self, person: Person, money: Money, state: str) -> Text:
+        if state == "completed":
+            return self.say("You took {amount} from {person}.", amount=self.money(money), person=strong(person.handle))
+        return self.say(
+            "You said yes to {amount} from {person}; it is on its way.",
+            amount=self.money(money),
+            person=strong(person.handle),
+        )
+
+    def declined(self, person: Person, money: Money) -> Text:
+        return self.say(
+            "You did not take {amount}; it goes back to {person}.",
+            amount=self.money(money),
+            person=strong(person.handle),
+        )
+
+    # Requests.
+
+    def requested(self, person: Person, money: Money) -> Text:
+        return self.say(
+            "Asked {person} for {amount}. I tell you when they answer; `cancel` takes it back.",
+            amount=self.money(money),
+            person=self.person(person),
+        )
+
+    def request_declined_by_you(self, person: Person, money: Money) -> Text:
+        return self.say(
+            "You declined to pay {amount} to {person}.", amount=self.money(money), person=strong(person.handle)
+        )
+
+    def request_cancelled(self, money: Money) -> Text:
+        return self.say("Your request for {amount} is taken back.", amount=self.money(money))
+
+    # What happened meanwhile.
+
+    def you_were_paid(self, person: Person, money: Money, memo: str, place: Text) -> Text:
+        return lines(
+            [
+                self.say("{person} paid you {amount}.", person=self.person(person), amount=self.money(money)),
+                self._what_for(memo),
+                place,
+            ]
+        )
+
+    def you_are_offered(self, person: Person, money: Money, memo: str, place: Text) -> Text:
+        return lines(
+            [
+                self.say("{person} wants to pay you {amount}.", person=self.person(person), amount=self.money(money)),
+                self._what_for(memo),
+                self.say("Say `accept` or `decline`. Without an answer the money goes back after a day."),
+                place,
+            ]
+        )
+
+    def you_are_asked(self, person: Person, money: Money, memo: str, place: Text) -> Text:
+        return lines(
+            [
+                self.say("{person} asks you for {amount}.", person=self.person(person), amount=self.money(money)),
+                self._what_for(memo),
+                self.say("Say `accept` to pay it or `decline`. You owe nothing because somebody asks."),
+                place,
+            ]
+        )
+
+    def request_was_declined(self, person: Person, money: Money) -> Text:
+        return self.say(
+            "{person} declined your request for {amount}.", person=self.person(person), amount=self.money(money)
+        )
+
+    def request_expired(self, money: Money) -> Text:
+        return self.say("Your request for {amount} has expired.", amount=self.money(money))
+
+    def you_missed_a_call(self, person: Person, at_ms: int, place: Text) -> Text:
+        return lines(
+            [
+                self.say(
+                    "You missed a call from {person} ({time}).", person=self.person(person), time=self.time(at_ms)
+                ),
+                place,
+            ]
+        )
+
+    def place(self, url: str) -> Text:
+        return self.say("Go to the room: {url}", url=link(url, url))
+
+    def _what_for(self, memo: str) -> Text:
+        return self.say("For: {memo}", memo=memo) if memo else EMPTY
+
+    # People.
+
+    def found(self, people: Sequence[Person]) -> Text:
+        return lines([self.say("I found:"), *[joined([value("•"), self.person(each)]) for each in people]])
+
+    def whom_to_find(self) -> Text:
+        return self.say("Whom are you looking for? Write it as in `find bob`.")
+
+    def handles(self, handles: Sequence[str]) -> Text:
+        shown = [joined([value("•"), strong(each)]) for each in handles]
+        return lines(
+            [
+                self.say_many("Your handle:", "Your {count} handles, the first one is shown:", len(handles)),
+                *shown,
+                self.say("People find you by it and can pay you. Choose others in the web app."),
+            ]
+        )
+
+    def contacts(self, handles: Sequence[str]) -> Text:
+        if not handles:
+            return self.say("You have no contacts yet. Say `contacts add @bob:example.org` to add one.")
+        shown = [joined([value("•"), strong(each)]) for each in handles]
+        return lines([self.say_many("You have {count} contact:", "You have {count} contacts:", len(handles)), *shown])
+
+    def contact_added(self, handle: str) -> Text:
+        return self.say("{person} is in your contacts now.", person=strong(handle))
+
+    def contact_removed(self, handle: str) -> Text:
+        return self.say("{person} is no longer in your contacts.", person=strong(handle))
+
+    # Calls.
+
+    def calls(self, calls: Sequence[CallLine]) -> Text:
+        if not calls:
+            return self.say("There are no calls yet. Say `call @bob` to go to the place to call from.")
+        return lines([self.say("Your last calls:"), *map(self._call_line, calls)])
+
+    def _call_line(self, call: CallLine) -> Text:
+        said = {"person": strong(call.other), "time": self.time(call.at_ms), "outcome": self.outcome(call.outcome)}
+        if call.incoming:
+            return self.say("{time}: from {person}, {outcome}", **said)
+        return self.say("{time}: to {person}, {outcome}", **said)
+
+    def outcome(self, outcome: str) -> Text:
+        match outcome:
+            case "answered":
+                return self.say("answered")
+            case "declined":
+                return self.say("declined")
+            case "missed":
+                return self.say("missed")
+            case "cancelled":
+                return self.say("cancelled")
+            case "busy":
+                return self.say("busy")
+            case "failed":
+                return self.say("failed")
+            case "screened":
+                return self.say("not let through by your call policy")
+            case _:
+                return self.say("ringing")
+
+    def call_from(self, person: Person, url: str) -> Text:
+        return self.say(
+            "Open {url} and press the call button there; I cannot hold the telephone for you.",
+            url=link(url, person.handle),
+        )
+
+    def call_policy(self, who: Sequence[str]) -> Text:
+        return lines(
+            [
+                self.say("Who may call you: {who}.", who=self._who(who)),
+                self.say(
+                    "Choose with `call policy` and one or more of: everyone, contacts, shared rooms, verified, nobody."
+                ),
+            ]
+        )
+
+    def call_policy_set(self, who: Sequence[str]) -> Text:
+        return self.say("From now on these may call you: {who}.", who=self._who(who))
+
+    def pay_policy(self, who: Sequence[str], *, asks: bool) -> Text:
+        how = (
+            self.say("Before you get the money you are asked. `who may pay me auto` takes it at once.")
+            if asks
+            else self.say("Money is taken at once. `who may pay me ask` lets me ask you each time.")
+        )
+        return lines(
+            [
+                self.say("Who may pay you and ask you for money: {who}.", who=self._who(who)),
+                how,
+                self.say("Choose with `who may pay me` and one or more of: everyone, contacts, shared rooms, nobody."),
+            ]
+        )
+
+    def pay_policy_set(self, who: Sequence[str], *, asks: bool) -> Text:
+        how = self.say("You are asked each time.") if asks else self.say("Money is taken at once.")
+        return lines([self.say("From now on these may pay you: {who}.", who=self._who(who)), how])
+
+    def _who(self, who: Sequence[str]) -> Text:
+        named = {
+            "everyone": self.say("everyone"),
+            "contacts": self.say("your contacts"),
+            "following": self.say("people you follow"),
+            "verified": self.say("verified people"),
+            "shared_rooms": self.say("people in rooms with you"),
+            "nobody": self.say("nobody"),
+        }
+        return joined([named.get(each, value(each)) for each in who], between=", ")
+
+    # Languages.
+
+    def languages(self) -> Text:
+        shown = [joined([value("•"), strong(tag), value(name)]) for tag, name in LANGUAGES.items()]
+        return lines([self.say("I speak:"), *shown, self.say("Choose as in `lang de`.")])
+
+    def language_set(self) -> Text:
+        return self.say("From now on I speak English with you.")

@@ -1,0 +1,147 @@
+"""The words that people say to the assistant, in each language. All are understood whatever language is set.
+
+A language is added with a row here, its name in ``LANGUAGES``, and a catalogue in ``locale``.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+LANGUAGES: Final[Mapping[str, str]] = {"en": "English", "de": "Deutsch"}
+"""The languages that the assistant speaks, each by its own name."""
+SOURCE_LANGUAGE: Final = "en"
+
+
+class Command(StrEnum):
+    """What somebody can want."""
+
+    BALANCE = "balance"
+    PAY = "pay"
+    REQUEST = "request"
+    ACCEPT = "accept"
+    DECLINE = "decline"
+    CANCEL = "cancel"
+    HISTORY = "history"
+    FIND = "find"
+    HANDLE = "handle"
+    CONTACTS = "contacts"
+    CALL = "call"
+    CALL_POLICY = "call policy"
+    PAY_POLICY = "who may pay me"
+    HELP = "help"
+    LANGUAGE = "lang"
+    YES = "yes"
+    NO = "no"
+    CHOICE = "choice"
+    UNKNOWN = "unknown"
+
+
+PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
+    "en": {
+        Command.BALANCE: ("balance", "wallet", "money", "how much", "how much do i have"),
+        Command.PAY: ("pay", "send", "give", "transfer"),
+        Command.REQUEST: ("request", "ask", "ask for", "charge"),
+        Command.ACCEPT: ("accept", "take"),
+        Command.DECLINE: ("decline", "refuse", "reject"),
+        Command.CANCEL: ("cancel", "undo", "stop", "take back"),
+        Command.HISTORY: ("history", "activity", "payments", "transactions"),
+        Command.FIND: ("find", "search", "look up", "who is"),
+        Command.HANDLE: ("handle", "handles", "my handle", "who am i"),
+        Command.CONTACTS: ("contacts", "contact"),
+        Command.CALL: ("call", "calls", "ring"),
+        Command.CALL_POLICY: ("call policy", "who may call me", "who can call me", "who may ring me"),
+        Command.PAY_POLICY: ("who may pay me", "who can pay me", "pay policy", "payment policy"),
+        Command.HELP: ("help", "?", "hi", "hello", "start", "commands"),
+        Command.LANGUAGE: ("lang", "language"),
+        Command.YES: ("yes", "y", "yep", "ok", "okay", "confirm", "👍"),
+        Command.NO: ("no", "n", "nope"),
+    },
+    "de": {
+        Command.BALANCE: ("guthaben", "kontostand", "geld", "wie viel", "wie viel habe ich"),
+        Command.PAY: (
+            "zahle",
+            "zahl",
+            "zahlen",
+            "bezahle",
+            "bezahl",
+            "bezahlen",
+            "sende",
+            "schicke",
+            "schick",
+            "gib",
+            "überweise",
+            "überweisen",
+        ),
+        Command.REQUEST: ("fordere", "fordern", "anfordern", "anfrage", "bitte um", "verlange"),
+        Command.ACCEPT: ("annehmen", "nimm an", "akzeptiere", "akzeptieren"),
+        Command.DECLINE: ("ablehnen", "lehne ab", "lehn ab"),
+        Command.CANCEL: ("abbrechen", "abbruch", "storniere", "stornieren", "rückgängig", "stopp", "zurück"),
+        Command.HISTORY: ("verlauf", "umsätze", "buchungen", "zahlungen"),
+        Command.FIND: ("finde", "finden", "suche", "such", "suchen", "wer ist"),
+        Command.HANDLE: ("name", "mein name", "mein handle", "wer bin ich"),
+        Command.CONTACTS: ("kontakte", "kontakt"),
+        Command.CALL: ("anruf", "anrufe", "anrufen", "ruf", "rufe"),
+        Command.CALL_POLICY: ("anrufregel", "wer darf mich anrufen", "wer kann mich anrufen"),
+        Command.PAY_POLICY: (
+            "wer darf mich bezahlen",
+            "wer darf mir zahlen",
+            "wer kann mich bezahlen",
+            "zahlungsregel",
+        ),
+        Command.HELP: ("hilfe", "hallo", "befehle"),
+        Command.LANGUAGE: ("sprache",),
+        Command.YES: ("ja", "j", "jawohl", "bestätigen", "bestätige"),
+        Command.NO: ("nein",),
+    },
+}
+
+FILLERS: Final = frozenset(
+    {
+        "to",
+        "for",
+        "from",
+        "of",
+        "about",
+        "me",
+        "please",
+        "an",
+        "für",
+        "von",
+        "mir",
+        "bitte",
+        "wegen",
+        "über",
+        "with",
+        "mit",
+    }
+)
+"""Words between a person, an amount and what it is for."""
+
+ADD_WORDS: Final = frozenset({"add", "+", "hinzu", "hinzufügen", "neu"})
+REMOVE_WORDS: Final = frozenset({"remove", "delete", "-", "weg", "entfernen", "lösche", "löschen"})
+
+WHO: Final[Mapping[str, str]] = {
+    "everyone": "everyone",
+    "everybody": "everyone",
+    "anyone": "everyone",
+    "all": "everyone",
+    "alle": "everyone",
+    "jeder": "everyone",
+    "contacts": "contacts",
+    "kontakte": "contacts",
+    "following": "following",
+    "verified": "verified",
+    "bestätigte": "verified",
+    "shared_rooms": "shared_rooms",
+    "shared": "shared_rooms",
+    "rooms": "shared_rooms",
+    "gemeinsame": "shared_rooms",
+    "räume": "shared_rooms",
+    "nobody": "nobody",
+    "none": "nobody",
+    "niemand": "nobody",
+    "keiner": "nobody",
+}
+"""How people say who may ring or pay them, and the words of the policies."""
+ASK_WORDS: Final = frozenset({"ask", "fragen", "frag", "manual"})
+AUTO_WORDS: Final = frozenset({"auto", "automatic", "automatisch", "always", "immer"})
