@@ -7,6 +7,7 @@ from prometheus_client import Counter
 from synapse.module_api import LoggingTransaction, ModuleApi
 
 from super_app.db import Cursor, Engine, Row, SqlValue
+from super_app.db.together import Together
 from synapse_super_app import full_disk
 from synapse_super_app.private_api import read_committed
 
@@ -14,6 +15,9 @@ T = TypeVar("T")
 
 _statements = Counter(
     "superapp_sql_statements_total", "SQL statements that the modules ran, by unit of work.", ["work"]
+)
+_exchanges = Counter(
+    "superapp_sql_exchanges_total", "Times that the modules waited for the database to run statements.", ["work"]
 )
 
 
@@ -26,12 +30,18 @@ class _TooSlowError(Exception):
 
 
 class SynapseCursor:
-    """Adapts Synapse's transaction; Synapse itself turns ``?`` into the driver's placeholder."""
+    """Adapts Synapse's transaction; Synapse itself turns ``?`` into the driver's placeholder.
+
+    On PostgreSQL a statement waits for the next one until somebody asks for its outcome. Whoever opened the transaction
+    calls ``finish`` before the commit.
+    """
 
     def __init__(self, txn: LoggingTransaction, engine: Engine, work: str) -> None:
         self._txn = txn
         self._engine = engine
         self._count = _statements.labels(work)
+        self._exchanges = _exchanges.labels(work)
+        self._waiting = Together()
 
     @property
     def engine(self) -> Engine:
@@ -39,30 +49,53 @@ class SynapseCursor:
 
     @property
     def rowcount(self) -> int:
+        self.finish()
         return self._txn.rowcount
 
     def execute(self, sql: LiteralString, parameters: Sequence[SqlValue] = ()) -> None:
         self._count.inc()
-        self._txn.execute(sql, parameters)
+        if self._engine is Engine.POSTGRESQL:
+            self._waiting.add(sql, parameters)
+        else:
+            self._exchanges.inc()
+            self._txn.execute(sql, parameters)
 
     def execute_many(self, sql: LiteralString, rows: Iterable[Sequence[SqlValue]]) -> None:
+        self.finish()
         self._count.inc()
+        self._exchanges.inc()
         self._txn.execute_batch(sql, list(rows))
 
     def execute_values(self, sql: LiteralString, rows: Sequence[Sequence[SqlValue]]) -> list[Row]:
         if not rows:
             return []
         one_row = "(" + ", ".join("?" * len(rows[0])) + ")"
-        spelled = sql.replace("VALUES ?", "VALUES " + ", ".join([one_row] * len(rows)), 1)
-        self._count.inc()
-        self._txn.execute(spelled, [value for row in rows for value in row])
+        # It is as literal as what it was made of.
+        spelled = cast(LiteralString, sql.replace("VALUES ?", "VALUES " + ", ".join([one_row] * len(rows)), 1))
+        self.execute(spelled, [value for row in rows for value in row])
+        self.finish()
         return self.fetchall() if self._txn.description is not None else []
 
     def fetchone(self) -> Row | None:
+        self.finish()
         return cast(Row | None, self._txn.fetchone())
 
     def fetchall(self) -> list[Row]:
+        self.finish()
         return cast(list[Row], self._txn.fetchall())
+
+    def finish(self) -> None:
+        """Run what waits."""
+        waiting = self._waiting.take()
+        if waiting is not None:
+            self._exchanges.inc()
+            self._txn.execute(*waiting)
+
+
+def _finished(work: Callable[[SynapseCursor], T], cur: SynapseCursor) -> T:
+    result = work(cur)
+    cur.finish()
+    return result
 
 
 class Database:
@@ -80,7 +113,7 @@ class Database:
         """
 
         def in_transaction(txn: LoggingTransaction) -> T:
-            return work(SynapseCursor(txn, self.engine, name))
+            return _finished(work, SynapseCursor(txn, self.engine, name))
 
         # run_db_interaction hands isolation_level on to the database pool, though its own signature does not name it.
         # SQLite has no such level: its transactions are serialized, and Synapse's engine ignores the setting.
@@ -115,7 +148,7 @@ class Database:
         """Run ``work``, which only reads, so that all its statements see one state, while others go on writing."""
 
         def in_transaction(txn: LoggingTransaction) -> T:
-            return work(SynapseCursor(txn, self.engine, name))
+            return _finished(work, SynapseCursor(txn, self.engine, name))
 
         # Synapse's own default is REPEATABLE READ.
         return await self._api.run_db_interaction(f"superapp_{name}", in_transaction)

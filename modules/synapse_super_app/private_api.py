@@ -518,13 +518,20 @@ class PrivateApi:
         row = cur.fetchone()
         return None if row is None else bool(row[0])
 
-    def account_data(self, cur: Cursor, user_id: UserId, data_type: AccountDataType) -> object:
-        """The content of a user's global account data, None if there is none."""
+    def resident(self, cur: Cursor, user_id: UserId, data_type: AccountDataType) -> tuple[bool, object] | None:
+        """Whether a user of this homeserver is deactivated, and the content of one of their global account data.
+
+        None if there is no such user; no content where they have none.
+        """
         cur.execute(
-            "SELECT content FROM account_data WHERE user_id = ? AND account_data_type = ?", (user_id, data_type)
+            "SELECT users.deactivated, stored.content FROM users LEFT JOIN account_data AS stored"
+            " ON stored.user_id = users.name AND stored.account_data_type = ? WHERE users.name = ?",
+            (data_type, user_id),
         )
         row = cur.fetchone()
-        return None if row is None else json.loads(str(row[0]))
+        if row is None:
+            return None
+        return bool(row[0]), None if row[1] is None else json.loads(str(row[1]))
 
     def is_joined(self, cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
         """Whether a user of this homeserver is joined to a room."""

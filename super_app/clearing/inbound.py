@@ -41,12 +41,10 @@ class Inbound:
 
     def used_minor(self, cur: Cursor, link: Link, line: CurrencyLine) -> int:
         """The credit that the peer uses now (I5)."""
-        return rules.credit_used(
-            -ledger.balance(cur, due_from(link.peer, line.currency)),
-            line.reserved_minor,
-            ledger.balance(cur, due_to(link.peer, line.currency)),
-            line.unreceipted_minor,
+        owed_minor, owing_minor = ledger.balances(
+            cur, [due_from(link.peer, line.currency), due_to(link.peer, line.currency)]
         )
+        return rules.credit_used(-owed_minor, line.reserved_minor, owing_minor, line.unreceipted_minor)
 
     def on_offer(
         self, cur: Cursor, link: Link, found: ChainObject, opening: JsonObject | None, now_ms: int, due_ms: int

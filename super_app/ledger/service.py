@@ -134,7 +134,7 @@ def is_carried_out(row: Row) -> bool:
 
 def place_hold(cur: Cursor, hold_id: HoldId, owner: Acct, money: Money, now_ms: int) -> Hold | Refused:
     """available -> held. The same hold again gives it as it now is; with another owner or amount CONFLICT."""
-    store.lock(cur)
+    store.take(cur)
     stored = store.hold(cur, hold_id)
     if stored is not None:
         field = rules.differing_hold_field(owner, money, stored)
@@ -177,13 +177,13 @@ def post_hold(
 
     Refusals as for ``post_hold_in_parts``.
     """
+    store.take(cur)
     stored = store.hold(cur, hold_id)
     if stored is None:
         return _unknown_hold(hold_id)
     wanted_minor = stored.money.amount_minor if amount_minor is None else amount_minor
-    posted = post_hold_in_parts(
-        cur, hold_id, [Part(credit=credit, amount_minor=wanted_minor, cause=cause, reference=reference)], now_ms
-    )
+    part = Part(credit=credit, amount_minor=wanted_minor, cause=cause, reference=reference)
+    posted = _post_parts(cur, stored, [part], now_ms)
     return posted if isinstance(posted, Refused) else posted[0]
 
 
@@ -194,12 +194,15 @@ def post_hold_in_parts(cur: Cursor, hold_id: HoldId, parts: Sequence[Part], now_
     ALREADY_DECIDED if it was voided, or posted with another ``field``; LIMIT_EXCEEDED and INSUFFICIENT_FUNDS of the
     accounts that are credited; UNKNOWN_PAYMENT if there is no such hold.
     """
-    store.lock(cur)
+    store.take(cur)
     stored = store.hold(cur, hold_id)
-    if stored is None:
-        return _unknown_hold(hold_id)
+    return _unknown_hold(hold_id) if stored is None else _post_parts(cur, stored, parts, now_ms)
+
+
+def _post_parts(cur: Cursor, stored: Hold, parts: Sequence[Part], now_ms: int) -> list[Posted] | Refused:
     if stored.state is HoldState.VOIDED:
         return _decided(stored)
+    hold_id = stored.hold_id
     total_minor = sum(part.amount_minor for part in parts)
     rest_minor = stored.money.amount_minor - total_minor
     if rest_minor < 0:
@@ -239,7 +242,7 @@ def post_hold_in_parts(cur: Cursor, hold_id: HoldId, parts: Sequence[Part], now_
 
 def void_hold(cur: Cursor, hold_id: HoldId, now_ms: int) -> Hold | Refused:
     """held -> available. ALREADY_DECIDED if it was posted; voiding again changes nothing."""
-    store.lock(cur)
+    store.take(cur)
     stored = store.hold(cur, hold_id)
     if stored is None:
         return _unknown_hold(hold_id)
@@ -300,8 +303,13 @@ def by_operator(
 
 def balance(cur: Cursor, key: AccountKey) -> int:
     """Minor units; 0 for an account that no transfer has touched."""
-    account = store.accounts(cur, [key]).get(key)
-    return 0 if account is None else account.balance_minor
+    return balances(cur, [key])[0]
+
+
+def balances(cur: Cursor, keys: Sequence[AccountKey]) -> list[int]:
+    """``balance`` of each, as of one moment."""
+    found = store.accounts(cur, keys)
+    return [found[key].balance_minor if key in found else 0 for key in keys]
 
 
 def wallet(cur: Cursor, owner: Acct) -> tuple[Balance, ...]:
@@ -363,8 +371,7 @@ _Decide = Callable[
 def _post(cur: Cursor, orders: Sequence[Transfer], now_ms: int, decide: _Decide) -> Outcome:
     if not 1 <= len(orders) <= MAX_PER_STATEMENT:
         raise ValueError(f"a batch holds 1 to {MAX_PER_STATEMENT} transfers, not {len(orders)}")
-    head = store.lock(cur)
-    accounts = store.accounts(cur, {key for order in orders for key in (order.debit, order.credit)})
+    head, accounts = store.books(cur, {key for order in orders for key in (order.debit, order.credit)})
     decision = decide(orders, head, accounts, {}, now_ms, frozenset())
     # A batch in which all is well, as almost every one is, needs no look at its ids: writing it finds those taken.
     # Anything else is decided again with them, as a refusal may be the replay of what was paid long ago.
@@ -400,7 +407,7 @@ def _named(orders: Sequence[Transfer], accounts: Mapping[AccountKey, Account]) -
 
 def _outcome(decision: rules.Decision, head: Head, accounts: dict[AccountKey, Account]) -> Outcome:
     for key, (balance_minor, last_seq) in decision.balances.items():
-        accounts[key] = Account(account_id=accounts[key].account_id, balance_minor=balance_minor, last_seq=last_seq)
+        accounts[key] = Account(accounts[key].account_id, balance_minor, last_seq)
     return Outcome(verdicts=decision.verdicts, before=head, head=_head_after(head, decision), accounts=accounts)
 
 

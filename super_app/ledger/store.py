@@ -52,6 +52,15 @@ class Appended(StrEnum):
 
 def lock(cur: Cursor) -> Head:
     """Take the lease row until the transaction ends; who writes does this first. Others wait for the commit."""
+    take(cur)
+    if cur.engine is Engine.SQLITE:
+        cur.execute("SELECT epoch, seq, hash FROM superapp_ledger_head WHERE singleton = 1")
+    row = _one(cur)
+    return Head(epoch=_int(row[0]), seq=_int(row[1]), entry_hash=str(row[2]))
+
+
+def take(cur: Cursor) -> None:
+    """``lock`` for who does not need to know the head."""
     if cur.engine is Engine.POSTGRESQL:
         # A process that stops between two statements, or whose machine is gone, would keep the lock, and with it
         # everybody's money; the server ends such a transaction.
@@ -63,9 +72,28 @@ def lock(cur: Cursor) -> Head:
         # SQLite has no row locks. A write as the first statement takes the database's write lock before anything is
         # read, which is what BEGIN IMMEDIATE does, and is also right inside a transaction that began so.
         cur.execute("UPDATE superapp_ledger_head SET epoch = epoch WHERE singleton = 1")
-        cur.execute("SELECT epoch, seq, hash FROM superapp_ledger_head WHERE singleton = 1")
-    row = _one(cur)
-    return Head(epoch=_int(row[0]), seq=_int(row[1]), entry_hash=str(row[2]))
+
+
+def books(cur: Cursor, keys: Iterable[AccountKey]) -> tuple[Head, dict[AccountKey, Account]]:
+    """``lock``, and those of the accounts that exist, as of that head."""
+    # Two statements, since what is read while a lock is waited for is from before it; the first waits for the second.
+    take(cur)
+    rows = cur.execute_values(
+        "WITH wanted (owner, currency, kind) AS (VALUES ?)"
+        " SELECT account.owner, account.currency, account.kind, account.account_id, account.balance_minor,"
+        " account.last_seq, head.epoch, head.seq, head.hash FROM superapp_ledger_head AS head LEFT JOIN ("
+        " wanted JOIN superapp_ledger_account AS account ON account.owner = wanted.owner"
+        " AND account.currency = wanted.currency AND account.kind = wanted.kind"
+        ") ON head.singleton = 1 WHERE head.singleton = 1",
+        [(key.owner, key.currency, key.kind) for key in keys],
+    )
+    epoch, seq, entry_hash = rows[0][6:]
+    found = {
+        _key(row): Account(account_id=_int(row[3]), balance_minor=_int(row[4]), last_seq=_int(row[5]))
+        for row in rows
+        if row[3] is not None
+    }
+    return Head(epoch=_int(epoch), seq=_int(seq), entry_hash=str(entry_hash)), found
 
 
 def entries_by_id(cur: Cursor, transfer_ids: Iterable[TransferId]) -> dict[TransferId, Entry]:

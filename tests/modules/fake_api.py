@@ -384,8 +384,10 @@ class FakePrivateApi:
     def is_deactivated(self, cur: Cursor, user_id: UserId) -> bool | None:
         return user_id in self._homeserver.deactivated if user_id in self._homeserver.users else None
 
-    def account_data(self, cur: Cursor, user_id: UserId, data_type: AccountDataType) -> object:
-        return self._homeserver.account_data.get((user_id, data_type))
+    def resident(self, cur: Cursor, user_id: UserId, data_type: AccountDataType) -> tuple[bool, object] | None:
+        if user_id not in self._homeserver.users:
+            return None
+        return user_id in self._homeserver.deactivated, self._homeserver.account_data.get((user_id, data_type))
 
     def is_joined(self, cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
         return room_id in self._homeserver.rooms and self._homeserver.memberships(room_id).get(user_id) == "join"

@@ -14,6 +14,7 @@ import psycopg2
 from psycopg2 import sql
 
 from super_app.db import Cursor, Engine, Row, SqlValue, Transaction, UnitOfWork, migrations
+from super_app.db.together import Together
 from synapse_super_app.commands.postgres import PrivatePostgres
 
 T = TypeVar("T")
@@ -118,6 +119,10 @@ class _EngineCursor(Cursor, Protocol):
         """BEGIN, COMMIT and ROLLBACK."""
         ...
 
+    def finish(self) -> None:
+        """Run what waits for the next statement."""
+        ...
+
 
 class _Connection:
     """A ``super_app.db.Transaction`` on one connection."""
@@ -139,6 +144,7 @@ class _Connection:
         self._cursor.control(self._begin)
         try:
             answer = work(self._cursor)
+            self._cursor.finish()
         except BaseException:
             self._cursor.control("ROLLBACK")
             raise
@@ -161,6 +167,9 @@ class _SqliteCursor:
     def control(self, statement: LiteralString) -> None:
         self._cursor.execute(statement)
 
+    def finish(self) -> None:
+        """Nothing waits."""
+
     def execute(self, sql: LiteralString, parameters: Sequence[SqlValue] = ()) -> None:
         self._cursor.execute(sql, parameters)
 
@@ -181,8 +190,11 @@ class _SqliteCursor:
 
 
 class _PostgresCursor:
+    """Lets statements wait for one another as the homeserver's cursor does."""
+
     def __init__(self, cursor: psycopg2.extensions.cursor) -> None:
         self._cursor = cursor
+        self._waiting = Together()
 
     @property
     def engine(self) -> Engine:
@@ -190,33 +202,41 @@ class _PostgresCursor:
 
     @property
     def rowcount(self) -> int:
+        self.finish()
         return self._cursor.rowcount
 
     def control(self, statement: LiteralString) -> None:
+        self._waiting.take()
         self._cursor.execute(statement)
 
     def execute(self, sql: LiteralString, parameters: Sequence[SqlValue] = ()) -> None:
-        self._cursor.execute(_for_psycopg2(sql), tuple(parameters))
+        self._waiting.add(sql, parameters)
 
     def execute_many(self, sql: LiteralString, rows: Iterable[Sequence[SqlValue]]) -> None:
-        self._cursor.executemany(_for_psycopg2(sql), [tuple(row) for row in rows])
+        self.finish()
+        self._cursor.executemany(sql.replace("?", "%s"), [tuple(row) for row in rows])
 
     def execute_values(self, sql: LiteralString, rows: Sequence[Sequence[SqlValue]]) -> list[Row]:
         if not rows:
             return []
-        self._cursor.execute(_for_psycopg2(_spell(sql, rows)), [value for row in rows for value in row])
+        self._waiting.add(_spell(sql, rows), [value for row in rows for value in row])
+        self.finish()
         return self.fetchall() if self._cursor.description is not None else []
 
     def fetchone(self) -> Row | None:
+        self.finish()
         return cast(Row | None, self._cursor.fetchone())
 
     def fetchall(self) -> list[Row]:
+        self.finish()
         return cast(list[Any], self._cursor.fetchall())
 
-
-def _for_psycopg2(statement: str) -> str:
-    # As Synapse does it, a literal % included: it needs no doubling only where there are no parameters.
-    return statement.replace("?", "%s")
+    def finish(self) -> None:
+        waiting = self._waiting.take()
+        if waiting is not None:
+            statement, parameters = waiting
+            # As Synapse does it.
+            self._cursor.execute(statement.replace("?", "%s"), parameters)
 
 
 def _spell(statement: str, rows: Sequence[Sequence[SqlValue]]) -> str:

@@ -60,15 +60,16 @@ def test_who_exists_and_who_is_deactivated(demo: RunningDemo) -> None:
     admin.request("PUT", f"/_synapse/admin/v2/users/{gone}", {"deactivated": True})
     with tables_of(demo, 0) as cur:
         assert PRIVATE.is_deactivated(cur, gone) is True
+        assert PRIVATE.resident(cur, gone, AccountDataType.PAYMENT_POLICY) == (True, None)
 
 
 def test_the_policy_in_account_data(demo: RunningDemo) -> None:
     with demo.client("carol") as carol:
         carol.set_account_data(AccountDataType.PAYMENT_POLICY, {"v": 1, "from": ["everyone"]})
     with tables_of(demo, 1) as cur:
-        found = PRIVATE.account_data(cur, user(demo, "carol"), AccountDataType.PAYMENT_POLICY)
-        assert found == {"v": 1, "from": ["everyone"]}
-        assert PRIVATE.account_data(cur, UserId(f"@nobody:{demo.names[1]}"), AccountDataType.PAYMENT_POLICY) is None
+        found = PRIVATE.resident(cur, user(demo, "carol"), AccountDataType.PAYMENT_POLICY)
+        assert found == (False, {"v": 1, "from": ["everyone"]})
+        assert PRIVATE.resident(cur, UserId(f"@nobody:{demo.names[1]}"), AccountDataType.PAYMENT_POLICY) is None
 
 
 def test_rooms_that_two_people_share(demo: RunningDemo) -> None:

@@ -18,11 +18,8 @@ class Residents:
         self._halted = False
 
     def resident(self, cur: Cursor, user_id: UserId) -> Resident | None:
-        deactivated = self._private.is_deactivated(cur, user_id)
-        if deactivated is None:
-            return None
-        policy = self._private.account_data(cur, user_id, AccountDataType.PAYMENT_POLICY)
-        return Resident(user_id=user_id, deactivated=deactivated, policy=policy)
+        found = self._private.resident(cur, user_id, AccountDataType.PAYMENT_POLICY)
+        return None if found is None else Resident(user_id=user_id, deactivated=found[0], policy=found[1])
 
     def share_a_room(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
         return self._private.share_a_room(cur, resident, other)
