@@ -6,10 +6,11 @@ to where it belongs; what nobody can be found for, or nobody has any more, is ta
 is told. What the peer signed and we never answered is handled afterwards by the ordinary rules, in the new epoch.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from super_app.clearing import advances, objects, store
+from super_app.clearing import advances, objects, rules, store
 from super_app.clearing.chain import Chain, Handled, Stopped, Taken
 from super_app.clearing.fence import Fences
 from super_app.clearing.inbound import Inbound
@@ -35,6 +36,7 @@ from super_app.clearing.model import (
 from super_app.clearing.outbound import Outbound, reason_of
 from super_app.clearing.ports import Incoming, Order, Payee, Payer
 from super_app.clearing.recovery_model import PAYEE_SAYS, PAYER_SAYS, Touched, Way
+from super_app.clearing.rules import PayerMove
 from super_app.clearing.settlements import Settlements
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
@@ -61,6 +63,8 @@ NOBODY: Final = Acct("")
 """Whoever no opening names."""
 _PAYMENT_ID_DIGITS: Final = 32
 _STANDINGS: Final = frozenset({MessageType.SUSPEND, MessageType.RESUME, MessageType.CLOSE})
+_ANSWERS: Final = frozenset({MessageType.ACCEPT, MessageType.REJECT})
+_DECISIONS: Final = frozenset({MessageType.COMMIT, MessageType.ABORT})
 _DUE: Final = frozenset({OutState.COMMITTED, OutState.COMPLETED})
 
 Replayed = tuple[Link, tuple[Alarm, ...]]
@@ -137,25 +141,27 @@ class Replay:
 
     def _sent(self, cur: Cursor, link: Link, wire_id: WireId, now_ms: int) -> Replayed:
         found = self._objects(cur, link, Way.OUT, wire_id)
-        ours = {each.type: each for each in found if each.from_server == self._chain.me.server}
+        ours = [each for each in found if each.from_server == self._chain.me.server]
         before = store.out(cur, link.link_id, wire_id)
-        terms = next((each.terms for each in ours.values()), None) if before is None else before.terms
+        terms = next((each.terms for each in ours), None) if before is None else before.terms
         # What the peer signed with other terms answers nothing of ours.
-        theirs = {each.type: each for each in found if each.from_server == link.peer and each.terms == terms}
+        theirs = [each for each in found if each.from_server == link.peer and each.terms == terms]
         if terms is None:
             # They answer what we never offered, or what counts no more.
             return link, ()
         order = self._order(cur, link, terms)
-        decision = ours.get(MessageType.COMMIT) or ours.get(MessageType.ABORT)
+        decision = _decision_of(before, ours)
         if decision is None:
             return self._undecided(cur, link, before, terms, order, theirs, now_ms)
-        state, receipt = _sent_state(decision, theirs.get(MessageType.RECEIPT))
-        answer = next((kind for kind in (MessageType.ACCEPT, MessageType.REJECT) if kind in theirs), None)
+        known_receipt = None if before is None or before.state.is_undecided else before.receipt
+        ended = self._receipts(cur, link, decision, known_receipt, theirs, now_ms)
+        link, state, receipt, signed = ended.link, ended.state, ended.outcome, ended.counted
+        answer = next((each.type for each in theirs if each.type in _ANSWERS), None)
         if state in _DUE or state is OutState.VOIDED:
             answer = MessageType.ACCEPT
         known = before or self._missing_out(link, terms, order, now_ms)
         after = replace(known, state=state, answer=answer, receipt=receipt, due_ms=None)
-        alarms = self._move_sent(cur, link, before, after, order, now_ms)
+        alarms = ended.alarms + self._move_sent(cur, link, before, after, order, now_ms)
         if before is None:
             store.add_out(cur, after)
         elif not store.move_out(cur, before, after):
@@ -165,8 +171,50 @@ class Replay:
         else:
             store.outbox_receipted(cur, link.link_id, wire_id)
             store.outbox_release_offer(cur, link.link_id, wire_id, now_ms)
-        self._tell_payer(cur, after, order, decision, theirs.get(MessageType.RECEIPT), now_ms)
+        self._tell_payer(cur, after, order, decision, signed, now_ms)
         return link, alarms
+
+    def _receipts(
+        self,
+        cur: Cursor,
+        link: Link,
+        decision: ChainObject,
+        outcome: Outcome | None,
+        theirs: Sequence[ChainObject],
+        now_ms: int,
+    ) -> "_Ended":
+        """How a payment of ours that is decided has ended. Of two RECEIPTs that contradict each other one counts.
+
+        That is the one that counted before, ``outcome``, or else the first of the chain; the other freezes the link.
+        """
+        found = [each for each in theirs if each.type is MessageType.RECEIPT]
+        counted = next((each for each in found if outcome is not None and each.reason == outcome.value), None)
+        alarms: tuple[Alarm, ...] = ()
+        for each in found:
+            state = _sent_state(decision, outcome)
+            match rules.judge_receipt(state, outcome, Outcome(each.reason)):
+                case PayerMove.COMPLETE | PayerMove.UNDO | PayerMove.NOTE:
+                    outcome, counted = Outcome(each.reason), each
+                case PayerMove.CREDITED_AND_VOID:
+                    link, more = self._contradicted(
+                        cur, link, EvidenceKind.CREDITED_AND_VOID, counted or decision, each, now_ms
+                    )
+                    alarms += more
+                case PayerMove.UNFOUNDED:
+                    link, more = self._contradicted(cur, link, EvidenceKind.UNFOUNDED_RECEIPT, decision, each, now_ms)
+                    alarms += more
+                case _:
+                    pass
+        state = _sent_state(decision, outcome)
+        return _Ended(link=link, state=state, outcome=outcome, counted=counted, alarms=alarms)
+
+    def _contradicted(
+        self, cur: Cursor, link: Link, kind: EvidenceKind, first: ChainObject, second: ChainObject, now_ms: int
+    ) -> Replayed:
+        """Freeze the link, once it is back, with two objects that exclude each other."""
+        sender = Sender.OURS if first.from_server == self._chain.me.server else Sender.THEIRS
+        there = store.object_at(cur, link.link_id, sender, first.epoch, first.seq)
+        return _after(self._chain.freeze(cur, link, kind, there, second, now_ms), link)
 
     def _undecided(
         self,
@@ -175,7 +223,7 @@ class Replay:
         before: OutPayment | None,
         terms: Terms,
         order: Order | None,
-        theirs: dict[MessageType, ChainObject],
+        theirs: Sequence[ChainObject],
         now_ms: int,
     ) -> Replayed:
         """Of a payment that we had not decided, as far as anybody knows."""
@@ -191,15 +239,17 @@ class Replay:
         if not before.state.is_undecided:
             raise RuntimeError(f"payment {terms.wire_id} is {before.state} without an object of ours that says so")
         alarms: tuple[Alarm, ...] = ()
-        handlers = (
-            (MessageType.PENDING, self._outbound.on_pending, before.state is OutState.OFFERED),
-            (MessageType.ACCEPT, self._outbound.on_accept, before.answer is None),
-            (MessageType.REJECT, self._outbound.on_reject, before.answer is None),
-            (MessageType.RECEIPT, self._outbound.on_receipt, before.receipt is None),
-        )
-        for kind, handle, is_new in handlers:
-            if kind in theirs and is_new:
-                link, more = _after(handle(cur, link, theirs[kind], now_ms, now_ms), link)
+        handlers = {
+            MessageType.PENDING: (self._outbound.on_pending, before.state is OutState.OFFERED),
+            MessageType.ACCEPT: (self._outbound.on_accept, before.answer is None),
+            MessageType.REJECT: (self._outbound.on_reject, before.answer is None),
+            MessageType.RECEIPT: (self._outbound.on_receipt, before.receipt is None),
+        }
+        # In the order of their chain: of what excludes each other the first counts, as if it had just come.
+        for each in theirs:
+            handle, is_new = handlers[each.type]
+            if is_new:
+                link, more = _after(handle(cur, link, each, now_ms, now_ms), link)
                 alarms += more
         return link, alarms
 
@@ -323,18 +373,31 @@ class Replay:
 
     def _got(self, cur: Cursor, link: Link, wire_id: WireId, now_ms: int) -> Replayed:
         found = self._objects(cur, link, Way.IN, wire_id)
-        ours = {each.type: each for each in found if each.from_server == self._chain.me.server}
-        theirs = {each.type: each for each in found if each.from_server == link.peer}
         before = store.in_(cur, link.link_id, wire_id)
-        terms = next((each.terms for each in found if each.terms is not None), None)
+        terms = next((each.terms for each in found), None) if before is None else before.terms
         if terms is None:
             return link, ()
+        mine = [each for each in found if each.from_server == self._chain.me.server]
+        ours = _firsts(mine)
+        said = [each for each in found if each.from_server == link.peer and each.terms == terms]
+        theirs = _firsts(said)
         incoming = self._incoming(cur, link, terms)
-        receipt = ours.get(MessageType.RECEIPT)
+        receipt = _receipt_of(before, mine)
         if receipt is not None:
-            return self._receipted(cur, link, before, terms, incoming, receipt, theirs, now_ms)
-        link, now_in = self._answered(cur, link, before, terms, incoming, ours, now_ms)
-        return self._unanswered(cur, link, now_in, terms, incoming, theirs, now_ms)
+            link, alarms = self._receipted(cur, link, before, terms, incoming, receipt, theirs, now_ms)
+        else:
+            link, now_in = self._answered(cur, link, before, terms, incoming, ours, now_ms)
+            link, alarms = self._unanswered(cur, link, now_in, terms, incoming, said, now_ms)
+        link, more = self._decided_twice(cur, link, said, now_ms)
+        return link, alarms + more
+
+    def _decided_twice(self, cur: Cursor, link: Link, said: Sequence[ChainObject], now_ms: int) -> Replayed:
+        """COMMIT and ABORT of the peer for one payment: one of them counts by now, the other freezes the link."""
+        decisions = [each for each in said if each.type in _DECISIONS]
+        for each in decisions[1:]:
+            if each.type is not decisions[0].type:
+                return self._contradicted(cur, link, EvidenceKind.COMMIT_AND_ABORT, decisions[0], each, now_ms)
+        return link, ()
 
     def _receipted(
         self,
@@ -350,7 +413,9 @@ class Replay:
         """Our RECEIPT counts, so the payment has ended as it says."""
         is_credited = Outcome(receipt.reason) is Outcome.CREDITED
         was_credited = before is not None and before.state is InState.CREDITED
-        decision = Decision.COMMIT if is_credited or MessageType.COMMIT in theirs else Decision.ABORT
+        decision = Decision.COMMIT if is_credited else _first_decision(theirs)
+        if before is not None and before.decision is not None and not is_credited:
+            decision = before.decision
         acct = NOBODY if before is None else before.acct
         if is_credited and not acct and incoming is not None:
             acct = self._payee.recalled(cur, incoming, now_ms) or NOBODY
@@ -425,19 +490,19 @@ class Replay:
         before: InPayment | None,
         terms: Terms,
         incoming: Incoming | None,
-        theirs: dict[MessageType, ChainObject],
+        said: Sequence[ChainObject],
         now_ms: int,
     ) -> Replayed:
         """What the peer signed and we have not answered, by the ordinary rules."""
         alarms: tuple[Alarm, ...] = ()
-        offer = theirs.get(MessageType.OFFER)
+        offer = _firsts(said).get(MessageType.OFFER)
         if offer is not None and (before is None or not before.offered):
             opening = store.opening(cur, link.link_id, Sender.THEIRS, terms.wire_id)
             if before is None and incoming is None:
                 link = self._inbound.reject(cur, link, terms, Reason.EXPIRED, now_ms)
             else:
                 link, alarms = _after(self._inbound.on_offer(cur, link, offer, opening, now_ms, now_ms), link)
-        decision = theirs.get(MessageType.COMMIT) or theirs.get(MessageType.ABORT)
+        decision = next((each for each in said if each.type in _DECISIONS), None)
         now_in = store.in_(cur, link.link_id, terms.wire_id)
         if decision is not None and (now_in is None or now_in.decision is None):
             link, more = _after(self._inbound.on_decision(cur, link, decision, now_ms, now_ms), link)
@@ -531,17 +596,59 @@ def _content(stored: Stored) -> JsonObject:
     return store.content_of(stored.body)
 
 
-def _sent_state(decision: ChainObject, receipt: ChainObject | None) -> tuple[OutState, Outcome | None]:
-    outcome = None if receipt is None else Outcome(receipt.reason)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ended:
+    """What the RECEIPTs of a payment of ours make of it; ``counted`` is the one that does, if it is here."""
+
+    link: Link
+    state: OutState
+    outcome: Outcome | None
+    counted: ChainObject | None
+    alarms: tuple[Alarm, ...]
+
+
+def _firsts(found: Sequence[ChainObject]) -> dict[MessageType, ChainObject]:
+    """The first of each type, in the order of the chain."""
+    return {each.type: each for each in reversed(found)}
+
+
+def _decision_of(before: OutPayment | None, ours: Sequence[ChainObject]) -> ChainObject | None:
+    """Our COMMIT or ABORT. Should there be both, the one that these books follow stays, or else the first counts.
+
+    That takes a peer which shows one that it had left out of an earlier FENCED, so that we decided anew.
+    """
+    decisions = [each for each in ours if each.type in _DECISIONS]
+    if before is not None and not before.state.is_undecided:
+        kind = MessageType.ABORT if before.state is OutState.ABORTED else MessageType.COMMIT
+        decisions = [each for each in decisions if each.type is kind] or decisions
+    return next(iter(decisions), None)
+
+
+def _receipt_of(before: InPayment | None, ours: Sequence[ChainObject]) -> ChainObject | None:
+    """Our RECEIPT, by the same rule."""
+    receipts = [each for each in ours if each.type is MessageType.RECEIPT]
+    if before is not None and before.state in (InState.CREDITED, InState.VOID):
+        outcome = Outcome.CREDITED if before.state is InState.CREDITED else Outcome.VOID
+        receipts = [each for each in receipts if each.reason == outcome.value] or receipts
+    return next(iter(receipts), None)
+
+
+def _first_decision(theirs: dict[MessageType, ChainObject]) -> Decision:
+    found = [each for kind, each in theirs.items() if kind in _DECISIONS]
+    first = min(found, key=lambda each: (each.epoch, each.seq), default=None)
+    return Decision.ABORT if first is None else Decision(first.type.value)
+
+
+def _sent_state(decision: ChainObject, outcome: Outcome | None) -> OutState:
     if decision.type is MessageType.ABORT:
-        return OutState.ABORTED, outcome
+        return OutState.ABORTED
     match outcome:
         case Outcome.CREDITED:
-            return OutState.COMPLETED, outcome
+            return OutState.COMPLETED
         case Outcome.VOID:
-            return OutState.VOIDED, outcome
+            return OutState.VOIDED
         case None:
-            return OutState.COMMITTED, None
+            return OutState.COMMITTED
 
 
 def _why_void(theirs: dict[MessageType, ChainObject]) -> Reason:

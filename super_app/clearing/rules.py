@@ -210,9 +210,14 @@ def payer_on_reject(payment: OutPayment) -> PayerMove:
 
 
 def payer_on_receipt(payment: OutPayment, outcome: Outcome) -> PayerMove:
-    if payment.receipt is not None:
-        return PayerMove.CONFLICT if payment.receipt is outcome else PayerMove.CREDITED_AND_VOID
-    match payment.state, outcome:
+    return judge_receipt(payment.state, payment.receipt, outcome)
+
+
+def judge_receipt(state: OutState, before: Outcome | None, outcome: Outcome) -> PayerMove:
+    """What a RECEIPT does to a payment of ours; ``before`` is what an earlier one said."""
+    if before is not None:
+        return PayerMove.CONFLICT if before is outcome else PayerMove.CREDITED_AND_VOID
+    match state, outcome:
         case OutState.COMMITTED, Outcome.CREDITED:
             return PayerMove.COMPLETE
         case OutState.COMMITTED, Outcome.VOID:

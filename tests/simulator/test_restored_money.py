@@ -34,7 +34,7 @@ def lose_and_claim(one: Node, other: Node, *claims: tuple[MessageType, dict[str,
     """The database of ``one`` is lost, and the chain of ``other`` goes on with whatever it likes to say."""
     copy = backup(one)
     for kind, fields in claims:
-        claim = forge(other, one, kind, **fields)
+        claim = forge(other, one, kind, **newest_of(other, one), **fields)
 
         def write(cur: Cursor, content: dict[str, object] = claim) -> None:
             link = store.link(cur, objects.link_id_of(one.name, other.name))
@@ -57,6 +57,13 @@ def lose_and_claim(one: Node, other: Node, *claims: tuple[MessageType, dict[str,
 
         other.tx(write)
     restore(one, copy, boot="lost")
+
+
+def newest_of(node: Node, peer: Node) -> dict[str, object]:
+    """The place behind the newest object of its chain."""
+    link = node.tx(lambda cur: store.link(cur, objects.link_id_of(node.name, peer.name)))
+    assert link is not None
+    return {"epoch": link.our_epoch, "seq": link.our_seq + 1, "prev_hash": link.our_hash}
 
 
 def give_back(one: Node, other: Node, wire_id: WireId | Refused) -> None:
