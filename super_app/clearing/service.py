@@ -642,7 +642,9 @@ class Clearing:
             return Received(objects=self._chain.answers(cur, link, found), moved=self._is_back(cur, link, now_ms))
         if link.state is not LinkState.ACTIVE or found.type not in rules.UNSIGNED_FOR:
             refused = self._why_not_taken(cur, link, found.type)
-            if refused is not None and self._is_back(cur, link, now_ms):
+            # Of two that are frozen each would wake the other for ever, to be refused again.
+            is_frozen = link.state is LinkState.FROZEN
+            if refused is not None and not is_frozen and self._is_back(cur, link, now_ms):
                 return Received(refused=refused, moved=True)
             if refused is not None:
                 return refused

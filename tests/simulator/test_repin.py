@@ -357,3 +357,15 @@ def test_our_own_pin_survives_in_the_view_of_the_keys() -> None:
             (key_id_of(stolen), 1, False),
             (key_id_of(hs1.key), 2, True),
         ]
+
+
+def test_two_that_are_frozen_do_not_wake_each_other_for_ever() -> None:
+    hs1, hs2 = make_pair()
+    for node, peer in ((hs1, hs2), (hs2, hs1)):
+        pay(node, peer, 5)
+    freeze(hs1, hs2)
+    freeze(hs2, hs1)
+    advance(rules.OFFER_TTL_MS, hs1, hs2)
+    for node in (hs1, hs2):
+        node.tick()
+    exchange(hs1, hs2, rounds=5)

@@ -16,10 +16,11 @@ from super_app.clearing.ports import Order
 from super_app.errors import Refused
 
 Pair = tuple[Node, Node]
-RECEIPT, COMMIT, ABORT = MessageType.RECEIPT, MessageType.COMMIT, MessageType.ABORT
+RECEIPT: MessageType = MessageType.RECEIPT
+ABORT: MessageType = MessageType.ABORT
 
 
-def terms_in(content: dict[str, Any]) -> dict[str, Any]:
+def terms_in(content: dict[str, Any]) -> dict[str, object]:
     names = ("wire_id", "payer_commit", "payee_commit", "memo_commit", "amount", "currency", "scale")
     return {name: content[name] for name in names}
 
@@ -41,7 +42,7 @@ def frozen_for(node: Node, peer: Node, kind: EvidenceKind) -> None:
     assert suspense(node) == 0
 
 
-def committed(one: Node, other: Node) -> tuple[Order, dict[str, Any]]:
+def committed(one: Node, other: Node) -> tuple[Order, dict[str, object]]:
     """A payment of alice that is committed, and of whose COMMIT the peer does not know."""
     made = order(one, other, "alice", "bob")
     deliver(one, other, one.errands(other)[0])
@@ -90,7 +91,7 @@ def test_a_receipt_for_what_was_aborted_moves_nothing(pair: Pair) -> None:
     assert (one.available(one.user("alice")), one.due_to(other)) == (FUNDS_MINOR, 0)
 
 
-def paid_by_the_other(one: Node, other: Node) -> dict[str, Any]:
+def paid_by_the_other(one: Node, other: Node) -> dict[str, object]:
     other.issue(other.user("bob"), FUNDS_MINOR)
     order(other, one, "bob", "alice")
     exchange(one, other)
