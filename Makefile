@@ -5,6 +5,7 @@
 #   make demo  [ARGS=…]   two federated homeservers with people and money      (super-app demo)
 #   make test  [ARGS=…]   all checks and all tests; ARGS go to pytest
 #   make check            format, lint, types, import contracts
+#   make web              the web app anew, as the module serves it; commit what comes of it
 #   make format           write what `make check` would find fault with in the format
 #   make simulate [SEEDS=…] [ARGS=…]   long runs of the clearing simulator
 #   make search           every state of a payment beside a restore; takes minutes
@@ -15,7 +16,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format simulate search mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs
+.PHONY: help run demo test check web check-web format simulate search mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
@@ -53,7 +54,7 @@ run: install-run
 demo: install-run $(if $(findstring postgresql,$(ARGS)),install-postgresql)
 	@exec $(BIN)/super-app demo $(ARGS)
 
-test: check install-postgresql install-redis install-chromium install-nodejs
+test: check check-web install-postgresql install-redis install-chromium install-nodejs
 	@echo "super-app: running the tests" >&2
 	@exec $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
@@ -66,9 +67,16 @@ check: install-dev
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 try pyright; \
 	if [ -n "$$failed" ]; then echo "super-app: these found fault:$$failed" >&2; exit 1; fi
 
+web: install-dev
+	@tools/web build
+
+check-web: install-dev
+	@tools/web check
+
 format: install-dev
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format .
+	@tools/web format
 
 simulate: install-dev
 	@exec $(BIN)/python tests/simulator 0 $(SEEDS) $(ARGS)
@@ -96,4 +104,4 @@ lock: install-run
 	$(UV_COMPILE) --group image --constraint requirements/run.txt --output-file requirements/image.txt
 
 clean:
-	rm -rf .venv .install.lock build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .install.lock build dist mutants web/node_modules web/src/schema.ts .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -35,6 +35,9 @@ class Reason(StrEnum):
     ROOM_ENCRYPTED = "room_encrypted"  # a bare payment event; the API posts a commitment instead
     NOT_ALLOWED = "not_allowed"
     ADMIN_ONLY = "admin_only"
+    OPENID_REFUSED = "openid_refused"
+    UNKNOWN_SESSION = "unknown_session"
+    SESSION_READS_ONLY = "session_reads_only"
     UNKNOWN_PAYMENT = "unknown_payment"
     UNKNOWN_HANDLE = "unknown_handle"
     UNKNOWN_CONTACT = "unknown_contact"

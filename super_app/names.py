@@ -46,6 +46,10 @@ class AccountDataType(StrEnum):
     PREFERENCES = "org.superapp.preferences"
 
 
+WIDGETS: Final = "m.widgets"
+"""The account data in which clients keep the widgets of a person, those of the sticker menu among them."""
+
+
 class FederationQuery(StrEnum):
     """Our federation queries (``GET /_matrix/federation/v1/query/{name}``)."""
 

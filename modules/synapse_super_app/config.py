@@ -202,6 +202,13 @@ class AssistantConfig(_Section):
     """How long a payment can be undone before it is made."""
 
 
+class WebConfig(_Section):
+    """``sign_in`` is the origin to which this homeserver delegates sign-in, for pages that talk to it."""
+
+    sticker_menu: bool = True
+    sign_in: Annotated[str | None, Field(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+$")] = None
+
+
 class RetentionConfig(_Section):
     call_records: DurationMs = 180 * 86_400_000
     memos: DurationMs = 2 * 31_536_000_000
@@ -214,6 +221,7 @@ class Config(_Section):
     calls: CallsConfig = CallsConfig()
     payments: PaymentsConfig = PaymentsConfig()
     assistant: AssistantConfig = AssistantConfig()
+    web: WebConfig = WebConfig()
     retention: RetentionConfig = RetentionConfig()
 
 

@@ -17,7 +17,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle, UserId
 from super_app.names import AccountDataType
 from synapse_super_app.directory.feature import DirectoryFeature
-from synapse_super_app.http.routes import Call, Route
+from synapse_super_app.http.routes import Call, Route, Sessions
 from synapse_super_app.people import People, UserIdsOnly
 from synapse_super_app.runtime import Runtime
 
@@ -54,6 +54,7 @@ class ContactsFeature:
             Route(
                 method="GET",
                 path="contacts",
+                sessions=Sessions.READ,
                 handler=self.list,
                 response=ContactList,
                 summary="Your contacts, oldest first",

@@ -57,7 +57,8 @@ class SuperApp:
         self._tenure = next((each.tenure for each in self.features if isinstance(each, PaymentsFeature)), None)
         if self._tenure is not None:
             self._tenure.while_held(lambda _epoch: self.runtime.follower.start(), self.runtime.follower.stop)
-        self._resource = ApiResource(api, version("super-app-matrix"))
+        sessions = next((each for each in self.features if isinstance(each, WebFeature)), None)
+        self._resource = ApiResource(api, version("super-app-matrix"), sessions)
         if self.features:
             for feature in self.features:
                 self._resource.add(feature.routes())

@@ -202,6 +202,11 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="results that we add pass the filters of other modules as Synapse's own do",
     ),
     PrivateUse(
+        symbol="synapse.storage.databases.main.openid:OpenIdStore.get_user_id_for_open_id_token",
+        features=frozenset({FeatureName.WEB}),
+        reason="whose OpenID token a widget brings; over HTTP that is a question to oneself, on the federation port",
+    ),
+    PrivateUse(
         symbol="synapse.storage.databases.main.end_to_end_keys:EndToEndKeyWorkerStore.get_e2e_cross_signing_key",
         features=frozenset({FeatureName.DIRECTORY}),
         reason="a record names the person's cross-signing master key",
@@ -777,6 +782,11 @@ class PrivateApi:
         found = await self._store.get_e2e_cross_signing_key(user_id, "master")
         keys = {} if found is None else found.get("keys", {})
         return next(iter(keys.values()), None)
+
+    async def user_of_openid_token(self, token: str, now_ms: int) -> UserId | None:
+        """The local user who had this homeserver issue an OpenID token that still holds."""
+        found = await self._store.get_user_id_for_open_id_token(token, now_ms)
+        return None if found is None else UserId(found)
 
     async def is_in_our_rooms(self, user_id: UserId) -> bool:
         """Whether a user of another homeserver is joined to a room that this one is in."""

@@ -80,16 +80,23 @@ def test_it_fits_its_window_and_shows_what_one_needs(visit: Visit, homeserver: L
 
 def test_the_keyboard_reaches_everything_and_one_sees_where_it_is(visit: Visit) -> None:
     reached: list[str] = []
-    for _ in range(3):
+    for _ in range(6):
         visit.page.keyboard.press("Tab")
         reached.append(visit.page.evaluate("document.activeElement.innerText"))
         outline = visit.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid"
-    assert reached == ["Skip to how to join", "The event", "the API as an OpenAPI document"]
+    assert reached == [
+        "Skip to how to join",
+        "Open your wallet",
+        "How to join",
+        "your wallet",
+        "For developers: the event",
+        "the API as an OpenAPI document",
+    ]
 
 
 def test_the_event_opens_and_the_document_is_there(visit: Visit) -> None:
-    visit.page.get_by_text("The event", exact=True).click()
+    visit.page.get_by_text("For developers: the event", exact=True).click()
     assert visit.page.get_by_text("org.superapp.payment").is_visible()
     with visit.page.expect_navigation() as navigation:
         visit.page.get_by_role("link", name="the API as an OpenAPI document").click()

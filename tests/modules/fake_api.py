@@ -501,6 +501,10 @@ class FakePrivateApi:
     async def master_key(self, user_id: UserId) -> str | None:
         return self._homeserver.master_keys.get(user_id)
 
+    async def user_of_openid_token(self, token: str, now_ms: int) -> UserId | None:
+        user_id, until_ms = self._homeserver.openid_tokens.get(token, (UserId(""), 0))
+        return user_id if now_ms <= until_ms else None
+
     async def is_in_our_rooms(self, user_id: UserId) -> bool:
         return bool(await self.rooms_of(user_id))
 
@@ -575,6 +579,8 @@ class FakeHomeserver:
         """The queries that this one sent."""
         self.profiles: dict[str, Profile] = {}
         self.master_keys: dict[str, str] = {}
+        self.openid_tokens: dict[str, tuple[UserId, int]] = {}
+        """Whose each is, and until when it holds."""
         self.hidden_by_modules: set[str] = set()
         self.push_rules: dict[tuple[str, str], dict[str, str]] = {}
         """By person and name: the properties of events that a rule silences."""

@@ -18,7 +18,7 @@ from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import Peers
 from synapse_super_app.directory.people import DirectoryPeople
 from synapse_super_app.directory.search import Search, shown_name
-from synapse_super_app.http.routes import Auth, Call, Route
+from synapse_super_app.http.routes import Auth, Call, Route, Sessions
 from synapse_super_app.runtime import Runtime
 
 _MAX_RESULTS: Final = 50
@@ -147,6 +147,7 @@ class DirectoryRoutes:
             Route(
                 method="GET",
                 path="handles",
+                sessions=Sessions.READ,
                 handler=self.mine,
                 response=OwnHandleList,
                 summary="Your own handles, released ones included",
@@ -193,6 +194,7 @@ class DirectoryRoutes:
             Route(
                 method="GET",
                 path="handles/{handle}",
+                sessions=Sessions.READ,
                 handler=self.get,
                 response=HandleRecord,
                 summary="The signed record of a handle (bob, @bob or @bob:other.example)",
@@ -201,6 +203,7 @@ class DirectoryRoutes:
             Route(
                 method="POST",
                 path="search",
+                sessions=Sessions.READ,
                 handler=self.find,
                 response=SearchResults,
                 body=SearchTerm,

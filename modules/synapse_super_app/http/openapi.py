@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from super_app.errors import Reason
 from super_app.names import CLIENT_API_PREFIX
 from synapse_super_app.http.refusals import STATUS, errcode_of
-from synapse_super_app.http.routes import Auth, Route
+from synapse_super_app.http.routes import Auth, Route, Sessions
 
 _REF = "#/components/schemas/{model}"
 _ERROR_SCHEMA: dict[str, Any] = {
@@ -42,7 +42,14 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
         "paths": dict(paths),
         "components": {
             "schemas": dict(sorted(schemas.items())),
-            "securitySchemes": {"accessToken": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "accessToken": {"type": "http", "scheme": "bearer", "description": "An access token of Matrix."},
+                "session": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A token of `POST sessions/openid`, which only reads.",
+                },
+            },
         },
     }
 
@@ -56,7 +63,7 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
             for name in re.findall(r"{(\w+)}", route.path)
         ],
         "responses": {"200": _json("The answer.", refs[(route.response, "serialization")]), **_refusals(route)},
-        "security": [] if route.auth is Auth.PUBLIC else [{"accessToken": []}],
+        "security": _security(route),
     }
     if route.query is not None:
         schema = route.query.model_json_schema()
@@ -70,6 +77,15 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
             "content": {"application/json": {"schema": refs[(route.body, "validation")]}},
         }
     return operation
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    if route.auth is Auth.PUBLIC:
+        return []
+    ways: list[dict[str, list[str]]] = [{"accessToken": []}]
+    if route.sessions is Sessions.READ:
+        ways.append({"session": []})
+    return ways
 
 
 def _operation_id(route: Route) -> str:
@@ -88,6 +104,8 @@ def _refusals(route: Route) -> dict[str, Any]:
         by_status[int(STATUS[reason])].append(errcode_of(reason))
     if route.auth is not Auth.PUBLIC:
         by_status[401] += ["M_MISSING_TOKEN", "M_UNKNOWN_TOKEN"]
+    if route.sessions is Sessions.READ:
+        by_status[401].append(errcode_of(Reason.UNKNOWN_SESSION))
     return {
         str(status): _json(", ".join(sorted(codes)), {"$ref": "#/components/schemas/Error"})
         for status, codes in sorted(by_status.items())

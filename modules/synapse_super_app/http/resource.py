@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ValidationError
@@ -13,11 +13,19 @@ from synapse.module_api.errors import Codes, SynapseError
 from super_app.errors import Reason, Refused
 from super_app.ids import UserId
 from super_app.names import CLIENT_API_PREFIX
+from super_app.sessions.model import is_session_token
+from super_app.sessions.service import unknown_session
 from super_app.wire import WireModel, refusal_of
 from synapse_super_app import full_disk
 from synapse_super_app.http.openapi import document
 from synapse_super_app.http.refusals import error_of
-from synapse_super_app.http.routes import Auth, Call, Route
+from synapse_super_app.http.routes import Auth, Call, Route, Sessions
+
+
+class SessionBook(Protocol):
+    """Whose session a token of ours is."""
+
+    async def user_of(self, token: str) -> UserId | Refused: ...
 
 
 class ApiResource(DirectServeJsonResource):
@@ -25,10 +33,11 @@ class ApiResource(DirectServeJsonResource):
 
     isLeaf = True  # noqa: N815 - Twisted's name
 
-    def __init__(self, api: ModuleApi, version: str) -> None:
+    def __init__(self, api: ModuleApi, version: str, sessions: SessionBook | None = None) -> None:
         super().__init__()
         self._api = api
         self._version = version
+        self._sessions = sessions
         self._routes: list[tuple[re.Pattern[str], Route]] = []
         self._ready = False
         self.document: dict[str, Any] = {}
@@ -54,7 +63,7 @@ class ApiResource(DirectServeJsonResource):
         request.request_metrics.name = f"superapp {route.method} {route.path}"
         user_id = await self._authenticate(request, route)
         if not self._ready:
-            raise error_of(Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment."))
+            raise error_of(_starting())
         # An empty body reads as {}, so that a body whose fields are all optional may be left out.
         content = None if route.body is None else parse_json_object_from_request(request, allow_empty_body=True)
         values = {
@@ -81,6 +90,9 @@ class ApiResource(DirectServeJsonResource):
     async def _authenticate(self, request: SynapseRequest, route: Route) -> UserId:
         if route.auth is Auth.PUBLIC:
             return UserId("")
+        token = session_token(request)
+        if token is not None:
+            return await self._user_of_session(token, route)
         requester = await self._api.get_user_by_req(request)
         user_id = UserId(requester.user.to_string())
         if route.auth is Auth.ADMIN and not await self._api.is_user_admin(user_id):
@@ -91,6 +103,31 @@ class ApiResource(DirectServeJsonResource):
                 )
             )
         return user_id
+
+    async def _user_of_session(self, token: str, route: Route) -> UserId:
+        if not self._ready:
+            raise error_of(_starting())
+        found = unknown_session() if self._sessions is None else await self._sessions.user_of(token)
+        if isinstance(found, Refused):
+            raise error_of(found)
+        if route.sessions is Sessions.REFUSED:
+            raise error_of(
+                Refused(
+                    reason=Reason.SESSION_READS_ONLY,
+                    message="This wallet inside another app only reads; open the wallet by itself to pay or to change "
+                    "something.",
+                )
+            )
+        return found
+
+
+def session_token(request: Any) -> str | None:
+    """The token of ours that a request brings, if it brings one. Never from the address, which ends up in logs."""
+    headers = request.requestHeaders.getRawHeaders(b"Authorization") or []
+    if len(headers) != 1:
+        return None
+    scheme, _, token = headers[0].decode("ascii", errors="replace").partition(" ")
+    return token if scheme == "Bearer" and is_session_token(token) else None
 
 
 async def answer(
@@ -118,6 +155,10 @@ async def answer(
     if isinstance(refusal_or_answer, Refused):
         raise error_of(refusal_or_answer)
     return refusal_or_answer.model_dump(mode="json", exclude_none=True, by_alias=True)
+
+
+def _starting() -> Refused:
+    return Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment.")
 
 
 def _read_body(content: object, model: type[WireModel] | None) -> WireModel | None:

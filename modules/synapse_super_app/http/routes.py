@@ -20,6 +20,13 @@ class Auth(Enum):
     ADMIN = "admin"  # a Synapse admin
 
 
+class Sessions(Enum):
+    """What a session of ours (``POST sessions/openid``) may do with a route. It moves nothing and changes nothing."""
+
+    REFUSED = "refused"
+    READ = "read"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One request, authenticated and validated.
@@ -56,3 +63,4 @@ class Route:
     body: type[WireModel] | None = None
     query: type[BaseModel] | None = None
     reasons: tuple[Reason, ...] = ()
+    sessions: Sessions = Sessions.REFUSED

@@ -15,7 +15,7 @@ from super_app.money import Money, check_money
 from super_app.payments.model import PayerKey, Payment, PaymentContent, PaymentKey
 from super_app.payments.service import Payments, payer_key_of
 from super_app.wire import is_text
-from synapse_super_app.http.routes import Auth, Call, Handler, Route
+from synapse_super_app.http.routes import Auth, Call, Handler, Route, Sessions
 from synapse_super_app.payments import bodies, metrics
 from synapse_super_app.payments.checks import Checks
 from synapse_super_app.payments.commits import PaymentsWriter
@@ -78,6 +78,7 @@ class PaymentsApi:
             Route(
                 method="GET",
                 path="wallet",
+                sessions=Sessions.READ,
                 handler=self._wallet,
                 response=bodies.Wallet,
                 summary="What you have, in every currency that this homeserver knows",
@@ -94,6 +95,7 @@ class PaymentsApi:
             Route(
                 method="GET",
                 path="payments",
+                sessions=Sessions.READ,
                 handler=self._page,
                 response=bodies.PaymentsPage,
                 summary="Your payments in both directions, newest first",
@@ -102,6 +104,7 @@ class PaymentsApi:
             Route(
                 method="GET",
                 path="payments/{payment_id}",
+                sessions=Sessions.READ,
                 handler=self._payment,
                 response=bodies.PaymentJson,
                 summary="One payment; if it was paid to you, name its payer",

@@ -1,36 +1,30 @@
-"""The web feature in the homeserver: a page at ``/superapp/`` that says what this homeserver is and how to join it.
+"""The web feature in the homeserver: the page at ``/superapp/`` for visitors, the web app below it, and its sessions.
 
-Static files of this package, with what depends on the config filled in once at start. It keeps no session, sets no
-cookie, runs no script, and asks no other host for anything.
+The page for visitors is static, with what depends on the config filled in once at start; it runs no script. The web app
+is what ``make web`` made (bundle.py). None of them sets a cookie or asks another host for anything, but for the origin
+to which the operator delegates sign-in.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from http import HTTPStatus
+from importlib.metadata import version
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import Environment, StrictUndefined
-from twisted.web.resource import Resource
+from pydantic import BaseModel
 
+from super_app.errors import Refused
+from super_app.ids import UserId
 from super_app.names import CLIENT_API_PREFIX, WEB_PREFIX
 from synapse_super_app.config import Config, FeatureName
-from synapse_super_app.http.routes import Route
+from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.runtime import Runtime
+from synapse_super_app.web.bundle import app_files
+from synapse_super_app.web.served import File, PageResource
+from synapse_super_app.web.sessions import WidgetSessions
+from synapse_super_app.web.sticker_menu import StickerMenu
 
-_CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS: Final[Mapping[str, str]] = {
-    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    # Always ask: after an update or a changed config nobody sees half of the old page.
-    "Cache-Control": "no-cache",
-}
 _CALLERS: Final[Mapping[str, str]] = {
     "everyone": "everyone",
     "contacts": "their contacts",
@@ -48,57 +42,70 @@ _VERBS: Final[Mapping[FeatureName, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """What one path answers."""
+class AboutAsset(BaseModel):
+    code: str
+    scale: int
 
-    content_type: str
-    content: bytes
+
+class About(BaseModel):
+    """What a page must know before anybody signs in. ``operator`` and ``licence`` stand where money is custodial."""
+
+    server_name: str
+    version: str
+    features: list[str]
+    assets: list[AboutAsset]
+    operator: str | None = None
+    licence: str | None = None
 
 
 class WebFeature:
     name = FeatureName.WEB
-    packages = ("super_app.accounts",)
+    packages = ("super_app.accounts", "super_app.sessions")
 
     def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._sessions = WidgetSessions(runtime)
+        self._sticker_menu = StickerMenu(runtime)
         page = landing_page(
             server_name=runtime.server_name, homeserver_url=runtime.api.public_baseurl, config=runtime.config
         )
-        runtime.api.register_web_resource(WEB_PREFIX, PageResource(page))
+        runtime.api.register_web_resource(WEB_PREFIX, PageResource(page | app_files(runtime.config.web.sign_in)))
 
     def routes(self) -> Sequence[Route]:
-        return ()
+        return (
+            Route(
+                method="GET",
+                path="about",
+                handler=self._about,
+                response=About,
+                summary="What this homeserver offers",
+                auth=Auth.PUBLIC,
+            ),
+            *self._sessions.routes(),
+            *self._sticker_menu.routes(),
+        )
 
     async def start(self) -> None:
         return None
 
+    async def user_of(self, token: str) -> UserId | Refused:
+        """Whose session a token of ours is."""
+        return await self._sessions.user_of(token)
 
-class PageResource(Resource):
-    """Everything under the prefix. A path that is no file is 404."""
-
-    isLeaf = True  # noqa: N815 - the name is Twisted's
-
-    def __init__(self, pages: Mapping[str, File]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._files = pages
-
-    def render_GET(self, request: Any) -> bytes:  # noqa: N802 - the name is Twisted's; it serves HEAD too
-        """``request`` is a ``twisted.web.http.Request``, whose methods have no types."""
-        for name, value in _HEADERS.items():
-            request.setHeader(name, value)
-        # Names relative to the page need the slash, whatever a reverse proxy puts before it.
-        path = request.path.decode("ascii", errors="replace").removeprefix(WEB_PREFIX)
-        if path == "":
-            request.setResponseCode(HTTPStatus.PERMANENT_REDIRECT)
-            request.setHeader("Location", f"{WEB_PREFIX.rpartition('/')[2]}/")
-            return b""
-        file = self._files.get(path.removeprefix("/"))
-        if file is None:
-            request.setResponseCode(HTTPStatus.NOT_FOUND)
-            request.setHeader("Content-Type", "text/plain; charset=utf-8")
-            return b"There is nothing here.\n"
-        request.setHeader("Content-Type", file.content_type)
-        return file.content
+    async def _about(self, call: Call) -> About:
+        config = self._runtime.config
+        acknowledged = config.payments.acknowledge
+        return About(
+            server_name=self._runtime.server_name,
+            version=version("super-app-matrix"),
+            features=[feature.value for feature in config.features.enabled()],
+            assets=[
+                AboutAsset(code=code, scale=asset.scale)
+                for code, asset in (config.payments.by_code().items() if config.features.payments else ())
+            ],
+            operator=None if acknowledged is None else acknowledged.operator,
+            licence=None if acknowledged is None else acknowledged.licence,
+        )
 
 
 def landing_page(*, server_name: str, homeserver_url: str, config: Config) -> dict[str, File]:

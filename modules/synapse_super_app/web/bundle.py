@@ -1,0 +1,60 @@
+"""The web app as files: what ``make web`` has made of ``web/``, by the path below the prefix, with its headers.
+
+Nothing here runs on the server. The app by itself may not be framed. The widget may, by anybody, and therefore never
+sees the session that the app keeps in the browser: it signs in with what the client around it gives (sessions.py).
+"""
+
+import mimetypes
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from types import MappingProxyType
+from typing import Final
+
+from synapse_super_app.web.served import File
+
+_FOREVER: Final = "public, max-age=31536000, immutable"
+_TYPES: Final = {".js": "text/javascript; charset=utf-8", ".webmanifest": "application/manifest+json"}
+
+
+def app_files(sign_in: str | None) -> dict[str, File]:
+    """``sign_in`` is an origin that the app may talk to besides this one."""
+    found: dict[str, File] = {}
+    for path, file in _walk(files("synapse_super_app.web").joinpath("built"), ""):
+        kind = _TYPES.get("." + path.rpartition(".")[2]) or mimetypes.guess_type(path)[0] or "application/octet-stream"
+        match path.split("/"):
+            case ["app", "index.html"]:
+                headers = _document("frame-ancestors 'none'", sign_in)
+                found["app/"] = File(content_type="text/html; charset=utf-8", content=file, headers=headers)
+            case ["widget", "index.html"]:
+                headers = {**_document("frame-ancestors *", None), "Cross-Origin-Resource-Policy": "cross-origin"}
+                found["widget/"] = File(content_type="text/html; charset=utf-8", content=file, headers=headers)
+            case ["assets", _]:
+                # Their names hold the hash of their content.
+                found[path] = File(content_type=kind, content=file, headers={"Cache-Control": _FOREVER})
+            case _:
+                found[path] = File(content_type=kind, content=file)
+    return found
+
+
+def _document(framing: str, sign_in: str | None) -> Mapping[str, str]:
+    connect = "'self'" if sign_in is None else f"'self' {sign_in}"
+    policy = (
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
+        f"connect-src {connect}; manifest-src 'self'; base-uri 'none'; form-action 'none'; {framing}; "
+        f"require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    return MappingProxyType(
+        {
+            "Content-Security-Policy": policy,
+            "Permissions-Policy": "camera=(self), microphone=(self), geolocation=(), payment=(), usb=()",
+        }
+    )
+
+
+def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    for each in sorted(folder.iterdir(), key=lambda found: found.name):
+        if each.is_dir():
+            yield from _walk(each, f"{prefix}{each.name}/")
+        else:
+            yield prefix + each.name, each.read_bytes()

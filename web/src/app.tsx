@@ -1,0 +1,127 @@
+// The app by itself, with a session of Matrix.
+
+import "./style.css";
+import { render } from "preact";
+import { useMemo, useState } from "preact/hooks";
+import { answer, HOMESERVER, NOBODY, openApi, type Tokens } from "./api.ts";
+import { Failure } from "./parts/basics.tsx";
+import { asProblem, type Problem } from "./problem.ts";
+import { type Home, HomeContext } from "./home.ts";
+import { forgetEverything } from "./resources.ts";
+import type { About } from "./schema.ts";
+import { SignIn } from "./screens/sign-in.tsx";
+import { keepSession, type MatrixSession, signInWithToken, signOut, storedSession } from "./session.ts";
+import { Shell } from "./shell.tsx";
+import { loadLanguage, t } from "./text/index.ts";
+import { chosenTheme, showTheme } from "./theme.ts";
+
+function App(props: { about: About; session: MatrixSession | null; problem: Problem | null }) {
+  const [session, setSession] = useState(props.session);
+  const [notice, setNotice] = useState<string | null>(null);
+  const home = useMemo((): Home | null => {
+    if (session === null) return null;
+    const tokens = tokensOf(session, () => {
+      forgetEverything();
+      keepSession(null);
+      setNotice(t("problem.signed_out"));
+      setSession(null);
+    });
+    const leave = async () => {
+      await signOut(session);
+      forgetEverything();
+      location.hash = "";
+      setNotice(t("sign_out.done"));
+      setSession(null);
+    };
+    return { session, tokens, about: props.about, api: openApi(tokens), widget: null, leave };
+  }, [session]);
+  if (home === null)
+    return (
+      <SignIn
+        serverName={props.about.server_name}
+        notice={notice}
+        problem={props.problem}
+        onSignedIn={(found) => {
+          keepSession(found);
+          setNotice(null);
+          setSession(found);
+        }}
+      />
+    );
+  return (
+    <HomeContext.Provider value={home}>
+      <Shell />
+    </HomeContext.Provider>
+  );
+}
+
+/** The tokens of a session. When there are no more the person has to sign in again. */
+function tokensOf(session: MatrixSession, over: () => void): Tokens {
+  let now = session;
+  let renewing: Promise<boolean> | null = null;
+  const tokens: Tokens = {
+    token: session.token,
+    renew: () => {
+      renewing ??= (async () => {
+        const next = now.oauth === undefined ? null : await (await import("./oauth.ts")).renew(now);
+        if (next === null) {
+          over();
+          return false;
+        }
+        now = next;
+        keepSession(next);
+        tokens.token = next.token;
+        return true;
+      })().finally(() => {
+        renewing = null;
+      });
+      return renewing;
+    },
+  };
+  return tokens;
+}
+
+/** Back from another page with the second half of a sign-in; it leaves the address before anything is done with it. */
+async function comingBack(): Promise<MatrixSession | null> {
+  const query = new URLSearchParams(location.search);
+  if (![...query.keys()].some((key) => ["code", "error", "loginToken"].includes(key))) return null;
+  history.replaceState(null, "", location.pathname + location.hash);
+  const loginToken = query.get("loginToken");
+  const session =
+    loginToken === null ? await (await import("./oauth.ts")).finish(query) : await signInWithToken(loginToken);
+  keepSession(session);
+  return session;
+}
+
+async function start(): Promise<void> {
+  const root = document.getElementById("root");
+  if (root === null) return;
+  showTheme(chosenTheme());
+  await loadLanguage();
+  let problem: Problem | null = null;
+  let session = storedSession();
+  try {
+    session = (await comingBack()) ?? session;
+  } catch (thrown) {
+    problem = asProblem(thrown);
+  }
+  const attempt = async () => {
+    try {
+      const about = await answer(openApi(NOBODY).GET("/about"));
+      render(<App about={about} session={session} problem={problem} />, root);
+    } catch (thrown) {
+      render(
+        <main class="sign-in">
+          <img src="../icon.svg" alt="" width="64" height="64" />
+          <h1>{t("start.failed")}</h1>
+          <p class="hint">{new URL(HOMESERVER).host}</p>
+          <Failure problem={asProblem(thrown)} again={attempt} />
+        </main>,
+        root,
+      );
+    }
+  };
+  await attempt();
+}
+
+void start();

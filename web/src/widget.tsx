@@ -1,0 +1,126 @@
+// The app as a widget in another client: its session is made of the client's OpenID token, and only reads.
+
+import "./style.css";
+import { WidgetApi } from "matrix-widget-api";
+import { render } from "preact";
+import { answer, NOBODY, openApi, type Tokens } from "./api.ts";
+import { appAddress, type Home, HomeContext, type WidgetRoom } from "./home.ts";
+import { Failure, LinkButton } from "./parts/basics.tsx";
+import { asProblem, Problem } from "./problem.ts";
+import type { About } from "./schema.ts";
+import type { WidgetSession } from "./session.ts";
+import { Shell } from "./shell.tsx";
+import { loadLanguage, t } from "./text/index.ts";
+import { showTheme } from "./theme.ts";
+import { encrypted, postCard, wantedCapabilities } from "./widget-room.ts";
+
+const ASKED_MS = 60_000;
+
+const query = new URLSearchParams(location.search);
+
+// Clients speak to a widget as soon as its page has loaded, so the ear is there before anything is waited for.
+const client = new WidgetApi(query.get("widgetId"), originOf(query.get("parentUrl")));
+wantedCapabilities(client);
+const ready = new Promise<void>((resolve) => client.once("ready", () => resolve()));
+client.start();
+
+function originOf(url: string | null): string | null {
+  try {
+    return url === null ? null : new URL(url).origin;
+  } catch {
+    return null;
+  }
+}
+
+async function signIn(about: About): Promise<WidgetSession> {
+  let credentials: Awaited<ReturnType<WidgetApi["requestOpenIDConnectToken"]>>;
+  try {
+    credentials = await client.requestOpenIDConnectToken();
+  } catch {
+    throw new Problem("WIDGET_REFUSED", t("widget.refused"));
+  }
+  const { access_token, matrix_server_name } = credentials;
+  if (access_token === undefined || matrix_server_name === undefined)
+    throw new Problem("WIDGET_REFUSED", t("widget.refused"));
+  if (matrix_server_name !== about.server_name)
+    throw new Problem(
+      "WIDGET_ELSEWHERE",
+      t("widget.elsewhere", { here: about.server_name, there: matrix_server_name }),
+    );
+  const session = await answer(
+    openApi(NOBODY).POST("/sessions/openid", { body: { access_token, matrix_server_name } }),
+  );
+  return { kind: "widget", userId: session.user_id, token: session.token, expiresMs: session.expires_ts };
+}
+
+function tokensOf(about: About, session: WidgetSession): Tokens {
+  let renewing: Promise<boolean> | null = null;
+  const tokens: Tokens = {
+    token: session.token,
+    renew: () => {
+      renewing ??= (async () => {
+        tokens.token = (await signIn(about)).token;
+        return true;
+      })().finally(() => {
+        renewing = null;
+      });
+      return renewing;
+    },
+  };
+  return tokens;
+}
+
+async function start(): Promise<void> {
+  const root = document.getElementById("root");
+  if (root === null) return;
+  const theme = query.get("theme");
+  showTheme(theme === "light" || theme === "dark" ? theme : "system");
+  await loadLanguage();
+  const attempt = async () => {
+    try {
+      await heard(ready);
+      const about = await answer(openApi(NOBODY).GET("/about"));
+      const session = await signIn(about);
+      const tokens = tokensOf(about, session);
+      const room: WidgetRoom = { roomId: roomOf(query.get("roomId")), postCard: null };
+      if (await encrypted(client)) room.postCard = (card) => postCard(client, card);
+      const home: Home = { session, tokens, about, api: openApi(tokens), widget: room, leave: async () => undefined };
+      render(
+        <HomeContext.Provider value={home}>
+          <Shell />
+        </HomeContext.Provider>,
+        root,
+      );
+    } catch (thrown) {
+      render(
+        <main class="sign-in">
+          <img src="../icon.svg" alt="" width="64" height="64" />
+          <h1>{t("widget.closed")}</h1>
+          <Failure problem={asProblem(thrown)} again={attempt} />
+          <LinkButton href={appAddress("")} icon="external" kind="main" outside>
+            {t("widget.open_app")}
+          </LinkButton>
+        </main>,
+        root,
+      );
+    }
+  };
+  await attempt();
+}
+
+/** A client says at once what the widget may do. A page without a client around it never does. */
+async function heard(said: Promise<void>): Promise<void> {
+  if (parent === window) throw new Problem("WIDGET_ALONE", t("widget.alone"));
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Problem("WIDGET_ALONE", t("widget.alone"))), ASKED_MS);
+  });
+  await Promise.race([said, late]).finally(() => clearTimeout(timer));
+}
+
+/** Clients fill in a variable that they know and leave one that they do not. */
+function roomOf(given: string | null): string | null {
+  return given?.startsWith("!") === true ? given : null;
+}
+
+void start();
