@@ -89,6 +89,7 @@ class Reason(StrEnum):
     TOO_MANY_HANDLES = "too_many_handles"
     RENAMED_RECENTLY = "renamed_recently"
     BAD_RECORD = "bad_record"
+    SERVER_FROZEN = "server_frozen"  # a homeserver that contradicted itself about its directory
 
     # Calls.
     NOT_AVAILABLE = "not_available"

@@ -379,6 +379,19 @@ def pin(cur: Cursor, key: DirectoryKey) -> DirectoryKey:
     return found.key
 
 
+def repin(cur: Cursor, before: DirectoryKey, after: DirectoryKey) -> DirectoryKey:
+    """Pin the key that took the place of another one; the key that is pinned, which may be a third."""
+    cur.execute(
+        "UPDATE superapp_directory_peer SET key_id = ?, public_key = ?, certificate = ?"
+        " WHERE server = ? AND public_key = ?",
+        (after.key_id, after.public_key, canonical(dict(after.certificate)).decode(), after.server, before.public_key),
+    )
+    found = peer(cur, after.server)
+    if found is None or found.key is None:
+        return pin(cur, after)
+    return found.key
+
+
 def unpin(cur: Cursor, server: ServerName) -> bool:
     """Forget the pinned key and all records that it signed; whether there was one."""
     cur.execute("DELETE FROM superapp_directory_replica WHERE server = ?", (server,))

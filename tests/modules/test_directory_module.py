@@ -14,7 +14,7 @@ from super_app.directory.model import DAY_MS
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName, UserId
 from super_app.names import FederationQuery
-from super_app.signing import generate_key, signed, verify
+from super_app.signing import canonical, generate_key, signed, verify
 from synapse_super_app import contacts as contacts_module
 from synapse_super_app.directory.budget import Budget
 from synapse_super_app.directory.feature import DirectoryFeature
@@ -511,7 +511,7 @@ class TestFeeds:
         assert pair.hs1.call("GET", "handles/@bob:hs2.test", pair.alice)["user_id"] == pair.bob
 
     @pytest.mark.parametrize("change", ["server", "signature", "hidden", "junk"])
-    def test_entries_that_do_not_verify_are_refused_and_the_others_kept(self, change: str) -> None:
+    def test_a_page_with_an_entry_that_is_not_in_the_log_is_refused_whole(self, change: str) -> None:
         pair = Pair(first={"peers": []}, second={"peers": []})
 
         def forged(entry: dict[str, Any]) -> object:
@@ -529,7 +529,24 @@ class TestFeeds:
             entries = [forged(each) if each["handle"] == "@bob:hs2.test" else each for each in page["entries"]]
             return {**page, "entries": entries}
 
+        honest = pair.hs2.private.queries[FEED]
         pair.intercept(FEED, dishonest)
+        _directory(pair.hs1)._reader.heard(ServerName(HS2))
+        pair.advance(7)
+        assert pair.found_by_alice("bob") == pair.found_by_alice("carol") == []
+        pair.hs2.private.queries[FEED] = honest
+        _directory(pair.hs1)._reader.heard(ServerName(HS2))
+        pair.advance(2)
+        assert pair.found_by_alice("carol") == ["@carol:hs2.test"]
+
+    @pytest.mark.parametrize("junk", [False, True])
+    def test_an_entry_that_is_in_the_log_and_must_not_be_in_a_feed_is_refused_and_the_others_kept(
+        self, junk: bool
+    ) -> None:
+        pair = Pair(first={"peers": []}, second={"peers": []})
+        hidden = canonical(pair.hs2.call("PUT", "handles/bob", pair.bob, {"discover": "exact"})).decode()
+        entry = '{"type": "org.superapp.directory.later"}' if junk else hidden
+        pair.hs2._database.execute("UPDATE superapp_directory_feed SET entry = ? WHERE name = 'bob'", (entry,))
         _directory(pair.hs1)._reader.heard(ServerName(HS2))
         pair.advance(7)
         assert pair.found_by_alice("bob") == []

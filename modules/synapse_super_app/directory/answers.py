@@ -10,13 +10,15 @@ from typing import Any, Final
 
 from prometheus_client import Counter
 
-from super_app.directory import records, rules, service
+from super_app.directory import heads, records, rules, service
 from super_app.directory.model import FEED_PAGE, AskedBy, Discover, Holding
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, ServerName, localpart_of, server_of
 from super_app.names import FederationQuery
-from super_app.signing import digest
+from super_app.signing import digest, signed
 from synapse_super_app.directory.budget import Budget
+from synapse_super_app.directory.description import SelfDescription
+from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.log import OwnLog
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import Peers
@@ -33,11 +35,15 @@ _answered = Counter("superapp_directory_answered_total", "Questions of other ser
 class Answers:
     """The federation queries."""
 
-    def __init__(self, runtime: Runtime, own: OwnHandles, peers: Peers, log: OwnLog) -> None:
+    def __init__(
+        self, runtime: Runtime, own: OwnHandles, peers: Peers, log: OwnLog, known: Heads, described: SelfDescription
+    ) -> None:
         self._runtime = runtime
         self._peers = peers
         self._own = own
         self._log = log
+        self._heads = known
+        self._self = described
         self._questions = Budget(burst=200, every_ms=50)
         self._misses = Budget(burst=300, every_ms=2_000)
         self._heard: Callable[[ServerName], None] | None = None
@@ -47,6 +53,8 @@ class Answers:
         self._heard = heard
         self._runtime.private.answer_query(FederationQuery.DIRECTORY_RESOLVE, self.resolve)
         self._runtime.private.answer_query(FederationQuery.DIRECTORY_FEED, self.feed)
+        self._runtime.private.answer_query(FederationQuery.DIRECTORY_HEAD, self.head)
+        self._runtime.private.answer_query(FederationQuery.DIRECTORY_PEERS, self.peers)
 
     async def resolve(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """``handle`` or ``user_id`` of this homeserver, to a record, a services part, or "nobody".
@@ -83,7 +91,7 @@ class Answers:
                 raise error_of(spent)
             answer = records.absent(own.issuer.server, asked, by, own.signer.key, issued_ms=now_ms)
         _answered.labels(str(answer["type"]).rpartition(".")[2]).inc()
-        found = {"answer": answer, "certificate": self.certificate()}
+        found = {"answer": answer, **await own.signer.identity()}
         return found if proof is None else {**found, "log": proof}
 
     async def _seen(self, held: Holding, by: AskedBy, origin: ServerName) -> Mapping[str, Any] | None:
@@ -103,7 +111,7 @@ class Answers:
         await self._begin(arguments)
         since, limit = _number(arguments, "since", 0), _number(arguments, "limit", FEED_PAGE)
         known = _number(arguments, "from", 0)
-        common = {"v": records.VERSION, "server": self._runtime.server_name, "certificate": self.certificate()}
+        common = await self._common()
         if not self._runtime.config.directory.publish_feed:
             return {**common, "publishes": False, "entries": [], "next": 0, "head": 0}
         page = await self._runtime.database.run("directory_feed", lambda cur: service.feed(cur, since, limit))
@@ -117,6 +125,36 @@ class Answers:
             "head": page.head,
             "log": proof,
         }
+
+    async def head(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Our log now, signed, with proofs that it grew out of the sizes in ``from``; and the server record."""
+        await self._begin(arguments)
+        sizes = _sizes(arguments)
+        now, growths = await self._log.growths(sizes)
+        issuer = self._own.issuer
+        said = {
+            "type": heads.HEAD_TYPE,
+            "v": records.VERSION,
+            "server": issuer.server,
+            "issued": self._runtime.now_ms(),
+            "checkpoint": now.note,
+            "growths": growths,
+        }
+        cosigned = await self._log.cosigned(now)
+        return {
+            **await self._common(),
+            "head": signed(said, issuer.key),
+            "cosigned": cosigned,
+            "record": await self._self.current(),
+        }
+
+    async def peers(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The heads of servers that we have seen, each with our cosignature."""
+        await self._begin(arguments)
+        return {**await self._common(), "peers": await self._heads.told()}
+
+    async def _common(self) -> dict[str, Any]:
+        return {"v": records.VERSION, "server": self._runtime.server_name, **await self._own.signer.identity()}
 
     def certificate(self) -> dict[str, Any]:
         """Our directory key, certified by our Matrix key."""
@@ -140,6 +178,16 @@ def _subject_of(entry: Mapping[str, Any]) -> tuple[str, str] | None:
     if entry["type"] != records.RECORD_TYPE:
         return None
     return localpart_of(Handle(entry["handle"])), digest(dict(entry))
+
+
+def _sizes(arguments: Mapping[str, Any]) -> list[int]:
+    """The sizes in ``from``, with commas between them."""
+    texts = str(arguments.get("from", "0")).split(",")
+    if len(texts) > heads.MAX_SIZES:
+        raise error_of(
+            Refused(reason=Reason.INVALID_VALUE, message=f"from names at most {heads.MAX_SIZES} sizes of the log.")
+        )
+    return sorted({_number({"from": text}, "from", 0) for text in texts})
 
 
 def _number(arguments: Mapping[str, Any], name: str, default: int) -> int:

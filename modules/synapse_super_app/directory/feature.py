@@ -8,7 +8,10 @@ from super_app.names import LOG_PREFIX
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.answers import Answers
 from synapse_super_app.directory.custody_routes import CustodyRoutes
+from synapse_super_app.directory.description import SelfDescription
 from synapse_super_app.directory.feed import FeedReader
+from synapse_super_app.directory.gossip import Gossip
+from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.log import LogFiles, OwnLog
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import Peers
@@ -17,18 +20,20 @@ from synapse_super_app.directory.registration import Registration
 from synapse_super_app.directory.routes import DirectoryRoutes
 from synapse_super_app.directory.search import Search
 from synapse_super_app.directory.signer import Signer
+from synapse_super_app.directory.trust_routes import TrustRoutes
 from synapse_super_app.http.routes import Route
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
 _UPKEEP_MS: Final = 600_000.0
+_GOSSIP_MS: Final = 60_000.0
 _RENEWAL_MS: Final = 30_000.0
 """Accounts that another process registers get their public record within this time."""
 
 
 class DirectoryFeature:
-    """``people`` is how other features ask who somebody is."""
+    """``people`` is how other features ask who somebody is; in ``described`` they say what they are."""
 
     name = FeatureName.DIRECTORY
     packages = ("super_app.accounts", "super_app.directory")
@@ -36,21 +41,25 @@ class DirectoryFeature:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._own = OwnHandles(runtime)
-        self._peers = Peers(runtime)
+        self._heads = Heads(runtime, self._own)
+        self._peers = Peers(runtime, self._heads)
         self._log = OwnLog(runtime, self._own)
-        self._answers = Answers(runtime, self._own, self._peers, self._log)
+        self.described = SelfDescription(runtime, self._own)
+        self._answers = Answers(runtime, self._own, self._peers, self._log, self._heads, self.described)
         self._reader = FeedReader(runtime, self._peers)
-        self.people = DirectoryPeople(runtime, self._own, self._peers)
-        self._search = Search(runtime, self.people)
+        self._gossip = Gossip(runtime, self._peers, self._heads)
+        self.people = DirectoryPeople(runtime, self._own, self._peers, self._heads)
+        self._search = Search(runtime, self.people, self._heads)
         self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, self._search, self._answers)
         self._custody = CustodyRoutes(runtime, self._own)
+        self._trust = TrustRoutes(runtime, self._own, self._peers, self._heads, self.described)
         self._answers.register(self._reader.heard)
         Registration(runtime.api, runtime.private, self._own).register()
         runtime.private.wrap_user_search(self._search.in_user_directory)
-        runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, runtime.server_name))
+        runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, self.described))
 
     def routes(self) -> Sequence[Route]:
-        return (*self._routes.routes(), *self._custody.routes())
+        return (*self._routes.routes(), *self._custody.routes(), *self._trust.routes())
 
     async def start(self) -> None:
         runtime = self._runtime
@@ -60,6 +69,7 @@ class DirectoryFeature:
             await self._reader.start()
             runtime.api.looping_background_call(self._upkeep, _UPKEEP_MS, desc="superapp_directory_upkeep")
             runtime.api.looping_background_call(self._renew, _RENEWAL_MS, desc="superapp_directory_renewal")
+            runtime.api.looping_background_call(self._gossip.round, _GOSSIP_MS, desc="superapp_directory_gossip")
             runtime.api.run_as_background_process("superapp_directory_upkeep", self._upkeep)
 
     async def _renew(self) -> None:

@@ -8,16 +8,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeGuard, cast
 
 from prometheus_client import Counter, Gauge
 
 from super_app.db import Cursor
-from super_app.directory import records, service, store
-from super_app.directory.model import FEED_PAGE, DirectoryKey, Record, Withdrawal
+from super_app.directory import heads, records, service, store
+from super_app.directory.model import FEED_PAGE, Record, Withdrawal
 from super_app.errors import Refused
 from super_app.ids import ServerName
-from synapse_super_app.directory.peers import NoDirectory, Peers
+from synapse_super_app.directory.peers import FeedAnswer, NoDirectory, Peers
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -118,10 +118,10 @@ class FeedReader:
             page = await self._peers.feed_page(server, position, FEED_PAGE)
             if isinstance(page, Refused | NoDirectory):
                 return False
-            content, key = page
+            content = page.content
             following, head = content.get("next"), content.get("head")
             entries = content.get("entries")
-            if type(following) is not int or type(head) is not int or not isinstance(entries, list):
+            if type(following) is not int or type(head) is not int or not _is_page(entries):
                 logger.warning("The feed of %s is malformed; it is tried again", server)
                 return False
             if content.get("publishes") is not True:
@@ -135,7 +135,8 @@ class FeedReader:
             if following < position or (following == position and entries):
                 logger.warning("The feed of %s does not advance beyond %d; it is tried again", server, position)
                 return False
-            await self._keep(server, key, pace, entries[:FEED_PAGE], position, following, at_end=following >= head)
+            if not await self._keep(server, page, pace, entries, position, following, at_end=following >= head):
+                return False
             position = following
             if position >= head:
                 break
@@ -144,19 +145,23 @@ class FeedReader:
     async def _keep(
         self,
         server: ServerName,
-        key: DirectoryKey,
+        page: FeedAnswer,
         pace: _Pace,
         entries: Sequence[object],
         position: int,
         following: int,
         *,
         at_end: bool,
-    ) -> None:
+    ) -> bool:
         now_ms = self._runtime.now_ms()
         if following == position and now_ms - pace.noted_ms < _POLLED_NOTE_MS:
-            return
+            return True
         # A page of 500 signatures takes long enough to be noticed by people who chat.
-        verified = await self._runtime.api.defer_to_thread(_verified, entries, server, key.public_key, now_ms)
+        verified = await self._runtime.api.defer_to_thread(_verified, entries, page, now_ms)
+        if isinstance(verified, Refused):
+            _refused.inc(len(entries))
+            logger.warning("A page of the feed of %s was refused: %s", server, verified.message)
+            return False
         kept = [entry for entry in verified if not isinstance(entry, Refused)]
         refused = [entry for entry in verified if isinstance(entry, Refused)]
         if refused:
@@ -175,12 +180,17 @@ class FeedReader:
         )
         _replicated.inc(len(kept))
         pace.noted_ms = now_ms
+        return True
 
     async def _forget(self, server: ServerName) -> None:
         """The peer publishes no feed (any more)."""
         gone = await self._runtime.database.run("directory_unpublish", partial(_forget_feed, server=server))
         if gone:
             logger.info("%s publishes no feed any more; %d records were forgotten", server, gone)
+
+
+def _is_page(entries: object) -> TypeGuard[list[object]]:
+    return isinstance(entries, list) and len(cast(list[object], entries)) <= FEED_PAGE
 
 
 def _forget_feed(cur: Cursor, server: ServerName) -> int:
@@ -190,6 +200,22 @@ def _forget_feed(cur: Cursor, server: ServerName) -> int:
 
 
 def _verified(
-    entries: Sequence[object], server: ServerName, public_key: str, now_ms: int
-) -> list[Record | Withdrawal | Refused]:
-    return [records.read_feed_entry(entry, server, public_key, now_ms) for entry in entries]
+    entries: Sequence[object], page: FeedAnswer, now_ms: int
+) -> list[Record | Withdrawal | Refused] | Refused:
+    """What of a page can be kept, or why nothing can."""
+    server = page.key.server
+    read = [records.read_feed_entry(entry, server, page.key.public_key, now_ms) for entry in entries]
+    if page.proof is None or page.head is None:
+        return []
+    are_in = heads.check_page(
+        # As they came: what this version cannot read may be in the log all the same.
+        [cast(dict[str, Any], entry) if isinstance(entry, dict) else None for entry in entries],
+        page.proof,
+        page.head,
+    )
+    if isinstance(are_in, Refused):
+        return are_in
+    return [
+        heads.not_in_log(server) if isinstance(each, Record) and not is_in else each
+        for each, is_in in zip(read, are_in, strict=True)
+    ]

@@ -3,6 +3,7 @@
 Any process may sign a checkpoint; the database lets one at a time.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -11,14 +12,16 @@ from typing import Any, Final, TypeVar
 from synapse.module_api import DirectServeJsonResource
 
 from super_app.db import Cursor
-from super_app.directory import log, log_store
+from super_app.directory import heads_store, log, log_store
 from super_app.directory.log import Head
 from super_app.names import LOG_PREFIX
 from super_app.signing import digest
 from super_app.transparency.tiles import read_path
+from synapse_super_app.directory.description import SelfDescription
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.runtime import Runtime
 
+_MAX_WITNESSES: Final = 50
 _MOMENT: Final = "no-cache"
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
@@ -88,13 +91,22 @@ class OwnLog:
 
         return await self._runtime.database.run("directory_prove_page", work)
 
-    async def consistency(self, since: int) -> tuple[Head, dict[str, Any]]:
-        """The newest checkpoint, and that the log of size ``since`` is its beginning."""
+    async def growths(self, sizes: Sequence[int]) -> tuple[Head, list[dict[str, Any]]]:
+        """The newest checkpoint, and that the log of each of these sizes is its beginning."""
         now = await self.newest()
-        proof = await self._runtime.database.run(
-            "directory_consistency", partial(log.consistency, old_size=since, now=now)
+
+        def work(cur: Cursor) -> list[dict[str, Any]]:
+            return [found for found in (log.consistency(cur, size, now) for size in sizes) if found]
+
+        return now, await self._runtime.database.run("directory_consistency", work)
+
+    async def cosigned(self, now: Head) -> str:
+        """A checkpoint with the cosignatures of its witnesses."""
+        found = await self._runtime.database.run(
+            "directory_witnesses",
+            partial(heads_store.cosignatures, size=now.size, root=now.root, limit=_MAX_WITNESSES),
         )
-        return now, proof
+        return now.note + "".join(each.line for each in found)
 
     async def file(self, path: str) -> bytes | None:
         """A tile or a bundle of entries (C2SP tlog-tiles); None if there is none of that name."""
@@ -107,15 +119,15 @@ class OwnLog:
 
 
 class LogFiles(DirectServeJsonResource):
-    """``checkpoint``, ``key`` and ``tile/…`` below ``LOG_PREFIX``. Public: it is what everybody may check."""
+    """``checkpoint``, ``key``, ``server.json`` and ``tile/…`` below ``LOG_PREFIX``, for everybody."""
 
     isLeaf = True  # noqa: N815 - Twisted's name
 
-    def __init__(self, own: OwnHandles, own_log: OwnLog, server_name: str) -> None:
+    def __init__(self, own: OwnHandles, own_log: OwnLog, described: SelfDescription) -> None:
         super().__init__()
         self._own = own
         self._log = own_log
-        self._server_name = server_name
+        self._self = described
 
     async def _async_render_GET(self, request: Any) -> None:  # noqa: N802 - Synapse's name
         """``request`` is a ``twisted.web.http.Request``, whose methods have no types."""
@@ -141,7 +153,10 @@ class LogFiles(DirectServeJsonResource):
         if not self._own.ready:
             return HTTPStatus.SERVICE_UNAVAILABLE, b"The server is starting; try again in a moment.\n", _MOMENT
         if path == "checkpoint":
-            return HTTPStatus.OK, (await self._log.newest()).note.encode(), _MOMENT
+            return HTTPStatus.OK, (await self._log.cosigned(await self._log.newest())).encode(), _MOMENT
+        if path == "server.json":
+            record = await self._self.current()
+            return HTTPStatus.OK, json.dumps(record, ensure_ascii=False, indent=1).encode() + b"\n", _MOMENT
         if path == "key":
             public = bytes(self._own.signer.key.verify_key)
             return HTTPStatus.OK, (log.key_of_log(self._own.issuer.server, public) + "\n").encode(), _MOMENT

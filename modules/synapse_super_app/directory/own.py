@@ -85,11 +85,22 @@ class OwnHandles:
         now_ms = self._runtime.now_ms()
         if self._runtime.is_main:
             await self._database.run("directory_install", partial(store.install, now_ms=now_ms))
-            terms = canonical({"key": key_id_of(signer.key), "services": self._services}).decode()
-            if await self._database.run("directory_terms", partial(store.issue_under, terms=terms)):
-                logger.info("Records are issued anew under %s", terms)
+            await signer.settle()
+            await self._issue_under(signer)
         self._installed_ms = await self._database.run("directory_installed", store.installed_ms)
         self._signer = signer
+
+    async def _issue_under(self, signer: Signer) -> None:
+        terms = canonical({"key": key_id_of(signer.key), "services": self._services}).decode()
+        if await self._database.run("directory_terms", partial(store.issue_under, terms=terms)):
+            logger.info("Records are issued anew under %s", terms)
+
+    async def rotate_key(self) -> None:
+        """A new directory key, which the old one signs; all records are issued anew under it."""
+        self.signer.replace()
+        await self.signer.settle()
+        await self._issue_under(self.signer)
+        self.renew_soon()
 
     # Looking up.
 

@@ -5,18 +5,21 @@ the operator forgets the pin: it may be a server name that changed hands.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from prometheus_client import Counter
 
 from super_app.db import Cursor
-from super_app.directory import records, store
-from super_app.directory.model import Answer, AskedBy, DirectoryKey, Peer
+from super_app.directory import heads, heads_store, keys, records, store
+from super_app.directory.heads import Growth, HeadStatement, PageProof, SeenHead
+from super_app.directory.model import Answer, AskedBy, DirectoryKey, Peer, Record
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.names import FederationQuery
+from synapse_super_app.directory.heads import Heads
 from synapse_super_app.private_api import NoAnswer
 from synapse_super_app.runtime import Runtime
 
@@ -25,9 +28,34 @@ logger = logging.getLogger(__name__)
 _MEET_AGAIN_MS: Final = 3_600_000
 _MAX_REMEMBERED: Final = 10_000
 _FEED_TIMEOUT_MS: Final = 30_000
+_HEAD_TIMEOUT_MS: Final = 10_000
+_SUSPECT_AGAIN_MS: Final = 60_000
+_MAX_TOLD: Final = 500
+_TRIES: Final = 3
+"""How often a question is asked again because another process saw a newer head of that server meanwhile."""
 
 _asked = Counter("superapp_directory_asked_total", "Questions to other directories by outcome.", ["outcome"])
 _distrusted = Counter("superapp_directory_distrusted_total", "Answers of other directories that did not verify.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedAnswer:
+    """A page of a feed. ``proof`` and ``head`` are None where the server publishes none."""
+
+    content: Mapping[str, Any]
+    key: DirectoryKey
+    proof: PageProof | None
+    head: SeenHead | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A server's signed word about its log, as it signed it (``content``), and all of its answer."""
+
+    key: DirectoryKey
+    statement: HeadStatement
+    content: Mapping[str, Any]
+    answer: Mapping[str, Any]
 
 
 class NoDirectory:
@@ -40,9 +68,11 @@ NO_DIRECTORY: Final = NoDirectory()
 class Peers:
     """The directories of other homeservers."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, heads: Heads) -> None:
         self._runtime = runtime
+        self._heads = heads
         self._met: dict[ServerName, int] = {}
+        self._suspected: dict[ServerName, int] = {}
 
     async def ask(self, server: ServerName, asked: str, by: AskedBy, timeout_ms: int) -> Answer | NoDirectory | Refused:
         """Who ``asked`` is, in a verified answer of its server."""
@@ -58,43 +88,140 @@ class Peers:
     async def _ask(
         self, server: ServerName, asked: str, by: AskedBy, timeout_ms: int
     ) -> Answer | NoDirectory | Refused:
-        content = await self._query(server, FederationQuery.DIRECTORY_RESOLVE, {by.value: asked}, timeout_ms)
+        if await self._heads.is_frozen(server):
+            return heads.frozen_refusal(server)
+        for _ in range(_TRIES):
+            known = await self._heads.known(server)
+            arguments = {by.value: asked, "from": str(0 if known is None else known.size)}
+            content = await self._query(server, FederationQuery.DIRECTORY_RESOLVE, arguments, timeout_ms)
+            if not isinstance(content, Mapping):
+                return content
+            key = await self.trusted_key(server, content)
+            if isinstance(key, Refused):
+                return key
+            answer = records.read_answer(
+                content.get("answer"), server, key.public_key, asked=asked, by=by, now_ms=self._runtime.now_ms()
+            )
+            if isinstance(answer, Refused):
+                return self._distrust(server, answer)
+            if not isinstance(answer, Record):
+                return answer
+            proof = heads.read_log_proof(content.get("log"), server)
+            if isinstance(proof, Refused):
+                return self._distrust(server, proof)
+            head = await self._seen(key, known, proof.checkpoint, proof)
+            if head is None:
+                continue
+            outside = head if isinstance(head, Refused) else heads.check_inclusion(answer.content, proof, head)
+            return answer if outside is None else self._distrust(server, outside)
+        return _busy(server)
+
+    async def feed_page(self, server: ServerName, since: int, limit: int) -> FeedAnswer | NoDirectory | Refused:
+        """A page of a server's feed, its entries not yet verified, and what to verify them with."""
+        if server in await self._heads.frozen():
+            return heads.frozen_refusal(server)
+        for _ in range(_TRIES):
+            known = await self._heads.known(server)
+            arguments = {"since": str(since), "limit": str(limit), "from": str(0 if known is None else known.size)}
+            content = await self._query(server, FederationQuery.DIRECTORY_FEED, arguments, _FEED_TIMEOUT_MS)
+            if not isinstance(content, Mapping):
+                return content
+            key = await self.trusted_key(server, content)
+            if isinstance(key, Refused):
+                return key
+            if content.get("publishes") is not True:
+                return FeedAnswer(content=content, key=key, proof=None, head=None)
+            proof = heads.read_page_proof(content.get("log"), server)
+            if isinstance(proof, Refused):
+                return self._distrust(server, proof)
+            head = await self._seen(key, known, proof.checkpoint, proof)
+            if isinstance(head, Refused):
+                return self._distrust(server, head)
+            if head is not None:
+                return FeedAnswer(content=content, key=key, proof=proof, head=head)
+        return _busy(server)
+
+    async def _seen(
+        self, key: DirectoryKey, known: SeenHead | None, note: str, growth: Growth
+    ) -> SeenHead | Refused | None:
+        """A checkpoint judged by what is known. A server that shows what cannot be believed is asked for its word."""
+        found = await self._heads.see(key, known, note, growth)
+        if isinstance(found, Refused) and found.reason is Reason.BAD_RECORD and known is not None:
+            now_ms = self._runtime.now_ms()
+            if now_ms - self._suspected.get(key.server, -_SUSPECT_AGAIN_MS) >= _SUSPECT_AGAIN_MS:
+                if len(self._suspected) >= _MAX_REMEMBERED:
+                    self._suspected.clear()
+                self._suspected[key.server] = now_ms
+                said = await self.head(key.server, [known.size])
+                if isinstance(said, Said):
+                    judged = await self._heads.see_statement(said.key, known, said.statement, said.content)
+                    # Its word may be good where the answer was not; then only the answer is refused.
+                    return judged if isinstance(judged, Refused) else found
+        return found
+
+    async def head(
+        self, server: ServerName, sizes: Sequence[int], timeout_ms: int = _HEAD_TIMEOUT_MS
+    ) -> Said | NoDirectory | Refused:
+        """What a server says its log is now, with proofs that it grew out of those of ``sizes``. Nothing is judged."""
+        arguments = {"from": ",".join(str(size) for size in sizes)}
+        content = await self._query(server, FederationQuery.DIRECTORY_HEAD, arguments, timeout_ms)
         if not isinstance(content, Mapping):
             return content
-        key = await self.trusted_key(server, content.get("certificate"))
+        key = await self.trusted_key(server, content)
         if isinstance(key, Refused):
             return key
-        answer = records.read_answer(
-            content.get("answer"), server, key.public_key, asked=asked, by=by, now_ms=self._runtime.now_ms()
-        )
-        return self._distrust(server, answer) if isinstance(answer, Refused) else answer
+        signed = content.get("head")
+        said = heads.read_head_statement(signed, server, key.public_key)
+        if isinstance(said, Refused):
+            return self._distrust(server, said)
+        return Said(key=key, statement=said, content=cast(Mapping[str, Any], signed), answer=content)
 
-    async def feed_page(
-        self, server: ServerName, since: int, limit: int
-    ) -> tuple[Mapping[str, Any], DirectoryKey] | NoDirectory | Refused:
-        """A page of a server's feed, its entries not yet verified, and the key to verify them with."""
-        arguments = {"since": str(since), "limit": str(limit)}
-        content = await self._query(server, FederationQuery.DIRECTORY_FEED, arguments, _FEED_TIMEOUT_MS)
-        if not isinstance(content, Mapping):
-            return content
-        key = await self.trusted_key(server, content.get("certificate"))
-        return key if isinstance(key, Refused) else (content, key)
+    async def advance(self, server: ServerName) -> SeenHead | NoDirectory | Refused:
+        """The newest head of a server, asked for now and judged by what is known."""
+        for _ in range(_TRIES):
+            known = await self._heads.known(server)
+            said = await self.head(server, [0 if known is None else known.size])
+            if not isinstance(said, Said):
+                return said
+            head = await self._heads.see_statement(said.key, known, said.statement, said.content)
+            if isinstance(head, Refused):
+                return self._distrust(server, head)
+            if head is not None:
+                return head
+        return _busy(server)
 
-    async def trusted_key(self, server: ServerName, certificate: object) -> DirectoryKey | Refused:
-        """The key of a certificate, if it is the pinned one, or the first and the server's Matrix key signed it."""
-        key = records.read_certificate(certificate, server)
+    async def told(self, server: ServerName) -> Sequence[object]:
+        """The heads of servers that another one has seen; none if it does not say."""
+        content = await self._query(server, FederationQuery.DIRECTORY_PEERS, {}, _HEAD_TIMEOUT_MS)
+        found = content.get("peers") if isinstance(content, Mapping) else None
+        return cast(list[object], found)[:_MAX_TOLD] if isinstance(found, list) else []
+
+    async def trusted_key(self, server: ServerName, answer: Mapping[str, Any]) -> DirectoryKey | Refused:
+        """The key that goes with an answer, if it is the pinned one, or leads there, or is the first.
+
+        The first one and one that another rotated to have to be certified by the server's Matrix key.
+        """
+        key = records.read_certificate(answer.get("certificate"), server)
         if isinstance(key, Refused):
             return self._distrust(server, key)
         peer = await self.peer(server)
         pinned = None if peer is None else peer.key
-        if pinned is None:
-            if not await self._runtime.private.is_signed_by(server, key.certificate, self._runtime.now_ms()):
-                return self._distrust(server, _untrusted(server, "its Matrix key did not certify its directory key"))
-            pinned = await self._runtime.database.run("directory_pin", partial(self._pin, key=key))
-            logger.info("Pinned the directory key %s of %s on first use", pinned.key_id, server)
-        if pinned.public_key != key.public_key:
+        if pinned is not None and pinned.public_key == key.public_key:
+            return pinned
+        if pinned is not None and not keys.leads_to(pinned.public_key, answer.get("rotations"), key):
             return self._distrust(server, _untrusted(server, "its directory key is not the one that it had before"))
-        return pinned
+        if not await self._runtime.private.is_signed_by(server, key.certificate, self._runtime.now_ms()):
+            return self._distrust(server, _untrusted(server, "its Matrix key did not certify its directory key"))
+        if pinned is None:
+            found = await self._runtime.database.run("directory_pin", partial(self._pin, key=key))
+            logger.info("Pinned the directory key %s of %s on first use", found.key_id, server)
+        else:
+            repin = partial(store.repin, before=pinned, after=key)
+            found = await self._runtime.database.run("directory_repin", repin)
+            logger.info("%s replaced its directory key %s by %s", server, pinned.key_id, found.key_id)
+        if found.public_key != key.public_key:
+            return self._distrust(server, _untrusted(server, "its directory key is not the one that it had before"))
+        return found
 
     async def peer(self, server: ServerName) -> Peer | None:
         return await self._runtime.database.run("directory_peer", partial(store.peer, server=server))
@@ -111,8 +238,13 @@ class Peers:
         return True
 
     async def forget_pin(self, server: ServerName) -> bool:
-        """Trust the next key that the server's Matrix key certifies; whether there was a pin."""
-        return await self._runtime.database.run("directory_unpin", partial(store.unpin, server=server))
+        """Trust the next key that the server's Matrix key certifies, and its log anew; whether there was a pin."""
+
+        def work(cur: Cursor) -> bool:
+            heads_store.forget_head(cur, server)
+            return store.unpin(cur, server)
+
+        return await self._runtime.database.run("directory_unpin", work)
 
     def _pin(self, cur: Cursor, key: DirectoryKey) -> DirectoryKey:
         store.meet(cur, key.server, self._runtime.now_ms())
@@ -143,6 +275,12 @@ class Peers:
         _distrusted.inc()
         logger.warning("Distrusting the directory of %s: %s", server, refused.message)
         return refused
+
+
+def _busy(server: ServerName) -> Refused:
+    return Refused(
+        reason=Reason.PEER_UNREACHABLE, message=f"The directory of {server} changes in this moment; try again."
+    )
 
 
 def _untrusted(server: ServerName, why: str) -> Refused:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from super_app.directory import rules, store
+from super_app.directory.heads import frozen_refusal
 from super_app.directory.model import (
     Absent,
     AskedBy,
@@ -26,6 +27,7 @@ from super_app.directory.naming import normalise
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, ServerName, UserId, localpart_of, parse_user_id, server_of
 from synapse_super_app.directory.budget import Budget
+from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import NoDirectory, Peers
 from synapse_super_app.people import Person
@@ -40,10 +42,11 @@ _OTHERWISE_FOR_MS: Final = 30_000
 class DirectoryPeople:
     """Implements ``synapse_super_app.people.People``."""
 
-    def __init__(self, runtime: Runtime, own: OwnHandles, peers: Peers) -> None:
+    def __init__(self, runtime: Runtime, own: OwnHandles, peers: Peers, known: Heads) -> None:
         self._runtime = runtime
         self._own = own
         self._peers = peers
+        self._heads = known
         self._questions = Budget(burst=100, every_ms=1_000)
         self._misses = Budget(burst=60, every_ms=10_000)
         self._remembered: dict[tuple[str, AskedBy], tuple[int, Person | Refused]] = {}
@@ -126,6 +129,9 @@ class DirectoryPeople:
     ) -> Record | Person | Refused:
         """Somebody of another server: a record, or a person of whom there is none to be had."""
         now_ms = self._runtime.now_ms()
+        server = server_of(Handle(asked))
+        if await self._heads.is_frozen(server):
+            return frozen_refusal(server)
         known = await self._known(asked, by)
         if known is not None and now_ms - known.current_ms <= max_age_ms:
             return known.record
@@ -135,7 +141,6 @@ class DirectoryPeople:
         spent = self._questions.take(asker, now_ms) or self._misses.spent(asker, now_ms)
         if spent is not None:
             return spent
-        server = server_of(Handle(asked))
         answer = await self._peers.ask(server, asked, by, timeout_ms)
         match answer:
             case Record():

@@ -20,7 +20,8 @@ from super_app.directory.naming import normalise
 from super_app.directory.search_model import Hit, Match, Term
 from super_app.directory.search_rules import is_exact, looks_for_parts
 from super_app.errors import Refused
-from super_app.ids import ServerName, UserId, localpart_of, parse_user_id
+from super_app.ids import ServerName, UserId, localpart_of, parse_user_id, server_of
+from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.people import DirectoryPeople
 from synapse_super_app.private_api import Profile, UserSearch
 from synapse_super_app.runtime import Runtime
@@ -65,9 +66,10 @@ class Looking(Protocol):
 class Search:
     """Searches handles, local and replicated."""
 
-    def __init__(self, runtime: Runtime, people: DirectoryPeople) -> None:
+    def __init__(self, runtime: Runtime, people: DirectoryPeople, known: Heads) -> None:
         self._runtime = runtime
         self._people = people
+        self._heads = known
         self._has_parts = False
 
     async def start(self) -> None:
@@ -99,6 +101,8 @@ class Search:
             found = [*await self._asked_for(asker, term, hidden), *found][:limit]
         if self._has_parts and looks_for_parts(term, len(found), limit):
             found += await self._with_parts(asker, term, limit, {each.hit.user_id for each in found} | set(hidden))
+        frozen = await self._heads.frozen()
+        found = [each for each in found if server_of(each.hit.handle) not in frozen]
         hidden_by_modules = self._runtime.private.is_hidden_by_modules
         return [each for each in found[:limit] if not await hidden_by_modules(asker, each.hit.user_id, each.profile)]
 

@@ -1,17 +1,21 @@
 """The directory key of this homeserver, as its file holds it now: another process may have replaced it."""
 
+import json
+import logging
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nacl.signing import SigningKey
 
-from super_app.directory import records
+from super_app.db import Cursor
+from super_app.directory import heads_store, keys, records
 from super_app.directory.service import Issuer
-from super_app.signing import key_id_of
+from super_app.signing import canonical, key_id_of, public_b64
 from synapse_super_app import key_files
 from synapse_super_app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 
 class Signer:
@@ -27,6 +31,7 @@ class Signer:
         self._read_at = (0, 0)
         self._key: SigningKey | None = None
         self._certificate: dict[str, Any] = {}
+        self._rotations: tuple[str, list[dict[str, Any]]] = ("", [])
 
     @property
     def path(self) -> Path:
@@ -49,8 +54,41 @@ class Signer:
         """A new key in the file; the one before is kept beside it."""
         key_files.replace(self._path)
 
-    def retired(self) -> Sequence[SigningKey]:
-        return key_files.read_retired(self._path)
+    async def settle(self) -> None:
+        """Write down which key is used now, and have the one before sign that it is.
+
+        What a crash between the two left undone, the next call does: the key before is kept beside the file.
+        """
+        key, now_ms = self.key, self._runtime.now_ms()
+        public, server = public_b64(key), self._runtime.server_name
+        retired = {public_b64(each): each for each in key_files.read_retired(self._path)}
+
+        def work(cur: Cursor) -> bool:
+            known = heads_store.own_keys(cur)
+            if known and known[-1][0] == public:
+                return True
+            before = retired.get(known[-1][0]) if known else None
+            signed = "" if before is None else canonical(keys.rotation(server, before, key, issued_ms=now_ms)).decode()
+            heads_store.add_own_key(cur, len(known) + 1, public, signed, now_ms)
+            return before is not None or not known
+
+        if not await self._runtime.database.run("directory_key", work):
+            logger.error(
+                "The directory key is another one than before, and the one before is not beside it (%s.retired-…). "
+                "Other homeservers refuse it until their operators forget the old one",
+                self._path,
+            )
+
+    async def identity(self) -> dict[str, Any]:
+        """What goes with every answer: the certified key, and the chain of rotations that led to it."""
+        certificate = self.certificate()
+        key_id, rotations = self._rotations
+        if key_id != certificate["key_id"]:
+            known = await self._runtime.database.run("directory_keys", heads_store.own_keys)
+            rotations = [json.loads(signed) for _, signed in known if signed]
+            if known and known[-1][0] == certificate["public_key"]:
+                self._rotations = (certificate["key_id"], rotations)
+        return {"certificate": certificate, **({"rotations": rotations} if rotations else {})}
 
     def certificate(self) -> dict[str, Any]:
         """The directory key, certified by the Matrix key."""

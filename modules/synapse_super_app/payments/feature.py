@@ -27,6 +27,7 @@ from synapse_super_app.payments.api import PaymentsApi
 from synapse_super_app.payments.checks import Checks
 from synapse_super_app.payments.commits import Committing, Heard, PaymentsWriter
 from synapse_super_app.payments.deadlines import Deadlines
+from synapse_super_app.payments.description import PaymentsDescription
 from synapse_super_app.payments.follow import Follow
 from synapse_super_app.payments.orders import Orders, not_a_message
 from synapse_super_app.payments.receipts import Receipts
@@ -81,6 +82,8 @@ class PaymentsFeature:
             runtime=runtime, payments=payments, writer=writer, receipts=receipts, clearing=self._clearing_shell
         )
         checks = Checks(runtime, payments, clearing)
+        if directory is not None:
+            directory.described.tell("payments", PaymentsDescription(runtime, clearing).describe)
         self._deadlines = Deadlines(
             runtime=runtime, payments=payments, writer=writer, receipts=receipts, follow=follow, checks=checks
         )
