@@ -34,6 +34,8 @@ STATE_TYPES: Final = frozenset({EventType.CALL_LINK, EventType.CALL_ROLES})
 """Those of our types that are room state; the others are refused with a ``state_key``."""
 
 CARD_KEY: Final = "org.superapp.card"
+HANDLE_FIELD: Final = "org.superapp.handle"
+"""A field of Matrix profiles (MSC4133). Its owner can write anything there, so it is for display and proves nothing."""
 
 
 class AccountDataType(StrEnum):

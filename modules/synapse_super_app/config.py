@@ -85,6 +85,8 @@ class DirectoryConfig(_Section):
     peers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+$")], ...] = ()
     feed_interval: DurationMs = 5_000
     key_path: str | None = None
+    profile_field: bool = True
+    """Show a public primary handle in the Matrix profile."""
     claims_per_account: Annotated[int, Field(ge=1)] = 10
     """New handles that one account may take in seven days."""
     claims_per_address: Annotated[int, Field(ge=1)] = 50

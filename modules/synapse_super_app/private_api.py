@@ -207,6 +207,21 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="whose OpenID token a widget brings; over HTTP that is a question to oneself, on the federation port",
     ),
     PrivateUse(
+        symbol="synapse.storage.databases.main.profile:ProfileWorkerStore.get_profile_field",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="whether a profile shows the handle already",
+    ),
+    PrivateUse(
+        symbol="synapse.handlers.profile:ProfileHandler.dispatch_set_profile_field",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="shows a public handle in the profile; ModuleApi sets display names only",
+    ),
+    PrivateUse(
+        symbol="synapse.handlers.profile:ProfileHandler.dispatch_delete_profile_field",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="the same, when the handle is public no more",
+    ),
+    PrivateUse(
         symbol="synapse.storage.databases.main.end_to_end_keys:EndToEndKeyWorkerStore.get_e2e_cross_signing_key",
         features=frozenset({FeatureName.DIRECTORY}),
         reason="a record names the person's cross-signing master key",
@@ -538,6 +553,11 @@ class PrivateApi:
             return None
         return bool(row[0]), None if row[1] is None else json.loads(str(row[1]))
 
+    def ignores(self, cur: Cursor, user_id: UserId, other: UserId) -> bool:
+        """Whether somebody is on the ignore list of a user of this homeserver."""
+        cur.execute("SELECT 1 FROM ignored_users WHERE ignorer_user_id = ? AND ignored_user_id = ?", (user_id, other))
+        return cur.fetchone() is not None
+
     def is_joined(self, cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
         """Whether a user of this homeserver is joined to a room."""
         cur.execute(
@@ -776,6 +796,26 @@ class PrivateApi:
         ignored: frozenset[str] = await store.ignored_users(user_id)
         ignoring: frozenset[str] = await store.ignored_by(user_id)
         return ignored | ignoring
+
+    async def show_in_profile(self, user_id: UserId, name: str, value: str | None) -> None:
+        """Set a custom field of a local user's profile (MSC4133), or take it out."""
+        from synapse.api.errors import StoreError
+        from synapse.types import UserID, create_requester
+
+        target = UserID.from_string(user_id)
+        try:
+            shown = await self._store.get_profile_field(target, name)
+        except StoreError:
+            shown = None
+        if shown == value:
+            return
+        handler, requester = self._hs.get_profile_handler(), create_requester(target)
+        if value is None:
+            await handler.dispatch_delete_profile_field(target_user=target, requester=requester, field_name=name)
+        else:
+            await handler.dispatch_set_profile_field(
+                target_user=target, requester=requester, field_name=name, new_value=value
+            )
 
     async def master_key(self, user_id: UserId) -> str | None:
         """The public cross-signing master key of a local user, unpadded base64."""

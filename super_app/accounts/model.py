@@ -52,3 +52,23 @@ class Contact:
     user_id: UserId
     handle: Handle
     since_ms: int
+    favourite: bool = False
+    note: str = ""
+    """What the owner wrote down about them; nobody else sees it."""
+
+
+MAX_NOTE: Final = 2_000
+MAX_FOLLOWS: Final = 2_000
+MAX_BLOCKS: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Somebody whom a person follows or blocks, as they were known when that began."""
+
+    acct: Acct
+    user_id: UserId
+    handle: Handle
+    since_ms: int
+    mutual: bool = False
+    """They follow each other, as far as this homeserver knows: only its own people's follows are known here."""

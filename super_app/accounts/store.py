@@ -43,6 +43,14 @@ def put_contact(cur: Cursor, owner: Acct, contact: Contact) -> Contact:
     return stored
 
 
+def describe_contact(cur: Cursor, owner: Acct, peer: UserId, *, favourite: bool, note: str) -> None:
+    """Change what the owner keeps about a contact."""
+    cur.execute(
+        "UPDATE superapp_contact SET favourite = ?, note = ? WHERE owner_acct = ? AND peer_user_id = ?",
+        (int(favourite), note, owner, peer),
+    )
+
+
 def delete_contact(cur: Cursor, owner: Acct, peer: UserId) -> bool:
     """Whether there was one."""
     cur.execute("DELETE FROM superapp_contact WHERE owner_acct = ? AND peer_user_id = ?", (owner, peer))
@@ -51,7 +59,7 @@ def delete_contact(cur: Cursor, owner: Acct, peer: UserId) -> bool:
 
 def contact_of(cur: Cursor, owner: Acct, peer: UserId) -> Contact | None:
     cur.execute(
-        "SELECT peer_acct, peer_user_id, handle, since_ms FROM superapp_contact"
+        "SELECT peer_acct, peer_user_id, handle, since_ms, favourite, note FROM superapp_contact"
         " WHERE owner_acct = ? AND peer_user_id = ?",
         (owner, peer),
     )
@@ -62,7 +70,7 @@ def contact_of(cur: Cursor, owner: Acct, peer: UserId) -> Contact | None:
 def contact_called(cur: Cursor, owner: Acct, text: str) -> Contact | None:
     """The contact with this user id, or with this handle."""
     cur.execute(
-        "SELECT peer_acct, peer_user_id, handle, since_ms FROM superapp_contact"
+        "SELECT peer_acct, peer_user_id, handle, since_ms, favourite, note FROM superapp_contact"
         " WHERE owner_acct = ? AND (peer_user_id = ? OR handle = ?)"
         " ORDER BY CASE WHEN peer_user_id = ? THEN 0 ELSE 1 END LIMIT 1",
         (owner, text, text, text),
@@ -80,7 +88,7 @@ def count_contacts(cur: Cursor, owner: Acct) -> int:
 def contacts(cur: Cursor, owner: Acct) -> tuple[Contact, ...]:
     """All contacts of an account, oldest first."""
     cur.execute(
-        "SELECT peer_acct, peer_user_id, handle, since_ms FROM superapp_contact"
+        "SELECT peer_acct, peer_user_id, handle, since_ms, favourite, note FROM superapp_contact"
         " WHERE owner_acct = ? ORDER BY since_ms, peer_user_id",
         (owner,),
     )
@@ -99,4 +107,6 @@ def _contact(row: Row) -> Contact:
         user_id=UserId(str(row[1])),
         handle=Handle(str(row[2])),
         since_ms=int(row[3] or 0),
+        favourite=row[4] == 1,
+        note=str(row[5]),
     )

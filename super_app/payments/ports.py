@@ -30,6 +30,10 @@ class Homeserver(Protocol):
         """Whether both are joined to some room."""
         ...
 
+    def blocks(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
+        """Whether a resident wants nothing of somebody."""
+        ...
+
     def is_joined(self, cur: Cursor, resident: UserId, room_id: RoomId) -> bool: ...
 
     def payments_are_halted(self) -> bool:

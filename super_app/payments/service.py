@@ -535,6 +535,9 @@ class Payments:
         self, cur: Cursor, policy: Policy, payee: Acct, payee_id: UserId, payer: UserId
     ) -> frozenset[PolicyFrom]:
         """What the payer is to the payee, as far as the policy asks."""
+        if self._homeserver.blocks(cur, payee_id, payer):
+            # Whoever is blocked is not even part of everyone, and reads the same sentence as a stranger.
+            return frozenset()
         standing = {PolicyFrom.EVERYONE}
         if PolicyFrom.CONTACTS in policy.senders and accounts.contact_of(cur, payee, payer) is not None:
             standing.add(PolicyFrom.CONTACTS)

@@ -389,6 +389,10 @@ class FakePrivateApi:
             return None
         return user_id in self._homeserver.deactivated, self._homeserver.account_data.get((user_id, data_type))
 
+    def ignores(self, cur: Cursor, user_id: UserId, other: UserId) -> bool:
+        content = self._homeserver.account_data.get((user_id, "m.ignored_user_list"), {})
+        return other in content.get("ignored_users", {})
+
     def is_joined(self, cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
         return room_id in self._homeserver.rooms and self._homeserver.memberships(room_id).get(user_id) == "join"
 
@@ -498,6 +502,13 @@ class FakePrivateApi:
         }
         return lists.get(user_id, frozenset()) | {user for user, ignored in lists.items() if user_id in ignored}
 
+    async def show_in_profile(self, user_id: UserId, name: str, value: str | None) -> None:
+        fields = self._homeserver.profile_fields.setdefault(user_id, {})
+        if value is None:
+            fields.pop(name, None)
+        else:
+            fields[name] = value
+
     async def master_key(self, user_id: UserId) -> str | None:
         return self._homeserver.master_keys.get(user_id)
 
@@ -581,6 +592,7 @@ class FakeHomeserver:
         self.master_keys: dict[str, str] = {}
         self.openid_tokens: dict[str, tuple[UserId, int]] = {}
         """Whose each is, and until when it holds."""
+        self.profile_fields: dict[str, dict[str, str]] = {}
         self.hidden_by_modules: set[str] = set()
         self.push_rules: dict[tuple[str, str], dict[str, str]] = {}
         """By person and name: the properties of events that a rule silences."""

@@ -52,6 +52,9 @@ class Residents:
     def share_a_room(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
         return True
 
+    def blocks(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
+        return False
+
     def is_joined(self, cur: Cursor, resident: UserId, room_id: RoomId) -> bool:
         return True
 

@@ -34,6 +34,7 @@ class ToldHomeserver:
     residents: dict[UserId, Resident] = field(default_factory=dict)
     sharing: set[tuple[UserId, UserId]] = field(default_factory=set)
     joined: set[tuple[UserId, RoomId]] = field(default_factory=set)
+    blocked: set[tuple[UserId, UserId]] = field(default_factory=set)
     halted: bool = False
 
     def resident(self, cur: Cursor, user_id: UserId) -> Resident | None:
@@ -41,6 +42,9 @@ class ToldHomeserver:
 
     def share_a_room(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
         return (resident, other) in self.sharing
+
+    def blocks(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
+        return (resident, other) in self.blocked
 
     def is_joined(self, cur: Cursor, resident: UserId, room_id: RoomId) -> bool:
         return (resident, room_id) in self.joined

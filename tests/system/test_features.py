@@ -51,7 +51,10 @@ SEGMENTS = {
     "admin/statement": FeatureName.PAYMENTS,
     "admin/trial_balance": FeatureName.PAYMENTS,
     "admin/verify": FeatureName.PAYMENTS,
+    "cards": FeatureName.DIRECTORY,
     "contacts": None,
+    "follows": None,
+    "blocks": None,
 }
 
 

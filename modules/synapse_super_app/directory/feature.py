@@ -7,6 +7,7 @@ from typing import Final
 from super_app.names import LOG_PREFIX
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.answers import Answers
+from synapse_super_app.directory.card_routes import CardRoutes
 from synapse_super_app.directory.custody_routes import CustodyRoutes
 from synapse_super_app.directory.description import SelfDescription
 from synapse_super_app.directory.feed import FeedReader
@@ -53,13 +54,19 @@ class DirectoryFeature:
         self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, self._search, self._answers)
         self._custody = CustodyRoutes(runtime, self._own)
         self._trust = TrustRoutes(runtime, self._own, self._peers, self._heads, self.described)
+        self._cards = CardRoutes(runtime, self._own, self._peers, self.people)
         self._answers.register(self._reader.heard)
         Registration(runtime.api, runtime.private, self._own).register()
         runtime.private.wrap_user_search(self._search.in_user_directory)
         runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, self.described))
 
     def routes(self) -> Sequence[Route]:
-        return (*self._routes.routes(), *self._custody.routes(), *self._trust.routes())
+        return (
+            *self._routes.routes(),
+            *self._custody.routes(),
+            *self._trust.routes(),
+            *self._cards.routes(),
+        )
 
     async def start(self) -> None:
         runtime = self._runtime

@@ -28,6 +28,7 @@ from super_app.errors import Refused
 from super_app.ids import Acct, UserId, localpart_of
 from super_app.signing import canonical, key_id_of
 from synapse_super_app.directory.addresses import keyed
+from synapse_super_app.directory.profile_field import ProfileField
 from synapse_super_app.directory.signer import Signer
 from synapse_super_app.directory.takings import PaymentTakings
 from synapse_super_app.private_api import SynapseAccount
@@ -57,6 +58,7 @@ class OwnHandles:
         settings = runtime.config.directory
         self._policy = NamePolicy(min_length=settings.min_length, reserved=settings.reserved)
         self._takings = PaymentTakings()
+        self._profile = ProfileField(runtime)
         self._existing_discover = Discover(settings.existing_users.discover)
         asked = settings.new_users.discover
         # "ask" is exact until the person has answered; ``chosen`` of the holding says whether they have.
@@ -179,7 +181,9 @@ class OwnHandles:
                 pace=pace,
             )
 
-        return self._counted(await self._database.run("directory_put", work))
+        answer = self._counted(await self._database.run("directory_put", work))
+        self._profile.refresh(user_id)
+        return answer
 
     async def reserve(self, user_id: UserId, text: str, address: str) -> Reservation | Refused:
         acct = await self.acct_of(user_id)
@@ -223,7 +227,9 @@ class OwnHandles:
             takings=self._takings,
             now_ms=self._runtime.now_ms(),
         )
-        return self._counted(await self._database.run("directory_release", work))
+        answer = self._counted(await self._database.run("directory_release", work))
+        self._profile.refresh(user_id)
+        return answer
 
     async def retire(self, user_id: UserId) -> None:
         acct = await self.acct_of(user_id)
@@ -323,6 +329,8 @@ class OwnHandles:
     ) -> Mapping[str, Any] | Refused:
         answer = await self._database.run(f"directory_{act}", work)
         _acts.labels(act.value, answer.reason.value if isinstance(answer, Refused) else "done").inc()
+        if not isinstance(answer, Refused):
+            self._profile.refresh(UserId(str(answer["user_id"])))
         self.renew_soon()
         return answer
 

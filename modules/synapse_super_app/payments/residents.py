@@ -7,6 +7,7 @@ from super_app.ids import RoomId, UserId
 from super_app.names import AccountDataType
 from super_app.payments.ports import Resident
 from synapse_super_app.private_api import PrivateApi
+from synapse_super_app.relations import blocks_in
 
 
 class Residents:
@@ -23,6 +24,9 @@ class Residents:
 
     def share_a_room(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
         return self._private.share_a_room(cur, resident, other)
+
+    def blocks(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
+        return blocks_in(self._private, cur, resident, other)
 
     def is_joined(self, cur: Cursor, resident: UserId, room_id: RoomId) -> bool:
         return self._private.is_joined(cur, resident, room_id)
