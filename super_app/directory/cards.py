@@ -38,11 +38,6 @@ def server_of_card(content: object) -> ServerName | Refused:
     return server_of(Handle(handle))
 
 
-def certificate_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The certificate of a card whose form was checked."""
-    return _Card.model_validate(content).certificate
-
-
 def read(content: Mapping[str, Any], server: ServerName, public_key: str, now_ms: int) -> Record | Refused:
     """The record of a card, if the key of its server signed it and it has not expired."""
     return records.read_record(_Card.model_validate(content).record, server, public_key, now_ms)

@@ -131,7 +131,7 @@ class CardRoutes:
         if server == self._runtime.server_name:
             public_key = public_b64(self._own.signer.key)
         else:
-            key = await self._peers.trusted_key(server, cards.certificate_of(content))
+            key = await self._peers.trusted_key(server, content)
             if isinstance(key, Refused):
                 return key
             public_key = key.public_key
