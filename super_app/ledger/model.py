@@ -145,12 +145,11 @@ class Transfer:
             raise ValueError(f"a transfer needs two accounts of one currency, not {self.debit} and {self.credit}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """A transfer in the journal: its place, what it left on both accounts, and its links.
 
     The hash ties it to the entry before it (``seq - 1``); ``debit_prev_seq`` and ``credit_prev_seq`` are the entries
-    before it on the same account, 0 for an account's first.
+    before it on the same account, 0 for an account's first. A tuple, as a batch makes hundreds of them.
     """
 
     seq: int
@@ -196,9 +195,11 @@ class Account(NamedTuple):
     last_seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Posted:
-    """A transfer that stands. ``replayed`` when the same one had been posted before and nothing changed now."""
+class Posted(NamedTuple):
+    """A transfer that stands. ``replayed`` when the same one had been posted before and nothing changed now.
+
+    A tuple, as ``Entry`` is.
+    """
 
     entry: Entry
     replayed: bool
