@@ -279,6 +279,9 @@ class DemoPair:
         with ExitStack() as connections:
             self._progress("making accounts")
             self.admins = [self._account(index, _OPERATOR, admin=True) for index in range(len(self.sides))]
+            for admin in self.admins:
+                # It answers once all features have started; who registers before then is greeted by nobody.
+                admin.superapp("GET", "contacts")
             clients = {name: connections.enter_context(self._account(index, name)) for name, index in _PEOPLE}
             self._wait_for_greetings(clients)
             self._furnish(clients)
