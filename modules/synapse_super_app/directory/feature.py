@@ -8,6 +8,7 @@ from super_app.names import LOG_PREFIX
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.answers import Answers
 from synapse_super_app.directory.card_routes import CardRoutes
+from synapse_super_app.directory.chains import Chains
 from synapse_super_app.directory.custody_routes import CustodyRoutes
 from synapse_super_app.directory.description import SelfDescription
 from synapse_super_app.directory.feed import FeedReader
@@ -53,7 +54,8 @@ class DirectoryFeature:
         self._search = Search(runtime, self.people, self._heads)
         self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, self._search, self._answers)
         self._custody = CustodyRoutes(runtime, self._own)
-        self._trust = TrustRoutes(runtime, self._own, self._peers, self._heads, self.described)
+        chains = Chains(runtime, self._own, self._peers, self._heads, self._log)
+        self._trust = TrustRoutes(runtime, self._own, self._peers, self._heads, self.described, chains)
         self._cards = CardRoutes(runtime, self._own, self._peers, self.people)
         self._answers.register(self._reader.heard)
         Registration(runtime.api, runtime.private, self._own).register()

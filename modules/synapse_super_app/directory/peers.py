@@ -14,7 +14,7 @@ from prometheus_client import Counter
 
 from super_app.db import Cursor
 from super_app.directory import heads, heads_store, keys, records, store
-from super_app.directory.heads import Growth, HeadStatement, PageProof, SeenHead
+from super_app.directory.heads import Growth, HeadStatement, LogProof, PageProof, SeenHead
 from super_app.directory.model import Answer, AskedBy, DirectoryKey, Peer, Record
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
@@ -36,6 +36,17 @@ _TRIES: Final = 3
 
 _asked = Counter("superapp_directory_asked_total", "Questions to other directories by outcome.", ["outcome"])
 _distrusted = Counter("superapp_directory_distrusted_total", "Answers of other directories that did not verify.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proved:
+    """A verified answer as it came (``content``), and what it was judged by; ``proof`` for a record alone."""
+
+    answer: Answer
+    content: Mapping[str, Any]
+    key: DirectoryKey
+    known: SeenHead | None
+    proof: LogProof | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +87,8 @@ class Peers:
 
     async def ask(self, server: ServerName, asked: str, by: AskedBy, timeout_ms: int) -> Answer | NoDirectory | Refused:
         """Who ``asked`` is, in a verified answer of its server."""
-        answer = await self._ask(server, asked, by, timeout_ms)
+        proved = await self.prove(server, asked, by, timeout_ms)
+        answer = proved.answer if isinstance(proved, Proved) else proved
         outcome = "answered"
         if isinstance(answer, NoDirectory):
             outcome = "no_directory"
@@ -85,9 +97,10 @@ class Peers:
         _asked.labels(outcome).inc()
         return answer
 
-    async def _ask(
+    async def prove(
         self, server: ServerName, asked: str, by: AskedBy, timeout_ms: int
-    ) -> Answer | NoDirectory | Refused:
+    ) -> Proved | NoDirectory | Refused:
+        """As ``ask``, with all that verified the answer."""
         if await self._heads.is_frozen(server):
             return heads.frozen_refusal(server)
         for _ in range(_TRIES):
@@ -105,7 +118,7 @@ class Peers:
             if isinstance(answer, Refused):
                 return self._distrust(server, answer)
             if not isinstance(answer, Record):
-                return answer
+                return Proved(answer=answer, content=content, key=key, known=known, proof=None)
             proof = heads.read_log_proof(content.get("log"), server)
             if isinstance(proof, Refused):
                 return self._distrust(server, proof)
@@ -113,7 +126,9 @@ class Peers:
             if head is None:
                 continue
             outside = head if isinstance(head, Refused) else heads.check_inclusion(answer.content, proof, head)
-            return answer if outside is None else self._distrust(server, outside)
+            if outside is not None:
+                return self._distrust(server, outside)
+            return Proved(answer=answer, content=content, key=key, known=known, proof=proof)
         return _busy(server)
 
     async def feed_page(self, server: ServerName, since: int, limit: int) -> FeedAnswer | NoDirectory | Refused:

@@ -6,8 +6,11 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from super_app.directory import server_record
+from super_app.directory.naming import split
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
+from synapse_super_app.directory.budget import Budget
+from synapse_super_app.directory.chains import Chains
 from synapse_super_app.directory.description import SelfDescription
 from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.own import OwnHandles
@@ -55,6 +58,24 @@ class ServerDescription(BaseModel):
     signature: str
 
 
+class Chain(BaseModel):
+    """From a record down to the Matrix key (docs/directory.md): what a client checks itself, link by link."""
+
+    server: str
+    record: dict[str, Any]
+    certificate: dict[str, Any]
+    rotations: list[dict[str, Any]] = []
+    matrix_key_signed: bool
+    """Whether this homeserver found a Matrix key of that server that certifies the directory key."""
+    pinned_before: str | None = None
+    log: dict[str, Any]
+    seen_before: str | None = None
+    """The checkpoint that this homeserver had seen before it asked, and the certificate of the key that signed it."""
+    seen_certificate: dict[str, Any] | None = None
+    witnesses: list[dict[str, Any]]
+    frozen: bool
+
+
 class RotatedKey(BaseModel):
     key_id: str
     public_key: str
@@ -62,13 +83,16 @@ class RotatedKey(BaseModel):
 
 class TrustRoutes:
     def __init__(
-        self, runtime: Runtime, own: OwnHandles, peers: Peers, known: Heads, described: SelfDescription
+        self, runtime: Runtime, own: OwnHandles, peers: Peers, known: Heads, described: SelfDescription, chains: Chains
     ) -> None:
         self._runtime = runtime
         self._own = own
         self._peers = peers
         self._heads = known
         self._self = described
+        self._chains = chains
+        # As slow as asking for handles that nobody has, since that is what it can be used for.
+        self._questions = Budget(burst=60, every_ms=10_000)
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -79,6 +103,21 @@ class TrustRoutes:
                 response=ServerDescription,
                 summary="What a homeserver says of itself, signed: keys, features, fees, links",
                 reasons=(Reason.PEER_UNREACHABLE, Reason.BAD_RECORD, Reason.UNKNOWN_PEER, Reason.SERVER_FROZEN),
+            ),
+            Route(
+                method="GET",
+                path="directory/verify/{handle}",
+                handler=self.verify,
+                response=Chain,
+                summary="All by which the record of a handle can be checked, asked for now",
+                reasons=(
+                    Reason.HANDLE_INVALID,
+                    Reason.UNKNOWN_HANDLE,
+                    Reason.PEER_UNREACHABLE,
+                    Reason.BAD_RECORD,
+                    Reason.SERVER_FROZEN,
+                    Reason.TOO_MANY_REQUESTS,
+                ),
             ),
             Route(
                 method="GET",
@@ -120,6 +159,16 @@ class TrustRoutes:
             return said
         found = server_record.read(said.answer.get("record"), server, said.key.public_key, self._runtime.now_ms())
         return found if isinstance(found, Refused) else ServerDescription.model_validate(dict(found.content))
+
+    async def verify(self, call: Call) -> Chain | Refused:
+        spent = self._questions.take(call.user_id, self._runtime.now_ms())
+        parts = split(call.path["handle"], self._runtime.server_name)
+        if spent is not None:
+            return spent
+        if isinstance(parts, Refused):
+            return parts
+        found = await self._chains.of(*parts, asker=call.user_id)
+        return found if isinstance(found, Refused) else Chain.model_validate(found)
 
     async def evidence(self, call: Call) -> EvidenceList:
         return EvidenceList(
