@@ -125,12 +125,10 @@ class Database:
                 raise full_disk.refusal_of(error) from error
             raise
 
-    async def run_within(self, name: str, work: Callable[[Cursor], T], limit_ms: int) -> T | None:
-        """Run ``work``, which only reads; None if a statement took longer. SQLite knows no such limit."""
+    async def run_within(self, name: str, work: Callable[[Cursor], T]) -> T | None:
+        """Run ``work``, which only reads; None if a statement took longer than the limit that ``work`` set itself."""
 
         def limited(cur: Cursor) -> T:
-            if self.engine is Engine.POSTGRESQL:
-                cur.execute("SELECT set_config('statement_timeout', ?, true)", (str(limit_ms),))
             try:
                 return work(cur)
             except Exception as error:

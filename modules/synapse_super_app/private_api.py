@@ -11,7 +11,7 @@ goes on. ``tests/modules/test_frame.py`` fails when a symbol moves.
 import importlib
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
 
 from synapse.module_api import ModuleApi, run_in_background
 
-from super_app.db import Cursor, Engine, Row
+from super_app.db import Cursor, Engine
 from super_app.ids import EventId, RoomId, ServerName, UserId
 from super_app.names import AccountDataType, EventType, FederationQuery
 from synapse_super_app.config import FeatureName
@@ -319,6 +319,14 @@ class SynapseAccount:
 class Profile:
     display_name: str | None
     avatar_url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Somebody as this homeserver has seen them in rooms, and whether the asker is in a private one with them."""
+
+    profile: Profile
+    in_private_room: bool
 
 
 class NoAnswer(Exception):
@@ -770,25 +778,27 @@ class PrivateApi:
         shown = {"user_id": user_id, "display_name": profile.display_name, "avatar_url": profile.avatar_url}
         return await spam_checker.check_username_for_spam(cast(Any, shown), asker)
 
-    def profiles_seen(self, cur: Cursor, user_ids: Sequence[UserId]) -> dict[UserId, Profile]:
-        """The profiles of those whom this homeserver has seen in rooms; asks no other server."""
-        rows = _among(cur, "SELECT user_id, display_name, avatar_url FROM user_directory WHERE user_id IN ", user_ids)
-        return {
-            UserId(str(row[0])): Profile(
-                display_name=None if row[1] is None else str(row[1]), avatar_url=None if row[2] is None else str(row[2])
-            )
-            for row in rows
-        }
-
-    def in_private_rooms_with(self, cur: Cursor, user_id: UserId, others: Collection[UserId], /) -> Collection[UserId]:
-        """Those of ``others`` who are in a room with a user of this homeserver that not everybody can join."""
-        rows = _among(
-            cur,
-            "SELECT DISTINCT other_user_id FROM users_who_share_private_rooms WHERE user_id = ? AND other_user_id IN ",
-            others,
-            user_id,
+    def seen(self, cur: Cursor, asker: UserId, others: Collection[UserId]) -> dict[UserId, Seen]:
+        """Those of ``others`` whom this homeserver has seen in rooms; asks no other server."""
+        if not others:
+            return {}
+        marks: list[LiteralString] = ["?" for _ in others]
+        cur.execute(
+            "SELECT d.user_id, d.display_name, d.avatar_url, CASE WHEN EXISTS (SELECT 1 FROM"
+            " users_who_share_private_rooms AS s WHERE s.user_id = ? AND s.other_user_id = d.user_id) THEN 1 ELSE 0 END"
+            " FROM user_directory AS d WHERE d.user_id IN (" + ", ".join(marks) + ")",
+            (asker, *others),
         )
-        return {UserId(str(row[0])) for row in rows}
+        return {
+            UserId(str(row[0])): Seen(
+                profile=Profile(
+                    display_name=None if row[1] is None else str(row[1]),
+                    avatar_url=None if row[2] is None else str(row[2]),
+                ),
+                in_private_room=row[3] == 1,
+            )
+            for row in cur.fetchall()
+        }
 
     async def ignored_either_way(self, user_id: UserId) -> frozenset[str]:
         """Whom a user ignores, and the users of this homeserver who ignore them."""
@@ -963,15 +973,6 @@ class PrivateApi:
         """The rooms that anybody, of whatever homeserver, has joined, as far as this homeserver is in them."""
         rooms: frozenset[str] = await cast(Any, self._store).get_rooms_for_user(user_id)
         return rooms
-
-
-def _among(cur: Cursor, sql: LiteralString, values: Collection[str], *before: str) -> list[Row]:
-    """Rows of a statement that ends in ``IN``; none for no values."""
-    if not values:
-        return []
-    marks: list[LiteralString] = ["?" for _ in values]
-    cur.execute(sql + "(" + ", ".join(marks) + ")", (*before, *values))
-    return cur.fetchall()
 
 
 _OVERRIDE_RULES: Final = 5

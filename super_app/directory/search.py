@@ -1,75 +1,46 @@
 """The search for people by handle, inside the caller's transaction; it writes nothing.
 
-The index of parts of names is asked last and apart, because it alone may take long: whoever runs that transaction
-stops it in time.
+The index of parts of names is asked last, because it alone may take long: it gives itself a limit, and whoever runs the
+transaction asks again without parts where the database stopped it.
 """
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Protocol
 
 from super_app.db import Cursor
 from super_app.directory import search_rules as rules
 from super_app.directory import search_store as store
 from super_app.directory.naming import one_edit_away
-from super_app.directory.search_model import Hit, Term
-from super_app.ids import ServerName, UserId
-
-_SPARE: Final = 20
-"""Rows fetched beyond the limit, since several handles may be one person's, and some people are left out."""
+from super_app.directory.search_model import Hit, Question
+from super_app.ids import UserId
 
 
-class Acquainted(Protocol):
-    """Which of some people are in a private room with somebody."""
+class MutualOf(Protocol):
+    """Which of some people are in a private room with whoever asks."""
 
-    def __call__(self, cur: Cursor, user_id: UserId, others: Collection[UserId], /) -> Collection[UserId]: ...
-
-
-def find(
-    cur: Cursor,
-    asker: UserId,
-    term: Term,
-    own_server: ServerName,
-    acquainted: Acquainted,
-    *,
-    hidden: Collection[str],
-    now_ms: int,
-    limit: int,
-) -> tuple[Hit, ...]:
-    """The best hits among local and replicated handles, without those of the people in ``hidden``."""
-    rows = limit + _SPARE
-    if term.server is None:
-        hits = store.by_beginning(cur, asker, term.name, own_server, now_ms=now_ms, limit=rows)
-    else:
-        hits = store.by_handle(cur, asker, term.name, term.server, own_server, now_ms=now_ms, limit=rows)
-    hits = _shown(hits, hidden)
-    if rules.looks_for_mistypes(term, len({hit.user_id for hit in hits}), limit):
-        mistyped = store.by_names(cur, asker, one_edit_away(term.name), own_server, now_ms=now_ms, limit=rows)
-        hits += _shown(mistyped, hidden)
-    return rules.rank(_with_mutuals(cur, asker, hits, acquainted), limit, now_ms=now_ms)
+    def __call__(self, cur: Cursor, others: Collection[UserId], /) -> Collection[UserId]: ...
 
 
-def find_parts(
-    cur: Cursor,
-    asker: UserId,
-    term: Term,
-    own_server: ServerName,
-    acquainted: Acquainted,
-    *,
-    hidden: Collection[str],
-    now_ms: int,
-    limit: int,
-) -> tuple[Hit, ...]:
-    """Handles that have what was typed somewhere in them; only to be called where ``store.has_parts`` says so."""
-    hits = _shown(store.by_part(cur, asker, term.name, own_server, now_ms=now_ms, limit=limit + _SPARE), hidden)
-    return rules.rank(_with_mutuals(cur, asker, hits, acquainted), limit, now_ms=now_ms)
+def find(cur: Cursor, question: Question, mutual_of: MutualOf) -> tuple[Hit, ...]:
+    """The best hits among local and replicated handles."""
+    term, limit = question.term, question.limit
+    hits = _shown(
+        question, store.by_beginning(cur, question) if term.server is None else store.by_handle(cur, question)
+    )
+    if rules.looks_for_mistypes(term, _people(hits), limit):
+        hits += _shown(question, store.by_names(cur, question, one_edit_away(term.name)))
+    if question.parts and rules.looks_for_parts(term, _people(hits), limit):
+        hits += _shown(question, store.by_part(cur, question))
+    others = sorted({hit.user_id for hit in hits} - {question.asker})
+    mutual = mutual_of(cur, others) if others else ()
+    known = [replace(hit, mutual=True) if hit.user_id in mutual else hit for hit in hits]
+    return rules.rank(known, limit, now_ms=question.now_ms)
 
 
-def _shown(hits: Collection[Hit], hidden: Collection[str]) -> list[Hit]:
-    return [hit for hit in hits if hit.user_id not in hidden]
+def _shown(question: Question, hits: Collection[Hit]) -> list[Hit]:
+    return [hit for hit in hits if hit.user_id not in question.hidden]
 
 
-def _with_mutuals(cur: Cursor, asker: UserId, hits: Collection[Hit], acquainted: Acquainted) -> Collection[Hit]:
-    others = sorted({hit.user_id for hit in hits} - {asker})
-    mutual = acquainted(cur, asker, others) if others else ()
-    return [replace(hit, mutual=True) if hit.user_id in mutual else hit for hit in hits]
+def _people(hits: Collection[Hit]) -> int:
+    return len({hit.user_id for hit in hits})

@@ -1,12 +1,12 @@
 """What a search for people is asked and what it finds."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from super_app.directory.model import Name
-from super_app.ids import Acct, Handle, UserId
+from super_app.ids import Acct, Handle, ServerName, UserId
 
 
 class Match(IntEnum):
@@ -24,6 +24,20 @@ class Term:
 
     name: Name
     server: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Who looks for whom, and when. People in ``hidden`` are left out."""
+
+    asker: UserId
+    term: Term
+    own_server: ServerName
+    hidden: Collection[str]
+    now_ms: int
+    limit: int
+    parts: bool
+    """Whether to look for parts of names too; only where ``search_store.has_parts`` says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,12 +10,16 @@ from typing import Final, LiteralString
 
 from super_app.db import Cursor, Engine, Row
 from super_app.directory.model import Name, full
-from super_app.directory.search_model import Hit, Match
+from super_app.directory.search_model import Hit, Match, Question
 from super_app.directory.store import loaded
 from super_app.ids import Acct, Handle, ServerName, UserId, localpart_of, server_of
 
 _AFTER_NAMES: Final = "\x7f"
 """Sorts after every character of a name, so that ``prefix + _AFTER_NAMES`` ends the range of a prefix."""
+
+PARTS_LIMIT_MS: Final = 100
+_SPARE: Final = 20
+"""Rows fetched beyond the limit, since several handles may be one person's, and some people are left out."""
 
 # What a hit is made of: name or handle, user id, acct, whether it is the primary handle, and the record if it has
 # badges; most have none, and parsing a record takes longer than finding it.
@@ -42,11 +46,12 @@ _CONTACT: Final[LiteralString] = (
 )
 
 
-def by_beginning(cur: Cursor, asker: UserId, prefix: str, server: ServerName, *, now_ms: int, limit: int) -> list[Hit]:
-    """Public names that begin with ``prefix``, by name, ``limit`` of each kind: local, replicated, verified, contacts.
+def by_beginning(cur: Cursor, question: Question) -> list[Hit]:
+    """Public names that begin with the term, by name, so many of each kind: local, replicated, verified, contacts.
 
     A local name that is only for those who know it whole is found by the whole name.
     """
+    prefix, limit, now_ms = question.term.name, question.limit + _SPARE, question.now_ms
     end = prefix + _AFTER_NAMES
     cur.execute(
         _of_each_kind(
@@ -63,17 +68,17 @@ def by_beginning(cur: Cursor, asker: UserId, prefix: str, server: ServerName, *,
             *(prefix, end, limit),
             *(now_ms, prefix, end, limit),
             *(now_ms, prefix, end, limit),
-            *(asker, f"@{prefix}", f"@{end}", limit),
-            asker,
+            *(question.asker, f"@{prefix}", f"@{end}", limit),
+            question.asker,
         ),
     )
-    return _hits(cur, server, exact=prefix, otherwise=Match.BEGINNING)
+    return _hits(cur, question.own_server, exact=prefix, otherwise=Match.BEGINNING)
 
 
-def by_handle(
-    cur: Cursor, asker: UserId, name: Name, typed_server: str, server: ServerName, *, now_ms: int, limit: int
-) -> list[Hit]:
+def by_handle(cur: Cursor, question: Question) -> list[Hit]:
     """Public handles that begin with ``@name:`` and the start of a server; whole, all that may be asked for whole."""
+    name, typed_server, server = question.term.name, question.term.server or "", question.own_server
+    limit, now_ms = question.limit + _SPARE, question.now_ms
     typed = f"@{name}:{typed_server}"
     cur.execute(
         _of_each_kind(
@@ -85,17 +90,16 @@ def by_handle(
         (
             *(name, server, typed_server, server, typed_server + _AFTER_NAMES, server, typed_server),
             *(now_ms, typed, typed + _AFTER_NAMES, limit),
-            *(asker, typed, typed + _AFTER_NAMES, limit),
-            asker,
+            *(question.asker, typed, typed + _AFTER_NAMES, limit),
+            question.asker,
         ),
     )
-    return _hits(cur, server, exact=typed, otherwise=Match.BEGINNING)
+    return _hits(cur, question.own_server, exact=typed, otherwise=Match.BEGINNING)
 
 
-def by_names(
-    cur: Cursor, asker: UserId, names: Sequence[str], server: ServerName, *, now_ms: int, limit: int
-) -> list[Hit]:
+def by_names(cur: Cursor, question: Question, names: Sequence[str]) -> list[Hit]:
     """Public names that are among ``names``, hundreds of them, none of which has a quote or a backslash."""
+    limit, now_ms = question.limit + _SPARE, question.now_ms
     either = _of_each_kind(
         _LOCAL_PUBLIC + " AND h.name IN (SELECT name FROM edited) LIMIT ?",
         _REPLICA_PUBLIC + " AND r.name IN (SELECT name FROM edited) LIMIT ?",
@@ -104,14 +108,14 @@ def by_names(
         case Engine.POSTGRESQL:
             cur.execute(
                 "WITH edited AS (SELECT unnest(CAST(? AS text[])) AS name) " + either,
-                ('{"' + '","'.join(names) + '"}', limit, now_ms, limit, asker),
+                ('{"' + '","'.join(names) + '"}', limit, now_ms, limit, question.asker),
             )
         case Engine.SQLITE:
             cur.execute(
                 "WITH edited AS (SELECT value AS name FROM json_each(?)) " + either,
-                ('["' + '","'.join(names) + '"]', limit, now_ms, limit, asker),
+                ('["' + '","'.join(names) + '"]', limit, now_ms, limit, question.asker),
             )
-    return _hits(cur, server, exact=None, otherwise=Match.MISTYPED)
+    return _hits(cur, question.own_server, exact=None, otherwise=Match.MISTYPED)
 
 
 def has_parts(cur: Cursor) -> bool:
@@ -141,16 +145,21 @@ def prepare_parts(cur: Cursor) -> None:
     cur.execute(_PART_INDEXES)
 
 
-def by_part(cur: Cursor, asker: UserId, part: str, server: ServerName, *, now_ms: int, limit: int) -> list[Hit]:
-    """Public names with ``part``, three characters or more, in them; no particular ones if there are many."""
+def by_part(cur: Cursor, question: Question) -> list[Hit]:
+    """Public names with the term, three characters or more, in them; no particular ones if there are many.
+
+    From here on no statement of the transaction may take longer than ``PARTS_LIMIT_MS``; PostgreSQL stops it.
+    """
+    part, limit, now_ms = question.term.name, question.limit + _SPARE, question.now_ms
     match cur.engine:
         case Engine.POSTGRESQL:
+            cur.execute("SELECT set_config('statement_timeout', ?, true)", (str(PARTS_LIMIT_MS),))
             pattern = "%" + part.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%") + "%"
             cur.execute(
                 _of_each_kind(
                     _LOCAL_PUBLIC + " AND h.name LIKE ? LIMIT ?", _REPLICA_PUBLIC + " AND r.name LIKE ? LIMIT ?"
                 ),
-                (pattern, limit, now_ms, pattern, limit, asker),
+                (pattern, limit, now_ms, pattern, limit, question.asker),
             )
         case Engine.SQLITE:
             phrase = '"' + part.replace('"', '""') + '"'
@@ -161,9 +170,9 @@ def by_part(cur: Cursor, asker: UserId, part: str, server: ServerName, *, now_ms
                     _LOCAL_PUBLIC + " AND h.name IN (SELECT name FROM edited) LIMIT ?",
                     _REPLICA_PUBLIC + " AND r.name IN (SELECT name FROM edited) LIMIT ?",
                 ),
-                (phrase, 4 * limit, limit, now_ms, limit, asker),
+                (phrase, 4 * limit, limit, now_ms, limit, question.asker),
             )
-    return _hits(cur, server, exact=None, otherwise=Match.PART)
+    return _hits(cur, question.own_server, exact=None, otherwise=Match.PART)
 
 
 def forget_unused_parts(cur: Cursor) -> None:

@@ -20,7 +20,7 @@ import sqlite3
 import tempfile
 import weakref
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -54,6 +54,7 @@ from synapse_super_app.private_api import (
     Profile,
     PutFailed,
     PutHandler,
+    Seen,
     SynapseAccount,
     UserSearch,
 )
@@ -487,12 +488,16 @@ class FakePrivateApi:
     async def is_hidden_by_modules(self, asker: UserId, user_id: UserId, profile: Profile) -> bool:
         return user_id in self._homeserver.hidden_by_modules
 
-    def profiles_seen(self, cur: Cursor, user_ids: Sequence[UserId]) -> dict[UserId, Profile]:
-        seen = self._homeserver.profiles
-        return {user_id: seen[user_id] for user_id in user_ids if user_id in seen}
-
-    def in_private_rooms_with(self, cur: Cursor, user_id: UserId, others: Collection[UserId], /) -> Collection[UserId]:
-        return {other for other in others if self.share_a_room(cur, user_id, other)}
+    def seen(self, cur: Cursor, asker: UserId, others: Collection[UserId]) -> dict[UserId, Seen]:
+        profiles = self._homeserver.profiles
+        return {
+            other: Seen(
+                profile=profiles.get(other, Profile(display_name=None, avatar_url=None)),
+                in_private_room=self.share_a_room(cur, asker, other),
+            )
+            for other in others
+            if other in profiles or self.share_a_room(cur, asker, other)
+        }
 
     async def ignored_either_way(self, user_id: UserId) -> frozenset[str]:
         lists = {

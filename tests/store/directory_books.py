@@ -20,7 +20,7 @@ from super_app.directory.model import (
 )
 from super_app.directory.naming import NamePolicy
 from super_app.directory.ports import NoTakings
-from super_app.directory.search_model import Hit, Term
+from super_app.directory.search_model import Hit, Question, Term
 from super_app.directory.service import Issuer, Wish
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle, ServerName, UserId
@@ -115,24 +115,34 @@ class Directory:
         limit: int = 10,
         hidden: Collection[str] = (),
         mutual: Collection[str] = (),
+        parts: bool = False,
     ) -> tuple[Hit, ...]:
         """What ``asker``, a localpart, finds; ``mutual`` are in a private room with them."""
 
-        def acquainted(_cur: Cursor, _asker: UserId, others: Collection[UserId]) -> Collection[UserId]:
+        def mutual_of(_cur: Cursor, others: Collection[UserId], /) -> Collection[UserId]:
             return [other for other in others if other in mutual]
 
-        term = Term(name=Name(name), server=server)
-        return self.run(
-            lambda cur: search.find(
-                cur,
-                UserId(f"@{asker}:{HERE}"),
-                term,
-                HERE,
-                acquainted,
-                hidden=hidden,
-                now_ms=self.now_ms,
-                limit=limit,
-            )
+        asked = self.question(asker, name, server, limit=limit, hidden=hidden, parts=parts)
+        return self.run(lambda cur: search.find(cur, asked, mutual_of))
+
+    def question(
+        self,
+        asker: str,
+        name: str,
+        server: str | None = None,
+        *,
+        limit: int = 10,
+        hidden: Collection[str] = (),
+        parts: bool = False,
+    ) -> Question:
+        return Question(
+            asker=UserId(f"@{asker}:{HERE}"),
+            term=Term(name=Name(name), server=server),
+            own_server=HERE,
+            hidden=hidden,
+            now_ms=self.now_ms,
+            limit=limit,
+            parts=parts,
         )
 
 

@@ -7,9 +7,9 @@ Synapse's own results.
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, wraps
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from prometheus_client import Counter
 
@@ -17,21 +17,19 @@ from super_app.db import Cursor
 from super_app.directory import search, search_store
 from super_app.directory.model import AskedBy, Discover, Record, Status, full
 from super_app.directory.naming import normalise
-from super_app.directory.search_model import Hit, Match, Term
-from super_app.directory.search_rules import is_exact, looks_for_parts
+from super_app.directory.search_model import Hit, Match, Question, Term
+from super_app.directory.search_rules import is_exact
 from super_app.errors import Refused
 from super_app.ids import ServerName, UserId, localpart_of, parse_user_id, server_of
 from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.people import DirectoryPeople
-from synapse_super_app.private_api import Profile, UserSearch
+from synapse_super_app.private_api import Profile, Seen, UserSearch
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
 _MAX_AGE_MS: Final = 300_000
 _TIMEOUT_MS: Final = 2_000
-_PARTS_LIMIT_MS: Final = 100
-_NO_PROFILE: Final = Profile(display_name=None, avatar_url=None)
 
 _searches = Counter("superapp_directory_searches_total", "Searches for people by handle.")
 _too_slow = Counter("superapp_directory_search_parts_too_slow_total", "Searches for parts of names that were stopped.")
@@ -44,23 +42,6 @@ class Found:
 
     hit: Hit
     profile: Profile
-
-
-class Looking(Protocol):
-    """``search.find`` and ``search.find_parts``."""
-
-    def __call__(
-        self,
-        cur: Cursor,
-        asker: UserId,
-        term: Term,
-        own_server: ServerName,
-        acquainted: search.Acquainted,
-        *,
-        hidden: Collection[str],
-        now_ms: int,
-        limit: int,
-    ) -> tuple[Hit, ...]: ...
 
 
 class Search:
@@ -95,38 +76,45 @@ class Search:
         term = read_term(text)
         if term is None or limit < 1:
             return []
-        work = self._work(search.find, asker, term, limit, hidden)
-        found = await self._runtime.database.run("directory_search", work)
+        question = Question(
+            asker=asker,
+            term=term,
+            own_server=self._runtime.server_name,
+            hidden=hidden,
+            now_ms=self._runtime.now_ms(),
+            limit=limit,
+            parts=self._has_parts,
+        )
+        found = await self._find(question)
         if not is_exact([each.hit for each in found]):
             found = [*await self._asked_for(asker, term, hidden), *found][:limit]
-        if self._has_parts and looks_for_parts(term, len(found), limit):
-            found += await self._with_parts(asker, term, limit, {each.hit.user_id for each in found} | set(hidden))
         frozen = await self._heads.frozen()
         found = [each for each in found if server_of(each.hit.handle) not in frozen]
         hidden_by_modules = self._runtime.private.is_hidden_by_modules
-        return [each for each in found[:limit] if not await hidden_by_modules(asker, each.hit.user_id, each.profile)]
+        return [each for each in found if not await hidden_by_modules(asker, each.hit.user_id, each.profile)]
 
-    async def _with_parts(self, asker: UserId, term: Term, limit: int, hidden: Collection[str]) -> list[Found]:
-        """Those whose names have the term somewhere in them; nobody, if that takes too long."""
-        work = self._work(search.find_parts, asker, term, limit, hidden)
-        found = await self._runtime.database.run_within("directory_search_parts", work, _PARTS_LIMIT_MS)
-        if found is None:
+    async def _find(self, question: Question) -> list[Found]:
+        """In one transaction, with what this homeserver has seen of people's profiles."""
+        database = self._runtime.database
+        if question.parts:
+            found = await database.run_within("directory_search", self._work(question))
+            if found is not None:
+                return found
             _too_slow.inc()
-        return found or []
+        return await database.run("directory_search", self._work(replace(question, parts=False)))
 
-    def _work(
-        self, look: Looking, asker: UserId, term: Term, limit: int, hidden: Collection[str]
-    ) -> Callable[[Cursor], list[Found]]:
-        """Look for people, and for what this homeserver has seen of their profiles, in one transaction."""
+    def _work(self, question: Question) -> Callable[[Cursor], list[Found]]:
         private = self._runtime.private
-        server, now_ms = self._runtime.server_name, self._runtime.now_ms()
 
         def work(cur: Cursor) -> list[Found]:
-            hits = look(
-                cur, asker, term, server, private.in_private_rooms_with, hidden=hidden, now_ms=now_ms, limit=limit
-            )
-            profiles = private.profiles_seen(cur, [hit.user_id for hit in hits])
-            return [Found(hit=hit, profile=profiles.get(hit.user_id, _NO_PROFILE)) for hit in hits]
+            seen: dict[UserId, Seen] = {}
+
+            def mutual_of(cur: Cursor, others: Collection[UserId], /) -> Collection[UserId]:
+                seen.update(private.seen(cur, question.asker, others))
+                return [user_id for user_id, each in seen.items() if each.in_private_room]
+
+            hits = search.find(cur, question, mutual_of)
+            return [Found(hit=hit, profile=_profile(seen.get(hit.user_id))) for hit in hits]
 
         return work
 
@@ -154,9 +142,9 @@ class Search:
             primary=found.alias_of is None,
             badges=found.badges,
         )
-        seen = partial(self._runtime.private.profiles_seen, user_ids=[hit.user_id])
-        profiles = await self._runtime.database.run("directory_profile", seen)
-        return [Found(hit=hit, profile=profiles.get(hit.user_id, _NO_PROFILE))]
+        work = partial(self._runtime.private.seen, asker=asker, others=[hit.user_id])
+        seen = await self._runtime.database.run("directory_profile", work)
+        return [Found(hit=hit, profile=_profile(seen.get(hit.user_id)))]
 
     # In the user directory.
 
@@ -192,6 +180,10 @@ def read_term(text: str) -> Term | None:
     if isinstance(name, Refused):
         return None
     return Term(name=name, server=server if colon else None)
+
+
+def _profile(seen: Seen | None) -> Profile:
+    return Profile(display_name=None, avatar_url=None) if seen is None else seen.profile
 
 
 def shown_name(found: Found) -> str:
