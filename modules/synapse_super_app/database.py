@@ -126,7 +126,7 @@ class Database:
             raise
 
     async def run_within(self, name: str, work: Callable[[Cursor], T]) -> T | None:
-        """Run ``work``, which only reads; None if a statement took longer than the limit that ``work`` set itself."""
+        """Run ``work``, which reads all that it asks for; None if that took longer than the limit that it set itself."""
 
         def limited(cur: Cursor) -> T:
             try:

@@ -59,6 +59,7 @@ def result(work: Any) -> Any:
 def sleeps(cur: Cursor) -> str:
     cur.execute("SELECT set_config('statement_timeout', '50', true)")
     cur.execute("SELECT pg_sleep(600)")
+    cur.fetchone()
     return "rested"
 
 
@@ -79,6 +80,7 @@ def test_what_takes_too_long_is_stopped_and_the_connection_goes_on_without_the_l
 def test_another_error_is_no_time_limit(database: Database) -> None:
     def broken(cur: Cursor) -> None:
         cur.execute("SELECT 1 / 0")
+        cur.fetchone()
 
     outcome = result(database.run_within("broken", broken))
     assert isinstance(outcome.value, psycopg2.errors.DivisionByZero)

@@ -108,10 +108,10 @@ class Whom:
                 return [Somebody(address=full, user_id=full)]
             return record
         user_id = UserId(record["user_id"])
-        profiles = await self._runtime.database.run(
-            "assistant_profile", partial(self._runtime.private.profiles_seen, user_ids=[user_id])
+        seen = await self._runtime.database.run(
+            "assistant_profile", partial(self._runtime.private.seen, asker=user_id, others=[user_id])
         )
-        name = profiles[user_id].display_name if user_id in profiles else None
+        name = seen[user_id].profile.display_name if user_id in seen else None
         return [
             Somebody(
                 address=record["handle"],
