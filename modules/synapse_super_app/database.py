@@ -126,7 +126,7 @@ class Database:
             raise
 
     async def run_within(self, name: str, work: Callable[[Cursor], T]) -> T | None:
-        """Run ``work``, which reads all that it asks for; None if that took longer than the limit that it set itself."""
+        """Run ``work``, which reads all that it asks for; None if that took longer than the limit it set itself."""
 
         def limited(cur: Cursor) -> T:
             try:
