@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from super_app.assistant.words import LANGUAGES, SOURCE_LANGUAGE
-from super_app.money import MAX_SCALE, Asset, AssetCode, iso_asset
+from super_app.money import MAX_AMOUNT_MINOR, MAX_SCALE, Asset, AssetCode, iso_asset
 
 
 class InvalidConfig(Exception):
@@ -155,6 +155,47 @@ class AssetConfig(_Section):
         return iso if iso is not None else Asset(code=AssetCode(self.code), scale=self.scale or 0)
 
 
+Minor = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR)]
+"""An amount of minor units."""
+WindowName = Literal["payment", "day", "week", "month"]
+_ByCurrency = dict[str, Minor]
+
+
+class PinConfig(_Section):
+    """When everyone is asked for the PIN, whatever they have set themselves."""
+
+    above: _ByCurrency = {}
+    new_payee: bool = False
+
+
+class TierConfig(_Section):
+    sent: dict[str, dict[WindowName, Minor]] = {}
+    received: dict[str, dict[WindowName, Minor]] = {}
+    balance: _ByCurrency = {}
+
+
+class LimitsConfig(_Section):
+    """``tiers`` by name; ``default_tier`` is that of who was given none. ``after_lock``: see docs/payments.md."""
+
+    tiers: dict[str, TierConfig] = {}
+    default_tier: str | None = None
+    after_lock: _ByCurrency | None = None
+
+    @model_validator(mode="after")
+    def _default_is_there(self) -> "LimitsConfig":
+        if (self.default_tier is None) == bool(self.tiers) or (
+            self.default_tier is not None and self.default_tier not in self.tiers
+        ):
+            raise ValueError("default_tier must name one of tiers, as in {default_tier: basic, tiers: {basic: {…}}}")
+        return self
+
+    def currencies(self) -> set[str]:
+        named = set(self.after_lock or ())
+        for tier in self.tiers.values():
+            named |= {*tier.sent, *tier.received, *tier.balance}
+        return named
+
+
 class AcknowledgeConfig(_Section):
     operator: str
     licence: str
@@ -164,6 +205,8 @@ class PaymentsConfig(_Section):
     mode: Literal["credits", "custodial"] = "credits"
     assets: tuple[AssetConfig, ...] = (AssetConfig(code="PTS", scale=0),)
     acknowledge: AcknowledgeConfig | None = None
+    pin: PinConfig = PinConfig()
+    limits: LimitsConfig = LimitsConfig()
     halt_file: str | None = None
     key_path: str | None = None
     """File of the payment key; beside the homeserver's signing key if not given."""
@@ -180,6 +223,9 @@ class PaymentsConfig(_Section):
         codes = [asset.code for asset in self.assets]
         if not codes or len(codes) != len(set(codes)):
             raise ValueError("assets must name at least one asset, and each once")
+        for key, named in (("pin.above", set(self.pin.above)), ("limits", self.limits.currencies())):
+            if unknown := sorted(named.difference(codes)):
+                raise ValueError(f"{key} names {unknown[0]}, which is not among assets; add it there, or take it out")
         if len(self.ledger_writers) != len(set(self.ledger_writers)):
             raise ValueError("ledger_writers must name each process once")
         return self

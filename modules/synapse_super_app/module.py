@@ -58,7 +58,7 @@ class SuperApp:
         if self._tenure is not None:
             self._tenure.while_held(lambda _epoch: self.runtime.follower.start(), self.runtime.follower.stop)
         sessions = next((each for each in self.features if isinstance(each, WebFeature)), None)
-        self._resource = ApiResource(api, version("super-app-matrix"), sessions)
+        self._resource = ApiResource(api, version("super-app-matrix"), self._signed_in_ms, sessions)
         if self.features:
             for feature in self.features:
                 self._resource.add(feature.routes())
@@ -89,6 +89,10 @@ class SuperApp:
         elif self.runtime.is_main:
             await self.runtime.follower.start()
         logger.info("Super App is ready: %s", ", ".join(feature.name for feature in self.features))
+
+    async def _signed_in_ms(self, access_token_id: int) -> int | None:
+        runtime = self.runtime
+        return await runtime.database.run("signed_in", lambda cur: runtime.private.signed_in_ms(cur, access_token_id))
 
     async def _migrate(self, packages: list[str]) -> None:
         database = self.runtime.database

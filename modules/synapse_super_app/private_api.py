@@ -100,6 +100,11 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="a payment event that is redacted before it is followed still binds its order",
     ),
     PrivateUse(
+        symbol="synapse.storage.databases.main.registration:RegistrationWorkerStore.get_access_token_last_validated",
+        features=CORE,
+        reason="the table of access tokens says when one signed in, to ask for it anew; ModuleApi does not",
+    ),
+    PrivateUse(
         symbol="synapse.storage.databases.main.roommember:RoomMemberWorkerStore.get_current_hosts_in_room",
         features=frozenset({FeatureName.PAYMENTS}),
         reason="which homeservers can read a receipt; ModuleApi would load every member event of the room",
@@ -545,6 +550,19 @@ class PrivateApi:
         cur.execute("SELECT deactivated FROM users WHERE name = ?", (user_id,))
         row = cur.fetchone()
         return None if row is None else bool(row[0])
+
+    def signed_in_ms(self, cur: Cursor, access_token_id: int) -> int | None:
+        """When somebody signed in and was given an access token.
+
+        None for one that was given without: in exchange for a refresh token, or to an admin.
+        """
+        cur.execute(
+            "SELECT last_validated FROM access_tokens WHERE id = ? AND puppets_user_id IS NULL AND NOT EXISTS"
+            " (SELECT 1 FROM refresh_tokens WHERE next_token_id = access_tokens.refresh_token_id)",
+            (access_token_id,),
+        )
+        row = cur.fetchone()
+        return None if row is None or row[0] is None else int(row[0])
 
     def resident(self, cur: Cursor, user_id: UserId, data_type: AccountDataType) -> tuple[bool, object] | None:
         """Whether a user of this homeserver is deactivated, and the content of one of their global account data.

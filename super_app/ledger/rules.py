@@ -123,9 +123,9 @@ def after(order: Transfer, debit_minor: int, credit_minor: int) -> tuple[int, in
     credit_after = credit_minor + order.amount_minor
     # A debit only lowers a balance and a credit only raises one, so each can break one bound of two.
     if debit_after < 0 and order.debit.kind.sign > 0:
-        return _insufficient(order.debit, debit_minor)
+        return insufficient(order.debit, debit_minor)
     if credit_after > 0 and order.credit.kind.sign < 0:
-        return _insufficient(order.credit, -credit_minor)
+        return insufficient(order.credit, -credit_minor)
     if debit_after < -MAX_BALANCE_MINOR:
         return _too_much(order.debit)
     if credit_after > MAX_BALANCE_MINOR:
@@ -321,7 +321,7 @@ def not_durable(setting: str) -> Refused:
     )
 
 
-def _insufficient(key: AccountKey, there_is_minor: int) -> Refused:
+def insufficient(key: AccountKey, there_is_minor: int) -> Refused:
     what = "" if key.kind is AccountKind.AVAILABLE else f" in {key.kind.value}"
     return Refused(
         reason=Reason.INSUFFICIENT_FUNDS,

@@ -158,6 +158,16 @@ def place_hold(cur: Cursor, hold_id: HoldId, owner: Acct, money: Money, now_ms: 
     return placed
 
 
+def judge_hold(cur: Cursor, owner: Acct, money: Money) -> Refused | None:
+    """What ``place_hold`` would refuse for now: ACCOUNT_FROZEN or INSUFFICIENT_FUNDS. Writes nothing."""
+    if store.frozen_since_ms(cur, owner) is not None:
+        return rules.account_frozen(payer=True)
+    there_is_minor = sum(each.available_minor for each in wallet(cur, owner) if each.currency == money.currency)
+    if there_is_minor < money.amount_minor:
+        return rules.insufficient(available(owner, money.currency), there_is_minor)
+    return None
+
+
 def hold_of(cur: Cursor, hold_id: HoldId) -> Hold | None:
     """A hold as it now is."""
     return store.hold(cur, hold_id)

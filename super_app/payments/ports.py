@@ -9,7 +9,7 @@ from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, PaymentId, RoomId, ServerName, UserId
 from super_app.money import Money
-from super_app.payments.model import Payment, Receipt
+from super_app.payments.model import Order, Payment, Receipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,18 @@ class Homeserver(Protocol):
 
     def payments_are_halted(self) -> bool:
         """The operator's kill switch: holds stay and what has begun ends, nothing new starts."""
+        ...
+
+
+class Guards(Protocol):
+    """What keeps a person's money from leaving too fast, or in others' hands. ``super_app.safeguards`` is one."""
+
+    def judge_order(self, cur: Cursor, order: Order, *, proven: bool, now_ms: int) -> Refused | None:
+        """Whether the payer may send it; ``proven`` says that the right PIN came with the order."""
+        ...
+
+    def judge_receiving(self, cur: Cursor, payee: Acct, money: Money, now_ms: int) -> Refused | None:
+        """Whether the payee may have that much more."""
         ...
 
 

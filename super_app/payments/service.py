@@ -41,7 +41,7 @@ from super_app.payments.model import (
     Venue,
     end_of,
 )
-from super_app.payments.ports import Changes, Clears, Homeserver
+from super_app.payments.ports import Changes, Clears, Guards, Homeserver
 from super_app.signing import digest
 
 MAX_PAGE: Final = 100
@@ -57,11 +57,13 @@ class Payments:
         server_name: ServerName,
         assets: Mapping[AssetCode, Asset],
         homeserver: Homeserver,
+        guards: Guards,
         changes: Changes,
     ) -> None:
         self._server_name = server_name
         self._assets = assets
         self._homeserver = homeserver
+        self._guards = guards
         self._changes = changes
         self._clears: Clears | None = None
 
@@ -81,12 +83,17 @@ class Payments:
         """Whether payees on another homeserver can be paid at all: NO_LINK, LINK_HALTED, … or None."""
         return self._clearing.can_pay(cur, server, money)
 
-    def place(self, cur: Cursor, order: Order, placement: Placement, salts: Salts, now_ms: int) -> Payment | Refused:
+    def place(
+        self, cur: Cursor, order: Order, placement: Placement, salts: Salts, now_ms: int, *, proven: bool = False
+    ) -> Payment | Refused:
         """Set the money of an order aside. The same order again gives the payment as it is; another is CONFLICT.
+
+        ``proven`` says that the payer's PIN came with it and was right.
 
         Refusals, in this order: CONFLICT, PAYMENT_ID_SPENT, PAYMENTS_HALTED, UNKNOWN_PAYEE, PAYEE_GONE, ACCOUNT_FROZEN
         (the payee's), NOT_ALLOWED, what clearing refuses (NO_LINK, …), UNKNOWN_PAYMENT and REFUND_EXCEEDS_PAYMENT of a
-        refund, ACCOUNT_FROZEN (the payer's), INSUFFICIENT_FUNDS.
+        refund, ACCOUNT_FROZEN (the payer's), INSUFFICIENT_FUNDS, PAYEE_LIMIT, WALLET_LOCKED, LIMIT_EXCEEDED,
+        PIN_NOT_SET, PIN_REQUIRED.
         """
         key = PaymentKey(payer_key=PayerKey(order.payer_acct), payment_id=order.payment_id)
         existing = store.find(cur, key)
@@ -103,6 +110,10 @@ class Payments:
         refused = refused or self._judge_refund(cur, order.payer, order.payee.user_id, order.refund_of, order.money)
         if refused is not None:
             return refused
+        guarded = self._guarded(cur, order, payee_acct, proven=proven, now_ms=now_ms)
+        if guarded is not None:
+            # Whether there is money is said first: who has none need not look for a PIN.
+            return ledger.judge_hold(cur, order.payer_acct, order.money) or guarded
         hold = ledger.place_hold(cur, order.hold_id, order.payer_acct, order.money, now_ms)
         if isinstance(hold, Refused):
             return hold
@@ -273,7 +284,9 @@ class Payments:
         )
         if refused is None and incoming.refund_of is None:
             standing = self._standing(cur, policy, acct, payee, incoming.payer.user_id)
-            refused = rules.judge_sender(policy, payee, incoming.money, standing, self._assets)
+            refused = rules.judge_sender(
+                policy, payee, incoming.money, standing, self._assets
+            ) or self._guards.judge_receiving(cur, acct, incoming.money, now_ms)
         if refused is not None:
             return refused
         ask = policy.acceptance is Acceptance.ASK and incoming.refund_of is None
@@ -530,6 +543,14 @@ class Payments:
         policy = rules.read_policy(resident.policy, self._assets)
         standing = self._standing(cur, policy, payee, order.payee.user_id, order.payer)
         return rules.judge_sender(policy, order.payee.user_id, order.money, standing, self._assets)
+
+    def _guarded(
+        self, cur: Cursor, order: Order, payee_acct: Acct | None, *, proven: bool, now_ms: int
+    ) -> Refused | None:
+        receiving = None
+        if payee_acct is not None and order.refund_of is None:
+            receiving = self._guards.judge_receiving(cur, payee_acct, order.money, now_ms)
+        return receiving or self._guards.judge_order(cur, order, proven=proven, now_ms=now_ms)
 
     def _standing(
         self, cur: Cursor, policy: Policy, payee: Acct, payee_id: UserId, payer: UserId

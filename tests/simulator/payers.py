@@ -13,6 +13,7 @@ from super_app.clearing.ports import Accept, Ask, Order, Party, WireId
 from super_app.db import Cursor, Transaction
 from super_app.errors import Refused
 from super_app.ids import Acct, EventId, PaymentId, RoomId, ServerName, UserId, localpart_of, server_of
+from super_app.money import Money
 from super_app.payments import model
 from super_app.payments import store as payments_store
 from super_app.payments.ports import Resident
@@ -72,13 +73,25 @@ class Unheard:
         pass
 
 
+class Unguarded:
+    """``Guards`` of people who have set nothing, under an operator who limits nothing."""
+
+    def judge_order(self, cur: Cursor, order: model.Order, *, proven: bool, now_ms: int) -> Refused | None:
+        return None
+
+    def judge_receiving(self, cur: Cursor, payee: Acct, money: Money, now_ms: int) -> Refused | None:
+        return None
+
+
 class PayingNode(Node):
     def __init__(self, name: str, transaction: Transaction, *, seed: int = 0, boot: str = "1") -> None:
         self.payments: Payments
         super().__init__(name, transaction, seed=seed, boot=boot)
 
     def start(self, boot: str) -> None:
-        self.payments = Payments(server_name=self.name, assets=ASSETS, homeserver=Residents(self), changes=Unheard())
+        self.payments = Payments(
+            server_name=self.name, assets=ASSETS, homeserver=Residents(self), guards=Unguarded(), changes=Unheard()
+        )
         super().start(boot)
         self.payments.clear_through(self.clearing)
 

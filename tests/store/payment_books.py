@@ -16,8 +16,10 @@ from super_app.money import Asset, AssetCode, Money
 from super_app.payments.model import Order, PayerKey, Payment, PaymentKey, Placement, Receipt, Salts, Venue
 from super_app.payments.ports import Resident
 from super_app.payments.service import Payments
+from super_app.safeguards.model import Settings
+from super_app.safeguards.service import Safeguards
 
-PACKAGES = ("super_app.accounts", "super_app.ledger", "super_app.payments")
+PACKAGES = ("super_app.accounts", "super_app.ledger", "super_app.payments", "super_app.safeguards")
 HERE = ServerName("hs1.test")
 EUR = AssetCode("EUR")
 ASSETS = {EUR: Asset(code=EUR, scale=2), AssetCode("PTS"): Asset(code=AssetCode("PTS"), scale=0)}
@@ -110,15 +112,17 @@ class HeardChanges:
 class Books:
     """One homeserver's payments and ledger. People of it have accounts from ``open_account`` on."""
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, settings: Settings | None = None) -> None:
         self.transaction = transaction
         self.homeserver = ToldHomeserver()
         self.clearing = ToldClearing(books=self)
         self.changes = HeardChanges()
+        self.safeguards = Safeguards(assets=ASSETS, settings=settings or Settings())
         self.payments = Payments(
             server_name=HERE,
             assets=ASSETS,
             homeserver=self.homeserver,
+            guards=self.safeguards,
             changes=self.changes,
         )
         self.payments.clear_through(self.clearing)
@@ -182,9 +186,11 @@ class Books:
             refund_of=refund_of,
         )
 
-    def place(self, order: Order) -> Payment | Refused:
+    def place(self, order: Order, *, proven: bool = False) -> Payment | Refused:
         placement = Placement(room_id=ROOM, venue=Venue.OPEN, payee_joined=True, position=7)
-        return self.transaction(lambda cur: self.payments.place(cur, order, placement, SALTS, self.now_ms))
+        return self.transaction(
+            lambda cur: self.payments.place(cur, order, placement, SALTS, self.now_ms, proven=proven)
+        )
 
     def bind(self, order: Order, event_id: EventId = EVENT) -> Payment | None:
         return self.transaction(lambda cur: self.payments.bind(cur, key_of(order), ROOM, event_id, self.now_ms))

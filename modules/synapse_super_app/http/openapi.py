@@ -97,6 +97,8 @@ def _refusals(route: Route) -> dict[str, Any]:
     reasons = set(route.reasons) | {Reason.STARTING}
     if route.auth is Auth.ADMIN:
         reasons.add(Reason.ADMIN_ONLY)
+    if route.auth is Auth.FRESH:
+        reasons.add(Reason.SIGN_IN_AGAIN)
     if route.body is not None or route.query is not None:
         reasons |= {Reason.INVALID_VALUE, Reason.UNKNOWN_FIELD}
     by_status: dict[int, list[str]] = defaultdict(list)

@@ -17,6 +17,7 @@ class Auth(Enum):
 
     PUBLIC = "public"
     USER = "user"
+    FRESH = "fresh"  # a user who has just signed in, so that a session that was left open or stolen is not enough
     ADMIN = "admin"  # a Synapse admin
 
 

@@ -43,6 +43,13 @@ _ORDER_REASONS: Final = (
     Reason.PEER_UNREACHABLE,
     Reason.INSUFFICIENT_FUNDS,
     Reason.ACCOUNT_FROZEN,
+    Reason.WALLET_LOCKED,
+    Reason.LIMIT_EXCEEDED,
+    Reason.PAYEE_LIMIT,
+    Reason.PIN_NOT_SET,
+    Reason.PIN_REQUIRED,
+    Reason.PIN_WRONG,
+    Reason.PIN_LOCKED,
     Reason.CONFLICT,
     Reason.PAYMENT_ID_SPENT,
     Reason.PAYMENTS_HALTED,
@@ -206,7 +213,7 @@ class PaymentsApi:
     async def _pay(self, call: Call) -> bodies.PaymentAnswer | Refused:
         body: bodies.PayBody = call.body
         room_id = None if body.room_id is None else RoomId(body.room_id)
-        payment = await self._orders.pay(call.user_id, body.content(), room_id)
+        payment = await self._orders.pay(call.user_id, body.content(), room_id, body.pin)
         return payment if isinstance(payment, Refused) else bodies.PaymentAnswer.of(payment)
 
     async def _page(self, call: Call) -> bodies.PaymentsPage | Refused:

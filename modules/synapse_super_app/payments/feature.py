@@ -11,6 +11,7 @@ from super_app.ledger import operators
 from super_app.names import STATE_TYPES, EventType
 from super_app.payments.model import Payment
 from super_app.payments.service import Payments
+from super_app.safeguards.service import Safeguards
 from synapse_super_app.clearing.identity import build_clearing
 from synapse_super_app.clearing.shell import ClearingShell
 from synapse_super_app.config import FeatureName
@@ -37,6 +38,9 @@ from synapse_super_app.payments.rooms import Rooms
 from synapse_super_app.payments.watch import Watch
 from synapse_super_app.people import UserIdsOnly
 from synapse_super_app.runtime import Runtime
+from synapse_super_app.safeguards.api import SafeguardsApi
+from synapse_super_app.safeguards.pins import Pins
+from synapse_super_app.safeguards.settings import settings_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +49,13 @@ _NEVER_STATE = frozenset(EventType) - STATE_TYPES
 
 class PaymentsFeature:
     name = FeatureName.PAYMENTS
-    packages = ("super_app.accounts", "super_app.ledger", "super_app.clearing", "super_app.payments")
+    packages = (
+        "super_app.accounts",
+        "super_app.ledger",
+        "super_app.clearing",
+        "super_app.payments",
+        "super_app.safeguards",
+    )
 
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
         self._runtime = runtime
@@ -61,10 +71,14 @@ class PaymentsFeature:
         self._residents = Residents(runtime.private, config.halt_file)
         heard = Heard()
         self._writer = writer = PaymentsWriter(runtime, heard)
+        settings = settings_of(config)
+        safeguards = Safeguards(assets=config.by_code(), settings=settings)
+        pins = Pins(runtime, writer, safeguards)
         payments = Payments(
             server_name=runtime.server_name,
             assets=config.by_code(),
             homeserver=self._residents,
+            guards=safeguards,
             changes=heard,
         )
         clearing = build_clearing(runtime, payee=payments, payer=payments)
@@ -97,6 +111,10 @@ class PaymentsFeature:
             watch=watch,
             relay=relay,
             clearing=self._clearing_shell,
+            pins=pins,
+        )
+        self._safeguards_api = SafeguardsApi(
+            runtime=runtime, writer=writer, safeguards=safeguards, pins=pins, settings=settings
         )
         self._api = PaymentsApi(
             runtime=runtime,
@@ -130,7 +148,12 @@ class PaymentsFeature:
         return [relayed(route, self._relay) for route in self._routes()]
 
     def _routes(self) -> Sequence[Route]:
-        return (*self._api.routes(), *self._ledger_admin.routes(), *self._clearing_shell.routes())
+        return (
+            *self._api.routes(),
+            *self._safeguards_api.routes(),
+            *self._ledger_admin.routes(),
+            *self._clearing_shell.routes(),
+        )
 
     async def start(self) -> None:
         database, assets = self._runtime.database, self._runtime.config.payments.by_code()

@@ -42,6 +42,7 @@ from synapse_super_app.payments.rooms import Rooms, RoomView
 from synapse_super_app.payments.watch import Condition, Watch, is_bound, is_settled
 from synapse_super_app.people import People
 from synapse_super_app.runtime import Runtime
+from synapse_super_app.safeguards.pins import Pins
 
 _PAYEE_MAX_AGE_MS: Final = 60_000
 _PATIENCE_MS: Final = 2_000
@@ -75,6 +76,7 @@ class Orders:
         watch: Watch,
         relay: Relay,
         clearing: Settles,
+        pins: Pins,
     ) -> None:
         self._runtime = runtime
         self._payments = payments
@@ -87,6 +89,7 @@ class Orders:
         self._sending: set[PaymentKey] = set()
         self._relay = relay
         self._clearing = clearing
+        self._pins = pins
         relay.serve(_RELAYED, self._judge_relayed)
 
     # The gate.
@@ -161,8 +164,10 @@ class Orders:
 
     # The API.
 
-    async def pay(self, payer: UserId, content: PaymentContent, room_id: RoomId | None) -> Payment | Refused:
-        """Order a payment and wait a moment for what becomes of it.
+    async def pay(
+        self, payer: UserId, content: PaymentContent, room_id: RoomId | None, pin: str | None = None
+    ) -> Payment | Refused:
+        """Order a payment and wait a moment for what becomes of it. ``pin`` is looked at only where it is asked for.
 
         The same order again gives the payment as it now is, and sends its event again only where none stands.
 
@@ -186,6 +191,8 @@ class Orders:
         if isinstance(placement, Refused):
             return placement
         placed = await self._place(order, placement)
+        if isinstance(placed, Refused) and placed.reason is Reason.PIN_REQUIRED and pin is not None:
+            placed = await self._pins.prove(order.payer_acct, pin) or await self._place(order, placement, proven=True)
         if isinstance(placed, Refused):
             return placed
         return await self._carry(placed, order, intent)
@@ -338,11 +345,11 @@ class Orders:
         user = await self._runtime.api.get_userinfo_by_id(user_id)
         return payee_gone(user_id) if user is not None and user.is_deactivated else None
 
-    async def _place(self, order: Order, placement: Placement) -> Payment | Refused:
+    async def _place(self, order: Order, placement: Placement, *, proven: bool = False) -> Payment | Refused:
         salts = _fresh_salts()
         now_ms = self._runtime.now_ms()
         return await self._writer.run(
-            "payment_place", lambda cur: self._payments.place(cur, order, placement, salts, now_ms)
+            "payment_place", lambda cur: self._payments.place(cur, order, placement, salts, now_ms, proven=proven)
         )
 
     def _placement(self, room_id: RoomId | None, view: RoomView) -> Placement:

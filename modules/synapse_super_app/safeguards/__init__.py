@@ -1,0 +1,1 @@
+"""The safeguards of wallets in the homeserver: settings from the config, hashing of PINs, routes."""

@@ -1,0 +1,181 @@
+"""The operations of the safeguards, and what payments ask of them (``super_app.payments.ports.Guards``).
+
+They run in the transaction of the one writer, so two payments at once cannot both fit into what is left for one. PINs
+are hashed outside, where time may be spent: here are only their hashes. A refusal has written nothing, but for tries of
+a PIN, which count before they are looked at.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from super_app.db import Cursor
+from super_app.errors import Refused
+from super_app.ids import Acct
+from super_app.ledger import service as ledger
+from super_app.money import Asset, AssetCode, Money
+from super_app.payments.model import Order
+from super_app.safeguards import rules, store
+from super_app.safeguards.model import (
+    CAREFUL_MS,
+    Direction,
+    Pin,
+    Safeguard,
+    Settings,
+    Use,
+    Window,
+    WindowLimits,
+)
+
+
+class Safeguards:
+    def __init__(self, *, assets: Mapping[AssetCode, Asset], settings: Settings) -> None:
+        self._assets = assets
+        self._settings = settings
+
+    # What payments ask.
+
+    def judge_order(self, cur: Cursor, order: Order, *, proven: bool, now_ms: int) -> Refused | None:
+        """Whether a payer may send: WALLET_LOCKED, LIMIT_EXCEEDED, PIN_NOT_SET or PIN_REQUIRED, in this order.
+
+        ``proven`` says that the right PIN came with it. What goes back to whom it came from is only held by the lock.
+        """
+        safeguard = store.find(cur, order.payer_acct)
+        locked = rules.judge_lock(safeguard)
+        if locked is not None or order.refund_of is not None:
+            return locked
+        asset = self._assets[order.money.currency]
+        for use in self._sending(cur, safeguard, order.money.currency, now_ms):
+            refused = rules.judge_use(use, order.money, asset)
+            if refused is not None:
+                return refused
+        if proven:
+            return None
+        minds = rules.minds_new_payees(safeguard.pin, self._settings)
+        new_payee = minds and not store.has_paid(cur, order.payer_acct, order.payee.user_id)
+        return rules.judge_pin(safeguard.pin, self._settings, order.money, asset, new_payee=new_payee)
+
+    def judge_receiving(self, cur: Cursor, payee: Acct, money: Money, now_ms: int) -> Refused | None:
+        """PAYEE_LIMIT if the payee may not have that much more."""
+        if not self._settings.tiers:
+            return None
+        tier = rules.tier_of(store.find(cur, payee), self._settings)
+        currency, asset = money.currency, self._assets[money.currency]
+        most = tier.balance.get(currency)
+        if most is not None and self._balance_minor(cur, payee, currency) + money.amount_minor > most:
+            return rules.payee_limit()
+        for use in self._uses(cur, payee, Direction.RECEIVED, currency, tier.received.get(currency, {}), now_ms):
+            refused = rules.judge_use(use, money, asset)
+            if refused is not None:
+                return refused
+        return None
+
+    # What the person does.
+
+    def find(self, cur: Cursor, acct: Acct) -> Safeguard:
+        return store.find(cur, acct)
+
+    def limits(self, cur: Cursor, acct: Acct, now_ms: int) -> tuple[Use, ...]:
+        """Every limit of this person and what is used of it."""
+        safeguard = store.find(cur, acct)
+        tier = rules.tier_of(safeguard, self._settings)
+        found: list[Use] = []
+        for currency in self._assets:
+            found += self._sending(cur, safeguard, currency, now_ms)
+            received = tier.received.get(currency, {})
+            found += self._uses(cur, acct, Direction.RECEIVED, currency, received, now_ms)
+        return tuple(found)
+
+    def begin_try(self, cur: Cursor, acct: Acct, now_ms: int) -> Pin | Refused:
+        """Count a try of the PIN, before it is compared. The answer has the hash to compare it with."""
+        safeguard = store.find(cur, acct)
+        refused = rules.judge_try(safeguard.pin, now_ms)
+        if refused is not None or safeguard.pin is None:
+            return refused or rules.no_pin()
+        tries, locked_until_ms = rules.counted(safeguard.pin, now_ms)
+        tried = replace(safeguard.pin, tries=tries, locked_until_ms=locked_until_ms)
+        store.put(cur, replace(safeguard, pin=tried))
+        return tried
+
+    def end_try(self, cur: Cursor, acct: Acct, tried: Pin) -> None:
+        """It was right: earlier ones no longer count. Nothing happens if the PIN was changed meanwhile."""
+        safeguard = store.find(cur, acct)
+        if safeguard.pin is not None and safeguard.pin.hash == tried.hash:
+            store.put(cur, replace(safeguard, pin=replace(safeguard.pin, tries=0, locked_until_ms=None)))
+
+    def set_pin(self, cur: Cursor, acct: Acct, pin_hash: str, before: Pin | None, now_ms: int) -> Safeguard | Refused:
+        """A new PIN in the place of ``before``, or the first; what the person has set for it stays.
+
+        CONFLICT if another one was set since ``before`` was proven.
+        """
+        safeguard = store.find(cur, acct)
+        fresh = Pin(hash=pin_hash, set_ms=now_ms)
+        if (None if safeguard.pin is None else safeguard.pin.hash) != (None if before is None else before.hash):
+            return rules.pin_changed()
+        if safeguard.pin is not None:
+            fresh = replace(fresh, above=safeguard.pin.above, new_payee=safeguard.pin.new_payee)
+        return self._put(cur, replace(safeguard, pin=fresh))
+
+    def drop_pin(self, cur: Cursor, acct: Acct, now_ms: int) -> Safeguard:
+        """No PIN any more. For a day small amounts only, since whoever could do that may not be the person."""
+        safeguard = store.find(cur, acct)
+        if safeguard.pin is None:
+            return safeguard
+        return self._put(cur, replace(safeguard, pin=None, careful_until_ms=now_ms + CAREFUL_MS))
+
+    def ask_for_pin(
+        self, cur: Cursor, acct: Acct, *, above: Mapping[AssetCode, int] | None, new_payee: bool | None
+    ) -> Safeguard | Refused:
+        """When the person wants to be asked; None leaves it as it is."""
+        safeguard = store.find(cur, acct)
+        if safeguard.pin is None:
+            return rules.no_pin()
+        pin = safeguard.pin
+        pin = pin if above is None else replace(pin, above=above)
+        pin = pin if new_payee is None else replace(pin, new_payee=new_payee)
+        return self._put(cur, replace(safeguard, pin=pin))
+
+    def lock(self, cur: Cursor, acct: Acct, now_ms: int) -> Safeguard:
+        """Nothing is sent until it is unlocked. What was sent before goes on."""
+        safeguard = store.find(cur, acct)
+        if safeguard.locked_ms is not None:
+            return safeguard
+        return self._put(cur, replace(safeguard, locked_ms=now_ms))
+
+    def unlock(self, cur: Cursor, acct: Acct, now_ms: int) -> Safeguard:
+        safeguard = store.find(cur, acct)
+        if safeguard.locked_ms is None:
+            return safeguard
+        return self._put(cur, replace(safeguard, locked_ms=None, careful_until_ms=now_ms + CAREFUL_MS))
+
+    # What operators do.
+
+    def put_in_tier(self, cur: Cursor, acct: Acct, tier: str | None) -> Safeguard | Refused:
+        """None is the default tier."""
+        if tier is not None and tier not in self._settings.tiers:
+            return rules.unknown_tier(tier, self._settings.tiers)
+        return self._put(cur, replace(store.find(cur, acct), tier=tier))
+
+    def _put(self, cur: Cursor, safeguard: Safeguard) -> Safeguard:
+        store.put(cur, safeguard)
+        return safeguard
+
+    def _sending(self, cur: Cursor, safeguard: Safeguard, currency: AssetCode, now_ms: int) -> Iterator[Use]:
+        limits = rules.tier_of(safeguard, self._settings).sent.get(currency, {})
+        yield from self._uses(cur, safeguard.acct, Direction.SENT, currency, limits, now_ms)
+        careful_minor = rules.careful_limit_minor(safeguard, self._settings, currency, now_ms)
+        if careful_minor is not None:
+            limits = {Window.DAY: careful_minor}
+            yield from self._uses(cur, safeguard.acct, Direction.SENT, currency, limits, now_ms)
+
+    def _uses(
+        self, cur: Cursor, acct: Acct, direction: Direction, currency: AssetCode, limits: WindowLimits, now_ms: int
+    ) -> Iterator[Use]:
+        sums_minor = {
+            window: store.moved_minor(cur, acct, direction, currency, now_ms - window.length_ms)
+            for window in limits
+            if window.length_ms
+        }
+        yield from rules.uses(direction, currency, limits, sums_minor)
+
+    def _balance_minor(self, cur: Cursor, acct: Acct, currency: AssetCode) -> int:
+        return sum(each.available_minor for each in ledger.wallet(cur, acct) if each.currency == currency)
