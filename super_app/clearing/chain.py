@@ -189,8 +189,8 @@ class Chain:
             ours = store.object_at(cur, link.link_id, Sender.OURS, FIRST_EPOCH, 1)
             return () if ours is None or ours.type not in kinds else (store.content_of(ours.body),)
         if found.type is MessageType.FENCE:
-            pages = map(store.content_of, store.fenced_pages(cur, link.link_id, Sender.OURS))
-            return tuple(each for each in pages if each["fence"] == found.message_id)
+            pages = store.fenced_pages(cur, link.link_id, Sender.OURS, found.message_id)
+            return tuple(map(store.content_of, pages))
         if found.subject is None or not kinds:
             return ()
         return tuple(

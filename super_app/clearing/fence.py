@@ -5,9 +5,9 @@ which object of its own it knows no more. We answer with FENCED: all that we hol
 epochs only that counts, and what it still knew itself; what neither of us has is void.
 """
 
-from super_app.clearing import objects, store
+from super_app.clearing import objects, rules, store
 from super_app.clearing.chain import Chain, Handled, Taken
-from super_app.clearing.model import ChainObject, Fence, Link, MessageType, Run, Sender
+from super_app.clearing.model import ChainObject, Fence, Link, MessageType, Run, Sender, WireId
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 
@@ -18,6 +18,13 @@ class Fences:
 
     def on_fence(self, cur: Cursor, link: Link, found: ChainObject, now_ms: int, due_ms: int) -> Handled:
         """The peer was restored and opens a new epoch. Our answer is decided here, in the transaction that closes."""
+        lately = store.count_fences(cur, link.link_id, now_ms - rules.FENCES_SPAN_MS, now_ms)
+        if lately >= rules.MAX_FENCES:
+            return Refused(
+                reason=Reason.TOO_MANY_REQUESTS,
+                message=f"{lately} new epochs within an hour are too many; finish one, then try again.",
+                fields={"retry_after_ms": rules.RETRY_MS[4]},
+            )
         link_or_refused = self.close(cur, link, found, now_ms)
         if isinstance(link_or_refused, Refused):
             return link_or_refused
@@ -56,7 +63,15 @@ class Fences:
                 "pages": len(pages),
                 "held": [objects.run_fields(each) for each in page],
             }
-            link, _ = self._chain.append(cur, link, MessageType.FENCED, fields, due_ms=due_ms, now_ms=now_ms)
+            link, _ = self._chain.append(
+                cur,
+                link,
+                MessageType.FENCED,
+                fields,
+                due_ms=due_ms,
+                now_ms=now_ms,
+                wire_id=WireId(found.message_id),
+            )
         return link
 
 

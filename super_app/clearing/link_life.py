@@ -8,7 +8,7 @@ settlement goes on. Nothing here moves money.
 from dataclasses import replace
 from typing import Final
 
-from super_app.clearing import objects, rules, store
+from super_app.clearing import objects, recovery_store, rules, store
 from super_app.clearing.chain import Chain, Handled, Stopped, Taken
 from super_app.clearing.model import (
     ChainObject,
@@ -46,6 +46,7 @@ class LinkLife:
 
     def stand(self, cur: Cursor, link: Link, standing: Standing, why: str, now_ms: int) -> Link:
         """Our side is to stand so from now on. The same again changes nothing."""
+        recovery_store.stand(cur, link.link_id)
         if (link.our_standing, link.our_standing_why) == (standing, why):
             return link
         link = replace(link, our_standing=standing, our_standing_why=why)
@@ -142,9 +143,10 @@ class LinkLife:
                 store.put_key(cur, link.link_id, Sender.OURS, key_id, public, certificate, found.epoch, seq)
                 link = replace(link, our_key_id=key_id)
         else:
-            standing = _SAYS[found.type]
-            why = found.reason
-            link = replace(link, our_standing=standing, said_standing=standing, our_standing_why=why)
+            link = replace(link, said_standing=_SAYS[found.type])
+            known = recovery_store.recovery(cur, link.link_id)
+            if known is None or not known.stood:
+                link = replace(link, our_standing=link.said_standing, our_standing_why=found.reason)
         store.put_link(cur, link)
         return link
 

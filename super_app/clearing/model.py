@@ -256,9 +256,11 @@ class ChainObject:
 
     @property
     def subject(self) -> WireId | None:
-        """The id of the payment or the settlement that it is about: what its objects are found by."""
+        """The id of what it is about, by which it is found: of a payment, a settlement, or the FENCE of a FENCED."""
         if self.terms is not None:
             return self.terms.wire_id
+        if self.holdings is not None:
+            return WireId(self.holdings.fence)
         return None if self.settlement is None else WireId(self.settlement.settlement_id)
 
     def settlement_terms(self) -> SettlementTerms:

@@ -107,6 +107,8 @@ class Outbound:
         if isinstance(payment, Refused):
             return payment
         move = rules.payer_on_accept(payment, found.valid_ms, now_ms)
+        if move is PayerMove.CONFLICT and self._has_lost_answer(cur, payment):
+            return Taken(link=self._chain.admit(cur, link, found, now_ms))
         if move is PayerMove.CONFLICT:
             return _conflict("it was answered already")
         link = self._chain.admit(cur, link, found, now_ms)
@@ -122,6 +124,8 @@ class Outbound:
         if isinstance(payment, Refused):
             return payment
         move = rules.payer_on_reject(payment)
+        if move is PayerMove.CONFLICT and self._has_lost_answer(cur, payment):
+            return Taken(link=self._chain.admit(cur, link, found, now_ms))
         if move is PayerMove.CONFLICT:
             return _conflict("it was answered already")
         link = self._chain.admit(cur, link, found, now_ms)
@@ -229,6 +233,14 @@ class Outbound:
         if payment.terms != terms or found.routed:
             return _conflict("its OFFER had other terms")
         return payment
+
+    def _has_lost_answer(self, cur: Cursor, payment: OutPayment) -> bool:
+        """Whether the answer to a payment exists nowhere any more, after restores of both sides.
+
+        Then the peer, which has lost it too, answers what it knows anew, and that excludes nothing.
+        """
+        answers = (MessageType.ACCEPT, MessageType.REJECT)
+        return all(_object_of(cur, payment, Sender.THEIRS, kind) is None for kind in answers)
 
     def _note(self, cur: Cursor, payment: OutPayment, answer: MessageType) -> OutPayment:
         answered = replace(payment, answer=answer)

@@ -97,9 +97,9 @@ class Recoveries:
         frozen = link.state is LinkState.FROZEN
         then = LinkState.FROZEN if frozen else LinkState.ACTIVE
         then_why = link.stopped_why if frozen else ""
-        least_epoch = link.our_epoch + 1
+        least_epoch, stood = link.our_epoch + 1, False
         if before is not None:
-            then, then_why = before.then, before.then_why
+            then, then_why, stood = before.then, before.then_why, before.stood
             link = self._drop_fence(cur, link, before)
             # No peer takes one that is further ahead, however often it says that we are too late.
             least_epoch = min(least_epoch, link.our_epoch + rules.MAX_EPOCHS_AHEAD)
@@ -117,6 +117,7 @@ class Recoveries:
                 fence_id=MessageId(""),
                 then=then,
                 then_why=then_why,
+                stood=stood,
             ),
         )
         link = replace(
@@ -277,8 +278,8 @@ class Recoveries:
             return link
         pages = {
             each.holdings.page: each.holdings
-            for each in map(objects.read_object, map(store.content_of, self._fenced_bodies(cur, link)))
-            if isinstance(each, ChainObject) and each.holdings is not None and each.holdings.fence == found.fence_id
+            for each in self._fenced(cur, link, Sender.THEIRS, found.fence_id)
+            if each.holdings is not None
         }
         if len(pages) < page.holdings.pages:
             return link
@@ -482,15 +483,19 @@ class Recoveries:
         Then it is a copy of a life that was given up: after it was taken, an older copy ran, and fenced.
         """
         ours = [each.run for each in recovery_store.listed(cur, link.link_id)]
-        pages = map(objects.read_object, map(store.content_of, store.fenced_pages(cur, link.link_id, Sender.OURS)))
         theirs = [
             run
-            for each in pages
-            if isinstance(each, ChainObject) and each.holdings is not None
+            for fence in store.fences(cur, link.link_id, Sender.THEIRS)
+            for each in self._fenced(
+                cur, link, Sender.OURS, store.fence_id(cur, link.link_id, Sender.THEIRS, fence.epoch)
+            )
+            if each.holdings is not None
             for run in each.holdings.runs
         ]
         for sender, runs in ((Sender.OURS, ours), (Sender.THEIRS, theirs)):
             fences = store.fences(cur, link.link_id, sender)
+            if sender is Sender.THEIRS:
+                fences = tuple(each for each in fences if self._is_answered(cur, link, each))
             if not fences:
                 continue
             lowest = min((each.after_epoch, each.after_seq) for each in fences)
@@ -500,6 +505,11 @@ class Recoveries:
                 if not is_listed and not rules.is_in_force(fences, epoch, seq):
                     return store.object_at(cur, link.link_id, sender, epoch, seq)
         return None
+
+    def _is_answered(self, cur: Cursor, link: Link, fence: Fence) -> bool:
+        """Whether we have said what we hold for a FENCE of the peer. If not we list it later, and all of it counts."""
+        begins = store.fence_id(cur, link.link_id, Sender.THEIRS, fence.epoch)
+        return begins is None or bool(store.fenced_pages(cur, link.link_id, Sender.OURS, begins))
 
     def _halt(
         self,
@@ -758,8 +768,11 @@ class Recoveries:
         named = (found.from_server, found.to_server, found.link_id)
         return named == (self._chain.me.server, link.peer, link.link_id) and self._chain.is_ours(cur, link, found)
 
-    def _fenced_bodies(self, cur: Cursor, link: Link) -> tuple[str, ...]:
-        return store.fenced_pages(cur, link.link_id, Sender.THEIRS)
+    def _fenced(self, cur: Cursor, link: Link, sender: Sender, fence: MessageId | None) -> list[ChainObject]:
+        """The pages of one side's answer to a FENCE."""
+        pages = () if fence is None else store.fenced_pages(cur, link.link_id, sender, fence)
+        read = map(objects.read_object, map(store.content_of, pages))
+        return [each for each in read if isinstance(each, ChainObject)]
 
     def _range(self, link: Link, of: Sender, epoch: int, from_seq: int, to_seq: int) -> Errand:
         server = self._chain.me.server if of is Sender.OURS else link.peer

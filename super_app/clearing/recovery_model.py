@@ -44,7 +44,7 @@ class Recovery:
 
     ``new_epoch`` is the one that FENCE opens; ``their_epoch`` the newest of the peer's chain. ``at_epoch`` and
     ``at_seq`` are how far the present phase has come. ``then`` is the state of the link afterwards, and ``then_why``
-    its reason.
+    its reason. ``stood`` when our operator has suspended, resumed or closed the link meanwhile.
     """
 
     link_id: LinkId
@@ -57,6 +57,7 @@ class Recovery:
     fence_id: MessageId
     then: LinkState
     then_why: str
+    stood: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

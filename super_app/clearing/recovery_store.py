@@ -8,7 +8,7 @@ from super_app.clearing.recovery_model import Listed, Recovery, RecoveryPhase, R
 from super_app.db import Cursor, Row
 
 _RECOVERY: Final[LiteralString] = (
-    "link_id, restore_id, phase, new_epoch, their_epoch, at_epoch, at_seq, fence_id, then_state, then_why"
+    "link_id, restore_id, phase, new_epoch, their_epoch, at_epoch, at_seq, fence_id, then_state, then_why, stood"
 )
 
 # Restores.
@@ -62,6 +62,11 @@ def freeze_then(cur: Cursor, link_id: LinkId, why: str) -> None:
     )
 
 
+def stand(cur: Cursor, link_id: LinkId) -> None:
+    """Our operator has said, while the link was on its way back, how it is to stand."""
+    cur.execute("UPDATE superapp_clearing_recovery SET stood = 1 WHERE link_id = ?", (link_id,))
+
+
 def go_on_then(cur: Cursor, link_id: LinkId) -> None:
     """Whatever had stopped the link: once it is back it goes on."""
     cur.execute(
@@ -70,9 +75,9 @@ def go_on_then(cur: Cursor, link_id: LinkId) -> None:
 
 
 def put(cur: Cursor, found: Recovery) -> None:
-    """Write how far a recovery has come. What comes after it is not changed."""
+    """Write how far a recovery has come. What comes after it and what was ordered meanwhile stay."""
     cur.execute(
-        "INSERT INTO superapp_clearing_recovery (" + _RECOVERY + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO superapp_clearing_recovery (" + _RECOVERY + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (link_id) DO UPDATE SET restore_id = excluded.restore_id, phase = excluded.phase,"
         " new_epoch = excluded.new_epoch, their_epoch = excluded.their_epoch,"
         " at_epoch = excluded.at_epoch, at_seq = excluded.at_seq, fence_id = excluded.fence_id",
@@ -87,6 +92,7 @@ def put(cur: Cursor, found: Recovery) -> None:
             found.fence_id,
             found.then,
             found.then_why,
+            int(found.stood),
         ),
     )
 
@@ -263,4 +269,5 @@ def _recovery(row: Row) -> Recovery:
         fence_id=MessageId(str(row[7])),
         then=LinkState(str(row[8])),
         then_why=str(row[9]),
+        stood=row[10] == 1,
     )

@@ -40,6 +40,9 @@ FRESH_TRY_MS: Final = 15_000
 MAX_SEQ_AHEAD: Final = 10_000
 MAX_TOMBSTONES: Final = 10_000
 MAX_EPOCHS_AHEAD: Final = 100
+MAX_FENCES: Final = 20
+"""New epochs that a peer may open on a link within ``FENCES_SPAN_MS``: each makes us sign a list of what we hold."""
+FENCES_SPAN_MS: Final = 3_600_000
 RECOVERING_RETRY_MS: Final = 2_000
 RANGE_PAGE: Final = 100
 

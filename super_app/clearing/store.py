@@ -336,12 +336,12 @@ def newest_object(cur: Cursor, link_id: LinkId, sender: Sender) -> Stored | None
     return None if row is None else _stored(row)
 
 
-def fenced_pages(cur: Cursor, link_id: LinkId, sender: Sender) -> tuple[str, ...]:
-    """The bodies of all FENCED of one side, in order. There are few: some for each restore of the other side."""
+def fenced_pages(cur: Cursor, link_id: LinkId, sender: Sender, fence: MessageId) -> tuple[str, ...]:
+    """The bodies of the FENCED of one side that answer a FENCE, in order."""
     cur.execute(
-        "SELECT body FROM superapp_clearing_object WHERE link_id = ? AND sender = ? AND type = 'FENCED'"
+        "SELECT body FROM superapp_clearing_object WHERE link_id = ? AND wire_id = ? AND sender = ? AND type = 'FENCED'"
         " ORDER BY epoch, seq",
-        (link_id, sender),
+        (link_id, fence, sender),
     )
     return tuple(str(row[0]) for row in cur.fetchall())
 
@@ -370,6 +370,23 @@ def fences(cur: Cursor, link_id: LinkId, sender: Sender) -> tuple[Fence, ...]:
         (link_id, sender),
     )
     return tuple(Fence(epoch=_int(row[0]), after_epoch=_int(row[1]), after_seq=_int(row[2])) for row in cur.fetchall())
+
+
+def count_fences(cur: Cursor, link_id: LinkId, after_ms: int, until_ms: int) -> int:
+    """FENCEs of the peer that were stored within a time."""
+    cur.execute(
+        "SELECT COUNT(*) FROM superapp_clearing_fence AS f JOIN superapp_clearing_object AS o"
+        " ON o.link_id = f.link_id AND o.sender = f.sender AND o.epoch = f.epoch AND o.seq = 1"
+        " WHERE f.link_id = ? AND f.sender = 'theirs' AND o.stored_ms > ? AND o.stored_ms <= ?",
+        (link_id, after_ms, until_ms),
+    )
+    return _number(cur)
+
+
+def fence_id(cur: Cursor, link_id: LinkId, sender: Sender, epoch: int) -> MessageId | None:
+    """The FENCE with which an epoch of one side begins."""
+    begins = object_at(cur, link_id, sender, epoch, 1)
+    return None if begins is None or begins.type is not MessageType.FENCE else begins.message_id
 
 
 def runs_after(
@@ -846,7 +863,7 @@ def count_unfounded(cur: Cursor, link_id: LinkId) -> int:
     credited = _number(cur)
     cur.execute(
         "SELECT COUNT(*) FROM superapp_clearing_out AS p WHERE p.link_id = ?"
-        " AND p.state IN ('committed', 'completed', 'voided') AND NOT ("
+        " AND p.state IN ('committed', 'completed') AND NOT ("
         " EXISTS (SELECT 1 FROM superapp_clearing_object AS o WHERE o.link_id = p.link_id AND o.wire_id = p.wire_id"
         "  AND o.sender = 'theirs' AND o.type = 'ACCEPT')"
         " AND EXISTS (SELECT 1 FROM superapp_clearing_object AS o WHERE o.link_id = p.link_id AND o.wire_id = p.wire_id"

@@ -88,7 +88,9 @@ def sent(
         state = State.FAILED if outcome is OutState.VOIDED or reason is None else end_of(reason)
     payment = store.find(cur, PaymentKey(payer_key=PayerKey(payer), payment_id=order.payment_id))
     if payment is not None:
-        _put(cur, payment, replace(payment, state=state, reason=reason, due_ms=None, signed=signed), changes)
+        # By the salt of its wire id: after the restore the payer may have used the payment id for another order.
+        if payment.salts is not None and payment.salts.wire == order.wire_salt:
+            _put(cur, payment, replace(payment, state=state, reason=reason, due_ms=None, signed=signed), changes)
     elif accounts.by_acct(cur, payer) is not None:
         missing = replace(_ordered(order, payer, now_ms), state=state, reason=reason, signed=signed)
         store.add(cur, missing)

@@ -50,6 +50,25 @@ for (const [server, chain] of Object.entries(vectors.chains)) {
   }
 }
 
+const { restore } = vectors
+const sealed = [restore.fence, ...restore.fenced, ...restore.given_back, ...restore.fenced_with_key]
+for (const { object, canonical_without_signature, message_id, canonical_head } of [...sealed, restore.fence_with_key]) {
+  const what = `restore ${object.epoch} ${object.seq} ${object.type}`
+  const isAnew = object.key !== undefined
+  check(`${what}: bytes`, canonical(without(object, 'signature')) === canonical_without_signature)
+  check(`${what}: id`, messageIdOf(object) === message_id)
+  check(`${what}: head`, headOf(object, message_id) === canonical_head)
+  check(`${what}: signature`, isSealed(object, isAnew ? object.key.public_key : payment[object.from_server].public))
+  if (isAnew) check(`${what}: certificate`, isMatrixSigned(object.key.certificate, object.from_server, matrixKeys(object.from_server)))
+}
+const [page] = restore.fenced.map((each) => each.object)
+const given = restore.given_back
+check('a FENCED answers its FENCE', page.fence === restore.fence.message_id && page.page === 1 && page.pages === 1)
+check('a FENCED names what is given back', page.held.length === 1 && page.held[0].hash === given.at(-1).message_id && page.held[0].first === given[0].object.seq)
+check('a FENCE comes after what is left', restore.fence.object.after.hash === given[0].object.prev_hash)
+const [opened] = restore.openings.answered_with
+check('the opening that is given back', commitmentsOf(opened).wire_id === restore.openings.object.wire_ids[0] && messageIdOf(restore.openings.object) === restore.openings.message_id)
+
 const { settlement } = vectors
 check('the bytes of a settlement', digest(JSON.parse(settlement.canonical)) === settlement.digest)
 check('the reference of a settlement', referenceOf(...JSON.parse(settlement.canonical)) === settlement.reference)

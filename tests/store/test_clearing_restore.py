@@ -1,13 +1,19 @@
 """The way back from a lost database, on SQLite and on PostgreSQL: all of it comes from the peer."""
 
+import json
 from collections.abc import Callable
+from typing import LiteralString, cast
 
 import pytest
 from engines import Database
 from nodes import PACKAGES, Node, advance, exchange, linked
 
-from super_app.clearing.model import LinkPhase
+from super_app.clearing import store
+from super_app.clearing.model import LinkPhase, MessageId, Sender
+from super_app.clearing.objects import link_id_of
 from super_app.clearing.recovery_model import RestoreId
+from super_app.db import Cursor
+from super_app.db.migrations import load
 from super_app.errors import Reason, Refused
 
 Made = Callable[[str], Node]
@@ -59,6 +65,31 @@ def test_a_server_with_an_empty_database_gets_back_its_links_and_payments(make: 
     empty.pay(empty.order(empty.user("alice"), hs2.user("bob"), 30, number=900))
     exchange(empty, hs2)
     assert hs2.available(hs2.user("bob")) == 10_000 + 500 - 120 + 30
+
+
+def test_pages_from_before_they_were_found_by_their_fence_are_found(open_database: Callable[..., Database]) -> None:
+    database = open_database(*PACKAGES)
+    hs1, hs2 = (
+        Node("hs1.test", database.connect(rerun=False)),
+        Node("hs2.test", open_database(*PACKAGES).connect(rerun=False)),
+    )
+    for node in (hs1, hs2):
+        node.create()
+    linked(hs1, hs2)
+    fenced = {"type": "FENCED", "fence": "f" * 43}
+    link_id = link_id_of(hs1.name, hs2.name)
+
+    def migrate(cur: Cursor) -> tuple[str, ...]:
+        cur.execute(
+            "INSERT INTO superapp_clearing_object (link_id, sender, epoch, seq, message_id, type, wire_id, prev_hash,"
+            " signature, body, stored_ms) VALUES (?, 'ours', 2, 2, 'm', 'FENCED', NULL, '', '', ?, 0)",
+            (link_id, json.dumps(fenced)),
+        )
+        (moved,) = (each.sql for each in load("super_app.clearing", database.engine) if each.number == 3)
+        cur.execute(cast(LiteralString, moved[moved.index("UPDATE") : moved.index(";")]))
+        return store.fenced_pages(cur, link_id, Sender.OURS, MessageId("f" * 43))
+
+    assert [json.loads(body) for body in hs1.tx(migrate)] == [fenced]
 
 
 def test_a_server_without_a_link_has_none_to_fence(make: Made) -> None:

@@ -22,14 +22,16 @@ if __name__ == "__main__":
     sys.path[:0] = [str(ROOT / "tests" / "simulator")]
 
 from nodes import EUR, Node, acct_of, advance, exchange, forge, offer_of  # noqa: E402
+from restores import backup, restore  # noqa: E402
 from settling import do, propose  # noqa: E402
 from signedjson.key import decode_signing_key_base64, get_verify_key  # noqa: E402
 from signedjson.sign import sign_json, verify_signed_json  # noqa: E402
 from world import new_disk  # noqa: E402
 
-from super_app.clearing import objects  # noqa: E402
-from super_app.clearing.model import MessageType, Received, StatementState  # noqa: E402
+from super_app.clearing import objects, store  # noqa: E402
+from super_app.clearing.model import MessageType, Received, Sender, StatementState  # noqa: E402
 from super_app.clearing.ports import Ask  # noqa: E402
+from super_app.clearing.recovery_model import RestoreId  # noqa: E402
 from super_app.clearing.settlement_model import Settlement  # noqa: E402
 from super_app.clearing.settlements import reference_of  # noqa: E402
 from super_app.clearing.statements import STATEMENT_EVERY_MS  # noqa: E402
@@ -107,6 +109,7 @@ def make() -> dict[str, Any]:
         "settlement": settlement,
         "queries": queries(hs1, hs2),
         "life": life(),
+        "restore": restored(),
         "refused": refusals(),
     }
 
@@ -163,6 +166,64 @@ def life() -> dict[str, Any]:
         },
         "chains": {node.name: [chained(each) for each in node.chain(peer)] for node, peer in ((hs1, hs2), (hs2, hs1))},
     }
+
+
+def restored() -> dict[str, Any]:
+    """hs1 has lost all but its LINK_OPEN, and fences; then its key is lost as well, and both pin the keys anew."""
+    hs1, hs2 = linked_pair()
+    copy = backup(hs1)
+    hs1.pay(order_in(hs1, hs2, 1))
+    exchange(hs1, hs2)
+    wire_id = hs1.chain(hs2)[1]["wire_id"]
+    asked = {
+        **objects.query_fields(MessageType.OPENINGS, objects.link_id_of(hs1.name, hs2.name), hs1.name, hs2.name),
+        "wire_ids": [wire_id],
+    }
+    answer = hs2.receive(hs1, {"object": asked})
+    assert isinstance(answer, Received)
+    restore(hs1, copy, boot="2")
+    exchange(hs1, hs2)
+    hs1.key = SigningKey(hashlib.sha256(f"{hs1.name} third payment key".encode()).digest())
+    hs1.start("3")
+    for node, peer in ((hs1, hs2), (hs2, hs1)):
+        shown, order = objects.fingerprint_of(public_b64(peer.key)), RestoreId(f"repin {node.name}")
+
+        def pin(cur: Any, node: Node = node, peer: Node = peer, shown: str = shown, order: Any = order) -> object:
+            return node.clearing.repin(cur, peer.name, shown, order, node.now_ms, take_back=False)
+
+        assert not isinstance(node.tx(pin), Refused)
+    for _ in range(4):
+        exchange(hs1, hs2)
+        advance(20_000, hs1, hs2)
+    fences = {each["epoch"]: each for each in later(hs1, hs2) if each["type"] == "FENCE"}
+    lists = [each for each in later(hs2, hs1) if each["type"] == "FENCED"]
+    return {
+        "fence": chained(fences[2]),
+        "fenced": [chained(each) for each in lists if each["fence"] == objects.message_id_of(fences[2])],
+        "given_back": [chained(each) for each in hs1.chain(hs2)[1:]],
+        "openings": {
+            "object": asked,
+            "message_id": objects.message_id_of(asked),
+            "answered_with": list(answer.openings),
+        },
+        "third_key": {"payment_public_key": public_b64(hs1.key), "payment_key_id": key_id_of(hs1.key)},
+        "fence_with_key": chained(fences[3]),
+        "fenced_with_key": [chained(each) for each in lists if each["fence"] == objects.message_id_of(fences[3])],
+    }
+
+
+def later(node: Node, peer: Node) -> list[dict[str, Any]]:
+    """What a homeserver has signed, and what it has listed, from its first epoch on."""
+    link_id = objects.link_id_of(node.name, peer.name)
+
+    def read(cur: Any) -> list[dict[str, Any]]:
+        return [
+            store.content_of(each.body)
+            for epoch in (1, 2, 3)
+            for each in store.objects_between(cur, link_id, Sender.OURS, epoch, 1, 100, 100)
+        ]
+
+    return node.tx(read)
 
 
 def chained(content: dict[str, Any]) -> dict[str, Any]:
@@ -398,6 +459,46 @@ def test_each_object_is_signed_by_the_key_of_its_place(vectors: dict[str, Any]) 
                 public = content["key"]["public_key"]
                 assert public == vectors["life"]["second_key"]["payment_public_key"]
     assert {"SUSPEND", "RESUME", "KEY", "STATEMENT", "CLOSE"} <= seen_types
+
+
+def test_a_restore(vectors: dict[str, Any]) -> None:
+    found = vectors["restore"]
+    publics = {key["server"]: key["payment_public_key"] for key in vectors["keys"]}
+    third = found["third_key"]["payment_public_key"]
+    signed = [*found["fenced"], *found["given_back"], *found["fenced_with_key"], found["fence"]]
+    for vector, public in [
+        *((each, publics[each["object"]["from_server"]]) for each in signed),
+        (
+            found["fence_with_key"],
+            third,
+        ),
+    ]:
+        content = vector["object"]
+        unsigned = {name: value for name, value in content.items() if name != "signature"}
+        assert c14n(unsigned).decode() == vector["canonical_without_signature"]
+        assert sha(c14n(unsigned)) == vector["message_id"]
+        head = {name: content[name] for name in ("epoch", "from_server", "link_id", "seq")}
+        assert c14n({**head, "message_id": vector["message_id"]}).decode() == vector["canonical_head"]
+        VerifyKey(unb64(public)).verify(vector["canonical_head"].encode(), unb64(content["signature"]))
+    fence, (page,) = found["fence"]["object"], (each["object"] for each in found["fenced"])
+    assert (fence["epoch"], fence["seq"], fence["prev_hash"]) == (2, 1, "")
+    assert (page["fence"], page["page"], page["pages"]) == (found["fence"]["message_id"], 1, 1)
+    (run,) = page["held"]
+    given = [each["object"] for each in found["given_back"]]
+    assert (run["epoch"], run["first"], run["last"]) == (1, given[0]["seq"], given[-1]["seq"])
+    assert run["hash"] == found["given_back"][-1]["message_id"]
+    assert fence["after"] == {"epoch": 1, "seq": 1, "hash": given[0]["prev_hash"]}
+    asked, (opening,) = found["openings"]["object"], found["openings"]["answered_with"]
+    assert asked["wire_ids"] == [given[0]["wire_id"]]
+    named = [opening["payer"]["acct"], opening["payment_id"], opening["salts"]["wire"]]
+    assert sha(c14n(named)) == given[0]["wire_id"]
+    anew = found["fence_with_key"]["object"]
+    assert (anew["key"]["public_key"], anew["key_id"]) == (third, found["third_key"]["payment_key_id"])
+    assert {each["object"]["fence"] for each in found["fenced_with_key"]} == {found["fence_with_key"]["message_id"]}
+    seed = next(key["matrix_seed_hex"] for key in vectors["keys"] if key["server"] == NAMES[0])
+    certificate = anew["key"]["certificate"]
+    assert certificate["public_key"] == third
+    verify_signed_json(certificate, NAMES[0], get_verify_key(matrix_key(bytes.fromhex(seed))))
 
 
 def test_fingerprints(vectors: dict[str, Any]) -> None:
