@@ -39,7 +39,8 @@ ANSWER: Final = "m.call.answer"
 SELECT_ANSWER: Final = "m.call.select_answer"
 REJECT: Final = "m.call.reject"
 HANGUP: Final = "m.call.hangup"
-RTC_NOTIFICATIONS: Final = frozenset({"org.matrix.msc4075.rtc.notification", "m.rtc.notification"})
+RTC_NOTIFICATION: Final = "org.matrix.msc4075.rtc.notification"
+RTC_NOTIFICATIONS: Final = frozenset({RTC_NOTIFICATION, "m.rtc.notification"})
 RTC_NOTIFIES: Final = frozenset({"org.matrix.msc4075.call.notify", "m.call.notify"})
 RTC_DECLINE: Final = "org.matrix.msc4310.rtc.decline"
 RTC_DECLINES: Final = frozenset({RTC_DECLINE, "m.rtc.decline"})
@@ -69,11 +70,15 @@ SIGNAL_TYPES: Final = (
     | MEMBER_TYPES
 )
 
+VOICEMAIL_KEY: Final = "org.superapp.call.voicemail"
+CALLBACK_KEY: Final = "org.superapp.call.callback"
+"""Keys in messages about a call that was not answered."""
+
 PARTY_ID: Final = "org.superapp"
 """Our party id in ``m.call.reject``: no device of the callee."""
 
 _NAME_MAX: Final = 255
-_CALL_ID_PATTERN: Final = r"^[0-9A-Za-z._~-]{1,255}$"  # the grammar of opaque identifiers (Matrix spec, appendices)
+CALL_ID_PATTERN: Final = r"^[0-9A-Za-z._~-]{1,255}$"  # the grammar of opaque identifiers (Matrix spec, appendices)
 _BUSY: Final = "user_busy"
 _GAVE_UP: Final = "invite_timeout"
 _STICKY_KEYS: Final = ("msc4354_sticky_key", "sticky_key")
@@ -94,7 +99,7 @@ class _Mentions(WireModel):
 class RingContent(WireModel):
     """Content of ``org.superapp.call.ring``. ``lifetime`` is in milliseconds, as in the other protocols' rings."""
 
-    call_id: Annotated[str, Field(pattern=_CALL_ID_PATTERN)]
+    call_id: Annotated[str, Field(pattern=CALL_ID_PATTERN)]
     media: Literal["audio", "video"]
     callee: str | None = None
     lifetime: Annotated[int, Field(ge=MIN_LIFETIME_MS, le=MAX_LIFETIME_MS)] = DEFAULT_LIFETIME_MS
@@ -430,6 +435,42 @@ def notification_content(
         "m.mentions": {"user_ids": [callee], "room": False},
         "m.relates_to": _refers_to(membership),
     }
+
+
+def membership_content(device_id: str, media: Media, lasts_ms: int, now_ms: int) -> dict[str, Any]:
+    """One device's membership of a room's MatrixRTC call, as room state (MSC4143)."""
+    return {
+        "application": "m.call",
+        "call_id": "",
+        "scope": "m.room",
+        "device_id": device_id,
+        "created_ts": now_ms,
+        "expires": lasts_ms,
+        "m.call.intent": media.value,
+        "focus_active": {"type": "livekit", "focus_selection": "oldest_membership"},
+        "foci_preferred": [],
+    }
+
+
+def voicemail_content(
+    call_id: CallId, url: str, mimetype: str, duration_ms: int, size_bytes: int | None
+) -> dict[str, Any]:
+    """A voice message (MSC3245) that says which call it is about."""
+    info = {"mimetype": mimetype, "duration": duration_ms, **({} if size_bytes is None else {"size": size_bytes})}
+    return {
+        "msgtype": "m.audio",
+        "body": "Voicemail",
+        "url": url,
+        "info": info,
+        "org.matrix.msc1767.audio": {"duration": duration_ms},
+        "org.matrix.msc3245.voice": {},
+        VOICEMAIL_KEY: {"call_id": call_id},
+    }
+
+
+def callback_content(call_id: CallId) -> dict[str, Any]:
+    """A message that asks to be called back."""
+    return {"msgtype": "m.text", "body": "Please call me back.", CALLBACK_KEY: {"call_id": call_id}}
 
 
 def selected_answer(call_id: CallId, party_id: str) -> tuple[str, dict[str, Any]]:

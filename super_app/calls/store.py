@@ -200,6 +200,11 @@ def note_event(cur: Cursor, event_id: EventId, session_id: SessionId) -> bool:
     return cur.rowcount == 1
 
 
+def forget_event(cur: Cursor, event_id: EventId, session_id: SessionId) -> None:
+    """Take back that an event was applied to a session."""
+    cur.execute("DELETE FROM superapp_calls_event WHERE event_id = ? AND session_id = ?", (event_id, session_id))
+
+
 # Records.
 
 

@@ -862,10 +862,17 @@ class FakeHomeserver:
         self.settle()
 
     def receive(
-        self, sender: str, room_id: str, event_type: str, content: dict[str, Any], *, state_key: str | None = None
+        self,
+        sender: str,
+        room_id: str,
+        event_type: str,
+        content: dict[str, Any],
+        *,
+        state_key: str | None = None,
+        sticky: bool = False,
     ) -> str:
         """An event arrives over federation. A gate that says no soft-fails it."""
-        event = self._event(sender, room_id, event_type, content, state_key=state_key)
+        event = self._event(sender, room_id, event_type, content, state_key=state_key, sticky=sticky)
         if self.result(self.gate(event)) != NOT_SPAM:
             event.internal_metadata.soft_failed = True
         self._persist(event)

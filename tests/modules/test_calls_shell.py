@@ -13,7 +13,7 @@ from synapse.module_api.errors import ConfigError, SynapseError
 
 from super_app.calls.model import MAX_RUNG
 
-EVERYONE = {"default_who": ["everyone"], "default_rate": {"caller": 0, "server": 0}}
+EVERYONE = {"default_who": ["everyone"], "default_rate": {"caller": 0, "server": 0, "strangers": 0}}
 REMOTE = "@remote:hs2.test"
 STRANGER = "@stranger:hs3.test"
 POLICY = "org.superapp.call.policy"

@@ -61,7 +61,7 @@ class CallsFeature:
             raise ConfigError(str(error), path=("modules",)) from None
         quota = TurnQuota(runtime.config.calls)
         private.limit_turn_server(lambda user_id: _refuse(quota.take(user_id, runtime.now_ms())))
-        self._api = CallsApi(runtime, people, screening, turn, quota)
+        self._api = CallsApi(runtime, people, screening, turn, quota, self._follower.clockwork)
 
     def routes(self) -> Sequence[Route]:
         return self._api.routes()

@@ -144,7 +144,7 @@ class Screening:
         if known is not None and known[0] is content:
             self._readings.move_to_end(user_id)
             return known[1]
-        reading = policies.read(_thawed(content), self._default, _zone)
+        reading = policies.read(thawed(content), self._default, _zone)
         self._readings[user_id] = (content, reading)
         while len(self._readings) > _READINGS_MAX:
             self._readings.popitem(last=False)
@@ -228,7 +228,7 @@ def _zone(name: str) -> tzinfo | None:
         return None
 
 
-def _thawed(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def thawed(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if value is None else cast(dict[str, Any], _plain(value))
 
 

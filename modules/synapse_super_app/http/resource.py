@@ -70,7 +70,7 @@ class ApiResource(DirectServeJsonResource):
             return HTTPStatus.OK, {}
         route, variables = self.match("GET" if method == "HEAD" else method, path)
         request.request_metrics.name = f"superapp {route.method} {route.path}"
-        user_id = await self._authenticate(request, route)
+        user_id, device_id = await self._authenticate(request, route)
         if not self._ready:
             raise error_of(_starting())
         # An empty body reads as {}, so that a body whose fields are all optional may be left out.
@@ -81,7 +81,7 @@ class ApiResource(DirectServeJsonResource):
         }
         values.pop("access_token", None)
         address = request.get_client_ip_if_available()
-        return HTTPStatus.OK, await answer(route, variables, user_id, values, content, address)
+        return HTTPStatus.OK, await answer(route, variables, user_id, values, content, address, device_id)
 
     def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         known_path = False
@@ -96,12 +96,13 @@ class ApiResource(DirectServeJsonResource):
             raise SynapseError(HTTPStatus.METHOD_NOT_ALLOWED, "Unrecognized request", Codes.UNRECOGNIZED)
         raise SynapseError(HTTPStatus.NOT_FOUND, "Unrecognized request", Codes.UNRECOGNIZED)
 
-    async def _authenticate(self, request: SynapseRequest, route: Route) -> UserId:
+    async def _authenticate(self, request: SynapseRequest, route: Route) -> tuple[UserId, str]:
+        """Who asks, and with which device."""
         if route.auth is Auth.PUBLIC:
-            return UserId("")
+            return UserId(""), ""
         token = session_token(request)
         if token is not None:
-            return await self._user_of_session(token, route)
+            return await self._user_of_session(token, route), ""
         requester = await self._api.get_user_by_req(request)
         user_id = UserId(requester.user.to_string())
         if route.auth is Auth.ADMIN and not await self._api.is_user_admin(user_id):
@@ -118,7 +119,7 @@ class ApiResource(DirectServeJsonResource):
                     message="This takes a session that began in the last ten minutes: sign in again, and do it there.",
                 )
             )
-        return user_id
+        return user_id, requester.device_id or ""
 
     async def _is_fresh(self, access_token_id: int | None) -> bool:
         # None with delegated sign-in, whose tokens Synapse does not keep.
@@ -152,7 +153,13 @@ def session_token(request: Any) -> str | None:
 
 
 async def answer(
-    route: Route, variables: dict[str, str], user_id: UserId, query: dict[str, str], content: object, address: str = ""
+    route: Route,
+    variables: dict[str, str],
+    user_id: UserId,
+    query: dict[str, str],
+    content: object,
+    address: str = "",
+    device_id: str = "",
 ) -> dict[str, Any]:
     """Validate, call the handler, and give the JSON of its answer.
 
@@ -165,6 +172,7 @@ async def answer(
         query=_read_query(query, route.query),
         body=_read_body(content, route.body),
         address=address,
+        device_id=device_id,
     )
     try:
         refusal_or_answer = await route.handler(call)

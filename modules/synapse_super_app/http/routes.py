@@ -41,6 +41,8 @@ class Call:
     body: Any
     address: str = ""
     """The client's network address as Synapse sees it; empty where there is none."""
+    device_id: str = ""
+    """The device that asks; empty where it is none, as with an appservice."""
 
 
 Handler = Callable[[Call], Awaitable[BaseModel | Refused]]
