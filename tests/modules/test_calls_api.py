@@ -438,14 +438,13 @@ class TestFloods:
     def test_refusals_tell_nothing_of_the_rule(self, hs: FakeHomeserver, bob: str) -> None:
         """Whatever rule spoke, the words are the same, and asking again says no more."""
         said: set[str] = set()
-        for number, policy in enumerate(
-            (
-                {"who": ["nobody"]},
-                {"who": ["everyone"], "deny": ["@p1:hs3.test"]},
-                {"who": ["everyone"], "servers": {"deny": ["hs3.test"]}},
-                {"who": ["everyone"], "do_not_disturb": {}},
-            )
-        ):
+        wishes: tuple[dict[str, Any], ...] = (
+            {"who": ["nobody"]},
+            {"who": ["everyone"], "deny": ["@p1:hs3.test"]},
+            {"who": ["everyone"], "servers": {"deny": ["hs3.test"]}},
+            {"who": ["everyone"], "do_not_disturb": {}},
+        )
+        for number, policy in enumerate(wishes):
             caller = f"@p{number}:hs3.test"
             room = hs.room(bob, caller)
             set_policy(hs, bob, **policy)
