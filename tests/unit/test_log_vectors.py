@@ -1,0 +1,284 @@
+"""The vectors of docs/directory-vectors.json: the log, its proofs and the evidence, for other implementations.
+
+``python tests/unit/test_log_vectors.py`` writes the file anew.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from signedjson.key import decode_signing_key_base64, get_verify_key
+from signedjson.sign import sign_json, verify_signed_json
+
+from super_app.accounts.model import Genesis
+from super_app.directory import heads, keys, log, records
+from super_app.directory.heads import Growth, SeenHead, verify_evidence
+from super_app.directory.model import DirectoryKey, Record
+from super_app.errors import Refused
+from super_app.ids import ServerName
+from super_app.signing import digest, from_b64, generate_key, key_id_of, public_b64, signed, to_b64
+from super_app.transparency import checkpoint, tree
+
+FILE = Path(__file__).parents[2] / "docs" / "directory-vectors.json"
+SERVER, WITNESS = ServerName("hs1.test"), ServerName("hs2.test")
+KEY, WITNESS_KEY, NEXT_KEY = (generate_key(bytes([number]) * 32) for number in (1, 2, 3))
+MATRIX_SEED = bytes([9]) * 32
+NOW_MS = 1_700_000_000_000
+RFC_LEAVES = ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
+
+
+def hash_in(leaves: list[bytes], node: tree.Node) -> bytes:
+    return tree.root_of(leaves[node.number << node.level : (node.number + 1) << node.level])
+
+
+def proof_of(leaves: list[bytes], parts: tuple[tree.Part, ...]) -> list[bytes]:
+    return [tree.fold(part, lambda node: hash_in(leaves, node)) for part in parts]
+
+
+def on_the_wire(hashes: list[bytes]) -> list[str]:
+    return [to_b64(each) for each in hashes]
+
+
+def rfc() -> dict[str, Any]:
+    """The tree that implementations of RFC 6962 are checked with, and proofs by RFC 9162, 2.1.3 and 2.1.4."""
+    leaves = [tree.leaf_hash(bytes.fromhex(leaf)) for leaf in RFC_LEAVES]
+    return {
+        "leaves": list(RFC_LEAVES),
+        "roots": [tree.root_of(leaves[:size]).hex() for size in range(len(leaves) + 1)],
+        "inclusion": [
+            {"index": index, "size": size, "proof": [each.hex() for each in inclusion(leaves, index, size)]}
+            for index, size in ((0, 1), (0, 8), (5, 8), (2, 3), (1, 5))
+        ],
+        "consistency": [
+            {"from": old, "size": size, "proof": [each.hex() for each in consistency(leaves, old, size)]}
+            for old, size in ((1, 1), (1, 8), (6, 8), (2, 5), (4, 7))
+        ],
+    }
+
+
+def inclusion(leaves: list[bytes], index: int, size: int) -> list[bytes]:
+    return proof_of(leaves, tree.inclusion_parts(index, size))
+
+
+def consistency(leaves: list[bytes], old: int, size: int) -> list[bytes]:
+    return proof_of(leaves, tree.consistency_parts(old, size))
+
+
+def record(number: int) -> dict[str, Any]:
+    acct = Genesis(server=SERVER, localpart=f"p{number}", created_ms=NOW_MS, nonce=f"{number:032x}").acct()
+    return signed(
+        {
+            "type": records.RECORD_TYPE,
+            "v": 1,
+            "handle": f"@p{number}:{SERVER}",
+            "server": SERVER,
+            "acct": acct,
+            "user_id": f"@p{number}:{SERVER}",
+            "status": "active",
+            "discover": "public",
+            "services": {"chat": True, "call": True, "pay": True},
+            "badges": [],
+            "seq": 1,
+            "issued": NOW_MS,
+            "expires": NOW_MS + 2_592_000_000,
+        },
+        KEY,
+    )
+
+
+def note_of(leaves: list[bytes], size: int, time_s: int) -> str:
+    name = log.origin_of(SERVER)
+    text = checkpoint.Checkpoint(origin=name, size=size, root=tree.root_of(leaves[:size])).text()
+    lines = (checkpoint.sign(text, name, KEY), checkpoint.cosign(text, name, KEY, time_s))
+    return checkpoint.Note(text=text, signatures=lines).dump()
+
+
+def certificate() -> dict[str, Any]:
+    matrix_key = decode_signing_key_base64("ed25519", "1", to_b64(MATRIX_SEED).replace("-", "+").replace("_", "/"))
+    content: dict[str, Any] = sign_json(records.certificate(SERVER, KEY, issued_ms=NOW_MS), SERVER, matrix_key)
+    return content
+
+
+def key() -> DirectoryKey:
+    read = records.read_certificate(certificate(), SERVER)
+    assert not isinstance(read, Refused)
+    return read
+
+
+def seen(note: str) -> SeenHead:
+    found = heads.read_old_head(note, key())
+    assert found is not None
+    return found
+
+
+def evidence(leaves: list[bytes]) -> list[dict[str, Any]]:
+    other = [*leaves[:4], tree.leaf_hash(b"another"), *leaves[5:]]
+    first, now_s = seen(note_of(leaves, 5, NOW_MS // 1000)), NOW_MS // 1000
+    grown = Growth.model_validate(
+        {
+            "from": 5,
+            "from_root": to_b64(tree.root_of(other[:5])),
+            "consistency": on_the_wire(consistency(other, 5, 7)),
+        }
+    )
+    found: list[object] = [
+        heads.judge(first, seen(note_of(other, 5, now_s + 1)), Growth()),
+        heads.judge(first, seen(note_of(other, 7, now_s + 1)), grown),
+        heads.judge(first, seen(note_of(leaves, 3, now_s + 1)), Growth()),
+    ]
+    statement = head_statement(leaves, 3, issued_ms=NOW_MS + 700_000)
+    said = heads.read_head_statement(statement, SERVER, public_b64(KEY))
+    assert not isinstance(said, Refused)
+    found.append(heads.judge_statement(first, said, statement, key()))
+    assert all(isinstance(each, heads.Evidence) for each in found)
+    return [dict(each.content) for each in found if isinstance(each, heads.Evidence)]
+
+
+def head_statement(leaves: list[bytes], size: int, *, issued_ms: int) -> dict[str, Any]:
+    return signed(
+        {
+            "type": heads.HEAD_TYPE,
+            "v": 1,
+            "server": SERVER,
+            "issued": issued_ms,
+            "checkpoint": note_of(leaves, size, NOW_MS // 1000 - 60),
+            "growths": [],
+        },
+        KEY,
+    )
+
+
+def made() -> dict[str, Any]:
+    issued = [record(number) for number in range(7)]
+    salts = [bytes([number + 16]) * 32 for number in range(7)]
+    entries = [log.entry_of(salt, digest(each)) for salt, each in zip(salts, issued, strict=True)]
+    leaves = [tree.leaf_hash(entry) for entry in entries]
+    note = note_of(leaves, 7, NOW_MS // 1000)
+    text = note.partition("\n\n")[0] + "\n"
+    genesis = Genesis(
+        server=SERVER, localpart="p0", created_ms=NOW_MS, nonce=f"{0:032x}", recovery_key=public_b64(NEXT_KEY)
+    )
+    return {
+        "about": "Examples of docs/directory.md. All keys here are public: never use one.",
+        "keys": {
+            "server": SERVER,
+            "directory_seed_hex": bytes(KEY).hex(),
+            "directory_public_key": public_b64(KEY),
+            "directory_key_id": key_id_of(KEY),
+            "matrix_seed_hex": MATRIX_SEED.hex(),
+            "matrix_key_id": "ed25519:1",
+            "log_key": log.key_of_log(SERVER, bytes(KEY.verify_key)),
+            "witness": WITNESS,
+            "witness_seed_hex": bytes(WITNESS_KEY).hex(),
+        },
+        "rfc6962": rfc(),
+        "genesis": {"content": genesis.content(), "acct": genesis.acct()},
+        "certificate": certificate(),
+        "leaves": [
+            {
+                "record": each,
+                "digest": digest(each),
+                "salt": to_b64(salt),
+                "entry": to_b64(entry),
+                "leaf_hash": to_b64(leaf),
+            }
+            for each, salt, entry, leaf in zip(issued, salts, entries, leaves, strict=True)
+        ],
+        "checkpoint": note,
+        "cosignature": checkpoint.cosign(text, log.origin_of(WITNESS), WITNESS_KEY, NOW_MS // 1000 + 5).line(),
+        "inclusion": {"index": 4, "proof": on_the_wire(inclusion(leaves, 4, 7))},
+        "batch": {
+            "indexes": [1, 2, 5],
+            "proof": on_the_wire(proof_of(leaves, tree.batch_parts([1, 2, 5], 7))),
+        },
+        "consistency": {
+            "from": 4,
+            "from_root": to_b64(tree.root_of(leaves[:4])),
+            "consistency": on_the_wire(consistency(leaves, 4, 7)),
+        },
+        "rotation": keys.rotation(SERVER, KEY, NEXT_KEY, issued_ms=NOW_MS),
+        "head": head_statement(leaves, 7, issued_ms=NOW_MS),
+        "evidence": evidence(leaves),
+    }
+
+
+@pytest.fixture(scope="module")
+def vectors() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_file_has_what_the_code_makes(vectors: dict[str, Any]) -> None:
+    assert vectors == made()
+
+
+def test_the_roots_are_those_that_implementations_of_rfc_6962_agree_on(vectors: dict[str, Any]) -> None:
+    roots = vectors["rfc6962"]["roots"]
+    assert roots[0] == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert roots[8] == "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
+    # Proofs as certificate-transparency-go's own tests have them.
+    by_place = {(each["index"], each["size"]): each["proof"] for each in vectors["rfc6962"]["inclusion"]}
+    assert by_place[0, 8] == [
+        "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
+    ]
+
+
+def test_a_reader_comes_to_the_same_from_the_file_alone(vectors: dict[str, Any]) -> None:
+    public = vectors["keys"]["directory_public_key"]
+    read = records.read_certificate(vectors["certificate"], SERVER)
+    assert not isinstance(read, Refused)
+    head = heads.read_head(vectors["checkpoint"], read, NOW_MS)
+    assert isinstance(head, SeenHead)
+    assert head.size == len(vectors["leaves"])
+    for number, leaf in enumerate(vectors["leaves"]):
+        assert isinstance(records.read_record(leaf["record"], SERVER, public, NOW_MS), Record)
+        assert to_b64(heads.leaf_of(leaf["record"], leaf["salt"]) or b"") == leaf["leaf_hash"], number
+    proof = [from_b64(each) for each in vectors["inclusion"]["proof"]]
+    index = vectors["inclusion"]["index"]
+    assert tree.verify_inclusion(from_b64(vectors["leaves"][index]["leaf_hash"]), index, head.size, proof, head.root)
+    batch = {index: from_b64(vectors["leaves"][index]["leaf_hash"]) for index in vectors["batch"]["indexes"]}
+    assert tree.verify_batch(batch, head.size, [from_b64(each) for each in vectors["batch"]["proof"]], head.root)
+    grown = vectors["consistency"]
+    hashes = [from_b64(each) for each in grown["consistency"]]
+    assert tree.verify_consistency(grown["from"], from_b64(grown["from_root"]), head.size, head.root, hashes)
+    cosigned = checkpoint.read_note(vectors["checkpoint"] + vectors["cosignature"])
+    assert cosigned is not None
+    witness = bytes(generate_key(bytes.fromhex(vectors["keys"]["witness_seed_hex"])).verify_key)
+    assert checkpoint.cosignature_of(cosigned, log.origin_of(WITNESS), witness) is not None
+
+
+def test_the_chain_of_keys_goes_from_the_matrix_key_to_the_next_directory_key(vectors: dict[str, Any]) -> None:
+    seed = to_b64(bytes.fromhex(vectors["keys"]["matrix_seed_hex"])).replace("-", "+").replace("_", "/")
+    matrix_key = get_verify_key(decode_signing_key_base64("ed25519", "1", seed))
+    verify_signed_json(vectors["certificate"], SERVER, matrix_key)
+    after = DirectoryKey(
+        server=SERVER, key_id=key_id_of(NEXT_KEY), public_key=public_b64(NEXT_KEY), certificate=certificate()
+    )
+    assert keys.leads_to(vectors["keys"]["directory_public_key"], [vectors["rotation"]], after)
+    changed = {**vectors["rotation"], "issued": 1}
+    assert not keys.leads_to(vectors["keys"]["directory_public_key"], [changed], after)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_evidence_convinces_a_stranger_and_not_when_a_letter_is_changed(
+    vectors: dict[str, Any], number: int
+) -> None:
+    found = vectors["evidence"][number]
+    verified = verify_evidence(found)
+    assert verified is not None
+    assert verified.kind.value == found["kind"] == ("split", "fork", "rollback", "replay")[number]
+    assert verify_evidence({**found, "first": found["first"].replace("5\n", "6\n", 1)}) is None
+    assert verify_evidence({**found, "kind": "other"}) is None
+    assert verify_evidence({**found, "certificates": found["certificates"][:1]}) is None
+
+
+def test_the_acct_follows_from_the_genesis(vectors: dict[str, Any]) -> None:
+    assert digest(vectors["genesis"]["content"]) == vectors["genesis"]["acct"]
+    assert len(from_b64(vectors["genesis"]["content"]["recovery_key"])) == 32
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(made(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
