@@ -45,7 +45,7 @@ def opened(homeserver: FakeHomeserver, server: str = "hs1.test", token: str = OP
 
 def user_of(homeserver: FakeHomeserver, route: Route, token: str) -> UserId:
     resource = resource_of(homeserver)
-    user_id: UserId = homeserver.result(resource._authenticate(Request(f"Bearer {token}"), route))  # type: ignore[arg-type]
+    user_id, _ = homeserver.result(resource._authenticate(Request(f"Bearer {token}"), route))  # type: ignore[arg-type]
     return user_id
 
 
