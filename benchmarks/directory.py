@@ -237,6 +237,7 @@ def _typo(context: Context, homeserver: FilledHomeserver, row: str) -> Row:
             hidden=(),
             now_ms=now_ms,
             limit=_RESULTS,
+            whole=True,
             parts=True,
         )
         hits = search.find(cur, question, lambda *_: ())

@@ -36,6 +36,8 @@ class Question:
     hidden: Collection[str]
     now_ms: int
     limit: int
+    whole: bool
+    """Whether to find those who are found by their whole name only; not for somebody who has guessed too often."""
     parts: bool
     """Whether to look for parts of names too; only where ``search_store.has_parts`` says so."""
 

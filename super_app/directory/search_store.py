@@ -55,7 +55,7 @@ def by_beginning(cur: Cursor, question: Question) -> list[Hit]:
     end = prefix + _AFTER_NAMES
     cur.execute(
         _of_each_kind(
-            _LOCAL + " WHERE h.name = ? AND h.state = 'active' AND h.discover = 'exact'",
+            _LOCAL + " WHERE h.name = ? AND h.state = 'active' AND h.discover = 'exact' AND ? = 1",
             _LOCAL_PUBLIC + " AND h.name >= ? AND h.name < ? ORDER BY h.name LIMIT ?",
             _LOCAL_PUBLIC + " AND h.badged = 1 AND h.name >= ? AND h.name < ? ORDER BY h.name LIMIT ?",
             _REPLICA_PUBLIC + " AND r.name >= ? AND r.name < ? ORDER BY r.name LIMIT ?",
@@ -63,7 +63,7 @@ def by_beginning(cur: Cursor, question: Question) -> list[Hit]:
             _CONTACT + " ORDER BY c.handle LIMIT ?",
         ),
         (
-            *(prefix,),
+            *(prefix, int(question.whole)),
             *(prefix, end, limit),
             *(prefix, end, limit),
             *(now_ms, prefix, end, limit),
@@ -83,12 +83,13 @@ def by_handle(cur: Cursor, question: Question) -> list[Hit]:
     cur.execute(
         _of_each_kind(
             _LOCAL + " WHERE h.name = ? AND h.state = 'active' AND (h.discover = 'public'"
-            " AND ? >= ? AND ? < ? OR h.discover <> 'none' AND ? = ?)",
+            " AND ? >= ? AND ? < ? OR h.discover <> 'none' AND ? = ? AND ? = 1)",
             _REPLICA_PUBLIC + " AND r.handle >= ? AND r.handle < ? ORDER BY r.handle LIMIT ?",
             _CONTACT + " ORDER BY c.handle LIMIT ?",
         ),
         (
             *(name, server, typed_server, server, typed_server + _AFTER_NAMES, server, typed_server),
+            int(question.whole),
             *(now_ms, typed, typed + _AFTER_NAMES, limit),
             *(question.asker, typed, typed + _AFTER_NAMES, limit),
             question.asker,

@@ -253,9 +253,12 @@ def find(cur: Cursor, text: str, by: AskedBy) -> Holding | None:
     By user id, a public primary handle answers for the localpart.
     """
     held = store.first_of(cur, spellings(text))
-    if held is None or by is AskedBy.HANDLE or held.state is not State.ACTIVE:
+    if by is AskedBy.HANDLE:
         return held
-    primary = store.primary_of(cur, held.user_id) if held.origin is Origin.LOCALPART else None
+    # Asked for nobody too: who is not there must take as long as who hides.
+    primary = store.primary_of(cur, UserId("") if held is None else held.user_id)
+    if held is None or held.state is not State.ACTIVE or held.origin is not Origin.LOCALPART:
+        return held
     return primary if primary is not None and primary.discover is Discover.PUBLIC else held
 
 

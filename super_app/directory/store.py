@@ -81,8 +81,8 @@ def holding(cur: Cursor, name: Name) -> Holding | None:
 
 
 def first_of(cur: Cursor, names: Sequence[Name]) -> Holding | None:
-    """The holding of the first of some spellings that is held."""
-    return next((found for found in (holding(cur, name) for name in names) if found is not None), None)
+    """The holding of the first of some spellings that is held. All are looked for, so that the time tells nothing."""
+    return next((found for found in [holding(cur, name) for name in names] if found is not None), None)
 
 
 def holdings_of(cur: Cursor, acct: Acct) -> tuple[Holding, ...]:

@@ -133,6 +133,7 @@ class Directory:
         *,
         limit: int = 10,
         hidden: Collection[str] = (),
+        whole: bool = True,
         parts: bool = False,
     ) -> Question:
         return Question(
@@ -142,6 +143,7 @@ class Directory:
             hidden=hidden,
             now_ms=self.now_ms,
             limit=limit,
+            whole=whole,
             parts=parts,
         )
 

@@ -13,10 +13,10 @@ from prometheus_client import Counter
 from super_app.directory import heads, records, rules, service
 from super_app.directory.model import FEED_PAGE, AskedBy, Discover, Holding
 from super_app.errors import Reason, Refused
-from super_app.ids import Handle, ServerName, localpart_of, server_of
+from super_app.ids import Handle, ServerName, UserId, localpart_of, server_of
 from super_app.names import FederationQuery
 from super_app.signing import digest, signed
-from synapse_super_app.directory.budget import Budget
+from synapse_super_app.directory.budget import Budget, Guesses
 from synapse_super_app.directory.description import SelfDescription
 from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.log import OwnLog
@@ -45,7 +45,7 @@ class Answers:
         self._heads = known
         self._self = described
         self._questions = Budget(burst=200, every_ms=50)
-        self._misses = Budget(burst=300, every_ms=2_000)
+        self._guesses = Guesses(burst=300, every_ms=2_000, everybody=Budget(burst=1_000, every_ms=500))
         self._heard: Callable[[ServerName], None] | None = None
 
     def register(self, heard: Callable[[ServerName], None]) -> None:
@@ -84,15 +84,25 @@ class Answers:
                 break
         else:
             raise error_of(Refused(reason=Reason.STARTING, message="That handle changes in this moment; ask again."))
+        now_ms = self._runtime.now_ms()
+        spent = self._guesses.judge(
+            origin, now_ms, found=answer is not None, known_anyway=await self._knows_anyway(held, by, asked, origin)
+        )
+        if spent is not None:
+            raise error_of(spent)
         if answer is None:
-            now_ms = self._runtime.now_ms()
-            spent = self._misses.take(origin, now_ms)
-            if spent is not None:
-                raise error_of(spent)
             answer = records.absent(own.issuer.server, asked, by, own.signer.key, issued_ms=now_ms)
         _answered.labels(str(answer["type"]).rpartition(".")[2]).inc()
         found = {"answer": answer, **await own.signer.identity()}
         return found if proof is None else {**found, "log": proof}
+
+    async def _knows_anyway(self, held: Holding | None, by: AskedBy, asked: str, origin: ServerName) -> bool:
+        """Whether a server could know of somebody without asking: from our feed, or from a room.
+
+        The room is looked for in any case, so that the time tells nothing.
+        """
+        meets = by is AskedBy.USER_ID and await self._runtime.private.shares_a_room(UserId(asked), origin)
+        return meets or (held is not None and rules.in_feed(held))
 
     async def _seen(self, held: Holding, by: AskedBy, origin: ServerName) -> Mapping[str, Any] | None:
         # A contested name is frozen; its record says so whoever of the two is meant by the user id.

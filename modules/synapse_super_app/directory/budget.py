@@ -9,6 +9,7 @@ from typing import Final
 from super_app.errors import Reason, Refused
 
 _MAX_KEYS: Final = 20_000
+_EVERYBODY: Final = "everybody"
 
 
 @dataclass(slots=True)
@@ -63,3 +64,33 @@ class Budget:
             message=f"Too many questions about people in a short time; try again in {-(-wait_ms // 1000)} s.",
             fields={"retry_after_ms": wait_ms},
         )
+
+
+class Guesses:
+    """What those are told who asked for too many people who are not there: what they may know anyway, and nothing else.
+
+    A miss that is refused while a hit is answered would be an answer, so both are refused alike. ``everybody`` is spent
+    by all together, so that many who guess in turns get no further than a few.
+    """
+
+    def __init__(self, *, burst: int, every_ms: int, everybody: Budget | None = None) -> None:
+        self._each = Budget(burst=burst, every_ms=every_ms)
+        self._everybody = everybody
+
+    def judge(self, key: str, now_ms: int, *, found: bool, known_anyway: bool) -> Refused | None:
+        """The refusal for one question, whose answer is known to us. ``known_anyway``: public, or met in a room."""
+        if found and known_anyway:
+            return None
+        refused = self.spent(key, now_ms)
+        if refused is None and not found:
+            self._each.take(key, now_ms)
+            if self._everybody is not None:
+                self._everybody.take(_EVERYBODY, now_ms)
+        return refused
+
+    def spent(self, key: str, now_ms: int) -> Refused | None:
+        """The refusal that a miss would get now; spends nothing."""
+        refused = self._each.spent(key, now_ms)
+        if refused is None and self._everybody is not None:
+            refused = self._everybody.spent(_EVERYBODY, now_ms)
+        return refused

@@ -108,22 +108,19 @@ class OwnHandles:
 
     async def find(self, text: str, by: AskedBy) -> Holding | None:
         """The holding that a name or localpart leads to; an account that nobody has asked about is adopted now."""
-        found = await self._database.run("directory_find", partial(service.find, text=text, by=by))
-        if found is not None and found.state is not State.FREE:
-            return found
-        user_id = await self._account_with(text)
-        if user_id is None:
-            return None
-        await self._adopt_now(user_id)
-        return await self._database.run("directory_find", partial(service.find, text=text, by=by))
+        held, account = await self._database.run("directory_find", partial(self._find, text=text, by=by))
+        if account is None or (held is not None and held.state is not State.FREE):
+            return held
+        await self._adopt_now(account)
+        held, _ = await self._database.run("directory_find", partial(self._find, text=text, by=by))
+        return held
 
-    async def _account_with(self, text: str) -> UserId | None:
-        for name in spellings(text):
-            user_id = UserId(f"@{name}:{self._runtime.server_name}")
-            account = await self._runtime.api.get_userinfo_by_id(user_id)
-            if account is not None and not account.is_guest:
-                return user_id
-        return None
+    def _find(self, cur: Cursor, text: str, by: AskedBy) -> tuple[Holding | None, UserId | None]:
+        """The holding, and the account of that name. Both are looked for anyway, so that the time tells nothing."""
+        held = service.find(cur, text, by)
+        user_ids = [UserId(f"@{name}:{self._runtime.server_name}") for name in spellings(text)]
+        is_there = [self._runtime.private.is_deactivated(cur, user_id) is not None for user_id in user_ids]
+        return held, next((user_id for user_id, there in zip(user_ids, is_there, strict=True) if there), None)
 
     async def record(self, held: Holding) -> Mapping[str, Any] | None:
         """The signed record of a holding, current; None if it changed hands in this moment."""

@@ -26,7 +26,7 @@ from super_app.directory.model import (
 from super_app.directory.naming import normalise
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, ServerName, UserId, localpart_of, parse_user_id, server_of
-from synapse_super_app.directory.budget import Budget
+from synapse_super_app.directory.budget import Budget, Guesses
 from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import NoDirectory, Peers
@@ -49,6 +49,7 @@ class DirectoryPeople:
         self._heads = known
         self._questions = Budget(burst=100, every_ms=1_000)
         self._misses = Budget(burst=60, every_ms=10_000)
+        self._guesses = Guesses(burst=60, every_ms=10_000)
         self._remembered: dict[tuple[str, AskedBy], tuple[int, Person | Refused]] = {}
 
     # The port.
@@ -80,8 +81,17 @@ class DirectoryPeople:
         return None if known is None else known.record.handle
 
     async def _local(self, who: UserId, asker: UserId) -> Person | Refused:
+        held = await self._own.find(localpart_of(who), AskedBy.USER_ID)
+        person = await self._local_person(held, who, asker)
+        now_ms = self._runtime.now_ms()
+        known_anyway = held is not None and (held.user_id == asker or rules.in_feed(held))
+        if not known_anyway and self._guesses.spent(asker, now_ms) is not None:
+            known_anyway = await self._share_a_room(asker, who)
+        found = not (isinstance(person, Refused) and person.reason is Reason.UNKNOWN_HANDLE)
+        return self._guesses.judge(asker, now_ms, found=found, known_anyway=known_anyway) or person
+
+    async def _local_person(self, held: Holding | None, who: UserId, asker: UserId) -> Person | Refused:
         name = localpart_of(who)
-        held = await self._own.find(name, AskedBy.USER_ID)
         if held is None:
             return rules.no_such_handle(who)
         if held.state is State.FROZEN:
@@ -110,7 +120,11 @@ class DirectoryPeople:
         if server == self._runtime.server_name:
             held = await self._own.find(text, AskedBy.HANDLE)
             found = None if held is None or not _sees(held, asker) else await self._own.record(held)
-            return found if found is not None else rules.no_such_handle(f"@{text}:{server}")
+            known_anyway = held is not None and (held.user_id == asker or rules.in_feed(held))
+            spent = self._guesses.judge(
+                asker, self._runtime.now_ms(), found=found is not None, known_anyway=known_anyway
+            )
+            return spent or found or rules.no_such_handle(f"@{text}:{server}")
         name = normalise(text)
         if isinstance(name, Refused):
             return name

@@ -21,6 +21,7 @@ from super_app.directory.search_model import Hit, Match, Question, Term
 from super_app.directory.search_rules import is_exact
 from super_app.errors import Refused
 from super_app.ids import ServerName, UserId, localpart_of, parse_user_id, server_of
+from synapse_super_app.directory.budget import Guesses
 from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.people import DirectoryPeople
 from synapse_super_app.private_api import Profile, Seen, UserSearch
@@ -52,6 +53,7 @@ class Search:
         self._people = people
         self._heads = known
         self._has_parts = False
+        self._guesses = Guesses(burst=300, every_ms=2_000)
 
     async def start(self) -> None:
         """Find out what the database can do, and let the main process make what is missing."""
@@ -83,9 +85,13 @@ class Search:
             hidden=hidden,
             now_ms=self._runtime.now_ms(),
             limit=limit,
+            whole=self._guesses.spent(asker, self._runtime.now_ms()) is None,
             parts=self._has_parts,
         )
         found = await self._find(question)
+        # Most of what is typed is half a name; only whoever tries names by the hundred runs out.
+        exact = is_exact([each.hit for each in found])
+        self._guesses.judge(asker, question.now_ms, found=exact, known_anyway=exact)
         if not is_exact([each.hit for each in found]):
             found = [*await self._asked_for(asker, term, hidden), *found][:limit]
         frozen = await self._heads.frozen()

@@ -1,0 +1,175 @@
+"""Whoever tries out names learns next to nothing; who hides cannot be told from who is not there."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from synapse.api.errors import SynapseError
+from test_directory_module import HS1, HS2, RESOLVE, Pair, refusal
+
+from synapse_super_app.directory.budget import Budget, Guesses
+
+SECRET, NOBODY = "secretive", "nonentity"
+
+
+def guesses_answered(guesses: Guesses, keys: list[str], *, total: int, every_ms: int) -> int:
+    """How many of so many guesses, all wrong, are answered; the keys take turns."""
+    asked = (guesses.judge(keys[n % len(keys)], n * every_ms, found=False, known_anyway=False) for n in range(total))
+    return sum(refused is None for refused in asked)
+
+
+class TestTenThousandGuesses:
+    """At a hundred a second, on simulated clocks."""
+
+    def test_by_one_person(self) -> None:
+        assert guesses_answered(Guesses(burst=60, every_ms=10_000), ["mallory"], total=10_000, every_ms=10) == 69
+
+    def test_by_one_server_and_by_fifty(self) -> None:
+        for count, most in ((1, 350), (50, 1_200)):
+            everybody = Budget(burst=1_000, every_ms=500)
+            guesses = Guesses(burst=300, every_ms=2_000, everybody=everybody)
+            servers = [f"hs{number}.test" for number in range(count)]
+            assert guesses_answered(guesses, servers, total=10_000, every_ms=10) <= most
+
+    def test_a_right_guess_is_refused_like_a_wrong_one_once_they_are_spent(self) -> None:
+        guesses = Guesses(burst=2, every_ms=1_000)
+        assert [guesses.judge("m", 0, found=False, known_anyway=False) for _ in range(2)] == [None, None]
+        right = guesses.judge("m", 0, found=True, known_anyway=False)
+        wrong = guesses.judge("m", 0, found=False, known_anyway=False)
+        assert right == wrong is not None
+        assert guesses.judge("m", 0, found=True, known_anyway=True) is None
+        assert guesses.judge("other", 0, found=True, known_anyway=False) is None
+
+    def test_right_guesses_cost_nothing(self) -> None:
+        guesses = Guesses(burst=1, every_ms=1_000)
+        for _ in range(100):
+            assert guesses.judge("m", 0, found=True, known_anyway=False) is None
+        assert guesses.judge("m", 0, found=False, known_anyway=False) is None
+
+
+@pytest.fixture
+def pair() -> Pair:
+    """With somebody on the second homeserver who hides, and somebody who is found by their whole name."""
+    pair = Pair()
+    for name, discover in ((SECRET, "none"), ("exactly", "exact")):
+        pair.hs2.call("PUT", f"handles/{name}", pair.hs2.register(name), {"discover": discover})
+    pair.advance(7)
+    return pair
+
+
+def resolved(pair: Pair, origin: str, **asked: str) -> dict[str, Any] | str:
+    """What the second homeserver answers to another server; the errcode, if it refuses."""
+    try:
+        return pair.hs2.result(pair.hs2.private.queries[RESOLVE]({**asked, "origin": origin}))  # type: ignore[no-any-return]
+    except SynapseError as refused:
+        return refused.errcode
+
+
+def statements() -> Mapping[str, float]:
+    """SQL statements so far, by unit of work."""
+    return {
+        sample.labels["work"]: sample.value
+        for metric in REGISTRY.collect()
+        if metric.name == "superapp_sql_statements"
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+
+
+def work_of(pair: Pair, **asked: str) -> tuple[int, Mapping[str, float]]:
+    """The size of an answer, and the statements that it took."""
+    before = statements()
+    answer = resolved(pair, HS1, **asked)
+    assert isinstance(answer, dict)
+    assert answer["answer"]["type"] == "org.superapp.directory.absent"
+    after = statements()
+    took = {work: after[work] - before.get(work, 0) for work in after if after[work] != before.get(work, 0)}
+    return len(json.dumps(answer)), took
+
+
+class TestHiddenAndAbsent:
+    def test_another_server_gets_the_same_answer_of_the_same_size_for_the_same_work(self, pair: Pair) -> None:
+        for by in ("handle", "user_id"):
+            resolved(pair, HS1, **{by: f"@warm.up:{HS2}"})
+            hidden = work_of(pair, **{by: f"@{SECRET}:{HS2}"})
+            assert hidden == work_of(pair, **{by: f"@{NOBODY}:{HS2}"})
+            assert hidden[1]["directory_find"] >= 2
+
+    def test_a_person_gets_the_same_answer_for_the_same_work(self, pair: Pair) -> None:
+        took: list[Mapping[str, float]] = []
+        sentences: list[str] = []
+        for name in ("warm.up99", SECRET, NOBODY):
+            before = statements()
+            with pytest.raises(SynapseError) as refused:
+                pair.hs2.call("GET", f"handles/{name}", pair.bob)
+            after = statements()
+            took.append({work: after[work] - before.get(work, 0) for work in after if work.startswith("directory")})
+            sentences.append(refused.value.msg.replace(name, "…"))
+        assert took[1] == took[2]
+        assert sentences[1] == sentences[2]
+
+    def test_a_search_finds_neither_for_the_same_work(self, pair: Pair) -> None:
+        took: list[Mapping[str, float]] = []
+        for name in (SECRET, NOBODY):
+            before = statements()
+            assert pair.hs2.call("POST", "search", pair.bob, {"term": name})["results"] == []
+            after = statements()
+            took.append({work: after[work] - before.get(work, 0) for work in after if work.startswith("directory")})
+        assert took[0] == took[1]
+
+
+class TestSpent:
+    def test_a_server_that_guessed_too_often_learns_of_nobody_whom_it_could_not_know(self, pair: Pair) -> None:
+        for number in range(300):
+            assert not isinstance(resolved(pair, HS1, handle=f"@guess{number}:{HS2}"), str)
+            pair.hs2.advance(0.05)
+        for _ in range(8):
+            resolved(pair, HS1, handle=f"@again:{HS2}")
+        limited = "ORG.SUPERAPP.TOO_MANY_REQUESTS"
+        for name in (NOBODY, SECRET, "exactly"):
+            assert resolved(pair, HS1, handle=f"@{name}:{HS2}") == limited
+            assert resolved(pair, HS1, user_id=f"@{name}:{HS2}") == limited
+        public = resolved(pair, HS1, handle=pair.bob)
+        assert isinstance(public, dict)
+        assert public["answer"]["user_id"] == pair.bob
+        # Another server has a budget of its own, and time gives this one some of it back.
+        assert not isinstance(resolved(pair, "hs3.test", handle=f"@exactly:{HS2}"), str)
+        pair.hs2.advance(60)
+        assert not isinstance(resolved(pair, HS1, handle=f"@exactly:{HS2}"), str)
+
+    def test_who_shares_a_room_is_answered_for_all_the_same(self, pair: Pair) -> None:
+        hidden = f"@{SECRET}:{HS2}"
+        pair.hs2.room(hidden, pair.alice)
+        for number in range(310):
+            resolved(pair, HS1, handle=f"@guess{number}:{HS2}")
+            pair.hs2.advance(0.05)
+        assert isinstance(resolved(pair, HS1, user_id=f"@{NOBODY}:{HS2}"), str)
+        answer = resolved(pair, HS1, user_id=hidden)
+        assert isinstance(answer, dict)
+        assert answer["answer"]["type"] == "org.superapp.directory.services"
+
+    def test_a_person_who_guessed_too_often_finds_public_people_only(self, pair: Pair) -> None:
+        assert pair.hs2.call("GET", "handles/exactly", pair.bob)["discover"] == "exact"
+        for number in range(60):
+            assert refusal(pair.hs2, "GET", f"handles/guess{number}", pair.bob) == (404, "UNKNOWN_HANDLE")
+        for name in ("exactly", SECRET, NOBODY):
+            assert refusal(pair.hs2, "GET", f"handles/{name}", pair.bob) == (429, "TOO_MANY_REQUESTS")
+            assert refusal(pair.hs2, "PUT", f"contacts/@{name}:{HS2}", pair.bob) == (429, "TOO_MANY_REQUESTS")
+        assert pair.hs2.call("GET", "handles/carol", pair.bob)["user_id"] == pair.carol
+        assert pair.hs2.call("GET", "handles/exactly", pair.carol)["discover"] == "exact"
+        pair.hs2.room(pair.bob, f"@exactly:{HS2}")
+        assert pair.hs2.call("PUT", f"contacts/@exactly:{HS2}", pair.bob)["user_id"] == f"@exactly:{HS2}"
+
+    def test_a_person_who_searched_for_too_many_names_finds_whole_names_no_more(self, pair: Pair) -> None:
+        def found(term: str) -> list[str]:
+            return [each["handle"] for each in pair.hs2.call("POST", "search", pair.bob, {"term": term})["results"]]
+
+        assert found("exactly") == found(f"@exactly:{HS2}") == [f"@exactly:{HS2}"]
+        for number in range(300):
+            found(f"guess{number}")
+        assert found("exactly") == found(f"@exactly:{HS2}") == []
+        assert found("carol") == [pair.carol]
+        pair.hs2.advance(10)
+        assert found("exactly") == [f"@exactly:{HS2}"]
