@@ -62,7 +62,7 @@ def pair() -> Pair:
 def resolved(pair: Pair, origin: str, **asked: str) -> dict[str, Any] | str:
     """What the second homeserver answers to another server; the errcode, if it refuses."""
     try:
-        return pair.hs2.result(pair.hs2.private.queries[RESOLVE]({**asked, "origin": origin}))  # type: ignore[no-any-return]
+        return pair.hs2.result(pair.hs2.private.queries[RESOLVE]({**asked, "origin": origin}))
     except SynapseError as refused:
         return refused.errcode
 
