@@ -55,6 +55,7 @@ def make_ledger(dsn: str, fill: Callable[[Cursor], None]) -> None:
         for migration in migrations.load("super_app.ledger", Engine.POSTGRESQL):
             migrations.apply(cur, migration)
         fill(cur)
+        cur.finish()
         connection.commit()
     finally:
         connection.close()

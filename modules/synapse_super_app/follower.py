@@ -28,6 +28,7 @@ EventHandler = Callable[["EventBase"], Awaitable[None]]
 
 _SWEEP_PAUSE_S: Final = 2.0
 _ATTENTIVE_PAUSE_S: Final = 0.25
+_STORE_PAUSE_S: Final = 0.5
 _URGENT_MS: Final = 10_000
 _PAGE: Final = 500
 _UNSTORED_EVENTS: Final = 1_000
@@ -61,6 +62,7 @@ class Follower:
         self._retry_ms: int | None = None
         self._again = False
         self._armed = False
+        self._storing = False
         self._urgent_until_ms = 0
         self._attentive_until_ms = 0
         self._on = False
@@ -182,9 +184,24 @@ class Follower:
             self._position = found[-1][0] if len(found) == _PAGE else newest
             # Events that are not ours are cheap to pass over again, so passing them is not always worth a write.
             if found or self._position - self._stored_position > _UNSTORED_EVENTS:
-                await self._database.run("follower_move", partial(_move, position=self._position))
-                self._stored_position = self._position
+                self._store_soon()
         _lag.set(0)
+
+    def _store_soon(self) -> None:
+        """Store the cursor a moment later, once for all that is handled until then.
+
+        A commit right now would stand in the way of what the event has set off. Should it be lost, the events behind
+        it are handled again.
+        """
+        if not self._storing:
+            self._storing = True
+            self._api.delayed_background_call(_STORE_PAUSE_S * 1000, self._store, desc="superapp_follower_store")
+
+    async def _store(self) -> None:
+        self._storing = False
+        position = self._position
+        await self._database.run("follower_move", partial(_move, position=position))
+        self._stored_position = position
 
     def _handler(self, event_type: str) -> EventHandler | None:
         return self._handlers.get(event_type) or self._picked.get(event_type)
