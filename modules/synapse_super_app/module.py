@@ -23,6 +23,7 @@ from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.follower import Follower
 from synapse_super_app.gate import Gate
 from synapse_super_app.http.resource import ApiResource
+from synapse_super_app.payments.fares import PaidFares
 from synapse_super_app.payments.feature import PaymentsFeature
 from synapse_super_app.private_api import PrivateApi, missing
 from synapse_super_app.runtime import Feature, Runtime
@@ -142,7 +143,9 @@ def build_features(runtime: Runtime, enabled: tuple[FeatureName, ...]) -> list[F
         features.append(directory)
     builders: Mapping[FeatureName, Callable[[], Feature]] = {
         FeatureName.PAYMENTS: lambda: PaymentsFeature(runtime, directory),
-        FeatureName.CALLS: lambda: CallsFeature(runtime, directory),
+        FeatureName.CALLS: lambda: CallsFeature(
+            runtime, directory, PaidFares(runtime.database) if FeatureName.PAYMENTS in enabled else None
+        ),
         FeatureName.WEB: lambda: WebFeature(runtime),
     }
     features.extend(build() for name, build in builders.items() if name in enabled)

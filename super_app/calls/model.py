@@ -271,6 +271,7 @@ class Recent:
     rings: tuple[RecentRing, ...]
     known: frozenset[UserId]
     contacts: frozenset[UserId]
+    blocked: frozenset[UserId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

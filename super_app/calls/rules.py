@@ -83,7 +83,7 @@ def facts_of(now_ms: int, caller: UserId, circumstances: Circumstances, policy: 
     before = [each.ring_ms for each in recent.rings if each.caller == caller and each.ring_ms > repeat_from_ms]
     return Facts(
         caller=caller,
-        circumstances=circumstances,
+        circumstances=replace(circumstances, ignored=True) if caller in recent.blocked else circumstances,
         contact=caller in recent.contacts,
         known=caller in known,
         shown_of_caller=sum(each == caller for each in shown),

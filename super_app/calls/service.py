@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
 
+from super_app.accounts import relation_store
 from super_app.accounts import store as accounts
 from super_app.calls import events, rules, store
 from super_app.calls.model import (
@@ -96,6 +97,7 @@ def recent(cur: Cursor, owner: Acct, since_ms: int) -> Recent:
         rings=store.recent_rings(cur, owner, since_ms, _RECENT_MAX),
         known=store.acquaintances(cur, owner, _KNOWN_MAX),
         contacts=frozenset(each.user_id for each in accounts.contacts(cur, owner)),
+        blocked=frozenset(each.user_id for each in relation_store.blocking(cur, owner)),
     )
 
 
@@ -228,6 +230,11 @@ def _refuse(cur: Cursor, ring: Ring, session: Session, callee: Callee, *, now_ms
     # A moment after the first: whoever understands it should have read the reason before the call is over for them.
     _owe(cur, session, sender, due_ms=due_ms + 1, event_type=event_type, content=content)
     return due_ms
+
+
+def shown_since(cur: Cursor, owner: Acct, caller: UserId, since_ms: int) -> int:
+    """How many rings of a caller somebody was shown since a time."""
+    return store.shown_since(cur, owner, caller, since_ms)
 
 
 # A ring in the room.

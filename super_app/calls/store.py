@@ -268,6 +268,16 @@ def recent_rings(cur: Cursor, owner: Acct, since_ms: int, limit: int) -> tuple[R
     )
 
 
+def shown_since(cur: Cursor, owner: Acct, caller: UserId, since_ms: int) -> int:
+    """How many rings of a caller somebody was shown since a time."""
+    cur.execute(
+        "SELECT COUNT(*) FROM superapp_calls_record WHERE owner_acct = ? AND peer = ? AND ring_ms > ?"
+        " AND direction = 'incoming' AND state <> 'screened'",
+        (owner, caller, since_ms),
+    )
+    return _int(_only(cur)[0])
+
+
 def acquaintances(cur: Cursor, owner: Acct, limit: int) -> frozenset[UserId]:
     """The people with whom somebody has talked, or whom they have rung themselves."""
     cur.execute(

@@ -52,6 +52,18 @@ def received(cur: Cursor, payee: Acct, payment_id: PaymentId) -> tuple[Payment, 
     return tuple(_payment(row) for row in cur.fetchall())
 
 
+def paid_minor(cur: Cursor, payee: Acct, payer: UserId, currency: str, since_ms: int) -> int:
+    """What a payer has paid an account of this homeserver since a time, less what went back to them; never below 0."""
+    cur.execute(
+        "SELECT COALESCE(SUM(CASE WHEN payee_acct = ? AND payer_user_id = ? AND refund_of IS NULL THEN amount_minor"
+        " WHEN payer_acct = ? AND payee_user_id = ? THEN -amount_minor ELSE 0 END), 0) FROM superapp_payment"
+        " WHERE (payee_acct = ? OR payer_acct = ?) AND currency = ? AND state = 'completed' AND created_ms > ?",
+        (payee, payer, payee, payer, payee, payee, currency, since_ms),
+    )
+    row = cur.fetchone()
+    return max(0, int(row[0] or 0)) if row is not None else 0
+
+
 def has_received(cur: Cursor, acct: Acct, handle: Handle) -> bool:
     """Whether an account of this homeserver was ever paid under a handle."""
     cur.execute(

@@ -11,7 +11,7 @@ from synapse_super_app.calls.follow import CallsFollower
 from synapse_super_app.calls.gate import CallsGate
 from synapse_super_app.calls.recent import RecentBook
 from synapse_super_app.calls.rooms import Rooms
-from synapse_super_app.calls.screening import Screening
+from synapse_super_app.calls.screening import Fares, Screening
 from synapse_super_app.calls.sender import Sender
 from synapse_super_app.calls.silences import Silences
 from synapse_super_app.calls.turn import Turn, TurnQuota
@@ -20,6 +20,7 @@ from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Route
 from synapse_super_app.people import People, UserIdsOnly
+from synapse_super_app.relations import Relations
 from synapse_super_app.runtime import Runtime
 
 
@@ -27,13 +28,14 @@ class CallsFeature:
     name = FeatureName.CALLS
     packages = ("super_app.accounts", "super_app.calls")
 
-    def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
+    def __init__(self, runtime: Runtime, directory: DirectoryFeature | None, fares: Fares | None) -> None:
         self._runtime = runtime
         api, private = runtime.api, runtime.private
         people: People = UserIdsOnly(api, runtime.accounts) if directory is None else directory.people
         rooms = Rooms(api, private)
         recent = RecentBook(runtime.database, is_alone=not private.has_workers)
-        screening = Screening(api, private, runtime.accounts, people, runtime.config.calls, recent)
+        relations = Relations(api, private, runtime.accounts, runtime.database)
+        screening = Screening(api, private, runtime.accounts, people, runtime.config.calls, recent, relations, fares)
         sender = Sender(api)
         silences = Silences(runtime)
         self._follower = CallsFollower(

@@ -20,19 +20,23 @@ _LOADED_MS: Final = 3_600_000
 """What was loaded is read anew after this time, whatever happened."""
 
 
-class _Past:
-    """One callee's. ``mirror`` is their contacts' copy in account data: another object means other contacts."""
+Mirrors = tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]
 
-    def __init__(self, recent: Recent, *, since_ms: int, loaded_ms: int, mirror: Mapping[str, Any] | None) -> None:
+
+class _Past:
+    """One callee's. ``mirrors``: account data that change with contacts and blocks; other objects, other people."""
+
+    def __init__(self, recent: Recent, *, since_ms: int, loaded_ms: int, mirrors: Mirrors) -> None:
         rings = sorted(recent.rings, key=lambda each: each.ring_ms)
         # Apart, so that a flood of screened rings does not make us forget how many were shown.
         self.shown = deque((each for each in rings if each.shown), maxlen=_SHOWN_MAX)
         self.screened = deque((each for each in rings if not each.shown), maxlen=_SCREENED_MAX)
         self.known = recent.known
         self.contacts = recent.contacts
+        self.blocked = recent.blocked
         self.since_ms = since_ms
         self.loaded_ms = loaded_ms
-        self.mirror = mirror
+        self.mirrors = mirrors
 
     def add(self, ring: RecentRing) -> None:
         (self.shown if ring.shown else self.screened).append(ring)
@@ -49,13 +53,13 @@ class RecentBook:
         self._is_alone = is_alone
         self._pasts: OrderedDict[Acct, _Past] = OrderedDict()
 
-    async def of(self, owner: Acct, since_ms: int, now_ms: int, mirror: Mapping[str, Any] | None) -> Recent:
+    async def of(self, owner: Acct, since_ms: int, now_ms: int, mirrors: Mirrors) -> Recent:
         """A callee's past since a time at least."""
         past = self._pasts.get(owner)
-        if past is None or not self._is_true(past, since_ms, now_ms, mirror):
+        if past is None or not self._is_true(past, since_ms, now_ms, mirrors):
             loaded = await self._database.run("calls_recent", lambda cur: service.recent(cur, owner, since_ms))
             before = self._pasts.get(owner)
-            past = _Past(loaded, since_ms=since_ms, loaded_ms=now_ms, mirror=mirror)
+            past = _Past(loaded, since_ms=since_ms, loaded_ms=now_ms, mirrors=mirrors)
             if before is not None:
                 # What was decided while this was read, or just before, is in memory alone.
                 found = set(loaded.rings)
@@ -67,7 +71,13 @@ class RecentBook:
             while len(self._pasts) > _PEOPLE_MAX:
                 self._pasts.popitem(last=False)
         self._pasts.move_to_end(owner)
-        return Recent(rings=past.rings(since_ms), known=past.known, contacts=past.contacts)
+        return Recent(rings=past.rings(since_ms), known=past.known, contacts=past.contacts, blocked=past.blocked)
+
+    async def shown_since(self, owner: Acct, caller: UserId, since_ms: int) -> int:
+        """How many rings of a caller somebody was shown since a time, by the records."""
+        return await self._database.run(
+            "calls_shown_since", lambda cur: service.shown_since(cur, owner, caller, since_ms)
+        )
 
     def note(self, owner: Acct, ring: RecentRing) -> None:
         """A ring was just decided."""
@@ -91,10 +101,10 @@ class RecentBook:
     def forget(self, owner: Acct) -> None:
         self._pasts.pop(owner, None)
 
-    def _is_true(self, past: _Past, since_ms: int, now_ms: int, mirror: Mapping[str, Any] | None) -> bool:
+    def _is_true(self, past: _Past, since_ms: int, now_ms: int, mirrors: Mirrors) -> bool:
         return (
             self._is_alone
-            and past.mirror is mirror
+            and all(known is now for known, now in zip(past.mirrors, mirrors, strict=True))
             and past.since_ms <= since_ms
             and now_ms - past.loaded_ms < _LOADED_MS
         )

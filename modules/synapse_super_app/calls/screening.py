@@ -6,10 +6,10 @@ somebody who was rung before waits for no database.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import tzinfo
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast, runtime_checkable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prometheus_client import Counter
@@ -24,6 +24,7 @@ from super_app.calls.model import (
     Decision,
     Local,
     Policy,
+    Price,
     RateLimit,
     RecentRing,
     Ring,
@@ -31,26 +32,50 @@ from super_app.calls.model import (
     Who,
 )
 from super_app.calls.policy import Reading
-from super_app.ids import Handle, UserId
+from super_app.ids import Acct, Handle, UserId
 from super_app.names import AccountDataType
 from synapse_super_app.accounts import AccountBook
-from synapse_super_app.calls.recent import RecentBook
+from synapse_super_app.calls.recent import Mirrors, RecentBook
 from synapse_super_app.config import CallsConfig
 from synapse_super_app.people import People
 from synapse_super_app.private_api import PrivateApi
+from synapse_super_app.relations import IGNORED_USERS, Relations
 
 logger = logging.getLogger(__name__)
 
-_IGNORED_USERS: Final = "m.ignored_user_list"
 _INVITES_4380: Final = "m.invite_permission_config"
 _INVITES_4155: Final = "org.matrix.msc4155.invite_permission_config"
 _READINGS_MAX: Final = 20_000
 _HANDLES_MAX: Final = 10_000
 _HANDLE_MS: Final = 30_000
+_FARE_MS: Final = 24 * 3_600_000
+"""How long what was paid for a ring counts."""
 
 _malformed_total = Counter(
     "superapp_call_policy_malformed_total", "Call policies that were read anew, by key that could not be read.", ["key"]
 )
+
+
+class Badge(Protocol):
+    @property
+    def issuer(self) -> str: ...
+
+
+@runtime_checkable
+class KnowsBadges(Protocol):
+    """A directory that knows who vouches for people. Without one nobody is verified."""
+
+    async def badges_of(self, user_id: UserId) -> Sequence[Badge]:
+        """The badges of an account that are verified and have not expired."""
+        ...
+
+
+class Fares(Protocol):
+    """What calls ask of payments, which are strangers to them: whether somebody paid to ring."""
+
+    async def paid_minor(self, payee: Acct, payer: UserId, currency: str, since_ms: int) -> int:
+        """What a payer has paid an account of this homeserver since a time, refunds taken off."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +98,11 @@ class Screening:
         people: People,
         config: CallsConfig,
         recent: RecentBook,
+        relations: Relations,
+        fares: Fares | None,
     ) -> None:
+        self._relations = relations
+        self._fares = fares
         self._api = api
         self._private = private
         self._accounts = accounts
@@ -126,16 +155,20 @@ class Screening:
         policy = callee.policy
         repeat_ms = policy.quiet.repeat_ms if policy.quiet is not None else 0
         since_ms = now_ms - max(policy.rate.window_ms, repeat_ms, SCREENED_RECORDS_WINDOW_MS)
-        mirror = await self._private.account_data_of(callee.local.user_id, AccountDataType.CONTACTS)
-        recent = await self._recent.of(callee.local.acct, since_ms, now_ms, mirror)
+        mirrors = await self._mirrors(callee.local.user_id)
+        recent = await self._recent.of(callee.local.acct, since_ms, now_ms, mirrors)
         return rules.screen(policy, rules.facts_of(now_ms, ring.caller, callee.circumstances, policy, recent))
 
     async def knows(self, callee: Callee, caller: UserId, now_ms: int) -> bool:
         """Whether a callee knows a caller: a contact, or somebody whom they talked with before."""
-        mirror = await self._private.account_data_of(callee.local.user_id, AccountDataType.CONTACTS)
+        mirrors = await self._mirrors(callee.local.user_id)
         since_ms = now_ms - SCREENED_RECORDS_WINDOW_MS
-        recent = await self._recent.of(callee.local.acct, since_ms, now_ms, mirror)
+        recent = await self._recent.of(callee.local.acct, since_ms, now_ms, mirrors)
         return caller in recent.known or caller in recent.contacts
+
+    async def _mirrors(self, user_id: UserId) -> Mirrors:
+        contacts = await self._private.account_data_of(user_id, AccountDataType.CONTACTS)
+        return contacts, await self._private.account_data_of(user_id, IGNORED_USERS)
 
     async def policy_of(self, user_id: UserId) -> Reading:
         """A local person's policy as it is applied, read again only when they changed it."""
@@ -188,9 +221,29 @@ class Screening:
             handle=await self._handle_of(caller) if names_handles else None,
             conversed=asks_words and await self._private.has_spoken(ring.room_id, user_id),
             is_group=is_group,
+            follows=Who.FOLLOWING in policy.who and await self._relations.follows(user_id, caller),
+            verified=Who.VERIFIED in policy.who and await self._is_verified(policy, caller),
+            has_paid=policy.price is not None and await self._has_paid(user_id, caller, policy.price),
         )
         local = Local(acct=await self._accounts.acct_of(user_id), user_id=user_id)
         return Callee(local=local, policy=policy, circumstances=circumstances)
+
+    async def _is_verified(self, policy: Policy, caller: UserId) -> bool:
+        """Whether a caller has a badge that counts: of an issuer that the policy names, or of our operator."""
+        issuers = policy.issuers or {self._api.server_name}
+        if not isinstance(self._people, KnowsBadges):
+            return False
+        return any(badge.issuer in issuers for badge in await self._people.badges_of(caller))
+
+    async def _has_paid(self, user_id: UserId, caller: UserId, price: Price) -> bool:
+        """Whether what a caller paid in a day covers this ring and those that were shown in that time."""
+        if self._fares is None:
+            return False
+        since_ms = self._api.get_current_time_msec() - _FARE_MS
+        owner = await self._accounts.acct_of(user_id)
+        paid_minor = await self._fares.paid_minor(owner, caller, price.currency, since_ms)
+        shown = await self._recent.shown_since(owner, caller, since_ms)
+        return paid_minor >= price.amount_minor * (shown + 1)
 
     async def _handle_of(self, caller: UserId) -> Handle | None:
         now_ms = self._api.get_current_time_msec()
@@ -202,7 +255,7 @@ class Screening:
         return known[1]
 
     async def _ignores(self, user_id: UserId, caller: UserId) -> bool:
-        content = await self._private.account_data_of(user_id, _IGNORED_USERS)
+        content = await self._private.account_data_of(user_id, IGNORED_USERS)
         ignored = (content or {}).get("ignored_users")
         return isinstance(ignored, Mapping) and caller in ignored
 
