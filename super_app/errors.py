@@ -39,6 +39,7 @@ class Reason(StrEnum):
     UNKNOWN_SESSION = "unknown_session"
     SESSION_READS_ONLY = "session_reads_only"
     UNKNOWN_PAYMENT = "unknown_payment"
+    UNKNOWN_REQUEST = "unknown_request"
     UNKNOWN_HANDLE = "unknown_handle"
     UNKNOWN_CONTACT = "unknown_contact"
     UNKNOWN_CALL = "unknown_call"
@@ -51,6 +52,8 @@ class Reason(StrEnum):
     PAYMENT_ID_SPENT = "payment_id_spent"  # the hold of this id was released; use a new id
     ALREADY_DECIDED = "already_decided"
     REFUND_EXCEEDS_PAYMENT = "refund_exceeds_payment"
+    REQUEST_CLOSED = "request_closed"  # paid, being paid, declined, cancelled or expired
+    REQUEST_MISMATCH = "request_mismatch"  # not what the request asks for
     LIMIT_EXCEEDED = "limit_exceeded"
     PAYEE_LIMIT = "payee_limit"
     PIN_REQUIRED = "pin_required"

@@ -19,6 +19,7 @@ class EventType(StrEnum):
     PAYMENT = "org.superapp.payment"
     PAYMENT_RECEIPT = "org.superapp.payment.receipt"
     PAYMENT_REQUEST = "org.superapp.payment.request"
+    PAYMENT_REQUEST_END = "org.superapp.payment.request.end"
     GIFT = "org.superapp.gift"
     GIFT_CLAIM = "org.superapp.gift.claim"
     CONTACT = "org.superapp.contact"

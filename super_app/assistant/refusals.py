@@ -43,6 +43,11 @@ SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.PEER_UNREACHABLE: say("Their homeserver cannot be reached now. Try again later."),
     Reason.BAD_RECORD: say("Their homeserver says things about that handle that cannot be verified. Try again later."),
     Reason.UNKNOWN_PAYMENT: say("I do not find that payment. Say `history` to see your last ones."),
+    Reason.UNKNOWN_REQUEST: say("I do not find that request. Say `accept` to see what waits for you."),
+    Reason.REQUEST_CLOSED: say("That request is not open any more, or somebody is just paying it."),
+    Reason.REQUEST_MISMATCH: say(
+        "That is not what was asked for; pay the amount of the request, to the person who asks."
+    ),
     Reason.ALREADY_DECIDED: say("That is decided already and can no longer be changed."),
     Reason.DECLINED: say("That was declined."),
     Reason.EXPIRED: say("That has expired."),

@@ -9,7 +9,7 @@ from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, PaymentId, RoomId, ServerName, UserId
 from super_app.money import Money
-from super_app.payments.model import Order, Payment, Receipt
+from super_app.payments.model import Order, Payment, Receipt, Venue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,18 @@ class Clears(Protocol):
     def refuse(
         self, cur: Cursor, from_server: ServerName, wire_id: WireId, reason: Reason, now_ms: int
     ) -> Refused | None: ...
+
+
+class Requests(Protocol):
+    """Requests for money, which an order can answer. ``super_app.requests.service.Requests`` is one."""
+
+    def judge(self, cur: Cursor, order: Order, venue: Venue, now_ms: int) -> Refused | None:
+        """Whether an order may answer the request that it names, in such a room."""
+        ...
+
+    def changed(self, cur: Cursor, payment: Payment, now_ms: int) -> None:
+        """A payment is new or has moved; it may answer a request."""
+        ...
 
 
 class Changes(Protocol):

@@ -41,7 +41,7 @@ from super_app.payments.model import (
     Venue,
     end_of,
 )
-from super_app.payments.ports import Changes, Clears, Guards, Homeserver
+from super_app.payments.ports import Changes, Clears, Guards, Homeserver, Requests
 from super_app.signing import digest
 
 MAX_PAGE: Final = 100
@@ -66,6 +66,11 @@ class Payments:
         self._guards = guards
         self._changes = changes
         self._clears: Clears | None = None
+        self._requests: Requests | None = None
+
+    def answer_requests(self, requests: Requests) -> None:
+        """Connect requests, which stand on payments themselves. Without it a request is a reference like any other."""
+        self._requests = requests
 
     def clear_through(self, clearing: Clears) -> None:
         """Connect clearing, which needs this service itself. Once, before anything else is asked."""
@@ -108,6 +113,8 @@ class Payments:
         else:
             refused = self._clearing.can_pay(cur, order.payee_server, order.money)
         refused = refused or self._judge_refund(cur, order.payer, order.payee.user_id, order.refund_of, order.money)
+        if refused is None and self._requests is not None:
+            refused = self._requests.judge(cur, order, placement.venue, now_ms)
         if refused is not None:
             return refused
         guarded = self._guarded(cur, order, payee_acct, proven=proven, now_ms=now_ms)
@@ -145,7 +152,7 @@ class Payments:
             signed=None,
         )
         store.add(cur, payment)
-        self._changes.payment_changed(payment)
+        self._changed(cur, payment, now_ms)
         return payment
 
     def move(self, cur: Cursor, key: PaymentKey, placement: Placement) -> Payment | Refused:
@@ -262,6 +269,19 @@ class Payments:
             return None
         return self._give_back(cur, payment, State.EXPIRED, Reason.EXPIRED, now_ms)
 
+    def judge_asker(self, cur: Cursor, asked: UserId, asker: UserId, money: Money) -> Refused | None:
+        """Whether somebody of ours lets another person ask them for money: whom they let pay them, they let ask."""
+        resident = self._homeserver.resident(cur, asked)
+        if resident is None:
+            return _unknown_payee(asked)
+        if resident.deactivated:
+            return payee_gone(asked)
+        account = accounts.by_user_id(cur, asked)
+        policy = replace(rules.read_policy(resident.policy, self._assets), minimum=None)
+        acct = Acct("") if account is None else account.acct
+        standing = self._standing(cur, policy, acct, asked, asker)
+        return rules.judge_sender(policy, asked, money, standing, self._assets)
+
     # What clearing asks as Payee.
 
     def offered(self, cur: Cursor, incoming: Incoming, now_ms: int) -> Accept | Ask | Refused:
@@ -320,7 +340,7 @@ class Payments:
             signed=None,
         )
         store.add(cur, payment)
-        self._changes.payment_changed(payment)
+        self._changed(cur, payment, now_ms)
         return Ask(acct=acct, until_ms=until_ms) if ask else Accept(acct=acct)
 
     def recalled(self, cur: Cursor, incoming: Incoming, now_ms: int) -> Acct | None:
@@ -508,10 +528,15 @@ class Payments:
     def _advance(self, cur: Cursor, before: Payment, after: Payment, now_ms: int) -> Payment:
         if not store.advance(cur, before, after):
             raise RuntimeError(f"{before.key} moved inside the transaction of the one writer")
-        self._changes.payment_changed(after)
+        self._changed(cur, after, now_ms)
         if after.state.final:
             self._owe_receipt(cur, after, now_ms)
         return after
+
+    def _changed(self, cur: Cursor, payment: Payment, now_ms: int) -> None:
+        self._changes.payment_changed(payment)
+        if self._requests is not None:
+            self._requests.changed(cur, payment, now_ms)
 
     def _owe_receipt(self, cur: Cursor, payment: Payment, now_ms: int) -> None:
         posting = rules.posting(payment)

@@ -319,6 +319,26 @@ def test_several_that_wait_are_numbered(town: Town) -> None:
     assert town.available(BOB) in (10_500, 10_700)
 
 
+def test_a_request_is_told_answered_and_paid_by_talking(town: Town) -> None:
+    town.meet(ALICE)
+    town.call("PUT", "contacts/bob", ALICE)
+    town.call("PUT", "contacts/alice", BOB)
+    assert "Asked" in town.tell(ALICE, "request @bob 5 lunch")
+    (asked,) = town.heard(BOB)
+    assert asked["msgtype"] == "m.text"
+    assert "lunch" in asked["body"]
+    assert "10 seconds" in town.tell(BOB, "accept")
+    town.advance(12)
+    assert town.available(ALICE) == 10_500
+    assert "paid you" in town.heard(ALICE)[-1]["body"]
+    town.tell(ALICE, "request bob 7")
+    assert "declined" in town.tell(BOB, "decline")
+    assert "declined" in town.heard(ALICE)[-1]["body"]
+    town.tell(ALICE, "request bob 9")
+    assert "taken back" in town.tell(ALICE, "cancel")
+    assert "nothing that waits" in town.tell(BOB, "accept")
+
+
 def test_who_left_the_room_is_not_followed_by_news(town: Town) -> None:
     town.meet(BOB)
     own = town.own_room(BOB)

@@ -14,7 +14,7 @@ from synapse_super_app.assistant.account import Account
 from synapse_super_app.assistant.catalogues import catalogue
 from synapse_super_app.assistant.conversation import Conversation, Heard, message
 from synapse_super_app.assistant.ears import Ears
-from synapse_super_app.assistant.news import News
+from synapse_super_app.assistant.news import NEWS_PAUSE_MS, News
 from synapse_super_app.assistant.people import Whom
 from synapse_super_app.assistant.rooms import Rooms
 from synapse_super_app.assistant.tasks import Tasks
@@ -66,7 +66,8 @@ class AssistantFeature:
         Ears(runtime, self._account, self._tasks.add).register()
         runtime.follower.when_started(self._tasks.begin)
         if payments is not None:
-            payments.while_committing(self._news.payments_changed, lambda: self._tasks.noted(0))
+            payments.while_committing(self._news.payments_changed, self._something_happened)
+            payments.requests.while_changing(self._news.request_changed, self._something_happened)
         if runtime.config.assistant.greet_new_users:
             runtime.api.register_account_validity_callbacks(on_user_registration=self._registered)
 
@@ -83,6 +84,10 @@ class AssistantFeature:
         else:
             self._runtime.api.run_as_background_process("superapp_assistant_account", self._account.wait)
         self._tasks.start()
+
+    def _something_happened(self) -> None:
+        """What was noted is due in a moment."""
+        self._tasks.noted(self._runtime.now_ms() + NEWS_PAUSE_MS)
 
     async def _registered(self, user_id: str) -> None:
         """Somebody registered, in this process. Fails open: they are not greeted."""

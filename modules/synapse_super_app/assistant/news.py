@@ -16,13 +16,14 @@ from super_app.errors import Refused
 from super_app.ids import UserId
 from super_app.money import AssetCode, Money
 from super_app.payments.model import Payment, State
+from super_app.requests.model import Answer, Request
 from synapse_super_app.assistant.account import Account
 from synapse_super_app.assistant.conversation import message
 from synapse_super_app.assistant.people import Whom
 from synapse_super_app.http.inside import Inside, Json, part
 from synapse_super_app.runtime import Runtime
 
-_PAUSE_MS: Final = 500
+NEWS_PAUSE_MS: Final = 500
 """What happens within this time is told together."""
 _MATRIX_TO: Final = "https://matrix.to/#/"
 
@@ -52,6 +53,22 @@ class News:
             found.append(_task(payment, payment.payer, now_ms))
         return found
 
+    def request_changed(self, cur: Cursor, request: Request, now_ms: int) -> None:
+        """Note what people should know of a request, inside the transaction that changed it."""
+        if not self._account.is_ready or request.event_id is None:
+            return
+        is_mine = self._runtime.api.is_mine
+        asked = {
+            payer.user_id: "asked"
+            for payer in request.payers
+            if payer.answer is Answer.OPEN and request.cancelled_ms is None and is_mine(payer.user_id)
+        }
+        declined = [payer.user_id for payer in request.payers if payer.answer is Answer.DECLINED]
+        tasks = [_request_task(request, user_id, user_id, what, now_ms) for user_id, what in asked.items()]
+        if is_mine(request.requester):
+            tasks += [_request_task(request, request.requester, payer, "declined", now_ms) for payer in declined]
+        store.add(cur, tasks)
+
     async def tell(self, tasks: Sequence[Task], speech: Speech) -> Outcome:
         told = [each for task in tasks if (each := await self._tell(task, speech)) is not None]
         if not told:
@@ -66,8 +83,28 @@ class News:
         match task.content["about"]:
             case "payment":
                 return await self._tell_of_payment(task, speech)
+            case "request":
+                return await self._tell_of_request(task, speech)
             case _:
                 return None
+
+    async def _tell_of_request(self, task: Task, speech: Speech) -> tuple[Text, Json | None, bool] | None:
+        content = task.content
+        found = await self._inside.ask(
+            task.user_id, "GET", f"requests/{content['request_id']}", query={"requester": content["requester"]}
+        )
+        if isinstance(found, Refused):
+            return None
+        money = Money(amount_minor=found["amount"], currency=AssetCode(found["currency"]))
+        card = {"v": 1, "kind": "request", "request_id": found["request_id"], "requester": found["requester"]}
+        if content["what"] == "declined":
+            payer = (await self._whom.named(task.user_id, content["payer"])).said()
+            return speech.request_was_declined(payer, money), card, False
+        if found["state"] != "open":
+            return None
+        requester = (await self._whom.named(task.user_id, found["requester"])).said()
+        said = speech.you_are_asked(requester, money, found.get("memo") or "", self._place(speech, found))
+        return said, card, True
 
     async def _tell_of_payment(self, task: Task, speech: Speech) -> tuple[Text, Json | None, bool] | None:
         content = task.content
@@ -99,6 +136,23 @@ class News:
         return speech.place(f"{url}?via={part(server)}")
 
 
+def _request_task(request: Request, user_id: UserId, payer: UserId, what: str, now_ms: int) -> Task:
+    return Task(
+        task_id=TaskId(f"news:{request.requester}:{request.request_id}:{what}:{payer}"),
+        user_id=user_id,
+        kind=Kind.NEWS,
+        content={
+            "about": "request",
+            "what": what,
+            "request_id": request.request_id,
+            "requester": request.requester,
+            "payer": payer,
+        },
+        made_ms=now_ms,
+        due_ms=now_ms + NEWS_PAUSE_MS,
+    )
+
+
 def _task(payment: Payment, user_id: UserId, now_ms: int) -> Task:
     content: dict[str, Any] = {
         "about": "payment",
@@ -112,5 +166,5 @@ def _task(payment: Payment, user_id: UserId, now_ms: int) -> Task:
         kind=Kind.NEWS,
         content=content,
         made_ms=now_ms,
-        due_ms=now_ms + _PAUSE_MS,
+        due_ms=now_ms + NEWS_PAUSE_MS,
     )

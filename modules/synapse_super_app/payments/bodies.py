@@ -36,6 +36,7 @@ class PayBody(WireModel):
     amount: WireAmount
     currency: WireCurrency
     memo: Memo = None
+    request: Annotated[WireReference | None, Field(description="The request for money that this answers.")] = None
     room_id: Annotated[str | None, Field(max_length=_ROOM_ID_MAX)] = None
     pin: Annotated[str | None, Field(max_length=64)] = None
 
@@ -46,6 +47,7 @@ class PayBody(WireModel):
             amount=self.amount,
             currency=self.currency,
             memo=self.memo,
+            request=self.request,
         )
 
 

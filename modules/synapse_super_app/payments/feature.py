@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from synapse.module_api import NOT_SPAM
+from synapse.module_api import NOT_SPAM, EventBase
 from synapse.module_api.errors import Codes, ConfigError
 
 from super_app.ledger import operators
@@ -37,6 +37,7 @@ from synapse_super_app.payments.residents import Residents
 from synapse_super_app.payments.rooms import Rooms
 from synapse_super_app.payments.watch import Watch
 from synapse_super_app.people import UserIdsOnly
+from synapse_super_app.requests.shell import RequestsShell
 from synapse_super_app.runtime import Runtime
 from synapse_super_app.safeguards.api import SafeguardsApi
 from synapse_super_app.safeguards.pins import Pins
@@ -55,6 +56,7 @@ class PaymentsFeature:
         "super_app.clearing",
         "super_app.payments",
         "super_app.safeguards",
+        "super_app.requests",
     )
 
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
@@ -125,6 +127,15 @@ class PaymentsFeature:
             checks=checks,
             clearing=self._clearing_shell,
         )
+        self.requests = RequestsShell(
+            runtime=runtime,
+            payments=payments,
+            writer=writer,
+            people=UserIdsOnly(runtime.api, runtime.accounts) if directory is None else directory.people,
+            rooms=rooms,
+            announced=announced,
+        )
+        orders.answer_requests(self.requests)
         self._ledger_admin = LedgerAdmin(runtime, writer)
         self.tenure.while_held(self._clearing_shell.begin, self._clearing_shell.end)
         self.tenure.while_held(self._deadlines.begin, self._deadlines.end)
@@ -135,7 +146,12 @@ class PaymentsFeature:
         writer.on_receipt(self._deadlines.receipt_heard)
         writer.on_receipt(receipts.owed)
         runtime.gate.register({EventType.PAYMENT: orders.gate_payment, EventType.PAYMENT_RECEIPT: orders.gate_receipt})
-        runtime.follower.register({EventType.PAYMENT: follow.payment_persisted})
+
+        async def payment_persisted(event: EventBase) -> None:
+            await follow.payment_persisted(event)
+            await self.requests.payment_persisted(event)
+
+        runtime.follower.register({EventType.PAYMENT: payment_persisted})
         runtime.api.register_spam_checker_callbacks(
             user_may_create_room=self._may_create_room, user_may_send_state_event=self._may_send_state_event
         )
@@ -151,6 +167,7 @@ class PaymentsFeature:
         return (
             *self._api.routes(),
             *self._safeguards_api.routes(),
+            *self.requests.routes(),
             *self._ledger_admin.routes(),
             *self._clearing_shell.routes(),
         )
@@ -165,6 +182,7 @@ class PaymentsFeature:
             self._residents.halt()
         self._clearing_shell.start()
         self._deadlines.start()
+        self.requests.start()
 
     async def _may_create_room(self, user_id: str, room_config: dict[str, Any]) -> Literal["NOT_SPAM"] | Codes:
         """The initial state of a room passes no gate, so our types are refused here. Fails closed.

@@ -63,6 +63,14 @@ class Settles(Protocol):
     def is_settling(self) -> bool: ...
 
 
+class AskedIn(Protocol):
+    """Requests for money, which are paid in the room in which they were made."""
+
+    async def room_of(self, payer: UserId, payee: UserId, request_id: str) -> RoomId | Refused | None:
+        """None where ``payer`` cannot get into the room."""
+        ...
+
+
 class Orders:
     def __init__(
         self,
@@ -90,7 +98,11 @@ class Orders:
         self._relay = relay
         self._clearing = clearing
         self._pins = pins
+        self._requests: AskedIn | None = None
         relay.serve(_RELAYED, self._judge_relayed)
+
+    def answer_requests(self, requests: AskedIn) -> None:
+        self._requests = requests
 
     # The gate.
 
@@ -187,6 +199,11 @@ class Orders:
             return order
         if known is not None:
             return await self._replay(known, order, intent, room_id)
+        if order.request is not None and room_id is None and self._requests is not None:
+            asked_in = await self._requests.room_of(payer, order.payee.user_id, order.request)
+            if isinstance(asked_in, Refused):
+                return asked_in
+            room_id = asked_in
         placement = await self._choose_room(order, room_id)
         if isinstance(placement, Refused):
             return placement

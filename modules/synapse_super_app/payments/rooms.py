@@ -28,6 +28,8 @@ class RoomView:
 class Rooms:
     def __init__(self, api: ModuleApi, private: PrivateApi, database: Database) -> None:
         self._api = api
+        self._private = private
+        self._database = database
         self._direct_rooms = DirectRooms(api, private, database)
 
     async def look(self, room_id: RoomId, payer: UserId, payee: UserId) -> RoomView:
@@ -46,6 +48,20 @@ class Rooms:
     async def direct(self, payer: UserId, payee: UserId) -> RoomId | None:
         """The room that the two use for each other."""
         return await self._direct_rooms.find(payer, payee)
+
+    async def open_direct(self, person: UserId, other: UserId) -> RoomId | Refused:
+        """A direct room of the two that is not encrypted; made if there is none."""
+        common = await self._database.run("request_direct", lambda cur: self._private.common_rooms(cur, person, other))
+        usable = [room for room in common if room.only_two and not room.encrypted]
+        if usable:
+            return min(usable, key=lambda room: not room.other_joined).room_id
+        try:
+            return await self._direct_rooms.make(person, other)
+        except CannotInvite as error:
+            return Refused(
+                reason=Reason.PEER_UNREACHABLE,
+                message=f"{other} could not be invited to a room ({error}); nobody was asked, so try again later.",
+            )
 
     async def make_direct(self, payer: UserId, payee: UserId) -> RoomId | Refused:
         """A new direct room of the two, the payee invited. Orders that want it at the same time share it."""
