@@ -1,4 +1,4 @@
-"""A real Chromium (Debian's) and a homeserver to look at with it.
+"""A real Chromium (Debian's), and homeservers to look at with it.
 
 Playwright drives it. Where either is missing these tests are skipped and say so, since a browser is no small thing to
 ask of a machine that only builds.
@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 from lone import LoneHomeserver
+from running_demo import RunningDemo
+
+from super_app.db import Engine
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,11 @@ def chromium() -> Iterator[Any]:
 def homeserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneHomeserver]:
     with LoneHomeserver(tmp_path_factory.mktemp("browser"), {}) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def pair(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
+    """Two federated homeservers with alice, bob, carol and dave; all tests use them, in any order."""
+    running = RunningDemo(tmp_path_factory.mktemp("pair"), Engine.SQLITE)
+    yield running
+    running.stop()

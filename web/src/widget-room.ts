@@ -6,7 +6,6 @@ import type { WidgetApi } from "matrix-widget-api";
 export interface Card {
   paymentId: string;
   payer: string;
-  eventId: string | null;
   text: string;
 }
 
@@ -32,10 +31,9 @@ export async function encrypted(client: WidgetApi): Promise<boolean> {
 
 /** Say it in the room, encrypted by the client. A room without the card still has the payment. */
 export async function postCard(client: WidgetApi, card: Card): Promise<void> {
-  const about = { payment_id: card.paymentId, payer: card.payer };
   await client.sendRoomEvent("m.room.message", {
     msgtype: "m.notice",
     body: card.text,
-    [CARD_KEY]: card.eventId === null ? about : { ...about, event_id: card.eventId },
+    [CARD_KEY]: { v: 1, kind: "payment", payment_id: card.paymentId, payer: card.payer },
   });
 }

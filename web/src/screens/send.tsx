@@ -382,8 +382,8 @@ function InApp(props: { order: Order; onBack: () => void; onPaid: (payment: Paym
   useEffect(() => {
     if (payment.value === undefined) return;
     const text = t("card.paid", { payer: home.session.userId, payee: wanted.payee, amount: money(wanted) });
-    const { payment_id, payer, event_id } = payment.value;
-    void home.widget?.postCard?.({ paymentId: payment_id, payer, eventId: event_id ?? null, text });
+    const { payment_id, payer } = payment.value;
+    void home.widget?.postCard?.({ paymentId: payment_id, payer, text });
     props.onPaid(payment.value);
   }, [payment.value === undefined]);
   const address = to("send", {

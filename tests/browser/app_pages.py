@@ -1,0 +1,121 @@
+"""A person in front of the web app: a browser context that is signed in, and what the page complained about."""
+
+import json
+import secrets
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+from running_demo import RunningDemo
+
+ROOT: Final = Path(__file__).parents[2]
+SCREENSHOTS: Final = ROOT / "build" / "screenshots"
+HOST_PAGE: Final = ROOT / "build" / "web-host"
+PHONE: Final = (390, 844)
+DESKTOP: Final = (1280, 900)
+# What the browser says of answers that the page expects: no account data yet, sign-in that is not delegated.
+_EXPECTED: Final = "Failed to load resource: the server responded with a status of"
+
+
+class Page:
+    """A ``playwright.sync_api.Page`` of the app, in a context of its own unless one is given."""
+
+    def __init__(self, context: Any, origin: str) -> None:
+        self.context = context
+        self.origin = origin
+        self.page = context.new_page()
+        self.complaints: list[str] = []
+        self.hosts: set[str] = set()
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._asked)
+
+    def _heard(self, message: Any) -> None:
+        if not message.text.startswith(_EXPECTED):
+            self.complaints.append(message.text)
+
+    def _asked(self, request: Any) -> None:
+        if not request.url.startswith(("blob:", "data:")):
+            self.hosts.add(urlsplit(request.url).netloc)
+
+    def open(self, address: str = "") -> Any:
+        self.page.goto(f"{self.origin}/superapp/app/#/{address}")
+        return self.page
+
+    def shot(self, name: str) -> None:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, animations="disabled")
+
+    def heading(self, name: str) -> None:
+        """Wait until that screen is there."""
+        self.page.get_by_role("heading", level=1, name=name, exact=True).wait_for()
+
+
+@contextmanager
+def visiting(
+    chromium: Any,
+    pair: RunningDemo,
+    name: str | None,
+    *,
+    size: tuple[int, int] = PHONE,
+    scheme: str = "light",
+    locale: str = "en-GB",
+) -> Iterator[Page]:
+    """The app as one of the four sees it; with ``None`` as somebody on alice's homeserver who is not signed in."""
+    homeserver = 0 if name is None else pair.people[name].homeserver
+    origin = str(pair.homeservers[homeserver]["client_url"])
+    stored: list[dict[str, str]] = []
+    if name is not None:
+        # A session of its own, since a test may end it.
+        with pair.client(name) as client:
+            login = client.login(name, pair.people[name].password)
+        session = {
+            "kind": "matrix",
+            "userId": pair.people[name].user_id,
+            "deviceId": secrets.token_hex(4),
+            "token": login.access_token,
+        }
+        stored = [{"name": "superapp.session", "value": json.dumps(session)}]
+    context = chromium.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme=scheme,
+        locale=locale,
+        storage_state={"cookies": [], "origins": [{"origin": origin, "localStorage": stored}]},
+    )
+    try:
+        yield Page(context, origin)
+    finally:
+        context.close()
+
+
+def web_tools(command: str) -> None:
+    subprocess.run([str(ROOT / "tools" / "web"), command], check=True, capture_output=True, cwd=ROOT)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+@contextmanager
+def client_page() -> Iterator[str]:
+    """The address of the page that stands for a client, on an origin of its own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(HOST_PAGE)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/index.html"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def client_address(page: str, widget: str, **allowed: str) -> str:
+    return f"{page}?{urlencode({'widget': widget, **allowed})}"

@@ -1,0 +1,428 @@
+"""The web app in a real browser, between two homeservers; and as a widget in a page that stands for a client."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from app_pages import (
+    DESKTOP,
+    PHONE,
+    ROOT,
+    Page,
+    client_address,
+    client_page,
+    visiting,
+    web_tools,
+)
+from running_demo import RunningDemo
+
+from super_app.names import AccountDataType
+from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
+
+SCREENS = {
+    "": "Wallet",
+    "activity": "Activity",
+    "send": "Send",
+    "people": "People",
+    "me": "Me",
+    "calls": "Calls",
+    "profile": "Profile",
+    "settings": "Settings",
+    "receive": "Receive",
+    "scan": "Scan",
+}
+
+
+@pytest.fixture(scope="module")
+def tools(chromium: Any) -> None:
+    """axe and the page that stands for a client."""
+    web_tools("host")
+
+
+@pytest.fixture(scope="module")
+def axe(tools: None) -> str:
+    return (ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+
+
+def faults(page: Any, axe: str) -> list[str]:
+    """What axe finds fault with, a line each."""
+    page.evaluate(axe)
+    found = page.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
+    return [f"{fault['id']}: {node['html'][:120]}" for fault in found for node in fault["nodes"]]
+
+
+def settled(page: Any) -> None:
+    """Nothing is on its way any more: no placeholder is shown and nothing moves."""
+    page.wait_for_function("!document.querySelector('.skeleton, .starting, [aria-busy=true]')")
+    page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished.catch(() => null)))")
+
+
+# By itself.
+
+
+def test_a_person_signs_in_finds_somebody_on_another_homeserver_and_pays(chromium: Any, pair: RunningDemo) -> None:
+    bob_handle = pair.people["bob"].handle
+    with visiting(chromium, pair, None) as visit, pair.client("alice") as alice, pair.client("bob") as bob:
+        before, bobs = alice.available("EUR"), bob.available("EUR")
+        page = visit.open()
+        page.get_by_label("User name").fill("alice")
+        page.get_by_label("Password").fill("wrong")
+        visit.shot("sign-in-phone-light")
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_text("User name and password do not belong together.").wait_for()
+        page.get_by_label("Password").fill(pair.people["alice"].password)
+        page.get_by_role("button", name="Sign in").click()
+        visit.heading("Wallet")
+        page.get_by_role("navigation", name="What you can do").get_by_role("link", name="Send").click()
+        page.get_by_role("searchbox", name="Whom do you want to pay?").fill("bob")
+        page.get_by_role("link", name=re.compile(re.escape(bob_handle))).click()
+        page.get_by_label("Amount in EUR").fill("12,50")
+        page.get_by_label("Note").fill("Lunch by the river")
+        visit.shot("send-phone-light")
+        page.get_by_role("button", name="Next").click()
+        page.get_by_text("To exactly this person").wait_for()
+        assert page.get_by_role("main").inner_text().count(bob_handle) >= 1
+        page.get_by_text("Nobody has verified who is behind this handle").wait_for()
+        visit.shot("confirm-phone-light")
+        assert alice.available("EUR") == before
+        page.get_by_role("button", name="Pay €12.50").click()
+        page.get_by_text("Paid", exact=True).wait_for()
+        visit.shot("paid-phone-light")
+        wait_until(lambda: bob.available("EUR") == bobs + 1250, timeout_s=60, what="bob to be paid")
+        assert alice.available("EUR") == before - 1250
+
+        page.get_by_role("navigation", name="Places").get_by_role("link", name="Activity").click()
+        page.get_by_role("link", name=re.compile("Lunch by the river")).first.click()
+        page.get_by_text("Arrived").wait_for()
+        assert visit.complaints == []
+        assert visit.hosts == {visit.origin.removeprefix("http://")}
+
+
+def test_an_answer_that_gets_lost_pays_no_second_time(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "alice") as visit, pair.client("alice") as alice:
+        before = alice.available("EUR")
+        page = visit.open(f"send?to={pair.people['dave'].handle}&amount=300&currency=EUR")
+        page.get_by_role("button", name="Next").click()
+        orders: list[str] = []
+
+        def cut(route: Any) -> None:
+            if route.request.method != "POST":
+                route.continue_()
+                return
+            orders.append(route.request.post_data)
+            # The homeserver does what it was asked, and nobody hears of it.
+            route.fetch()
+            route.abort()
+
+        page.route("**/v1/payments", cut)
+        page.get_by_role("button", name="Pay €3.00").click()
+        page.get_by_text("Asking again pays no second time.").wait_for()
+        page.unroute("**/v1/payments")
+        page.reload()
+        page.get_by_role("button", name="Finish it").click()
+        page.get_by_text("Arrived").wait_for()
+        assert len(orders) == 1
+        assert alice.available("EUR") == before - 300
+
+
+def test_who_wants_to_be_asked_first_says_so_and_is(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "carol") as visit, pair.client("carol") as carol, pair.client("dave") as dave:
+        page = visit.open("settings")
+        try:
+            page.get_by_label("Ask me first").check()
+            page.get_by_text("Saved").wait_for()
+            before = carol.available("EUR")
+            paid = dave.pay(pair.people["carol"].handle, 700, "EUR", memo="Tickets")
+            visit.open("")
+            waiting = page.get_by_role("heading", name="Waiting for your answer")
+            wait_until(lambda: page.reload() and waiting.is_visible(), timeout_s=60, what="the payment to wait")
+            page.get_by_role("link", name=re.compile("Tickets")).first.click()
+            page.get_by_role("button", name="Take €7.00").click()
+            page.get_by_text("Arrived").wait_for()
+            assert carol.available("EUR") == before + 700
+
+            page.get_by_role("button", name="Give money back").click()
+            page.get_by_role("dialog").get_by_label("Amount in EUR").fill("2")
+            page.get_by_role("dialog").get_by_role("button", name="Give money back").click()
+            wait_until(lambda: carol.available("EUR") == before + 500, timeout_s=60, what="the refund to leave")
+            dave.wait_for_payment(paid["payment_id"])
+        finally:
+            carol.set_account_data(AccountDataType.PAYMENT_POLICY, {})
+
+
+def test_who_may_ring_is_changed_and_what_the_page_does_not_know_stays(chromium: Any, pair: RunningDemo) -> None:
+    kept = {"v": 1, "who": ["everyone"], "allow": ["@mum:example.org"], "later": {"unknown": True}}
+    with visiting(chromium, pair, "dave") as visit, pair.client("dave") as dave:
+        dave.set_account_data(AccountDataType.CALL_POLICY, kept)
+        try:
+            page = visit.open("calls")
+            assert page.get_by_role("radio", name="Everybody").is_checked()
+            page.get_by_role("radio", name="Contacts only").check()
+            page.get_by_text("Saved").wait_for()
+            page.get_by_role("switch", name="Quiet hours").check()
+            page.get_by_label("From").wait_for()
+            quiet = lambda: (dave.account_data(AccountDataType.CALL_POLICY) or {}).get("quiet")  # noqa: E731
+            wait_until(lambda: quiet() is not None, timeout_s=30, what="quiet hours to be kept")
+            policy = dave.account_data(AccountDataType.CALL_POLICY) or {}
+            assert policy["who"] == ["contacts"]
+            assert policy["quiet"]["windows"] == [{"from": "22:00", "to": "07:00"}]
+            assert policy["allow"] == kept["allow"]
+            assert policy["later"] == kept["later"]
+            page.reload()
+            page.get_by_role("radio", name="Contacts only").wait_for()
+            assert page.get_by_role("radio", name="Contacts only").is_checked()
+        finally:
+            dave.set_account_data(AccountDataType.CALL_POLICY, {"v": 1, "who": ["everyone"]})
+
+
+def test_a_contact_is_added_and_removed(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "dave", size=DESKTOP, scheme="dark") as visit, pair.client("dave") as dave:
+        page = visit.open(f"person/{pair.people['carol'].handle}")
+        page.get_by_text("Not verified by anybody.").wait_for()
+        page.get_by_role("button", name="Add contact").click()
+        page.get_by_role("button", name="Remove contact").wait_for()
+        contacts = dave.superapp("GET", "contacts")["contacts"]
+        assert [each["user_id"] for each in contacts] == [pair.people["carol"].user_id]
+        visit.shot("person-desktop-dark")
+        page.get_by_role("button", name="Remove contact").click()
+        page.get_by_role("button", name="Add contact").wait_for()
+        assert dave.superapp("GET", "contacts")["contacts"] == []
+
+
+def test_a_code_that_is_shown_can_be_scanned_from_a_picture(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "bob") as visit, visiting(chromium, pair, "alice") as other:
+        page = visit.open("receive")
+        page.get_by_text("Ask for an amount").click()
+        page.get_by_label("Amount in EUR").fill("4.20")
+        page.get_by_label("Note").fill("Coffee & cake")
+        picture = page.get_by_role("img", name="QR code that leads to you").screenshot()
+        scanned = other.open("scan")
+        scanned.locator("#picture").set_input_files({"name": "code.png", "mimeType": "image/png", "buffer": picture})
+        other.heading("Send")
+        assert scanned.get_by_label("Amount in EUR").input_value() == "4.20"
+        assert scanned.get_by_label("Note").input_value() == "Coffee & cake"
+        assert pair.people["bob"].handle in scanned.get_by_role("main").inner_text()
+
+
+def test_without_a_connection_it_says_so_and_goes_on_afterwards(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "alice") as visit:
+        page = visit.open()
+        page.get_by_text("Available").wait_for()
+        visit.context.set_offline(True)
+        page.get_by_text("No connection.").wait_for()
+        assert page.get_by_text("Available").is_visible()
+        visit.shot("offline-phone-light")
+        visit.context.set_offline(False)
+        page.get_by_text("No connection.").wait_for(state="detached")
+
+
+def test_a_session_that_was_ended_elsewhere_leads_to_the_door(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "dave") as visit:
+        page = visit.open()
+        page.get_by_text("Available").wait_for()
+        token = page.evaluate("JSON.parse(localStorage['superapp.session']).token")
+        url = pair.homeservers[0]["client_url"]
+        with MatrixClient(url, user_id=pair.people["dave"].user_id, access_token=token) as session:
+            session.matrix("POST", "v3/logout", {})
+        page.reload()
+        page.get_by_text("Your session has ended. Sign in again.").wait_for()
+        assert page.evaluate("localStorage['superapp.session'] === undefined")
+
+
+def test_signing_out_ends_the_session_on_the_homeserver(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "dave") as visit:
+        page = visit.open("settings")
+        token = page.evaluate("JSON.parse(localStorage['superapp.session']).token")
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_text("You are signed out.").wait_for()
+        url = pair.homeservers[0]["client_url"]
+
+        def refused() -> bool:
+            with MatrixClient(url, user_id=pair.people["dave"].user_id, access_token=token) as session:
+                try:
+                    session.wallet()
+                except MatrixError as error:
+                    return error.status == 401
+            return False
+
+        wait_until(refused, timeout_s=30, what="the session to be over")
+
+
+def test_it_speaks_german(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "alice", locale="de-DE") as visit:
+        page = visit.open()
+        visit.heading("Geldbeutel")
+        page.get_by_text("Verfügbar").wait_for()
+        assert page.locator("html").get_attribute("lang") == "de"
+        assert re.search(r"\d,\d\d\s€", page.get_by_role("main").inner_text())
+
+
+def test_the_keyboard_alone_is_enough(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "alice", size=DESKTOP) as visit:
+        page = visit.open()
+        page.get_by_text("Available").wait_for()
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.innerText") == "Skip to the content"
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.innerText.trim()") == "Send"
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        page.keyboard.press("Enter")
+        visit.heading("Send")
+        page.keyboard.type(pair.people["bob"].handle)
+        page.get_by_role("link", name=re.compile(re.escape(pair.people["bob"].handle))).wait_for()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.get_by_label("Amount in EUR").wait_for()
+        page.keyboard.type("1.005")
+        page.get_by_text("At most 2 digits after the point.").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(PHONE, "light"), (PHONE, "dark"), (DESKTOP, "light"), (DESKTOP, "dark")]
+)
+def test_every_screen_is_accessible_and_fits(
+    chromium: Any, pair: RunningDemo, axe: str, size: tuple[int, int], scheme: str
+) -> None:
+    kind = f"{'phone' if size == PHONE else 'desktop'}-{scheme}"
+    found: list[str] = []
+    with visiting(chromium, pair, "alice", size=size, scheme=scheme) as visit:
+        for address, title in SCREENS.items():
+            page = visit.open(address)
+            visit.heading(title)
+            settled(page)
+            visit.shot(f"{address or 'wallet'}-{kind}")
+            found += [f"{title}: {fault}" for fault in faults(page, axe)]
+            overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert overflow == 0, title
+        assert visit.complaints == []
+    assert found == []
+
+
+# As a widget.
+
+
+@pytest.fixture(scope="module")
+def client(tools: None) -> Iterator[str]:
+    with client_page() as address:
+        yield address
+
+
+def openid(alice: MatrixClient) -> dict[str, Any]:
+    return alice.matrix("POST", f"v3/user/{alice.user_id}/openid/request_token", {})
+
+
+def widget_url(alice: MatrixClient) -> str:
+    """The address that stands in alice's account data, where her client finds it."""
+    alice.superapp("PUT", "widget")
+    (entry,) = (alice.account_data("m.widgets") or {}).values()
+    return str(entry["content"]["url"])
+
+
+class Widget:
+    """The widget in its frame, and the client around it."""
+
+    def __init__(self, visit: Page, address: str) -> None:
+        visit.page.goto(address)
+        self.host = visit.page
+        self.frame = visit.page.frame_locator("#widget")
+
+    def seen(self, name: str) -> Any:
+        return self.host.evaluate(f"window.client.{name}")
+
+
+def opened(visit: Page, client: str, alice: MatrixClient, room: str, **allowed: str) -> Widget:
+    import json
+
+    token = allowed.pop("openid", None) or json.dumps(openid(alice))
+    return Widget(visit, client_address(client, widget_url(alice), room=room, openid=token, **allowed))
+
+
+def test_the_widget_pays_by_way_of_the_app_and_posts_a_line_where_the_homeserver_cannot(
+    chromium: Any, pair: RunningDemo, client: str
+) -> None:
+    with visiting(chromium, pair, "alice") as visit, pair.client("alice") as alice:
+        before = alice.available("EUR")
+        widget = opened(visit, client, alice, pair.room_id, encrypted="yes")
+        widget.frame.get_by_text("Available").wait_for()
+        visit.shot("widget-light")
+        widget.frame.get_by_role("navigation", name="What you can do").get_by_role("link", name="Send").click()
+        widget.frame.get_by_role("searchbox").fill(pair.people["bob"].handle)
+        widget.frame.get_by_role("link", name=re.compile(re.escape(pair.people["bob"].handle))).click()
+        widget.frame.get_by_label("Amount in EUR").fill("2")
+        widget.frame.get_by_role("button", name="Next").click()
+        with visit.context.expect_page() as popup:
+            widget.frame.get_by_role("link", name="Confirm in my wallet").click()
+        popup.value.get_by_role("button", name="Pay €2.00").click()
+        popup.value.get_by_text("Paid", exact=True).wait_for()
+        widget.frame.get_by_text("Paid", exact=True).wait_for()
+        assert alice.available("EUR") == before - 200
+
+        visit.page.wait_for_function("window.client.sent.length > 0")
+        (sent,) = widget.seen("sent")
+        assert sent["type"] == "m.room.message"
+        assert sent["content"]["msgtype"] == "m.notice"
+        assert "€2.00" in sent["content"]["body"]
+        (newest, *_) = alice.superapp("GET", "payments")["payments"]
+        card = sent["content"]["org.superapp.card"]
+        assert (card["payment_id"], card["payer"]) == (newest["payment_id"], alice.user_id)
+        assert newest["room_id"] == pair.room_id
+
+
+def test_a_widget_that_may_do_nothing_in_the_room_shows_the_wallet_and_posts_nothing(
+    chromium: Any, pair: RunningDemo, client: str
+) -> None:
+    with visiting(chromium, pair, "alice") as visit, pair.client("alice") as alice:
+        widget = opened(visit, client, alice, pair.room_id, encrypted="yes", allow="none")
+        widget.frame.get_by_text("Available").wait_for()
+        assert [each for each in widget.seen("asked") if "m.room" in each]
+        assert widget.seen("sent") == []
+
+
+def test_a_client_that_does_not_say_who_one_is_is_told_what_to_do(
+    chromium: Any, pair: RunningDemo, client: str
+) -> None:
+    with visiting(chromium, pair, "alice") as visit, pair.client("alice") as alice:
+        widget = opened(visit, client, alice, pair.room_id, openid="null")
+        widget.frame.get_by_text("Your client did not let the wallet know who you are.").wait_for()
+        assert widget.frame.get_by_role("link", name="Open the wallet by itself").is_visible()
+
+
+def test_a_session_that_ends_is_opened_again_with_another_token_of_the_client(
+    chromium: Any, pair: RunningDemo, client: str
+) -> None:
+    with visiting(chromium, pair, "alice") as visit, pair.client("alice") as alice:
+        widget = opened(visit, client, alice, pair.room_id)
+        widget.frame.get_by_text("Available").wait_for()
+        assert widget.seen("openIdAsks") == 1
+        assert alice.superapp("DELETE", "sessions")["ended"] >= 1
+        widget.frame.get_by_role("link", name="People").click()
+        widget.frame.get_by_role("link", name="Wallet").click()
+        visit.page.wait_for_function("window.client.openIdAsks === 2")
+        widget.frame.get_by_text("Available").wait_for()
+
+
+def test_a_stolen_openid_token_moves_no_money(pair: RunningDemo) -> None:
+    with pair.client("alice") as alice:
+        before = alice.wallet()["EUR"]
+        stolen = openid(alice)
+        with MatrixClient(pair.homeservers[0]["client_url"]) as thief:
+            session = thief.superapp("POST", "sessions/openid", stolen)
+        url = pair.homeservers[0]["client_url"]
+        with MatrixClient(url, user_id=alice.user_id, access_token=session["token"]) as thief:
+            # It reads, which is what it is for.
+            assert thief.wallet()["EUR"] == before
+            for attempt in (
+                lambda: thief.pay(pair.people["bob"].handle, 100, "EUR"),
+                lambda: thief.superapp("PUT", f"contacts/{pair.people['bob'].handle}"),
+                lambda: thief.superapp("DELETE", "sessions"),
+            ):
+                with pytest.raises(MatrixError) as refused:
+                    attempt()
+                assert (refused.value.status, refused.value.errcode) == (403, "ORG.SUPERAPP.SESSION_READS_ONLY")
+            # To Matrix itself it is nothing.
+            with pytest.raises(MatrixError) as refused:
+                thief.whoami()
+            assert refused.value.status == 401
+        assert alice.wallet()["EUR"] == before
