@@ -35,8 +35,9 @@ def homeserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneHomeser
 
 
 @pytest.fixture(scope="session")
-def pair(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
     """Two federated homeservers with alice, bob, carol and dave; all tests use them, in any order."""
+    request.getfixturevalue("chromium")  # without a browser they are not started
     running = RunningDemo(tmp_path_factory.mktemp("pair"), Engine.SQLITE)
     yield running
     running.stop()

@@ -1,7 +1,9 @@
 """The web app in a real browser, between two homeservers; and as a widget in a page that stands for a client."""
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,14 +37,15 @@ SCREENS = {
 
 
 @pytest.fixture(scope="module")
-def tools(chromium: Any) -> None:
-    """axe and the page that stands for a client."""
+def tools() -> Path:
+    """The folder of npm's packages; the page that stands for a client is made as well."""
     web_tools("host")
+    return ROOT / "web" / "node_modules"
 
 
 @pytest.fixture(scope="module")
-def axe(tools: None) -> str:
-    return (ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+def axe(tools: Path) -> str:
+    return (tools / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
 def faults(page: Any, axe: str) -> list[str]:
@@ -54,7 +57,8 @@ def faults(page: Any, axe: str) -> list[str]:
 
 def settled(page: Any) -> None:
     """Nothing is on its way any more: no placeholder is shown and nothing moves."""
-    page.wait_for_function("!document.querySelector('.skeleton, .starting, [aria-busy=true]')")
+    busy = page.locator(".skeleton, .starting, [aria-busy=true]")
+    wait_until(lambda: busy.count() == 0, timeout_s=60, what="the screen to be whole")
     page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished.catch(() => null)))")
 
 
@@ -224,7 +228,7 @@ def test_a_session_that_was_ended_elsewhere_leads_to_the_door(chromium: Any, pai
         token = page.evaluate("JSON.parse(localStorage['superapp.session']).token")
         url = pair.homeservers[0]["client_url"]
         with MatrixClient(url, user_id=pair.people["dave"].user_id, access_token=token) as session:
-            session.matrix("POST", "v3/logout", {})
+            session.matrix("POST", "logout", {})
         page.reload()
         page.get_by_text("Your session has ended. Sign in again.").wait_for()
         assert page.evaluate("localStorage['superapp.session'] === undefined")
@@ -279,9 +283,7 @@ def test_the_keyboard_alone_is_enough(chromium: Any, pair: RunningDemo) -> None:
         page.get_by_text("At most 2 digits after the point.").wait_for()
 
 
-@pytest.mark.parametrize(
-    ("size", "scheme"), [(PHONE, "light"), (PHONE, "dark"), (DESKTOP, "light"), (DESKTOP, "dark")]
-)
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "light"), (PHONE, "dark"), (DESKTOP, "light"), (DESKTOP, "dark")])
 def test_every_screen_is_accessible_and_fits(
     chromium: Any, pair: RunningDemo, axe: str, size: tuple[int, int], scheme: str
 ) -> None:
@@ -293,7 +295,9 @@ def test_every_screen_is_accessible_and_fits(
             visit.heading(title)
             settled(page)
             visit.shot(f"{address or 'wallet'}-{kind}")
-            found += [f"{title}: {fault}" for fault in faults(page, axe)]
+            # Contrast is a matter of the scheme and order one of the size; each of both is looked at once.
+            if (size, scheme) in ((PHONE, "light"), (DESKTOP, "dark")):
+                found += [f"{title}: {fault}" for fault in faults(page, axe)]
             overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert overflow == 0, title
         assert visit.complaints == []
@@ -304,13 +308,14 @@ def test_every_screen_is_accessible_and_fits(
 
 
 @pytest.fixture(scope="module")
-def client(tools: None) -> Iterator[str]:
+def client(tools: Path) -> Iterator[str]:
+    assert tools.exists()
     with client_page() as address:
         yield address
 
 
 def openid(alice: MatrixClient) -> dict[str, Any]:
-    return alice.matrix("POST", f"v3/user/{alice.user_id}/openid/request_token", {})
+    return alice.matrix("POST", f"user/{alice.user_id}/openid/request_token", {})
 
 
 def widget_url(alice: MatrixClient) -> str:
@@ -333,8 +338,6 @@ class Widget:
 
 
 def opened(visit: Page, client: str, alice: MatrixClient, room: str, **allowed: str) -> Widget:
-    import json
-
     token = allowed.pop("openid", None) or json.dumps(openid(alice))
     return Widget(visit, client_address(client, widget_url(alice), room=room, openid=token, **allowed))
 

@@ -22,8 +22,11 @@ export const NOBODY: Tokens = { token: null, renew: async () => false };
 /** Send with the session's token; once more with the next one if it is no longer good. */
 export async function send(tokens: Tokens, request: Request): Promise<Response> {
   const once = request.clone();
-  const response = await fetch(signed(request, tokens.token));
-  if (response.status !== 401 || tokens.token === null || !(await tokens.renew())) return response;
+  const used = tokens.token;
+  const response = await fetch(signed(request, used));
+  if (response.status !== 401 || used === null) return response;
+  // Of several requests that meet the end of a token, one brings the next and the others use it.
+  if (tokens.token === used && !(await tokens.renew())) return response;
   return fetch(signed(once, tokens.token));
 }
 

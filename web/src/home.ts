@@ -15,7 +15,7 @@ import type { Card } from "./widget-room.ts";
 export interface WidgetRoom {
   roomId: string | null;
   /** Say something readable in the room, where the homeserver cannot because it is encrypted. */
-  postCard: ((card: Card) => Promise<void>) | null;
+  postCard: (card: Card) => Promise<void>;
 }
 
 export interface Home {

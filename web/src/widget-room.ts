@@ -1,6 +1,6 @@
-// What the widget does in the room that it is opened in, as far as its client lets it.
+// What the widget knows of the room that it is opened in and does there, as far as its client lets it.
 
-import type { WidgetApi } from "matrix-widget-api";
+import type { IRoomEvent, IWidgetApiRequest, WidgetApi } from "matrix-widget-api";
 
 /** A readable line about a payment. */
 export interface Card {
@@ -12,28 +12,46 @@ export interface Card {
 const ENCRYPTION = "m.room.encryption";
 const CARD_KEY = "org.superapp.card";
 
-export function wantedCapabilities(client: WidgetApi): void {
-  client.requestCapabilityToReceiveState(ENCRYPTION, "");
-  client.requestCapabilityToSendMessage("m.notice");
-}
+/** The room as its client shows it. It has to be made before the client is listened to. */
+export class Room {
+  #encrypted = false;
+  readonly #client: WidgetApi;
 
-/** Whether the room is known to be encrypted: there the homeserver cannot write a readable card, and the client can. */
-export async function encrypted(client: WidgetApi): Promise<boolean> {
-  if (!client.hasCapability(`org.matrix.msc2762.receive.state_event:${ENCRYPTION}#`)) return false;
-  if (!client.hasCapability("org.matrix.msc2762.send.event:m.room.message#m.notice")) return false;
-  try {
-    const found = await client.readStateEvents(ENCRYPTION, 1, "");
-    return found.length > 0;
-  } catch {
-    return false;
+  constructor(client: WidgetApi) {
+    this.#client = client;
+    client.requestCapabilityToReceiveState(ENCRYPTION, "");
+    client.requestCapabilityToSendMessage("m.notice");
+    // What newer clients tell by themselves; older ones are asked, see look().
+    client.on("action:update_state", (event: CustomEvent<IWidgetApiRequest>) => {
+      event.preventDefault();
+      const { state } = event.detail.data as { state?: IRoomEvent[] };
+      this.#learn(state ?? []);
+      client.transport.reply(event.detail, {});
+    });
   }
-}
 
-/** Say it in the room, encrypted by the client. A room without the card still has the payment. */
-export async function postCard(client: WidgetApi, card: Card): Promise<void> {
-  await client.sendRoomEvent("m.room.message", {
-    msgtype: "m.notice",
-    body: card.text,
-    [CARD_KEY]: { v: 1, kind: "payment", payment_id: card.paymentId, payer: card.payer },
-  });
+  async look(): Promise<void> {
+    if (!this.#client.hasCapability(`org.matrix.msc2762.receive.state_event:${ENCRYPTION}#`)) return;
+    try {
+      this.#learn(await this.#client.readStateEvents(ENCRYPTION, 1, ""));
+    } catch {
+      // A client that neither tells nor answers: the payment stands without a line about it.
+    }
+  }
+
+  /** Say it in the room, encrypted by the client. Where the room is not encrypted the homeserver says it itself. */
+  async post(card: Card): Promise<void> {
+    if (!this.#encrypted || !this.#client.hasCapability("org.matrix.msc2762.send.event:m.room.message#m.notice"))
+      return;
+    await this.#client.sendRoomEvent("m.room.message", {
+      msgtype: "m.notice",
+      body: card.text,
+      [CARD_KEY]: { v: 1, kind: "payment", payment_id: card.paymentId, payer: card.payer },
+    });
+  }
+
+  #learn(events: readonly IRoomEvent[]): void {
+    // Encryption that was switched on once stays on.
+    this.#encrypted ||= events.some((event) => event.type === ENCRYPTION);
+  }
 }

@@ -12,7 +12,7 @@ import type { WidgetSession } from "./session.ts";
 import { Shell } from "./shell.tsx";
 import { loadLanguage, t } from "./text/index.ts";
 import { showTheme } from "./theme.ts";
-import { encrypted, postCard, wantedCapabilities } from "./widget-room.ts";
+import { Room } from "./widget-room.ts";
 
 const ASKED_MS = 60_000;
 
@@ -20,7 +20,7 @@ const query = new URLSearchParams(location.search);
 
 // Clients speak to a widget as soon as its page has loaded, so the ear is there before anything is waited for.
 const client = new WidgetApi(query.get("widgetId"), originOf(query.get("parentUrl")));
-wantedCapabilities(client);
+const room = new Room(client);
 const ready = new Promise<void>((resolve) => client.once("ready", () => resolve()));
 client.start();
 
@@ -82,9 +82,9 @@ async function start(): Promise<void> {
       const about = await answer(openApi(NOBODY).GET("/about"));
       const session = await signIn(about);
       const tokens = tokensOf(about, session);
-      const room: WidgetRoom = { roomId: roomOf(query.get("roomId")), postCard: null };
-      if (await encrypted(client)) room.postCard = (card) => postCard(client, card);
-      const home: Home = { session, tokens, about, api: openApi(tokens), widget: room, leave: async () => undefined };
+      await room.look();
+      const around: WidgetRoom = { roomId: roomOf(query.get("roomId")), postCard: (card) => room.post(card) };
+      const home: Home = { session, tokens, about, api: openApi(tokens), widget: around, leave: async () => undefined };
       render(
         <HomeContext.Provider value={home}>
           <Shell />

@@ -1,6 +1,6 @@
 // What screens are made of.
 
-import type { ComponentChildren, JSX } from "preact";
+import type { ComponentChildren, JSX, RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { scaleOf, useHome } from "../home.ts";
 import { splitHandle } from "../links.ts";
@@ -12,6 +12,18 @@ import { locale, t } from "../text/index.ts";
 import { Icon, type IconName } from "./icons.tsx";
 
 let firstScreen = true;
+
+/** For the field that a screen is there for: it has the focus as soon as it is shown. */
+export function useFocus(wanted = true): {
+  ref: RefObject<HTMLInputElement | null>;
+  "data-focus": boolean | undefined;
+} {
+  const ref = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    if (wanted) ref.current?.focus({ preventScroll: true });
+  }, []);
+  return { ref, "data-focus": wanted || undefined };
+}
 
 /** A screen has one heading, which has the focus once one has come here from elsewhere. */
 export function Screen(props: {
@@ -25,7 +37,7 @@ export function Screen(props: {
     document.title = `${props.title} – Super App`;
   }, [props.title]);
   useEffect(() => {
-    if (!firstScreen && !heading.current?.parentElement?.parentElement?.querySelector("[autofocus]"))
+    if (!firstScreen && !heading.current?.parentElement?.parentElement?.querySelector("[data-focus]"))
       heading.current?.focus({ preventScroll: true });
     firstScreen = false;
     scrollTo(0, 0);

@@ -6,7 +6,7 @@ import { readLink, splitHandle } from "../links.ts";
 import type { Badge } from "../schema-extra.ts";
 import type { SearchResult } from "../schema.ts";
 import { t } from "../text/index.ts";
-import { Avatar, Empty, Failure, Handle, Row, Skeleton } from "./basics.tsx";
+import { Avatar, Empty, Failure, Handle, Row, Skeleton, useFocus } from "./basics.tsx";
 import { Icon } from "./icons.tsx";
 import { otherOf } from "./payments.tsx";
 
@@ -70,6 +70,7 @@ export function FindPerson(props: {
   focus?: boolean;
 }) {
   const id = useId();
+  const focus = useFocus(props.focus === true);
   const [typed, setTyped] = useState("");
   const [term, setTerm] = useState("");
   useEffect(() => {
@@ -121,7 +122,7 @@ export function FindPerson(props: {
           autocomplete="off"
           autocapitalize="none"
           spellcheck={false}
-          autofocus={props.focus === true}
+          {...focus}
           value={typed}
           onInput={(event) => setTyped(event.currentTarget.value)}
         />
@@ -133,13 +134,13 @@ export function FindPerson(props: {
         <>
           {recent.length > 0 && (
             <>
-              <h3>{t("find.recent")}</h3>
+              <h2 class="small">{t("find.recent")}</h2>
               {list(recent)}
             </>
           )}
           {known.length > 0 && (
             <>
-              <h3>{t("people.contacts")}</h3>
+              <h2 class="small">{t("people.contacts")}</h2>
               {list(known)}
             </>
           )}

@@ -19,22 +19,25 @@ export function Policy(props: {
   const policy = useResource(key, async () => ({ content: await accountData(home, props.type) }));
   const [problem, setProblem] = useState<Problem | null>(null);
   const [saved, setSaved] = useState(0);
+  // What was chosen is shown at once, and taken back if it could not be kept.
+  const [chosen, setChosen] = useState<Json | null>(null);
   return (
     <Loaded resource={policy} rows={2}>
       {(found) => (
         <>
           {problem !== null && <Failure problem={problem} />}
-          {props.children(found.content, async (next) => {
+          {props.children(chosen ?? found.content, async (next) => {
             setSaved(0);
             setProblem(null);
+            setChosen(next);
             try {
               await setAccountData(home, props.type, next);
-              await refresh(key);
               setSaved((times) => times + 1);
             } catch (thrown) {
               setProblem(asProblem(thrown));
-              await refresh(key);
             }
+            await refresh(key);
+            setChosen((now) => (now === next ? null : now));
           })}
           <p class="saved" role="status">
             {saved > 0 ? t("saved") : ""}

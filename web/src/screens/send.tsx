@@ -19,6 +19,7 @@ import {
   Notice,
   Screen,
   Skeleton,
+  useFocus,
 } from "../parts/basics.tsx";
 import { Icon } from "../parts/icons.tsx";
 import { ENDED, otherOf, stateText } from "../parts/payments.tsx";
@@ -67,6 +68,7 @@ function Compose({ payee, route }: { payee: string; route: Route }) {
 function Form({ payee, route, wallet }: { payee: string; route: Route; wallet: Wallet }) {
   const { widget, about } = useHome();
   const money = useMoney();
+  const focus = useFocus();
   const proposed = route.query.get("currency");
   const first =
     wallet.accounts.find((each) => each.currency === proposed) ??
@@ -147,7 +149,7 @@ function Form({ payee, route, wallet }: { payee: string; route: Route; wallet: W
           inputMode={scale === 0 ? "numeric" : "decimal"}
           autocomplete="off"
           placeholder={decimal(0, scale)}
-          autofocus
+          {...focus}
           aria-describedby="amount-hint"
           aria-invalid={fault !== undefined}
           value={typed}
@@ -383,7 +385,7 @@ function InApp(props: { order: Order; onBack: () => void; onPaid: (payment: Paym
     if (payment.value === undefined) return;
     const text = t("card.paid", { payer: home.session.userId, payee: wanted.payee, amount: money(wanted) });
     const { payment_id, payer } = payment.value;
-    void home.widget?.postCard?.({ paymentId: payment_id, payer, text });
+    void home.widget?.postCard({ paymentId: payment_id, payer, text });
     props.onPaid(payment.value);
   }, [payment.value === undefined]);
   const address = to("send", {
