@@ -38,6 +38,8 @@ class Account:
     acct: Acct
     user_id: UserId
     created_ms: int
+    used: bool
+    """Whether anybody was given the acct or keeps something under it, so that it cannot change any more."""
 
 
 MAX_CONTACTS: Final = 2_000

@@ -104,8 +104,8 @@ def primary_of(cur: Cursor, user_id: UserId) -> Holding | None:
 
 def lock_standing(cur: Cursor, acct: Acct) -> Standing:
     """An account's standing; until the transaction ends, no other one changes it."""
-    # Writes nothing new: it is the row lock that both engines have.
-    cur.execute("UPDATE superapp_account SET created_ms = created_ms WHERE acct = ?", (acct,))
+    # It is the row lock that both engines have; and whose names change or are signed is in use.
+    cur.execute("UPDATE superapp_account SET used = 1 WHERE acct = ?", (acct,))
     cur.execute(
         "SELECT a.user_id, o.primary_name, o.last_primary, o.renamed_ms FROM superapp_account a"
         " LEFT JOIN superapp_directory_owner o ON o.acct = a.acct WHERE a.acct = ?",
@@ -262,6 +262,11 @@ def add_accounts(cur: Cursor, accounts: Sequence[NewAccount], skeletons: Sequenc
             for each, skeleton in zip(accounts, skeletons, strict=True)
         ],
     )
+
+
+def hand_over(cur: Cursor, before: Acct, after: Acct) -> None:
+    """The first handle of an account that was not in use goes to it under its new acct."""
+    cur.execute("UPDATE superapp_directory_handle SET acct = ? WHERE acct = ?", (after, before))
 
 
 def acct_of(cur: Cursor, user_id: UserId) -> Acct:

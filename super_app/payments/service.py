@@ -625,7 +625,7 @@ class Payments:
         payee = incoming.payee.user_id
         known = accounts.by_user_id(cur, payee)
         if known is not None:
-            return known.acct
+            return accounts.use(cur, known)
         genesis = Genesis(
             server=self._server_name,
             localpart=localpart_of(payee),

@@ -29,7 +29,7 @@ def alice(transaction: Transaction) -> Acct:
 def test_an_account_is_found_by_its_user_id_and_by_its_acct(transaction: Transaction) -> None:
     made = transaction(lambda cur: store.ensure(cur, ALICE, GENESIS))
 
-    assert made == Account(acct=GENESIS.acct(), user_id=ALICE, created_ms=1_000)
+    assert made == Account(acct=GENESIS.acct(), user_id=ALICE, created_ms=1_000, used=True)
     assert transaction(lambda cur: store.by_user_id(cur, ALICE)) == made
     assert transaction(lambda cur: store.by_acct(cur, made.acct)) == made
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from super_app.names import LOG_PREFIX
 from synapse_super_app.config import FeatureName
+from synapse_super_app.directory.account_routes import AccountRoutes
 from synapse_super_app.directory.answers import Answers
 from synapse_super_app.directory.card_routes import CardRoutes
 from synapse_super_app.directory.chains import Chains
@@ -54,6 +55,7 @@ class DirectoryFeature:
         self._search = Search(runtime, self.people, self._heads)
         self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, self._search, self._answers)
         self._custody = CustodyRoutes(runtime, self._own)
+        self._account = AccountRoutes(runtime, self._own)
         chains = Chains(runtime, self._own, self._peers, self._heads, self._log)
         self._trust = TrustRoutes(runtime, self._own, self._peers, self._heads, self.described, chains)
         self._cards = CardRoutes(runtime, self._own, self._peers, self.people)
@@ -66,6 +68,7 @@ class DirectoryFeature:
         return (
             *self._routes.routes(),
             *self._custody.routes(),
+            *self._account.routes(),
             *self._trust.routes(),
             *self._cards.routes(),
         )

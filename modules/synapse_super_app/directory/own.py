@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from prometheus_client import Counter
 
+from super_app.accounts import store as accounts
 from super_app.accounts.model import Genesis
 from super_app.db import Cursor
 from super_app.directory import custody, custody_store, records, service, store
@@ -137,7 +138,8 @@ class OwnHandles:
         )
 
     async def services(self, held: Holding) -> dict[str, Any]:
-        """The signed services part of a hidden person."""
+        """The signed services part of a hidden person, whose acct is in use from now on."""
+        await self._runtime.accounts.ensure(held.user_id)
         facts = await self._facts(held.user_id)
         now_ms = self._runtime.now_ms()
         return records.services_part(held, self.issuer.server, facts, self.issuer.key, issued_ms=now_ms)
@@ -154,6 +156,13 @@ class OwnHandles:
         if held is None:
             await self._adopt_now(user_id)
         return acct
+
+    async def adopted(self, user_id: UserId) -> bool:
+        """Whether somebody has an account with its first handle, now if not before. It is not in use by that."""
+        held = await self._database.run("directory_first", partial(store.holding, name=Name(localpart_of(user_id))))
+        if held is None or held.user_id != user_id:
+            await self._adopt_now(user_id)
+        return await self._database.run("account_known", partial(accounts.by_user_id, user_id=user_id)) is not None
 
     # Changing.
 

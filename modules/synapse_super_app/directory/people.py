@@ -99,13 +99,13 @@ class DirectoryPeople:
         by = AskedBy.USER_ID if localpart_of(held.user_id) == name else AskedBy.HANDLE
         is_owner = held.user_id == asker
         shares_room = not is_owner and held.discover is Discover.NONE and await self._share_a_room(asker, held.user_id)
-        match rules.sight_of(held, by, is_owner=is_owner, shares_room=shares_room):
-            case rules.Sight.RECORD:
-                return Person(user_id=held.user_id, acct=held.acct, handle=full(held.name, self._runtime.server_name))
-            case rules.Sight.SERVICES:
-                return Person(user_id=held.user_id, acct=held.acct)
-            case rules.Sight.NOTHING:
-                return rules.no_such_handle(who)
+        sight = rules.sight_of(held, by, is_owner=is_owner, shares_room=shares_room)
+        if sight is rules.Sight.NOTHING:
+            return rules.no_such_handle(who)
+        # Whoever asks will keep the acct, so it is in use; its owner may have changed it until this moment.
+        acct = await self._runtime.accounts.acct_of(held.user_id)
+        handle = full(held.name, self._runtime.server_name) if sight is rules.Sight.RECORD else None
+        return Person(user_id=held.user_id, acct=acct, handle=handle)
 
     async def _share_a_room(self, asker: UserId, other: UserId) -> bool:
         private = self._runtime.private
