@@ -87,7 +87,12 @@ def _columns(cur: Cursor) -> set[tuple[str, str]]:
             cur.execute(
                 "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
             )
-    return {(str(row[0]), str(row[1])) for row in cur.fetchall() if str(row[0]).startswith("superapp_")}
+    return {
+        (str(row[0]), str(row[1]))
+        for row in cur.fetchall()
+        # Parts of names are found by a virtual table on SQLite, and by an index on PostgreSQL.
+        if str(row[0]).startswith("superapp_") and not str(row[0]).startswith("superapp_directory_part")
+    }
 
 
 def test_both_engines_have_the_same_tables_and_columns(tmp_path: Path, postgres_server: PrivatePostgres) -> None:
