@@ -21,6 +21,8 @@ from super_app.signing import generate_key, key_id_of
 _ALGORITHM: Final = "ed25519"
 _RETIRED: Final = ".retired-"
 """Between the name of a key's file and that of a key which was in it before."""
+_ASKED: Final = ".replaced-by"
+"""Behind the name of a key's file: who asked last for another key, and which one was there then."""
 
 
 def key_path(folder: Path, server: ServerName, configured: str | None) -> Path:
@@ -42,14 +44,22 @@ def make_if_missing(path: Path) -> None:
     _sync_folder(path)
 
 
-def replace(path: Path) -> SigningKey:
+def replace(path: Path, request_id: str | None = None) -> SigningKey:
     """Put a new key in the place of the one that is there, which is kept. Durable when this returns.
+
+    The newest ``request_id`` is remembered in a file beside it: the same one again replaces nothing.
 
     A crash leaves either key in place, and the one that was there in its own file as well. Who replaces it at the same
     time, in whatever process, does so after that: otherwise the key of one of them would be kept nowhere.
     """
     with _alone(path):
         before = read(path)
+        if request_id is not None:
+            asked = path.with_name(f"{path.name}{_ASKED}")
+            last = asked.read_text(encoding="ascii").split() if asked.exists() else []
+            if last[:1] == [request_id] and last[1] != _version_of(before):
+                return before
+            _write_synced(asked, f"{request_id} {_version_of(before)}\n")
         kept = path.with_name(f"{path.name}{_RETIRED}{_version_of(before)}")
         if not kept.exists():
             os.link(path, kept)
@@ -83,10 +93,21 @@ def read(path: Path) -> SigningKey:
 def _write_fresh(path: Path) -> Path:
     """A new key in a file of its own beside ``path``, on the disk before this returns."""
     key = generate_key(secrets.token_bytes(32))
+    return _write_beside(path, f"{_ALGORITHM} {_version_of(key)} {encode_base64(bytes(key))}\n")
+
+
+def _write_synced(path: Path, text: str) -> None:
+    """The whole text under this name, or what was there before."""
+    _write_beside(path, text).replace(path)
+    _sync_folder(path)
+
+
+def _write_beside(path: Path, text: str) -> Path:
+    """The text in a file of its own beside ``path``, for its owner alone, on the disk before this returns."""
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"{_ALGORITHM} {_version_of(key)} {encode_base64(bytes(key))}\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     return fresh

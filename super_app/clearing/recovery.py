@@ -91,6 +91,11 @@ class Recoveries:
         store.put_link(cur, link)
         return link
 
+    def is_ordered(self, cur: Cursor, link: Link, restore_id: RestoreId) -> bool:
+        """Whether the link is on its way back by this very order."""
+        found = recovery_store.recovery(cur, link.link_id)
+        return found is not None and found.restore_id == restore_id
+
     def begin(self, cur: Cursor, link: Link, restore_id: RestoreId, now_ms: int) -> Link:
         """Start over with a link, from wherever it stands."""
         before = recovery_store.recovery(cur, link.link_id)

@@ -251,11 +251,13 @@ class Clearing:
         """This database is a copy, and the newest there is: bring the link with a peer back from a halt.
 
         The operator answers for it that no newer database will ever run again. A link that is on its way back already
-        starts over. Refusals: UNKNOWN_PEER, CONFLICT for a link that is not halted.
+        starts over, but not by the same order. Refusals: UNKNOWN_PEER, CONFLICT for a link that is not halted.
         """
         link = store.link(cur, objects.link_id_of(self.server, peer))
         if link is None:
             return Refused(reason=Reason.UNKNOWN_PEER, message=f"There is no link with {peer}.")
+        if self._recoveries.is_ordered(cur, link, restore_id):
+            return self._links.view(cur, link)
         if link.state not in (LinkState.HALTED, LinkState.RECOVERING):
             return Refused(
                 reason=Reason.CONFLICT,
@@ -294,6 +296,8 @@ class Clearing:
                 message="The key file holds a payment key that this link had before; make a new one with super-app link"
                 " rotate-key first.",
             )
+        if self._recoveries.is_ordered(cur, link, restore_id):
+            return self._links.view(cur, link)
         order = Repin(link_id=link.link_id, ordered=True, confirmed=confirmed, take_back=take_back)
         return self._links.view(cur, self._recoveries.repin(cur, link, order, restore_id, now_ms))
 

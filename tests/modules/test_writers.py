@@ -219,6 +219,64 @@ def test_what_died_before_it_answered_is_asked_again_and_done_once(processes: Pr
     assert processes.wallet(BOB) == (500, 0)
 
 
+def test_another_key_that_was_made_before_the_writer_died_is_not_made_again(processes: Processes) -> None:
+    """The request has no id of its own; whoever is asked next knows it by the one that it was given on the way."""
+    asked = processes.main.listening["one"]
+    answers: list[dict[str, Any]] = []
+
+    async def answer_and_die(request: Any) -> dict[str, Any]:
+        answers.append(await asked(request))
+        processes.one.kill()
+        return answers[-1]
+
+    processes.main.listening["one"] = answer_and_die
+    told = processes.main.call("POST", "admin/payment-key", ADMIN)
+    assert lease(processes.main)[0] == "two"
+    assert told == answers[0]["answer"]["answer"]
+    assert len(list(processes.main.folder.glob("*.payment.key.retired-*"))) == 1
+
+
+def test_one_that_stops_while_it_takes_the_lease_gives_it_up() -> None:
+    house = House()
+    runtime = house.module.runtime
+    slow: defer.Deferred[None] = defer.Deferred()
+    really_run: Any = runtime.database.run
+
+    class SlowDatabase:
+        engine = runtime.database.engine
+
+        async def run(self, name: str, work: Any) -> Any:
+            done = await really_run(name, work)
+            if name == "lease_take":
+                await slow
+            return done
+
+    class Writer:
+        def open(self, epoch: int, on_lost: object = None) -> None:
+            raise AssertionError("it has stopped")
+
+        def close(self) -> None: ...
+
+    found = tenure.Tenure(
+        api=runtime.api,
+        database=SlowDatabase(),
+        writer=Writer(),
+        own="other",
+        writers=("main", "other"),
+    )
+    house.query("UPDATE superapp_ledger_lease SET expires_ms = 0")
+    defer.ensureDeferred(found.start())
+    assert lease(house)[0] == "other"
+    ended: list[object] = []
+    defer.ensureDeferred(found.stop()).addBoth(ended.append)
+    house.advance(0.1)
+    assert ended == []
+    slow.callback(None)
+    house.advance(0.1)
+    assert ended == [None]
+    assert house.query("SELECT expires_ms FROM superapp_ledger_lease") == [(0,)]
+
+
 def test_who_waits_for_the_writer_goes_on_waiting_while_the_database_is_away(processes: Processes) -> None:
     """The writer may be about to commit; an error would say that it did not."""
     asked, run = processes.main.listening["one"], processes.main.api.run_db_interaction

@@ -2,12 +2,13 @@
 
 import pytest
 from nacl.signing import SigningKey
-from nodes import Node, advance, exchange, forge
+from nodes import Node, advance, deliver, exchange, forge
 from restores import backup, restore
 from test_restored_nodes import come_to_rest, make_pair
 
 from super_app.clearing import rules
 from super_app.clearing.model import LinkPhase, LinkView, MessageType, Received, Standing
+from super_app.clearing.recovery_model import RestoreId
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 
@@ -92,3 +93,27 @@ def test_a_peer_that_fences_and_fences_is_put_off() -> None:
     assert isinstance(hs2.receive(hs1, fence(hs1, hs2, 2)), Received)
     advance(rules.FENCES_SPAN_MS, hs1, hs2)
     assert isinstance(hs2.receive(hs1, fence(hs1, hs2, 2 + rules.MAX_FENCES)), Received)
+
+
+def test_an_order_that_is_given_again_begins_nothing_anew() -> None:
+    hs1, hs2 = make_pair()
+    restore(hs1, backup(hs1), boot="2")
+
+    def order(name: str) -> None:
+        answer = hs1.tx(lambda cur: hs1.clearing.fence(cur, hs2.name, RestoreId(name), hs1.now_ms))
+        assert not isinstance(answer, Refused)
+
+    def until_fence() -> str:
+        for _ in range(20):
+            (errand,) = hs1.errands(hs2)
+            if errand.type is MessageType.FENCE:
+                return errand.message_id
+            deliver(hs1, hs2, errand)
+        raise AssertionError("it does not come to a FENCE")
+
+    order("one")
+    fence_id = until_fence()
+    order("one")
+    assert hs1.errands(hs2)[0].message_id == fence_id
+    order("two")
+    assert hs1.errands(hs2)[0].type is MessageType.HEAD

@@ -35,6 +35,35 @@ def test_a_key_that_is_replaced_is_kept(path: Path) -> None:
     assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
 
 
+def test_a_request_that_is_asked_again_replaces_nothing_more(path: Path) -> None:
+    first = key_files.read(path)
+    second = key_files.replace(path, "one")
+    assert key_files.replace(path, "one") == second == key_files.read(path) != first
+    third = key_files.replace(path, "other")
+    assert third != second
+    assert key_files.replace(path, "other") == third
+    assert set(map(bytes, key_files.read_retired(path))) == {bytes(first), bytes(second)}
+    assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("step", ["link", "replace"])
+def test_a_request_whose_answer_a_crash_took_away_is_carried_out_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    before = key_files.read(path)
+
+    def crash(*_: object, **__: object) -> None:
+        raise OSError("the machine stops here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path if step == "replace" else os, step, crash)
+        with pytest.raises(OSError, match="stops here"):
+            key_files.replace(path, "one")
+    after = key_files.replace(path, "one")
+    assert key_files.replace(path, "one") == after != before
+    assert key_files.read_retired(path) == (before,)
+
+
 def test_the_retired_keys_of_another_file_are_not_ours(path: Path) -> None:
     other = path.with_name("hs1.test:8448.superapp.payment.key.old")
     key_files.make_if_missing(other)

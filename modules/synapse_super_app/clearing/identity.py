@@ -56,13 +56,13 @@ def payment_keys(runtime: Runtime) -> tuple[SigningKey, JsonObject, tuple[Signin
     return key, certificate, key_files.read_retired(path)
 
 
-def replace_key(runtime: Runtime) -> None:
-    """A new payment key in the file. The one before is kept beside it, since links still sign with it.
+def replace_key(runtime: Runtime, request_id: str) -> None:
+    """A new payment key in the file, once for each request. The one before is kept, since links still sign with it.
 
     Raises:
         OSError, ValueError: as ``build_clearing``; the key that was there is still there.
     """
-    key_files.replace(_path(runtime))
+    key_files.replace(_path(runtime), request_id)
 
 
 def _path(runtime: Runtime) -> Path:

@@ -4,7 +4,6 @@ Each answers with the link as it then stands. Opening and listing stand with the
 """
 
 import logging
-import secrets
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -162,7 +161,7 @@ class LinkRoutes:
 
     async def _fence(self, call: Call) -> LinkModel | Refused:
         peer, now_ms = ServerName(call.path["peer"]), self._runtime.now_ms()
-        order = RestoreId(f"operator:{secrets.token_hex(8)}")
+        order = RestoreId(f"operator:{call.request_id}")
         logger.warning("The link with %s is fenced, as %s asked", peer, call.user_id)
         return self._done(
             peer, await self._writer.run("clearing_fence", lambda cur: self._clearing.fence(cur, peer, order, now_ms))
@@ -171,7 +170,7 @@ class LinkRoutes:
     async def _repin(self, call: Call) -> LinkModel | Refused:
         body: RepinBody = call.body
         peer, now_ms = ServerName(call.path["peer"]), self._runtime.now_ms()
-        order = RestoreId(f"repin:{secrets.token_hex(8)}")
+        order = RestoreId(f"repin:{call.request_id}")
         logger.warning("The payment keys of the link with %s are pinned anew, as %s asked", peer, call.user_id)
         return self._done(
             peer,
@@ -183,7 +182,7 @@ class LinkRoutes:
 
     async def _rotate(self, call: Call) -> PaymentKeyModel:
         # The file first: from the moment that a KEY is committed, the new key must be there after any crash.
-        await self._runtime.api.defer_to_thread(replace_key, self._runtime)
+        await self._runtime.api.defer_to_thread(replace_key, self._runtime, call.request_id)
         self.read_keys()
         key = self._clearing.key
         logger.info("The payment key was replaced by %s, as %s asked", key_id_of(key), call.user_id)

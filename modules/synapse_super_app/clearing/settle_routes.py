@@ -226,7 +226,7 @@ class SettleRoutes:
     async def _propose(self, call: Call) -> SettlementModel | Refused:
         body: ProposeBody = call.body
         currency, now_ms = AssetCode(body.currency), self._runtime.now_ms()
-        settlement_id = None if body.settlement_id is None else SettlementId(body.settlement_id)
+        settlement_id = SettlementId(body.settlement_id or call.request_id)
         return await self._done(
             call,
             "settle_propose",

@@ -3,13 +3,14 @@
 import argparse
 import importlib
 import json
+import os
 import secrets
 import shutil
 import sqlite3
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,15 +60,19 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder.absolute()
     manifest = _read_manifest(folder)
-    config = _config(arguments, folder, manifest)
-    _check_place(config, manifest)
-    data = config.data_folder()
-    data_folder.make_writable(data)
-    with data_folder.locked(data):
-        for name in manifest.keys:
-            _put_key(folder / name, place_of(config, name))
-        restore_id = f"restore:{secrets.token_hex(8)}"
-        marked = [_put_database(config, key, manifest.databases[key], folder, restore_id) for key in manifest.databases]
+    # Whatever was put here before something went wrong is taken away again, so that nothing starts on half of it.
+    with ExitStack() as undo:
+        config = _config(arguments, folder, manifest, undo)
+        _check_place(config, folder, manifest)
+        data = config.data_folder()
+        data_folder.make_writable(data)
+        with data_folder.locked(data):
+            for name in manifest.keys:
+                _put_key(folder / name, place_of(config, name), undo)
+            restore_id = f"restore:{secrets.token_hex(8)}"
+            databases = manifest.databases.items()
+            marked = [_put_database(config, key, kept, folder, restore_id, undo) for key, kept in databases]
+        undo.pop_all()
     say(f"restored  {manifest.server_name} as it was at {manifest.made}, into {relative(data)}")
     if any(marked):
         say("marked    at its start it fences every link before it pays again; super-app link list shows how far it is")
@@ -95,14 +100,16 @@ def _read_manifest(folder: Path) -> _Manifest:
     return manifest
 
 
-def _config(arguments: argparse.Namespace, folder: Path, manifest: _Manifest) -> HomeserverConfig:
+def _config(arguments: argparse.Namespace, folder: Path, manifest: _Manifest, undo: ExitStack) -> HomeserverConfig:
     """The config that is here, or else the one of the backup, which is put here."""
     chosen: list[Path] | None = arguments.config
     place = (chosen or [DEFAULT_PATH])[0].absolute()
     if not place.exists():
         # It may hold passwords.
+        undo.callback(place.unlink, missing_ok=True)
         place.touch(mode=0o600)
         shutil.copyfile(folder / CONFIG, place)
+        _make_durable(place)
         say(f"made      {relative(place)}, the config of the backup")
     config = homeserver_config.given(arguments)
     data: Path | None = arguments.data
@@ -117,7 +124,7 @@ def _config(arguments: argparse.Namespace, folder: Path, manifest: _Manifest) ->
     return config
 
 
-def _check_place(config: HomeserverConfig, manifest: _Manifest) -> None:
+def _check_place(config: HomeserverConfig, folder: Path, manifest: _Manifest) -> None:
     databases = config.databases()
     for key, kept in manifest.databases.items():
         if key not in databases:
@@ -133,17 +140,35 @@ def _check_place(config: HomeserverConfig, manifest: _Manifest) -> None:
         for left in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
             if left.exists():
                 raise CommandFailed(f"{relative(left)} is in the way; move it to another place")
+    for name in manifest.keys:
+        target = place_of(config, name)
+        if target.exists() and target.read_bytes() != (folder / name).read_bytes():
+            raise CommandFailed(f"{relative(target)} is there and is another key than that of the backup; move it away")
 
 
-def _put_key(source: Path, target: Path) -> None:
-    if target.exists() and target.read_bytes() != source.read_bytes():
-        raise CommandFailed(f"{relative(target)} is there and is another key than that of the backup; move it away")
+def _put_key(source: Path, target: Path, undo: ExitStack) -> None:
+    if target.exists():
+        return
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    undo.callback(target.unlink, missing_ok=True)
     target.touch(mode=0o600)
     target.write_bytes(source.read_bytes())
+    _make_durable(target)
 
 
-def _put_database(config: HomeserverConfig, key: str, kept: _Database, folder: Path, restore_id: str) -> bool:
+def _make_durable(path: Path) -> None:
+    """A file is on the disk only once its bytes and the name in its folder are."""
+    for each in (path, path.parent):
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _put_database(
+    config: HomeserverConfig, key: str, kept: _Database, folder: Path, restore_id: str, undo: ExitStack
+) -> bool:
     """Put one database back; whether it has links, and so was marked."""
     arguments: Mapping[str, Any] = config.databases()[key].get("args") or {}
     now_ms = time.time_ns() // 1_000_000
@@ -152,10 +177,14 @@ def _put_database(config: HomeserverConfig, key: str, kept: _Database, folder: P
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Under its name only once it is whole and marked: a crash in between leaves nothing that would start.
         unfinished = target.with_name(f"{target.name}.unfinished")
+        undo.callback(unfinished.unlink, missing_ok=True)
         shutil.copyfile(folder / kept.file, unfinished)
         unfinished.chmod(0o600)
         marked = _mark_sqlite(unfinished, restore_id, now_ms)
+        _make_durable(unfinished)
+        undo.callback(target.unlink, missing_ok=True)
         unfinished.rename(target)
+        _make_durable(target)
         return marked
     return fill_postgresql(key, arguments, folder / kept.file, restore_id, now_ms)
 

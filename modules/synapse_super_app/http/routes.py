@@ -43,6 +43,8 @@ class Call:
     """The client's network address as Synapse sees it; empty where there is none."""
     device_id: str = ""
     """The device that asks; empty where it is none, as with an appservice."""
+    request_id: str = ""
+    """32 random bytes in base64url where the process that writes carries it out: the same when it is asked again."""
 
 
 Handler = Callable[[Call], Awaitable[BaseModel | Refused]]

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 _TURN_MS: Final = 1_000.0
 _RENEW_MS: Final = 2_000
 _SEAT_MAX_AGE_MS: Final = 1_000
+_STOP_PAUSE_S: Final = 0.05
+_STOP_LOOKS: Final = 40
+"""How often a process that ends looks whether its turn at the lease, which is under way, is over."""
 
 _holds = Gauge("superapp_ledger_writer", "1 in the process that writes, 0 in those that could.")
 _epoch_seen = Gauge("superapp_ledger_epoch", "The epoch of the lease under which this process writes or wrote.")
@@ -116,10 +119,18 @@ class Tenure:
     async def stop(self) -> None:
         """This process ends: whoever else may write can do so at once."""
         self._stopped = True
+        for _ in range(_STOP_LOOKS):
+            if not self._busy:
+                break
+            # It may be about to get the lease, which it then gives up.
+            await self._api.sleep(_STOP_PAUSE_S)
         epoch = self._taken
         if epoch is None:
             return
         self._end()
+        await self._give_up(epoch)
+
+    async def _give_up(self, epoch: int) -> None:
         if self._competes:
             await self._database.run("lease_give_up", lambda cur: lease.give_up(cur, epoch))
             logger.info("Gave up the ledger's lease of epoch %d", epoch)
@@ -166,7 +177,11 @@ class Tenure:
         epoch = await self._database.run(
             "lease_take", partial(lease.take, by=self.own, was_mine=self._was_mine, lasts_ms=lasts_ms)
         )
-        if epoch is None or self._stopped:
+        if epoch is None:
+            return
+        if self._stopped:
+            # Nobody here will write, so nobody else need wait until it expires.
+            await self._give_up(epoch)
             return
         self._taken = epoch
         self._was_mine = {*(self._was_mine or ()), epoch}

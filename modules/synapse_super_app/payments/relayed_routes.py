@@ -4,18 +4,22 @@ What people read is read from the database where they ask. What changes money or
 in the process that writes: it alone may sign, and knows at once what became of an order.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, RootModel
 
 from super_app.errors import Refused
 from super_app.ids import UserId
+from super_app.signing import to_b64
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.ledger.relay import Relay, refused_from, refused_json
+
+_REQUEST_BYTES: Final = 32
 
 
 class _Relayed(RootModel[dict[str, Any]]):
@@ -30,6 +34,8 @@ def relayed(route: Route, relay: Relay) -> Route:
     relay.serve(name, partial(_serve, route))
 
     async def handle(call: Call) -> BaseModel | Refused:
+        # What has no id of its own is known by this one, should no answer come and the next writer be asked.
+        call = replace(call, request_id=to_b64(secrets.token_bytes(_REQUEST_BYTES)))
         return await relay.at_writer(name, partial(_spell, call), partial(route.handler, call), _read)
 
     return replace(route, handler=handle)
@@ -37,7 +43,13 @@ def relayed(route: Route, relay: Relay) -> Route:
 
 def _spell(call: Call) -> dict[str, Any]:
     """A call that was authenticated and validated here."""
-    return {"user_id": call.user_id, "path": call.path, "query": _json(call.query), "body": _json(call.body)}
+    return {
+        "user_id": call.user_id,
+        "path": call.path,
+        "query": _json(call.query),
+        "body": _json(call.body),
+        "request_id": call.request_id,
+    }
 
 
 def _json(model: BaseModel | None) -> dict[str, Any] | None:
@@ -51,7 +63,14 @@ async def _serve(route: Route, arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise error_of(body)
     query = None if route.query is None else route.query.model_validate(arguments["query"], strict=False)
     answer = await route.handler(
-        Call(user_id=UserId(arguments["user_id"]), path=arguments["path"], query=query, body=body)
+        Call(
+            user_id=UserId(arguments["user_id"]),
+            path=arguments["path"],
+            query=query,
+            body=body,
+            # A process of the version before this one sends none.
+            request_id=arguments.get("request_id") or to_b64(secrets.token_bytes(_REQUEST_BYTES)),
+        )
     )
     if isinstance(answer, Refused):
         return {"refused": refused_json(answer)}
