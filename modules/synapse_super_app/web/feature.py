@@ -21,6 +21,7 @@ from synapse_super_app.config import Config, FeatureName
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.runtime import Runtime
 from synapse_super_app.web.bundle import app_files
+from synapse_super_app.web.profile import ProfilePages, profile_files
 from synapse_super_app.web.served import File, PageResource
 from synapse_super_app.web.sessions import WidgetSessions
 from synapse_super_app.web.sticker_menu import StickerMenu
@@ -69,7 +70,9 @@ class WebFeature:
         page = landing_page(
             server_name=runtime.server_name, homeserver_url=runtime.api.public_baseurl, config=runtime.config
         )
-        runtime.api.register_web_resource(WEB_PREFIX, PageResource(page | app_files(runtime.config.web.sign_in)))
+        self._profiles = ProfilePages(runtime) if runtime.config.features.directory else None
+        pages = page | profile_files() | app_files(runtime.config.web.sign_in)
+        runtime.api.register_web_resource(WEB_PREFIX, PageResource(pages, self._profiles))
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -86,7 +89,8 @@ class WebFeature:
         )
 
     async def start(self) -> None:
-        return None
+        if self._profiles is not None:
+            self._profiles.open()
 
     async def user_of(self, token: str) -> UserId | Refused:
         """Whose session a token of ours is."""

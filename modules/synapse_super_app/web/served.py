@@ -11,7 +11,7 @@ from twisted.web.resource import Resource
 from super_app.names import WEB_PREFIX
 
 # A page that needs more says so itself. None may run what is not a file of ours, or be framed unless it is made for it.
-_HEADERS: Final[Mapping[str, str]] = {
+HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
@@ -35,19 +35,22 @@ class File:
 
 
 class PageResource(Resource):
-    """Everything under the prefix. A path that is no file is 404."""
+    """Everything under the prefix. A path that is no file is 404; ``profiles`` answers those that begin with ``@``."""
 
     isLeaf = True  # noqa: N815 - the name is Twisted's
 
-    def __init__(self, pages: Mapping[str, File]) -> None:
+    def __init__(self, pages: Mapping[str, File], profiles: Resource | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._files = pages
+        self._profiles = profiles
 
-    def render_GET(self, request: Any) -> bytes:  # noqa: N802 - the name is Twisted's; it serves HEAD too
+    def render_GET(self, request: Any) -> Any:  # noqa: N802 - the name is Twisted's; it serves HEAD too
         """``request`` is a ``twisted.web.http.Request``, whose methods have no types."""
         path = request.path.decode("ascii", errors="replace").removeprefix(WEB_PREFIX)
+        if self._profiles is not None and path.startswith(("/@", "/%40")):
+            return self._profiles.render(request)  # type: ignore[no-untyped-call]
         file = self._files.get(path.removeprefix("/"))
-        for name, value in {**_HEADERS, **(file.headers if file is not None and path else {})}.items():
+        for name, value in {**HEADERS, **(file.headers if file is not None and path else {})}.items():
             request.setHeader(name, value)
         # Names relative to a page need the slash, whatever a reverse proxy puts before it.
         if path == "" or f"{path.removeprefix('/')}/" in self._files:
