@@ -153,4 +153,5 @@ def test_the_files_are_in_the_package() -> None:
     import synapse_super_app.web
 
     page = Path(synapse_super_app.web.__file__).parent / "page"
-    assert {path.name for path in page.iterdir()} == {"index.html", "style.css", "icon.svg"}
+    names = {"index.html", "style.css", "icon.svg", "profile.html", "profile.css"}
+    assert {path.name for path in page.iterdir()} == names

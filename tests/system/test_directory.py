@@ -109,6 +109,41 @@ def test_the_start_chat_dialog_finds_people_of_the_other_server(demo: RunningDem
         assert set(results[0]) == {"handle", "user_id", "display_name", "badges", "contact"}
 
 
+def test_what_elements_start_chat_dialog_sends_finds_somebody_elsewhere_and_opens_the_chat(demo: RunningDemo) -> None:
+    with newcomer(demo, 1) as person, demo.client("alice") as alice:
+        name = person.user_id.partition(":")[0]
+
+        def typed() -> list[dict[str, Any]]:
+            # Element names no limit.
+            rows = alice.matrix("POST", "user_directory/search", {"search_term": name})["results"]
+            return [row for row in rows if row["user_id"] == person.user_id]
+
+        chosen = wait_until(typed, timeout_s=PROMISE_S, what=f"{name} to be found from the other homeserver")[0]
+        alice.matrix("POST", "keys/query", {"device_keys": {chosen["user_id"]: []}})
+        room_id = alice.create_room(
+            preset="trusted_private_chat",
+            visibility="private",
+            invite=[chosen["user_id"]],
+            is_direct=True,
+            initial_state=[
+                {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "can_join"}},
+            ],
+        )
+        directs = dict(alice.account_data("m.direct") or {})
+        alice.set_account_data("m.direct", {**directs, chosen["user_id"]: [room_id]})
+        wait_until(
+            lambda: room_id in person.sync().get("rooms", {}).get("invite", {}),
+            timeout_s=60,
+            what="the invitation to arrive",
+        )
+        person.join(room_id)
+        wait_until(
+            lambda: alice.joined_members(room_id) == {alice.user_id, person.user_id},
+            timeout_s=60,
+            what="both to be in the chat",
+        )
+
+
 def test_somebody_whom_one_ignores_is_not_found(demo: RunningDemo) -> None:
     with newcomer(demo, 0) as seeker:
         bob = demo.people["bob"]
