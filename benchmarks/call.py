@@ -89,9 +89,7 @@ def _rings(context: Context, pair: DemoPair) -> Iterator[Row]:
 def _ring_ms(watch: Watch, caller: MatrixClient, room: str) -> float:
     began_s = time.perf_counter()
     call_id = _ring(caller, room)
-    watch.until(
-        lambda event: event["type"] == EventType.CALL_RING.value and event["content"].get("call_id") == call_id
-    )
+    watch.until(lambda event: event["type"] == EventType.CALL_RING.value and event["content"].get("call_id") == call_id)
     elapsed_ms = (time.perf_counter() - began_s) * 1000
     # Over, so that the next ring finds nothing open.
     watch.client.send(room, "m.call.reject", {"call_id": call_id, "version": "1", "party_id": "B"})

@@ -4,21 +4,27 @@ import json
 import secrets
 import ssl
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 import yaml
 from lone import LoneHomeserver, MakeLone
+from processes import super_app
 from running_demo import RunningDemo
 from signedjson.key import decode_verify_key_bytes
 from signedjson.sign import verify_signed_json
 from unpaddedbase64 import decode_base64
 
+from super_app.names import LOG_PREFIX
 from super_app.signing import verify
+from super_app.transparency import checkpoint, tree
+from super_app.transparency.tiles import WIDTH, Tile, path_of, read_bundle
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.homeserver_process import write_config
 from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
@@ -288,3 +294,41 @@ def switched(homeserver: LoneHomeserver, *, directory: bool) -> None:
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     content["modules"][0]["config"]["features"] = {"directory": directory}
     write_config(path, content)
+
+
+def test_the_log_can_be_read_and_checked_by_everybody_from_its_files(demo: RunningDemo) -> None:
+    base = f"{demo.homeservers[1]['client_url']}{LOG_PREFIX}"
+
+    def file(path: str) -> tuple[bytes, str]:
+        with urllib.request.urlopen(f"{base}/{path}") as answer:
+            return answer.read(), answer.headers["Cache-Control"]
+
+    noted, cached = file("checkpoint")
+    note = checkpoint.read_note(noted.decode())
+    assert note is not None
+    now = checkpoint.read_checkpoint(note)
+    assert now is not None
+    assert (now.origin, cached) == (f"{demo.names[1]}/superapp/directory", "no-cache")
+    leaves: list[bytes] = []
+    for tile in range(-(-now.size // WIDTH)):
+        width = min(WIDTH, now.size - tile * WIDTH)
+        content, cached = file(path_of(Tile(0, tile, width), entries=True))
+        assert "immutable" in cached
+        leaves += [tree.leaf_hash(entry) for entry in read_bundle(content) or []]
+    assert tree.root_of(leaves) == now.root
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        file("tile/0/999")
+    described = json.loads(file("server.json")[0])
+    assert described["features"]["payments"] is True
+    assert demo.names[0] in [link["server"] for link in described["payments"]["links"]]
+
+
+def test_the_whole_chain_behind_a_remote_handle_holds_and_is_told(demo: RunningDemo, tmp_path: Path) -> None:
+    access = ("--url", str(demo.homeservers[0]["client_url"]))
+    token = str(demo.homeservers[0]["admin"]["access_token"])
+    told = super_app(tmp_path, "directory", "verify", demo.people["bob"].handle, *access, token=token)
+    assert told.splitlines()[-1] == f"{demo.people['bob'].handle} is what it seems."
+    assert "NO  " not in told
+    for link in ("record", "signature", "matrix key", "pin", "checkpoint", "inclusion", "consistency", "witness"):
+        assert f"ok  {link}: " in told
+    assert super_app(tmp_path, "directory", "evidence", *access, token=token).startswith("No homeserver is known")
