@@ -13,10 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from benchmarks import chat, directory, ledger_depth, ledger_throughput, memory, payment
+from benchmarks import call, chat, directory, ledger_depth, ledger_throughput, memory, payment
 from benchmarks.frame import RESULT, Context, Row, table
 
-MODULES: Final[Sequence[ModuleType]] = (chat, payment, memory, ledger_throughput, ledger_depth, directory)
+MODULES: Final[Sequence[ModuleType]] = (chat, payment, call, memory, ledger_throughput, ledger_depth, directory)
 
 
 def main(arguments: Sequence[str]) -> int:

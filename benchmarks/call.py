@@ -1,4 +1,4 @@
-"""What a ring costs: its way to the callee beside a plain message's, the decision about it, what is no ring, a flood."""
+"""What a ring costs beside a plain message, its decision, what is no ring, and a flood of rings."""
 
 import asyncio
 import itertools
@@ -6,7 +6,6 @@ import re
 import statistics
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -106,9 +105,7 @@ def _screen(context: Context) -> Row:
     }
     homeserver = LoneHomeserver(context.folder / "screen", client_port, metrics_port, config)
     with homeserver:
-        admin = homeserver.admin()
-        people = [homeserver.person(admin, name) for name in ("caller", "callee")]
-        caller, callee = people
+        caller, callee = homeserver.account("caller"), homeserver.account("callee")
         room = caller.create_room(preset="trusted_private_chat", invite=[callee.user_id], is_direct=True)
         callee.join(room)
         shared = caller.create_room(preset="private_chat", invite=[callee.user_id])
@@ -147,9 +144,10 @@ def _screen(context: Context) -> Row:
 
 def _buckets(metrics_port: int) -> dict[float, float]:
     """The decisions so far that took no longer than a time in seconds."""
-    with urllib.request.urlopen(f"http://{loopback.ADDRESS}:{metrics_port}/_synapse/metrics", timeout=30) as answer:
-        text = answer.read().decode()
-    found = re.findall(r'^superapp_call_screening_seconds_bucket{[^}]*le="([^"]+)"[^}]*} (\S+)', text, re.MULTILINE)
+    with MatrixClient(loopback.client_url(metrics_port)) as client:
+        _, body = client.request_raw("GET", "/_synapse/metrics")
+    pattern = r'^superapp_call_screening_seconds_bucket{[^}]*le="([^"]+)"[^}]*} (\S+)'
+    found = re.findall(pattern, body.decode(), re.MULTILINE)
     return {float(bound): float(count) for bound, count in found}
 
 

@@ -4,9 +4,10 @@ import secrets
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from benchmarks.frame import Context, Row
+from benchmarks.watch import Watch, message_ms
 from super_app.db import Engine
 from super_app.names import EventType
 from synapse_super_app.commands import loopback
@@ -19,7 +20,6 @@ _ROUNDS: Final = 5
 _EACH: Final = 20
 _WARM_UP: Final = 5
 _BALANCE_MINOR: Final = 1_000_000
-_SYNC_MS: Final = 10_000
 
 
 def run(context: Context) -> Iterator[Row]:
@@ -42,15 +42,15 @@ def _measure(
     payer: MatrixClient,
     payee: MatrixClient,
     room: str,
-    pay: "Callable[[_Watch, MatrixClient, str], float]",
+    pay: "Callable[[Watch, MatrixClient, str], float]",
 ) -> Row:
-    watch = _Watch(payee, room)
+    watch = Watch(payee, room)
     context.say(f"{name}: {_ROUNDS} rounds of {_EACH} payments and {_EACH} messages in turns")
     messages: list[float] = []
     payments: list[float] = []
     for round_number in range(_ROUNDS + 1):
         each = _EACH if round_number else _WARM_UP
-        texts = [_message_ms(watch, payer, room) for _ in range(each)]
+        texts = [message_ms(watch, payer, room) for _ in range(each)]
         paid = [pay(watch, payer, room) for _ in range(each)]
         if round_number:
             messages.append(statistics.median(texts))
@@ -66,34 +66,7 @@ def _measure(
     )
 
 
-class _Watch:
-    """The payee's ``/sync``, asked again as soon as it answers."""
-
-    def __init__(self, client: MatrixClient, room: str) -> None:
-        self.client = client
-        self._room = room
-        self._token = str(client.sync()["next_batch"])
-        self._filter: dict[str, Any] = {"room": {"rooms": [room], "timeline": {"limit": 50}}, "presence": {"types": []}}
-
-    def until(self, wanted: Callable[[Json], bool]) -> None:
-        """Return when an event comes for which ``wanted`` is true."""
-        while True:
-            answer = self.client.sync(self._token, timeout_ms=_SYNC_MS, filter_json=self._filter)
-            self._token = str(answer["next_batch"])
-            joined = answer.get("rooms", {}).get("join", {}).get(self._room, {})
-            if any(wanted(event) for event in joined.get("timeline", {}).get("events", [])):
-                return
-
-
-def _message_ms(watch: _Watch, sender: MatrixClient, room: str) -> float:
-    text = secrets.token_hex(8)
-    began_s = time.perf_counter()
-    sender.send_text(room, text)
-    watch.until(lambda event: event["content"].get("body") == text)
-    return (time.perf_counter() - began_s) * 1000
-
-
-def _until_receipt(watch: _Watch, payer: MatrixClient, room: str) -> float:
+def _until_receipt(watch: Watch, payer: MatrixClient, room: str) -> float:
     """From the order, a plain room event, to its receipt in the payee's ``/sync``."""
     payment_id = secrets.token_hex(16)
     order = {"payment_id": payment_id, "payee": watch.client.user_id, "amount": 1, "currency": CURRENCY}
@@ -103,7 +76,7 @@ def _until_receipt(watch: _Watch, payer: MatrixClient, room: str) -> float:
     return (time.perf_counter() - began_s) * 1000
 
 
-def _until_credited(watch: _Watch, payer: MatrixClient, room: str) -> float:
+def _until_credited(watch: Watch, payer: MatrixClient, room: str) -> float:
     """From the order to the answer that it is completed, which is later than the credit by the way back."""
     began_s = time.perf_counter()
     payment = payer.pay(watch.client.user_id, 1, CURRENCY, room_id=room)

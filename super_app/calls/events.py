@@ -82,6 +82,7 @@ CALL_ID_PATTERN: Final = r"^[0-9A-Za-z._~-]{1,255}$"  # the grammar of opaque id
 _BUSY: Final = "user_busy"
 _GAVE_UP: Final = "invite_timeout"
 _STICKY_KEYS: Final = ("msc4354_sticky_key", "sticky_key")
+_MEMBERSHIP_MS: Final = 4 * 3_600_000  # the default of MSC4143 for memberships that do not say
 _STICKY_MAX_MS: Final = 3_600_000  # MSC4354 lets no event stick longer
 _FAILURES: Final = frozenset({"ice_failed", "ice_timeout", "user_media_failed", "unknown_error"})
 
@@ -314,6 +315,15 @@ def _membership(event: RoomEvent) -> Signal | None:
         return None
     lasts_ms = min(event.sticky_ms or _STICKY_MAX_MS, _STICKY_MAX_MS)
     return replace(signal, member=StickyMember(key=key, until_ms=event.start_ms + lasts_ms))
+
+
+def membership_until_ms(event: RoomEvent) -> int:
+    """When a membership in room state ends unless it is renewed: clients that crash leave theirs behind."""
+    expires, created = event.content.get("expires"), event.content.get("created_ts")
+    lasts_ms = expires if type(expires) is int and expires > 0 else _MEMBERSHIP_MS
+    # A time of the future is somebody's wrong clock, or a wish to be in the call for ever.
+    since_ms = min(created, event.origin_server_ts) if type(created) is int else event.origin_server_ts
+    return since_ms + lasts_ms
 
 
 def _offers(content: Mapping[str, Any]) -> frozenset[Offer]:

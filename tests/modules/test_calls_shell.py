@@ -530,6 +530,17 @@ class TestEncryptedRooms:
         assert person == bob
         assert properties == {"room_id": group, "sender": STRANGER, "content.m\\.relates_to.event_id": member}
 
+    def test_a_membership_that_a_crash_left_behind_lets_no_ring_past_screening(
+        self, hs: FakeHomeserver, bob: str
+    ) -> None:
+        set_policy(hs, bob, who=["nobody"])
+        room = hs.room(bob, STRANGER, encrypted=True)
+        left_behind = {"application": "m.call", "created_ts": hs.now_ms(), "expires": 60_000}
+        hs.send(bob, room, MEMBER, left_behind, state_key=f"_{bob}_D_m.call")
+        hs.advance(61)
+        theirs = self.join(hs, STRANGER, room)
+        assert is_hidden(hs, hs.receive(STRANGER, room, ENCRYPTED, self.reference(theirs)))
+
     def test_a_rooms_history_rings_nobody(self, hs: FakeHomeserver, bob: str) -> None:
         room = hs.room(bob, REMOTE, encrypted=True)
         member = self.join(hs, REMOTE, room)

@@ -91,7 +91,10 @@ class EncryptedRings:
         state = await self._runtime.api.get_room_state(event.room_id, [(events.CALL_MEMBER, None)])
         now_ms = self._runtime.now_ms()
         memberships = [room_event(each, now_ms) for each in state.values()]
-        if any(each.sender != event.sender and _joins(each) for each in memberships):
+        if any(
+            each.sender != event.sender and _joins(each) and events.membership_until_ms(each) > now_ms
+            for each in memberships
+        ):
             return True
         return await self._runtime.database.run(
             "calls_met", lambda cur: service.someone_else_is_in(cur, event.room_id, event.sender, now_ms)

@@ -1,0 +1,78 @@
+"""What the calls API and screening do in a real Synapse: rings by handle, push rules, blocked invitations."""
+
+import secrets
+from typing import Any
+
+from running_demo import RunningDemo
+from test_calls import MEMBER, RING, RTC_RING, WAIT_S, direct_room, policy, recorded, ring, sees
+
+from synapse_super_app.commands.matrix_client import MatrixError, wait_until
+
+
+def silenced_calls(demo: RunningDemo, name: str) -> list[dict[str, Any]]:
+    """The push rules of ours that somebody has."""
+    with demo.client(name) as person:
+        rules = person.request("GET", "/_matrix/client/v3/pushrules/")
+    return [rule for rule in rules["global"]["override"] if rule["rule_id"].startswith("org.superapp.silence.")]
+
+
+def test_a_handle_elsewhere_is_rung_in_every_protocol_and_a_replay_rings_nobody(demo: RunningDemo) -> None:
+    call_id = f"handle-{secrets.token_hex(6)}"
+    with demo.client("alice") as alice, demo.client("bob") as bob:
+        order = {"call_id": call_id, "callee": demo.people["bob"].handle, "media": "audio"}
+        offer = {"offer": {"sdp": "v=0\r\n", "party_id": "A"}}
+        begun = alice.superapp("POST", "calls", {**order, **offer})
+        assert (begun["state"], begun["callee"]) == ("ringing", bob.user_id)
+        recorded(bob, call_id, "ringing")
+        room_id = begun["room_id"]
+        wait_until(lambda: sees(bob, room_id, RTC_RING), timeout_s=WAIT_S, what="the ring of MatrixRTC")
+        notification = sees(bob, room_id, RTC_RING)[0]
+        (membership,) = [
+            event
+            for event in sees(bob, room_id, MEMBER)
+            if event["event_id"] == notification["content"]["m.relates_to"]["event_id"]
+        ]
+        assert membership["content"]["device_id"]
+        assert alice.superapp("POST", "calls", {**order, **offer})["call_id"] == call_id
+        rings = [event for event in sees(bob, room_id, RING) if event["content"]["call_id"] == call_id]
+        assert len(rings) == 1
+        bob.send(room_id, "m.call.reject", {"call_id": call_id, "version": "1", "party_id": "B"})
+        recorded(alice, call_id, "declined")
+        assert alice.superapp("POST", "calls", {**order, **offer})["state"] == "declined"
+
+
+def test_in_a_group_a_push_rule_silences_who_does_not_want_the_ring(demo: RunningDemo) -> None:
+    with demo.client("alice") as alice, demo.client("bob") as bob, demo.client("dave") as dave:
+        room_id = direct_room(bob, alice)
+        bob.request("POST", f"/_matrix/client/v3/rooms/{room_id}/invite", {"user_id": dave.user_id})
+
+        def has_joined() -> bool:
+            try:
+                dave.join(room_id, via=bob.user_id.partition(":")[2])
+            except MatrixError:  # the invitation is still on its way
+                return False
+            return dave.user_id in bob.joined_members(room_id)
+
+        wait_until(has_joined, timeout_s=WAIT_S, what="dave to join")
+        with policy(dave, who=["nobody"]):
+            call_id = ring(bob, room_id, RING)
+            recorded(alice, call_id, "ringing")
+            recorded(dave, call_id, "screened")
+        properties = [
+            {each["key"]: each.get("value") for each in rule["conditions"]} for rule in silenced_calls(demo, "dave")
+        ]
+        assert {"room_id": room_id, "sender": bob.user_id, "content.call_id": call_id} in properties
+        assert silenced_calls(demo, "alice") == []
+
+
+def test_who_may_not_invite_may_not_ring(demo: RunningDemo) -> None:
+    kind = "org.matrix.msc4155.invite_permission_config"
+    with demo.client("alice") as alice, demo.client("carol") as carol:
+        room_id = direct_room(carol, alice)
+        alice.set_account_data(kind, {"blocked_users": [carol.user_id]})
+        try:
+            call_id = ring(carol, room_id, RING)
+            assert recorded(alice, call_id, "screened")["screened_by"] == "invites"
+            assert sees(alice, room_id, RING) == []
+        finally:
+            alice.set_account_data(kind, {})
