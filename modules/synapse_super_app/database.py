@@ -21,6 +21,7 @@ _exchanges = Counter(
 )
 
 
+_WRITES: Final = ("INSERT", "UPDATE", "DELETE")
 _QUERY_CANCELLED: Final = "57014"
 """PostgreSQL's error code (appendix A of its manual)."""
 
@@ -36,8 +37,9 @@ class SynapseCursor:
     calls ``finish`` before the commit.
     """
 
-    def __init__(self, txn: LoggingTransaction, engine: Engine, work: str) -> None:
+    def __init__(self, txn: LoggingTransaction, engine: Engine, work: str, written: set[str] | None = None) -> None:
         self._txn = txn
+        self._written: set[str] = set() if written is None else written
         self._engine = engine
         self._count = _statements.labels(work)
         self._exchanges = _exchanges.labels(work)
@@ -54,6 +56,8 @@ class SynapseCursor:
 
     def execute(self, sql: LiteralString, parameters: Sequence[SqlValue] = ()) -> None:
         self._count.inc()
+        if sql.startswith(_WRITES):
+            self._written.add(sql)
         if self._engine is Engine.POSTGRESQL:
             self._waiting.add(sql, parameters)
         else:
@@ -64,6 +68,7 @@ class SynapseCursor:
         self.finish()
         self._count.inc()
         self._exchanges.inc()
+        self._written.add(sql)
         self._txn.execute_batch(sql, list(rows))
 
     def execute_values(self, sql: LiteralString, rows: Sequence[Sequence[SqlValue]]) -> list[Row]:
@@ -104,6 +109,11 @@ class Database:
     def __init__(self, api: ModuleApi, engine: Engine) -> None:
         self._api = api
         self.engine = engine
+        self._watchers: list[tuple[str, Callable[[], None]]] = []
+
+    def watch(self, table: str, changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever a unit of work of this process may have written to a table and has ended."""
+        self._watchers.append((table, changed))
 
     async def run(self, name: str, work: Callable[[Cursor], T]) -> T:
         """Run ``work`` in one transaction. It may run up to five times and must not do I/O of its own.
@@ -111,9 +121,10 @@ class Database:
         Raises:
             SynapseError: DISK_FULL, if the database could not grow; nothing of ``work`` was kept.
         """
+        written: set[str] = set()
 
         def in_transaction(txn: LoggingTransaction) -> T:
-            return _finished(work, SynapseCursor(txn, self.engine, name))
+            return _finished(work, SynapseCursor(txn, self.engine, name, written))
 
         # run_db_interaction hands isolation_level on to the database pool, though its own signature does not name it.
         # SQLite has no such level: its transactions are serialized, and Synapse's engine ignores the setting.
@@ -124,6 +135,10 @@ class Database:
             if full_disk.is_full(error):
                 raise full_disk.refusal_of(error) from error
             raise
+        finally:
+            for table, changed in self._watchers if written else ():
+                if any(table in statement for statement in written):
+                    changed()
 
     async def run_within(self, name: str, work: Callable[[Cursor], T]) -> T | None:
         """Run ``work``, which reads all that it asks for; None if that took longer than the limit it set itself."""

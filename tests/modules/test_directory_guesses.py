@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from synapse.api.errors import SynapseError
 from test_directory_module import HS1, HS2, RESOLVE, Pair, refusal
 
+from super_app.ids import UserId
 from synapse_super_app.directory.budget import Budget, Guesses
 
 SECRET, NOBODY = "secretive", "nonentity"
@@ -173,3 +174,33 @@ class TestSpent:
         assert found("carol") == [pair.carol]
         pair.hs2.advance(10)
         assert found("exactly") == [f"@exactly:{HS2}"]
+
+
+class TestKeptRecords:
+    def test_a_handle_that_is_asked_for_again_costs_no_statement_for_a_second(self, pair: Pair) -> None:
+        first = pair.hs2.call("GET", "handles/bob", pair.carol)
+        before = statements()
+        assert pair.hs2.call("GET", "handles/bob", pair.carol) == first
+        assert statements() == before
+        pair.hs2.advance(1.5)
+        assert pair.hs2.call("GET", "handles/bob", pair.carol) == first
+        assert statements() != before
+
+    def test_what_changes_is_seen_at_once(self, pair: Pair) -> None:
+        assert pair.hs2.call("GET", "handles/bob", pair.carol)["discover"] == "public"
+        pair.hs2.call("PUT", "handles/bob", pair.bob, {"discover": "exact"})
+        assert pair.hs2.call("GET", "handles/bob", pair.carol)["discover"] == "exact"
+        pair.hs2.call("PUT", "handles/bob", pair.bob, {"discover": "none"})
+        assert refusal(pair.hs2, "GET", "handles/bob", pair.carol) == (404, "UNKNOWN_HANDLE")
+        assert pair.hs2.call("GET", "handles/bob", pair.bob)["discover"] == "none"
+
+    def test_who_may_not_see_it_does_not_because_somebody_else_did(self, pair: Pair) -> None:
+        hidden = f"@{SECRET}:{HS2}"
+        assert pair.hs2.call("GET", f"handles/{SECRET}", UserId(hidden))["user_id"] == hidden
+        assert refusal(pair.hs2, "GET", f"handles/{SECRET}", pair.carol) == (404, "UNKNOWN_HANDLE")
+
+    def test_a_released_name_is_gone_at_once(self, pair: Pair) -> None:
+        pair.hs2.call("PUT", "handles/bobby", pair.bob)
+        assert pair.hs2.call("GET", "handles/bobby", pair.carol)["status"] == "active"
+        pair.hs2.call("DELETE", "handles/bobby", pair.bob)
+        assert refusal(pair.hs2, "GET", "handles/bobby", pair.carol) == (404, "UNKNOWN_HANDLE")

@@ -119,12 +119,12 @@ def test_what_elements_start_chat_dialog_sends_finds_somebody_elsewhere_and_open
     with newcomer(demo, 1) as person, demo.client("alice") as alice:
         name = person.user_id.partition(":")[0]
 
-        def typed() -> list[dict[str, Any]]:
+        def typed() -> dict[str, Any] | None:
             # Element names no limit.
             rows = alice.matrix("POST", "user_directory/search", {"search_term": name})["results"]
-            return [row for row in rows if row["user_id"] == person.user_id]
+            return next((row for row in rows if row["user_id"] == person.user_id), None)
 
-        chosen = wait_until(typed, timeout_s=PROMISE_S, what=f"{name} to be found from the other homeserver")[0]
+        chosen = wait_until(typed, timeout_s=60, what=f"{name} to be found from the other homeserver")
         alice.matrix("POST", "keys/query", {"device_keys": {chosen["user_id"]: []}})
         room_id = alice.create_room(
             preset="trusted_private_chat",

@@ -28,6 +28,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Handle, ServerName, UserId, localpart_of, parse_user_id, server_of
 from synapse_super_app.directory.budget import Budget, Guesses
 from synapse_super_app.directory.heads import Heads
+from synapse_super_app.directory.kept import KeptRecords
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import NoDirectory, Peers
 from synapse_super_app.people import Person
@@ -50,6 +51,7 @@ class DirectoryPeople:
         self._questions = Budget(burst=100, every_ms=1_000)
         self._misses = Budget(burst=60, every_ms=10_000)
         self._guesses = Guesses(burst=60, every_ms=10_000)
+        self._kept = KeptRecords(runtime.database)
         self._remembered: dict[tuple[str, AskedBy], tuple[int, Person | Refused]] = {}
 
     # The port.
@@ -118,8 +120,10 @@ class DirectoryPeople:
     async def record(self, text: str, server: ServerName, *, asker: UserId) -> Mapping[str, Any] | Refused:
         """The signed record of a handle, as ``asker`` may see it. ``text`` is the name as typed."""
         if server == self._runtime.server_name:
-            held = await self._own.find(text, AskedBy.HANDLE)
-            found = None if held is None or not _sees(held, asker) else await self._own.record(held)
+            held, record = await self._own_record(text)
+            if held is not None and held.discover is Discover.NONE and _sees(held, asker):
+                record = await self._own.record(held)
+            found = record if held is not None and _sees(held, asker) else None
             known_anyway = held is not None and (held.user_id == asker or rules.in_feed(held))
             spent = self._guesses.judge(
                 asker, self._runtime.now_ms(), found=found is not None, known_anyway=known_anyway
@@ -137,6 +141,22 @@ class DirectoryPeople:
                 return found_there
             case _:
                 return rules.no_such_handle(asked)
+
+    async def _own_record(self, text: str) -> tuple[Holding | None, Mapping[str, Any] | None]:
+        """A holding of this homeserver and its record, whoever may see it; of who hides from everyone, no record."""
+        now_ms = self._runtime.now_ms()
+        kept = self._kept.get(text, now_ms)
+        if kept is not None and kept.record.get("msk") == await self._runtime.private.master_key(kept.held.user_id):
+            return kept.held, kept.record
+        changes = self._kept.changes
+        held = await self._own.find(text, AskedBy.HANDLE)
+        # No work for a hidden one that there is not for an absent one.
+        if held is None or not _sees(held, held.user_id) or held.discover is Discover.NONE:
+            return held, None
+        record = await self._own.record(held)
+        if record is not None:
+            self._kept.keep(text, held, record, changes=changes, now_ms=now_ms)
+        return held, record
 
     async def remote(
         self, asked: str, by: AskedBy, *, asker: UserId, max_age_ms: int, timeout_ms: int
