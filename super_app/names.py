@@ -60,3 +60,4 @@ class FederationQuery(StrEnum):
     DIRECTORY_FEED = "org.superapp.directory.feed"
     DIRECTORY_HEAD = "org.superapp.directory.head"
     DIRECTORY_PEERS = "org.superapp.directory.peers"
+    DIRECTORY_BADGE = "org.superapp.directory.badge"

@@ -85,6 +85,8 @@ class DirectoryConfig(_Section):
     peers: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+$")], ...] = ()
     feed_interval: DurationMs = 5_000
     key_path: str | None = None
+    dns_servers: tuple[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:\[\]]+$")], ...] = ()
+    """Addresses of DNS servers, with a port if it is not 53; the system's if none is given."""
     profile_field: bool = True
     """Show a public primary handle in the Matrix profile."""
     claims_per_account: Annotated[int, Field(ge=1)] = 10

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from synapse.module_api import ModuleApi
 
+from super_app.directory.badges import Badge
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle, ServerName, UserId, parse_user_id, server_of
 from synapse_super_app.accounts import AccountBook
@@ -40,6 +41,10 @@ class People(Protocol):
         """The current primary handle of an account as far as this server knows; asks no other server."""
         ...
 
+    async def badges_of(self, user_id: UserId) -> tuple[Badge, ...]:
+        """The verified badges of an account's primary handle, as far as this server knows; asks no other server."""
+        ...
+
 
 class UserIdsOnly:
     """``People`` for a homeserver whose directory is off."""
@@ -60,3 +65,6 @@ class UserIdsOnly:
 
     async def handle_of(self, user_id: UserId) -> Handle | None:
         return None
+
+    async def badges_of(self, user_id: UserId) -> tuple[Badge, ...]:
+        return ()

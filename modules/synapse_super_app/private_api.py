@@ -10,6 +10,7 @@ goes on. ``tests/modules/test_frame.py`` fails when a symbol moves.
 
 import importlib
 import inspect
+import io
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractContextManager
@@ -210,6 +211,11 @@ USES: Final[tuple[PrivateUse, ...]] = (
         symbol="synapse.storage.databases.main.openid:OpenIdStore.get_user_id_for_open_id_token",
         features=frozenset({FeatureName.WEB}),
         reason="whose OpenID token a widget brings; over HTTP that is a question to oneself, on the federation port",
+    ),
+    PrivateUse(
+        symbol="synapse.server:HomeServer.get_proxied_blocklisted_http_client",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="asks the web server of a domain whom it names; ModuleApi's client reaches private networks too",
     ),
     PrivateUse(
         symbol="synapse.storage.databases.main.profile:ProfileWorkerStore.get_profile_field",
@@ -824,6 +830,39 @@ class PrivateApi:
         ignored: frozenset[str] = await store.ignored_users(user_id)
         ignoring: frozenset[str] = await store.ignored_by(user_id)
         return ignored | ignoring
+
+    async def fetch(self, url: str, max_bytes: int, timeout_ms: int) -> bytes | None:
+        """What a public web server has at a URL; None if it has nothing, too much, or cannot be reached.
+
+        Addresses of private networks are refused, as Synapse's own previews refuse them.
+        """
+        from synapse.api.errors import SynapseError
+        from synapse.logging.context import make_deferred_yieldable
+        from synapse.util.async_helpers import timeout_deferred
+        from twisted.internet import defer
+        from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost, DNSLookupError
+        from twisted.web.client import ResponseFailed
+
+        into = io.BytesIO()
+        request = run_in_background(
+            self._hs.get_proxied_blocklisted_http_client().get_file, url, into, max_size=max_bytes
+        )
+        timed = timeout_deferred(deferred=request, timeout=timeout_ms / 1000, clock=self._hs.get_clock())
+        try:
+            _, _, _, code = await make_deferred_yieldable(timed)
+        except (
+            SynapseError,
+            ResponseFailed,
+            ConnectError,
+            ConnectionDone,
+            ConnectionLost,
+            DNSLookupError,
+            defer.TimeoutError,
+            OSError,
+            ValueError,
+        ):
+            return None
+        return into.getvalue() if code == 200 else None
 
     async def show_in_profile(self, user_id: UserId, name: str, value: str | None) -> None:
         """Set a custom field of a local user's profile (MSC4133), or take it out."""

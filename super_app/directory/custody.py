@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from super_app.db import Cursor
-from super_app.directory import custody_store, rules, service, store
+from super_app.directory import custody_store, rules, service, store, verification, verification_store
+from super_app.directory.badges import Kind
 from super_app.directory.custody_model import Act, Deed, Mandate
 from super_app.directory.model import Discover, Facts, FrozenFor, Holding, KeptFor, Name, Origin, State
 from super_app.directory.naming import skeleton, spellings
@@ -53,6 +54,7 @@ def revoke(
     refused = _is_localpart(held)
     if refused is not None:
         return refused
+    verification_store.clear_badges_of(cur, held.name)
     store.set_state(cur, held.name, State.RELEASED, now_ms if held.released_ms is None else held.released_ms)
     store.keep(cur, held.name, KeptFor.REVOKED)
     _no_longer_primary(cur, held)
@@ -129,6 +131,7 @@ def transfer(
         return refused
     if held.frozen_for is FrozenFor.AMBIGUOUS:
         return rules.frozen_refusal(held.frozen_for, held.name)
+    verification_store.clear_badges_of(cur, held.name)
     _no_longer_primary(cur, held)
     store.renew_all(cur, held.acct)
     # A name that was given up keeps its look for itself, whatever happened to the row meanwhile.
@@ -138,6 +141,26 @@ def transfer(
         service.issue_changed(cur, issuer, held.acct, facts[held.acct], now_ms)
     record = service.issue_changed(cur, issuer, to, facts[to], now_ms)[held.name]
     _log(cur, Act.TRANSFER, held.name, mandate, held.acct, to, now_ms)
+    return record
+
+
+def verify(
+    cur: Cursor, issuer: Issuer, held: Holding, badge: Mapping[str, Any], mandate: Mandate, *, facts: Facts, now_ms: int
+) -> Mapping[str, Any] | Refused:
+    """Put the operator's badge on a name."""
+    record = verification.add(cur, issuer, held.name, held.acct, badge, facts=facts, now_ms=now_ms)
+    if not isinstance(record, Refused):
+        _log(cur, Act.VERIFY, held.name, mandate, held.acct, held.acct, now_ms)
+    return record
+
+
+def unverify(
+    cur: Cursor, issuer: Issuer, held: Holding, mandate: Mandate, *, facts: Facts, now_ms: int
+) -> Mapping[str, Any] | Refused:
+    """Take the operator's badge away."""
+    record = verification.drop(cur, issuer, held.name, held.acct, Kind.OPERATOR, None, facts=facts, now_ms=now_ms)
+    if not isinstance(record, Refused):
+        _log(cur, Act.UNVERIFY, held.name, mandate, held.acct, held.acct, now_ms)
     return record
 
 

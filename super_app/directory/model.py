@@ -99,6 +99,8 @@ class Holding:
     record: str | None
     renew_ms: int
     kept_for: KeptFor | None = None
+    badges: tuple[Mapping[str, Any], ...] = ()
+    """Signed badges, as they stand in the record."""
 
     @property
     def status(self) -> Status:

@@ -134,7 +134,12 @@ def _reserved(name: Name, policy: NamePolicy) -> str | None:
     for word in (*_MAILBOXES.split(), *_WORDS.split()):
         if seen == skeleton(word):
             return word
-    plain, wide = name.translate(_SEPARATORS), seen.translate(_CLOSE)
+    return protected_name(name, policy)
+
+
+def protected_name(name: str, policy: NamePolicy) -> str | None:
+    """The name of the house or of the operator that ``name``, in lower-case ASCII, is or imitates."""
+    plain, wide = name.translate(_SEPARATORS), skeleton(name).translate(_CLOSE)
     for word in (*_GUARDED.split(), *policy.reserved):
         brand = word.lower()
         brand_plain, brand_wide = brand.translate(_SEPARATORS), skeleton(brand).translate(_CLOSE)

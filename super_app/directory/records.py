@@ -146,7 +146,7 @@ def stable_part(held: Holding, server: ServerName, facts: Facts, *, alias_of: Na
         "status": held.status.value,
         "discover": held.discover.value,
         "services": dict(facts.services),
-        "badges": [],
+        "badges": [dict(badge) for badge in held.badges],
     }
     if facts.msk is not None:
         content["msk"] = facts.msk

@@ -12,7 +12,7 @@ from typing import Any, Final
 from nacl.signing import SigningKey
 
 from super_app.db import Cursor
-from super_app.directory import custody_store, log, records, rules, search_store, store
+from super_app.directory import custody_store, log, records, rules, search_store, store, verification_store
 from super_app.directory.custody_model import ACCOUNT_WINDOW_MS, ADDRESS_WINDOW_MS, RESERVED_FOR_MS, Pace, Reservation
 from super_app.directory.model import (
     FEED_PAGE,
@@ -180,6 +180,7 @@ def settle(
     standings = {each: store.lock_standing(cur, each) for each in sorted({held.acct, acct})}
     loser = standings[held.acct]
     store.drop_skeleton(cur, name)
+    verification_store.clear_badges_of(cur, name)
     store.renew_all(cur, loser.acct)
     if loser.primary == name:
         store.set_primary(cur, loser.acct, None, loser.last_primary, loser.renamed_ms)
@@ -204,6 +205,7 @@ def release(
 def give_up(cur: Cursor, issuer: Issuer, held: Holding, takings: Takings, now_ms: int) -> None:
     """A name goes into quarantine, for good if people were paid under it: they may pay under it again."""
     store.set_state(cur, held.name, State.RELEASED, now_ms)
+    verification_store.clear_badges_of(cur, held.name)
     if takings.has_received(cur, held.acct, full(held.name, issuer.server)):
         store.keep(cur, held.name, KeptFor.PAID)
 
@@ -319,6 +321,8 @@ def _drop(cur: Cursor, reservation: Reservation) -> None:
 
 
 def _make_primary(cur: Cursor, acct: Acct, claim: rules.Claim, renamed_ms: int) -> None:
+    # Whoever was verified was so under the name that people knew; under another one they are to be verified again.
+    verification_store.clear_badges(cur, acct)
     held = store.holding(cur, claim.name)
     # No primary name means the localpart.
     primary = None if held is None or held.origin is Origin.LOCALPART else claim.name

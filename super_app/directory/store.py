@@ -29,7 +29,7 @@ from super_app.signing import canonical
 _HOLDINGS: Final[LiteralString] = (
     "SELECT h.name, h.acct, a.user_id, h.origin, h.state, h.frozen_for, h.contested_by, h.discover, h.chosen,"
     " CASE WHEN o.primary_name = h.name OR (o.primary_name IS NULL AND h.origin = 'localpart') THEN 1 ELSE 0 END,"
-    " h.since_ms, h.released_ms, h.seq, h.digest, h.record, h.renew_ms, h.kept_for"
+    " h.since_ms, h.released_ms, h.seq, h.digest, h.record, h.renew_ms, h.kept_for, h.badges"
     " FROM superapp_directory_handle h JOIN superapp_account a ON a.acct = h.acct"
     " LEFT JOIN superapp_directory_owner o ON o.acct = h.acct"
 )
@@ -308,6 +308,12 @@ def due_for_renewal(cur: Cursor, now_ms: int, limit: int) -> tuple[Holding, ...]
     return tuple(_holding(row) for row in cur.fetchall())
 
 
+def holdings_where_badged(cur: Cursor, after: Name, limit: int) -> tuple[Holding, ...]:
+    """Names that have badges, by name, those after ``after``."""
+    cur.execute(_HOLDINGS + " WHERE h.badges <> '[]' AND h.name > ? ORDER BY h.name LIMIT ?", (after, limit))
+    return tuple(_holding(row) for row in cur.fetchall())
+
+
 # The feed.
 
 
@@ -535,6 +541,7 @@ def _holding(row: Row) -> Holding:
         record=None if row[14] is None else str(row[14]),
         renew_ms=int(row[15] or 0),
         kept_for=None if row[16] is None else KeptFor(str(row[16])),
+        badges=() if row[17] == "[]" else tuple(json.loads(str(row[17]))),
     )
 
 

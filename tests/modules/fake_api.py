@@ -507,6 +507,10 @@ class FakePrivateApi:
         }
         return lists.get(user_id, frozenset()) | {user for user, ignored in lists.items() if user_id in ignored}
 
+    async def fetch(self, url: str, max_bytes: int, timeout_ms: int) -> bytes | None:
+        found = self._homeserver.web_pages.get(url)
+        return None if found is None or len(found) > max_bytes else found
+
     async def show_in_profile(self, user_id: UserId, name: str, value: str | None) -> None:
         fields = self._homeserver.profile_fields.setdefault(user_id, {})
         if value is None:
@@ -597,6 +601,8 @@ class FakeHomeserver:
         self.master_keys: dict[str, str] = {}
         self.openid_tokens: dict[str, tuple[UserId, int]] = {}
         """Whose each is, and until when it holds."""
+        self.web_pages: dict[str, bytes] = {}
+        """What web servers have, by URL."""
         self.profile_fields: dict[str, dict[str, str]] = {}
         self.hidden_by_modules: set[str] = set()
         self.push_rules: dict[tuple[str, str], dict[str, str]] = {}

@@ -59,6 +59,15 @@ def add_to(commands: Commands) -> None:
         "Freeze a name that two people want. Then unfreeze it, transfer it or revoke it.",
     )
     disputing.add_argument("--claimant", metavar="USER_ID", help="who says that the name is theirs, if they have one")
+    verifying = _add(
+        actions,
+        "verify",
+        verify,
+        "put this homeserver's badge on it",
+        "Vouch for the owner of a name. The badge goes when they change their handle.",
+    )
+    verifying.add_argument("--days", type=int, default=365, help="how long the badge holds")
+    _add(actions, "unverify", _acting("unverify"), "take this homeserver's badge off it", "Vouch for it no more.")
     showing = actions.add_parser(
         "show", help="what a name is, and what was done to it", description="A name, its holder, and its log."
     )
@@ -92,6 +101,13 @@ def dispute(arguments: argparse.Namespace) -> int:
     claimant: Json = {} if arguments.claimant is None else {"claimant": arguments.claimant}
     with admin(arguments) as client:
         record = client.superapp("POST", f"{_path(arguments.handle)}/dispute", {"reason": arguments.reason, **claimant})
+    return _told(record)
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    body: Json = {"reason": arguments.reason, "days": arguments.days}
+    with admin(arguments) as client:
+        record = client.superapp("POST", f"{_path(arguments.handle)}/verify", body)
     return _told(record)
 
 

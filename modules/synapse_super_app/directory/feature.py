@@ -8,10 +8,12 @@ from super_app.names import LOG_PREFIX
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.account_routes import AccountRoutes
 from synapse_super_app.directory.answers import Answers
+from synapse_super_app.directory.badge_routes import BadgeRoutes
 from synapse_super_app.directory.card_routes import CardRoutes
 from synapse_super_app.directory.chains import Chains
 from synapse_super_app.directory.custody_routes import CustodyRoutes
 from synapse_super_app.directory.description import SelfDescription
+from synapse_super_app.directory.domains import Domains
 from synapse_super_app.directory.feed import FeedReader
 from synapse_super_app.directory.gossip import Gossip
 from synapse_super_app.directory.heads import Heads
@@ -24,6 +26,7 @@ from synapse_super_app.directory.routes import DirectoryRoutes
 from synapse_super_app.directory.search import Search
 from synapse_super_app.directory.signer import Signer
 from synapse_super_app.directory.trust_routes import TrustRoutes
+from synapse_super_app.directory.verifying import RECHECK_MS, Verifying
 from synapse_super_app.http.routes import Route
 from synapse_super_app.runtime import Runtime
 
@@ -51,7 +54,9 @@ class DirectoryFeature:
         self._answers = Answers(runtime, self._own, self._peers, self._log, self._heads, self.described)
         self._reader = FeedReader(runtime, self._peers)
         self._gossip = Gossip(runtime, self._peers, self._heads)
-        self.people = DirectoryPeople(runtime, self._own, self._peers, self._heads)
+        domains = Domains(runtime.private, runtime.config.directory.dns_servers)
+        self._verifying = Verifying(runtime, self._own, self._peers, domains)
+        self.people = DirectoryPeople(runtime, self._own, self._peers, self._heads, self._verifying)
         self._search = Search(runtime, self.people, self._heads)
         self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, self._search, self._answers)
         self._custody = CustodyRoutes(runtime, self._own)
@@ -59,7 +64,9 @@ class DirectoryFeature:
         chains = Chains(runtime, self._own, self._peers, self._heads, self._log)
         self._trust = TrustRoutes(runtime, self._own, self._peers, self._heads, self.described, chains)
         self._cards = CardRoutes(runtime, self._own, self._peers, self.people)
+        self._badges = BadgeRoutes(runtime, self._verifying, self.people)
         self._answers.register(self._reader.heard)
+        self._verifying.register()
         Registration(runtime.api, runtime.private, self._own).register()
         runtime.private.wrap_user_search(self._search.in_user_directory)
         runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, self.described))
@@ -71,6 +78,7 @@ class DirectoryFeature:
             *self._account.routes(),
             *self._trust.routes(),
             *self._cards.routes(),
+            *self._badges.routes(),
         )
 
     async def start(self) -> None:
@@ -81,6 +89,7 @@ class DirectoryFeature:
             await self._reader.start()
             runtime.api.looping_background_call(self._upkeep, _UPKEEP_MS, desc="superapp_directory_upkeep")
             runtime.api.looping_background_call(self._renew, _RENEWAL_MS, desc="superapp_directory_renewal")
+            runtime.api.looping_background_call(self._verifying.recheck, RECHECK_MS, desc="superapp_directory_badges")
             runtime.api.looping_background_call(self._gossip.round, _GOSSIP_MS, desc="superapp_directory_gossip")
             runtime.api.run_as_background_process("superapp_directory_upkeep", self._upkeep)
 

@@ -125,7 +125,7 @@ class OwnHandles:
 
     async def record(self, held: Holding) -> Mapping[str, Any] | None:
         """The signed record of a holding, current; None if it changed hands in this moment."""
-        facts = await self._facts(held.user_id)
+        facts = await self.facts(held.user_id)
         now_ms = self._runtime.now_ms()
         current = service.up_to_date(held, self.issuer.server, facts, now_ms)
         if current is not None:
@@ -140,7 +140,7 @@ class OwnHandles:
     async def services(self, held: Holding) -> dict[str, Any]:
         """The signed services part of a hidden person, whose acct is in use from now on."""
         await self._runtime.accounts.ensure(held.user_id)
-        facts = await self._facts(held.user_id)
+        facts = await self.facts(held.user_id)
         now_ms = self._runtime.now_ms()
         return records.services_part(held, self.issuer.server, facts, self.issuer.key, issued_ms=now_ms)
 
@@ -168,7 +168,7 @@ class OwnHandles:
 
     async def put(self, user_id: UserId, text: str, wish: Wish, address: str) -> Mapping[str, Any] | Refused:
         acct = await self.acct_of(user_id)
-        facts = await self._facts(user_id)
+        facts = await self.facts(user_id)
         now_ms = self._runtime.now_ms()
         pace = self._pace(address)
 
@@ -223,7 +223,7 @@ class OwnHandles:
 
     async def release(self, user_id: UserId, text: str) -> Mapping[str, Any] | Refused:
         acct = await self.acct_of(user_id)
-        facts = await self._facts(user_id)
+        facts = await self.facts(user_id)
         work = partial(
             service.release,
             issuer=self.issuer,
@@ -239,7 +239,7 @@ class OwnHandles:
 
     async def retire(self, user_id: UserId) -> None:
         acct = await self.acct_of(user_id)
-        facts = await self._facts(user_id)
+        facts = await self.facts(user_id)
         work = partial(
             service.retire,
             issuer=self.issuer,
@@ -262,7 +262,7 @@ class OwnHandles:
             user_id=user_id,
             text=text,
             mandate=mandate,
-            facts=await self._facts(user_id),
+            facts=await self.facts(user_id),
             discover=self._new_discover,
             now_ms=self._runtime.now_ms(),
         )
@@ -300,9 +300,9 @@ class OwnHandles:
     async def transfer(self, text: str, to: UserId, mandate: Mandate) -> Mapping[str, Any] | Refused:
         acct = await self.acct_of(to)
         held = await self._database.run("directory_held", partial(store.first_of, names=spellings(text)))
-        facts = {acct: await self._facts(to)}
+        facts = {acct: await self.facts(to)}
         if held is not None:
-            facts[held.acct] = await self._facts(held.user_id)
+            facts[held.acct] = await self.facts(held.user_id)
         work = partial(
             custody.transfer,
             issuer=self.issuer,
@@ -342,7 +342,7 @@ class OwnHandles:
 
     async def _facts_of_holder(self, text: str) -> Facts:
         held = await self._database.run("directory_held", partial(store.first_of, names=spellings(text)))
-        return Facts(msk=None, services=self._services) if held is None else await self._facts(held.user_id)
+        return Facts(msk=None, services=self._services) if held is None else await self.facts(held.user_id)
 
     async def blocks_registration(self, user_id: UserId) -> bool:
         work = partial(service.blocks_registration, user_id=user_id, now_ms=self._runtime.now_ms())
@@ -460,7 +460,7 @@ class OwnHandles:
             )
             if not due:
                 return
-            facts = {held.acct: await self._facts(held.user_id) for held in due}
+            facts = {held.acct: await self.facts(held.user_id) for held in due}
 
             work = partial(service.renew, issuer=self.issuer, due=due, facts=facts, now_ms=now_ms)
             await self._database.run("directory_renew", work)
@@ -468,5 +468,5 @@ class OwnHandles:
     async def tidy(self) -> None:
         await self._database.run("directory_tidy", partial(service.tidy, now_ms=self._runtime.now_ms()))
 
-    async def _facts(self, user_id: UserId) -> Facts:
+    async def facts(self, user_id: UserId) -> Facts:
         return Facts(msk=await self._runtime.private.master_key(user_id), services=self._services)

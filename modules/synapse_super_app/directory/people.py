@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from super_app.directory import rules, store
+from super_app.directory.badges import Badge
 from super_app.directory.heads import frozen_refusal
 from super_app.directory.model import (
     Absent,
@@ -24,6 +25,7 @@ from super_app.directory.model import (
     full,
 )
 from super_app.directory.naming import normalise
+from super_app.directory.search_model import Hit
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, ServerName, UserId, localpart_of, parse_user_id, server_of
 from synapse_super_app.directory.budget import Budget, Guesses
@@ -31,6 +33,7 @@ from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.kept import KeptRecords
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import NoDirectory, Peers
+from synapse_super_app.directory.verifying import Verifying
 from synapse_super_app.people import Person
 from synapse_super_app.runtime import Runtime
 
@@ -43,11 +46,12 @@ _OTHERWISE_FOR_MS: Final = 30_000
 class DirectoryPeople:
     """Implements ``synapse_super_app.people.People``."""
 
-    def __init__(self, runtime: Runtime, own: OwnHandles, peers: Peers, known: Heads) -> None:
+    def __init__(self, runtime: Runtime, own: OwnHandles, peers: Peers, known: Heads, verifying: Verifying) -> None:
         self._runtime = runtime
         self._own = own
         self._peers = peers
         self._heads = known
+        self._verifying = verifying
         self._questions = Budget(burst=100, every_ms=1_000)
         self._misses = Budget(burst=60, every_ms=10_000)
         self._guesses = Guesses(burst=60, every_ms=10_000)
@@ -81,6 +85,15 @@ class DirectoryPeople:
             return None if held is None or held.discover is Discover.NONE else full(held.name, server_of(user_id))
         known = await self._known(user_id, AskedBy.USER_ID)
         return None if known is None else known.record.handle
+
+    async def badges_of(self, user_id: UserId) -> tuple[Badge, ...]:
+        return await self._verifying.badges_of(user_id)
+
+    async def verified(self, hit: Hit) -> tuple[Mapping[str, Any], ...]:
+        """The badges of somebody who was found that can be believed."""
+        if not hit.badges:
+            return ()
+        return tuple(each.content for each in await self._verifying.verified(hit.badges, hit.handle, hit.acct))
 
     async def _local(self, who: UserId, asker: UserId) -> Person | Refused:
         held = await self._own.find(localpart_of(who), AskedBy.USER_ID)

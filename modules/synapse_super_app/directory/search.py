@@ -16,9 +16,10 @@ from prometheus_client import Counter
 from super_app.db import Cursor
 from super_app.directory import search, search_store
 from super_app.directory.model import AskedBy, Discover, Record, Status, full
-from super_app.directory.naming import normalise
+from super_app.directory.naming import NamePolicy, normalise
 from super_app.directory.search_model import Hit, Match, Question, Term
 from super_app.directory.search_rules import is_exact
+from super_app.directory.shown import shown
 from super_app.errors import Refused
 from super_app.ids import ServerName, UserId, localpart_of, parse_user_id, server_of
 from synapse_super_app.directory.budget import Guesses
@@ -54,6 +55,8 @@ class Search:
         self._heads = known
         self._has_parts = False
         self._guesses = Guesses(burst=300, every_ms=2_000)
+        settings = runtime.config.directory
+        self._policy = NamePolicy(min_length=settings.min_length, reserved=settings.reserved)
 
     async def start(self) -> None:
         """Find out what the database can do, and let the main process make what is missing."""
@@ -97,7 +100,17 @@ class Search:
         frozen = await self._heads.frozen()
         found = [each for each in found if server_of(each.hit.handle) not in frozen]
         hidden_by_modules = self._runtime.private.is_hidden_by_modules
-        return [each for each in found if not await hidden_by_modules(asker, each.hit.user_id, each.profile)]
+        kept = [each for each in found if not await hidden_by_modules(asker, each.hit.user_id, each.profile)]
+        return [await self._believable(each) for each in kept]
+
+    async def _believable(self, found: Found) -> Found:
+        """With the badges that were verified, and a display name that vouches for nothing that was not."""
+        badges = await self._people.verified(found.hit)
+        name = shown(
+            found.profile.display_name, localpart_of(found.hit.handle), verified=bool(badges), policy=self._policy
+        )
+        profile = Profile(display_name=name, avatar_url=found.profile.avatar_url)
+        return Found(hit=replace(found.hit, badges=badges), profile=profile)
 
     async def _find(self, question: Question) -> list[Found]:
         """In one transaction, with what this homeserver has seen of people's profiles."""
@@ -152,6 +165,14 @@ class Search:
         seen = await self._runtime.database.run("directory_profile", work)
         return [Found(hit=hit, profile=_profile(seen.get(hit.user_id)))]
 
+    def _neutral(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A row of Synapse's own results; nobody in it was verified."""
+        name = row.get("display_name")
+        if not isinstance(name, str):
+            return row
+        local = localpart_of(UserId(row["user_id"]))
+        return {**row, "display_name": shown(name, local, verified=False, policy=self._policy)}
+
     # In the user directory.
 
     def in_user_directory(self, synapse_search: UserSearch) -> UserSearch:
@@ -171,8 +192,8 @@ class Search:
             if len(ours) >= limit:
                 return {"limited": True, "results": ours}
             theirs = await synapse_search(user_id, search_term, limit)
-            shown = {row["user_id"] for row in ours} | ignored
-            rest = [row for row in theirs["results"] if row["user_id"] not in shown]
+            left_out = {row["user_id"] for row in ours} | ignored
+            rest = [self._neutral(row) for row in theirs["results"] if row["user_id"] not in left_out]
             room = limit - len(ours)
             return {"limited": bool(theirs["limited"]) or len(rest) > room, "results": [*ours, *rest[:room]]}
 
