@@ -59,6 +59,16 @@ class Badge:
     expires_ms: int
     content: Mapping[str, Any]
 
+    def vouched_by(self, own_server: ServerName) -> frozenset[str]:
+        """On whose word it stands, for who trusts only some.
+
+        That a domain named somebody is the word of the server that asked it, so the domain counts by itself only where
+        that was our own.
+        """
+        if self.kind is not Kind.DOMAIN:
+            return frozenset({self.issuer})
+        return frozenset({self.server, self.issuer} if self.server == own_server else {self.server})
+
 
 def badge(
     kind: Kind,

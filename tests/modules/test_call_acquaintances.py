@@ -1,6 +1,5 @@
 """Who gets through by being followed, verified, blocked or having paid."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,7 +8,8 @@ from test_calls_shell import EVERYONE, RING, STRANGER, calls, homeserver, is_hid
 
 from super_app.accounts import relation_store
 from super_app.accounts.model import Peer
-from super_app.ids import Acct, Handle, UserId
+from super_app.directory.badges import Badge, Kind
+from super_app.ids import Acct, Handle, ServerName, UserId
 
 
 @pytest.fixture
@@ -49,11 +49,6 @@ def test_whom_the_callee_blocks_never_rings(hs: FakeHomeserver, bob: UserId) -> 
     assert calls(hs, bob)[0]["screened_by"] == "ignored"
 
 
-@dataclass(frozen=True)
-class Badge:
-    issuer: str
-
-
 @pytest.mark.parametrize(
     ("issuers", "shown"), [(None, True), ({"issuers": ["other.test"]}, False), ({"issuers": ["hs1.test"]}, True)]
 )
@@ -61,9 +56,11 @@ def test_the_verified_ring_by_badges_of_issuers_that_count(
     hs: FakeHomeserver, bob: UserId, monkeypatch: pytest.MonkeyPatch, issuers: Any, shown: bool
 ) -> None:
     async def badges_of(_self: object, user_id: str) -> tuple[Badge, ...]:
-        return (Badge("hs1.test"),) if user_id == STRANGER else ()
+        server = ServerName("hs1.test")
+        badge = Badge(kind=Kind.OPERATOR, issuer=server, server=server, expires_ms=2**50, content={})
+        return (badge,) if user_id == STRANGER else ()
 
-    monkeypatch.setattr("synapse_super_app.people.UserIdsOnly.badges_of", badges_of, raising=False)
+    monkeypatch.setattr("synapse_super_app.people.UserIdsOnly.badges_of", badges_of)
     set_policy(hs, bob, who=["verified"], **({} if issuers is None else {"verified": issuers}))
     assert rings(hs, bob, "one") == shown
 

@@ -114,6 +114,10 @@ class TestDomains:
         assert badges(pair.hs2.call("PUT", path, pair.bob)) == [("domain", "example.org")]
         pair.advance(7)
         assert badges(found(pair)) == [("domain", "example.org")]
+        (badge,) = pair.hs1.result(directory(pair.hs1).people.badges_of(pair.bob))
+        # A server can say of any domain that it named somebody.
+        assert badge.vouched_by(HS1) == {HS2}
+        assert badge.vouched_by(HS2) == {HS2, "example.org"}
         for nonsense in ("localhost", "a b.example", "example.org:8448", "-.example"):
             assert refusal(pair.hs2, "PUT", f"handles/bob/domains/{nonsense}", pair.bob) == (422, "INVALID_VALUE")
 

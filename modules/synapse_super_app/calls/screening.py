@@ -6,10 +6,10 @@ somebody who was rung before waits for no database.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import tzinfo
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, Protocol, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prometheus_client import Counter
@@ -32,7 +32,7 @@ from super_app.calls.model import (
     Who,
 )
 from super_app.calls.policy import Reading
-from super_app.ids import Acct, Handle, UserId
+from super_app.ids import Acct, Handle, ServerName, UserId
 from super_app.names import AccountDataType
 from synapse_super_app.accounts import AccountBook
 from synapse_super_app.calls.recent import Mirrors, RecentBook
@@ -54,20 +54,6 @@ _FARE_MS: Final = 24 * 3_600_000
 _malformed_total = Counter(
     "superapp_call_policy_malformed_total", "Call policies that were read anew, by key that could not be read.", ["key"]
 )
-
-
-class Badge(Protocol):
-    @property
-    def issuer(self) -> str: ...
-
-
-@runtime_checkable
-class KnowsBadges(Protocol):
-    """A directory that knows who vouches for people. Without one nobody is verified."""
-
-    async def badges_of(self, user_id: UserId) -> Sequence[Badge]:
-        """The badges of an account that are verified and have not expired."""
-        ...
 
 
 class Fares(Protocol):
@@ -231,9 +217,8 @@ class Screening:
     async def _is_verified(self, policy: Policy, caller: UserId) -> bool:
         """Whether a caller has a badge that counts: of an issuer that the policy names, or of our operator."""
         issuers = policy.issuers or {self._api.server_name}
-        if not isinstance(self._people, KnowsBadges):
-            return False
-        return any(badge.issuer in issuers for badge in await self._people.badges_of(caller))
+        own = ServerName(self._api.server_name)
+        return any(badge.vouched_by(own) & issuers for badge in await self._people.badges_of(caller))
 
     async def _has_paid(self, user_id: UserId, caller: UserId, price: Price) -> bool:
         """Whether what a caller paid in a day covers this ring and those that were shown in that time."""
