@@ -481,6 +481,11 @@ def forget_feed_of(cur: Cursor, server: ServerName) -> int:
     return cur.rowcount
 
 
+def count_replicas(cur: Cursor, server: ServerName) -> int:
+    cur.execute("SELECT COUNT(*) FROM superapp_directory_replica WHERE server = ?", (server,))
+    return _int(_one(cur))
+
+
 def forget_expired(cur: Cursor, now_ms: int) -> None:
     cur.execute("DELETE FROM superapp_directory_replica WHERE expires_ms <= ?", (now_ms,))
 

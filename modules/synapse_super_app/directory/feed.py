@@ -26,6 +26,8 @@ _MET_INTERVAL_MS: Final = 60_000
 _MAX_PAUSE_NAMED_MS: Final = 300_000
 _MAX_PAUSE_MET_MS: Final = 21_600_000
 _PAGES_PER_TURN: Final = 40
+_MAX_RECORDS: Final = 5_000_000
+"""Of one server; it would take some ten gigabytes here."""
 _MAX_PEERS: Final = 2_000
 _POLLED_NOTE_MS: Final = 20_000
 """An unchanged feed is noted at most this often, well within the minute for which payments trust a record."""
@@ -43,6 +45,8 @@ class _Pace:
     failures: int = 0
     running: bool = False
     noted_ms: int = 0
+    kept: int = 0
+    """Entries that the last turn brought."""
 
 
 class FeedReader:
@@ -93,6 +97,7 @@ class FeedReader:
         _failing.set(sum(pace.failures > 0 for pace in self._paces.values()))
 
     async def _poll(self, server: ServerName, pace: _Pace) -> None:
+        pace.kept = 0
         try:
             done = await self.read(server, pace)
             pace.failures = 0 if done else pace.failures + 1
@@ -101,7 +106,10 @@ class FeedReader:
             logger.exception("Reading the feed of %s failed; it is tried again", server)
         finally:
             pace.running = False
-            pace.due_ms = self._runtime.now_ms() + self._pause_ms(server, pace.failures)
+            # A long feed is read on at once while it brings what it promises; pages of nothing wait their turn.
+            goes_on = not pace.failures and pace.kept * 2 >= _PAGES_PER_TURN * FEED_PAGE
+            pause_ms = 0 if goes_on else self._pause_ms(server, pace.failures)
+            pace.due_ms = self._runtime.now_ms() + pause_ms
 
     def _pause_ms(self, server: ServerName, failures: int) -> int:
         named = server in self._named
@@ -114,6 +122,9 @@ class FeedReader:
         """Read a feed to its end, or some pages of it; False if the peer did not give it."""
         peer = await self._peers.peer(server)
         position = 0 if peer is None else peer.feed_position
+        if position >= _MAX_RECORDS and await self._is_full(server):
+            logger.warning("The feed of %s has more than %d records; no more of it are kept", server, _MAX_RECORDS)
+            return False
         for _ in range(_PAGES_PER_TURN):
             page = await self._peers.feed_page(server, position, FEED_PAGE)
             if isinstance(page, Refused | NoDirectory):
@@ -179,8 +190,13 @@ class FeedReader:
             ),
         )
         _replicated.inc(len(kept))
+        pace.kept += len(kept)
         pace.noted_ms = now_ms
         return True
+
+    async def _is_full(self, server: ServerName) -> bool:
+        work = partial(store.count_replicas, server=server)
+        return await self._runtime.database.run("directory_replicas", work) >= _MAX_RECORDS
 
     async def _forget(self, server: ServerName) -> None:
         """The peer publishes no feed (any more)."""

@@ -1,0 +1,82 @@
+"""Feeds at size, and from peers that waste our time."""
+
+from typing import Any
+
+import pytest
+from test_directory_module import FEED, HS2, Pair
+
+from synapse_super_app.directory import feed
+
+
+@pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of one entry, and two of them a turn."""
+    monkeypatch.setattr(feed, "FEED_PAGE", 1)
+    monkeypatch.setattr(feed, "_PAGES_PER_TURN", 2)
+
+
+def people_there(pair: Pair, count: int) -> None:
+    for number in range(count):
+        pair.hs2.call("GET", "handles", pair.hs2.register(f"person{number}"))
+
+
+def found(pair: Pair) -> int:
+    return len(pair.hs1.call("POST", "search", pair.alice, {"term": "person", "limit": 50})["results"])
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_a_long_feed_is_read_on_without_a_pause(pair: Pair) -> None:
+    people_there(pair, 12)
+    # The pause between turns is five seconds, so with pauses it would take half a minute.
+    for _ in range(13):
+        pair.advance(1)
+    assert found(pair) == 12
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_a_peer_that_announces_ten_million_rows_and_sends_none_waits_its_turn(pair: Pair) -> None:
+    sent: list[int] = []
+
+    def nothing(answer: dict[str, Any]) -> dict[str, Any]:
+        sent.append(1)
+        return {**answer, "entries": [], "next": len(sent) + 100, "head": 10_000_000}
+
+    pair.intercept(FEED, nothing)
+    for _ in range(20):
+        pair.advance(1)
+    # Two pages a turn, a turn in five seconds.
+    assert 2 <= len(sent) <= 10
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_no_more_than_so_many_records_of_one_server_are_kept(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "_MAX_RECORDS", 4)
+    people_there(pair, 12)
+    for _ in range(40):
+        pair.advance(1)
+    assert 1 <= found(pair) <= 4
+
+
+def test_a_page_that_goes_back_or_names_another_server_changes_nothing(pair: Pair) -> None:
+    before = pair.found_by_alice("carol")
+
+    def backwards(answer: dict[str, Any]) -> dict[str, Any]:
+        return {**answer, "next": 0, "head": 50}
+
+    def foreign(answer: dict[str, Any]) -> dict[str, Any]:
+        entries = [{**entry, "server": "hs9.test"} for entry in answer["entries"]]
+        return {**answer, "entries": entries, "server": "hs9.test", "next": answer["next"] + 1}
+
+    for lie in (backwards, foreign):
+        honest = pair.hs2.private.queries[FEED]
+        pair.intercept(FEED, lie)
+        pair.hs2.call("GET", "handles", pair.hs2.register(f"late{len(lie.__name__)}"))
+        pair.advance(7)
+        assert pair.found_by_alice("late") == []
+        pair.hs2.private.queries[FEED] = honest
+    assert pair.found_by_alice("carol") == before == [f"@carol:{HS2}"]
+
+
+@pytest.fixture
+def pair() -> Pair:
+    return Pair()
