@@ -32,6 +32,7 @@ SCREENS = {
     "profile": "Profile",
     "settings": "Settings",
     "receive": "Receive",
+    "requests": "Requests",
     "scan": "Scan",
 }
 
@@ -153,6 +154,31 @@ def test_who_wants_to_be_asked_first_says_so_and_is(chromium: Any, pair: Running
             dave.wait_for_payment(paid["payment_id"])
         finally:
             carol.set_account_data(AccountDataType.PAYMENT_POLICY, {})
+
+
+def test_who_is_asked_for_money_pays_it_from_the_wallet(chromium: Any, pair: RunningDemo) -> None:
+    with (
+        visiting(chromium, pair, "bob") as visit,
+        visiting(chromium, pair, "alice") as other,
+        pair.client("bob") as bob,
+    ):
+        before = bob.available("EUR")
+        page = visit.open(f"request?to={pair.people['alice'].handle}")
+        page.get_by_label("Amount in EUR").fill("6.40")
+        page.get_by_label("Note").fill("Cinema")
+        page.get_by_role("button", name="Ask for it").click()
+        page.get_by_text("Not answered yet").first.wait_for()
+        asked = other.open()
+        row = asked.get_by_role("link", name=re.compile("Cinema.*6.40"))
+        wait_until(lambda: asked.reload() and row.is_visible(), timeout_s=60, what="the request to arrive")
+        other.shot("asked-phone-light")
+        row.click()
+        asked.get_by_role("button", name="Pay €6.40").click()
+        asked.get_by_text("To exactly this person").wait_for()
+        asked.get_by_role("button", name="Pay €6.40").click()
+        asked.get_by_text("Paid", exact=True).wait_for()
+        wait_until(lambda: bob.available("EUR") == before + 640, timeout_s=60, what="bob to be paid")
+        page.get_by_text("Paid", exact=True).first.wait_for()
 
 
 def test_who_may_ring_is_changed_and_what_the_page_does_not_know_stays(chromium: Any, pair: RunningDemo) -> None:

@@ -101,6 +101,8 @@ def test_a_stolen_token_does_nothing_but_read_on_every_route_that_there_is(homes
         ("GET", "wallet"),
         ("GET", "payments"),
         ("GET", "payments/{payment_id}"),
+        ("GET", "requests"),
+        ("GET", "requests/{request_id}"),
         ("GET", "contacts"),
         ("GET", "handles"),
         ("GET", "handles/{handle}"),

@@ -13,6 +13,7 @@ export interface Order {
   currency: string;
   memo?: string;
   room_id?: string;
+  request?: string;
 }
 
 const STORED = "superapp.order";

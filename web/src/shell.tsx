@@ -12,6 +12,7 @@ import { type Route, to, useRoute } from "./route.ts";
 import { ActivityScreen } from "./screens/activity.tsx";
 import { PaymentScreen } from "./screens/payment.tsx";
 import { PeopleScreen, PersonScreen } from "./screens/people.tsx";
+import { AskedScreen, RequestScreen, RequestsScreen } from "./screens/requests.tsx";
 import { SendScreen } from "./screens/send.tsx";
 import { WalletScreen } from "./screens/wallet.tsx";
 import { t } from "./text/index.ts";
@@ -44,6 +45,9 @@ const BELONGS: Readonly<Record<string, string>> = {
   payment: "activity",
   person: "people",
   receive: "",
+  request: "",
+  requests: "",
+  asked: "",
   scan: "",
 };
 const BELOW_ME: readonly string[] = ["calls", "profile", "settings", "me"];
@@ -115,6 +119,10 @@ function Where({ route, features }: { route: Route; features: readonly string[] 
   if (first === undefined) return directory ? <PeopleScreen /> : <Later load={me} />;
   if (payments && first === "activity") return <ActivityScreen />;
   if (payments && first === "send") return <SendScreen route={route} />;
+  if (payments && first === "request") return <RequestScreen route={route} />;
+  if (payments && first === "requests") return <RequestsScreen />;
+  if (payments && first === "asked" && second !== undefined)
+    return <AskedScreen requestId={second} requester={route.query.get("requester") ?? undefined} />;
   if (payments && first === "payment" && second !== undefined)
     return <PaymentScreen paymentId={second} payer={route.query.get("payer") ?? undefined} />;
   if (directory && first === "people") return <PeopleScreen />;

@@ -24,7 +24,7 @@ from super_app.requests.model import EndContent, Outgoing, Payer, Request, Reque
 from super_app.requests.service import Note, Requests, key_of
 from synapse_super_app.gate import Verdict
 from synapse_super_app.http.refusals import error_of
-from synapse_super_app.http.routes import Call, Route
+from synapse_super_app.http.routes import Call, Route, Sessions
 from synapse_super_app.payments import metrics
 from synapse_super_app.payments.announced import Announced
 from synapse_super_app.payments.commits import PaymentsWriter
@@ -118,6 +118,7 @@ class RequestsShell:
             Route(
                 method="GET",
                 path="requests",
+                sessions=Sessions.READ,
                 handler=self._page,
                 response=bodies.RequestsPage,
                 summary="Requests that you made or are asked by, newest first",
@@ -126,6 +127,7 @@ class RequestsShell:
             Route(
                 method="GET",
                 path="requests/{request_id}",
+                sessions=Sessions.READ,
                 handler=self._one,
                 response=bodies.RequestJson,
                 summary="One request; if somebody else made it, name them",

@@ -194,6 +194,7 @@ function confirmedIn(route: Route, payee: string): Order | null {
   const currency = route.query.get("currency");
   const room = route.query.get("room");
   const memo = route.query.get("memo");
+  const request = route.query.get("request");
   if (
     id === null ||
     !/^[0-9a-f]{32}$/.test(id) ||
@@ -209,6 +210,7 @@ function confirmedIn(route: Route, payee: string): Order | null {
     currency,
     ...(memo === null ? {} : { memo }),
     ...(room === null ? {} : { room_id: room }),
+    ...(request === null ? {} : { request }),
   };
 }
 
@@ -346,7 +348,7 @@ function Outcome({ payment: first }: { payment: PaymentJson }) {
   );
   const now = payment.value ?? first;
   useEffect(() => {
-    void refresh("wallet", "payments");
+    void refresh("wallet", "payments", "requests");
   }, [now.state]);
   const good = now.state === "completed";
   const bad = ENDED.includes(now.state) && !good;
@@ -395,6 +397,7 @@ function InApp(props: { order: Order; onBack: () => void; onPaid: (payment: Paym
     currency: wanted.currency,
     memo: wanted.memo,
     room: wanted.room_id,
+    request: wanted.request,
   });
   return (
     <div class="confirm">

@@ -6,6 +6,7 @@ import { Icon, type IconName } from "../parts/icons.tsx";
 import { PaymentList, PaymentRow } from "../parts/payments.tsx";
 import { to } from "../route.ts";
 import { t } from "../text/index.ts";
+import { WaitingRequests } from "./requests.tsx";
 
 export function WalletScreen() {
   const { widget } = useHome();
@@ -43,9 +44,11 @@ export function WalletScreen() {
       </Loaded>
       <nav class="deeds" aria-label={t("wallet.deeds")}>
         <Deed href={to("send")} icon="send" text={t("send")} main />
+        <Deed href={to("requests")} icon="ask" text={t("request")} />
         {widget === null && <Deed href={to("scan")} icon="qr" text={t("scan")} />}
         <Deed href={to("receive")} icon="receive" text={t("receive")} />
       </nav>
+      <WaitingRequests />
       <Loaded resource={payments} rows={4}>
         {(page) => {
           const waiting = page.payments.filter(
