@@ -27,6 +27,7 @@ class FeatureName(StrEnum):
     WEB = "web"
     RECOVERY = "recovery"
     ASSISTANT = "assistant"
+    CARDS = "cards"
 
 
 _DURATION: Final = re.compile(r"(\d+)(ms|s|m|h|d|w|y)")
@@ -63,6 +64,7 @@ class Features(_Section):
     web: bool = True
     recovery: bool = False
     assistant: bool = True
+    cards: bool = True
 
     def enabled(self) -> tuple[FeatureName, ...]:
         return tuple(name for name in FeatureName if getattr(self, name.value))

@@ -16,6 +16,7 @@ from synapse_super_app import private_api
 from synapse_super_app.accounts import AccountBook
 from synapse_super_app.assistant.feature import AssistantFeature
 from synapse_super_app.calls.feature import CallsFeature
+from synapse_super_app.cards.feature import CardsFeature
 from synapse_super_app.config import Config, FeatureName, InvalidConfig, parse_config
 from synapse_super_app.contacts import ContactsFeature
 from synapse_super_app.database import Database
@@ -149,8 +150,11 @@ def build_features(runtime: Runtime, enabled: tuple[FeatureName, ...]) -> list[F
         FeatureName.WEB: lambda: WebFeature(runtime),
     }
     features.extend(build() for name, build in builders.items() if name in enabled)
+    # Last: these speak of what the others do.
+    payments = next((each for each in features if isinstance(each, PaymentsFeature)), None)
+    calls = next((each for each in features if isinstance(each, CallsFeature)), None)
+    if FeatureName.CARDS in enabled:
+        features.append(CardsFeature(runtime, payments, calls))
     if FeatureName.ASSISTANT in enabled:
-        # Last: it speaks of what the others do.
-        payments = next((each for each in features if isinstance(each, PaymentsFeature)), None)
-        features.append(AssistantFeature(runtime, frozenset(enabled), payments))
+        features.append(AssistantFeature(runtime, frozenset(enabled), payments, calls))
     return features

@@ -475,6 +475,38 @@ class Speech:
     def _what_for(self, memo: str) -> Text:
         return self.say("For: {memo}", memo=memo) if memo else EMPTY
 
+    # Cards, which stand in rooms among others.
+
+    def card_of_payment(self, payer: str, payee: str, money: Money, memo: str, state: str) -> Text:
+        said = {"payer": value(payer), "payee": value(payee), "amount": self.money(money)}
+        match state:
+            case "completed":
+                line = self.say("💸 {payer} paid {payee} {amount}.", **said)
+            case "awaiting_acceptance":
+                line = self.say("💸 {payer} wants to pay {payee} {amount}; {payee} has not answered yet.", **said)
+            case "declined":
+                line = self.say("💸 {payer} wanted to pay {payee} {amount}; {payee} declined.", **said)
+            case "expired" | "cancelled" | "failed":
+                line = self.say("💸 {payer} wanted to pay {payee} {amount}; it was not paid.", **said)
+            case _:
+                line = self.say("💸 {payer} is paying {payee} {amount}.", **said)
+        return lines([line, self._what_for(memo)])
+
+    def card_of_request(self, requester: str, asked: Sequence[str], money: Money, memo: str, state: str) -> Text:
+        said = {
+            "requester": value(requester),
+            "asked": joined([value(each) for each in asked], between=", "),
+            "amount": self.money(money),
+        }
+        line = self.say("🧾 {requester} asks {asked} for {amount}.", **said)
+        how = EMPTY if state == "open" else joined([value("–"), self.state(state)])
+        return lines([joined([line, how]), self._what_for(memo)])
+
+    def card_of_missed_call(self, caller: str, at_ms: int) -> Text:
+        return self.say(
+            "📞 {caller} called, and nobody answered ({time}).", caller=value(caller), time=self.time(at_ms)
+        )
+
     # People.
 
     def found(self, people: Sequence[Person]) -> Text:

@@ -643,7 +643,7 @@ class FakeHomeserver:
         self.statements: list[str] = []
         # What speaks by itself is on where a test asks for it: others count rooms and events.
         self._config = {**(config or {})}
-        self._config["features"] = {"assistant": False, **self._config.get("features", {})}
+        self._config["features"] = {"assistant": False, "cards": False, **self._config.get("features", {})}
 
     # Processes.
 

@@ -409,3 +409,15 @@ def test_features_that_are_off_are_not_offered() -> None:
     assert sum("does not offer" in each for each in said) == 4
     assert "balance" not in said[-1]
     assert homeserver.memberships(room)[ASSISTANT] == "join"
+
+
+def test_being_rung_in_vain_is_told(town: Town) -> None:
+    town.account_data[BOB, "org.superapp.call.policy"] = {"v": 1, "who": ["everyone"]}
+    room = town.room(ALICE, BOB)
+    ring = {"call_id": "c1", "media": "audio", "lifetime": 10_000}
+    town.send(ALICE, room, "org.superapp.call.ring", ring)
+    town.advance(60)
+    (told,) = town.heard(BOB)
+    assert told["msgtype"] == "m.text"
+    assert "missed a call" in told["body"]
+    assert town.query("SELECT * FROM superapp_assistant_room WHERE user_id = ?", ALICE) == []

@@ -8,6 +8,7 @@ from super_app.assistant import parsing, store
 from super_app.assistant.model import Kind, Outcome, Task, TaskId
 from super_app.assistant.speech import Speech
 from super_app.assistant.words import LANGUAGES
+from super_app.calls.model import Record
 from super_app.ids import EventId, RoomId, UserId
 from super_app.names import CARD_KEY, AccountDataType
 from synapse_super_app.assistant.account import Account
@@ -18,6 +19,7 @@ from synapse_super_app.assistant.news import NEWS_PAUSE_MS, News
 from synapse_super_app.assistant.people import Whom
 from synapse_super_app.assistant.rooms import Rooms
 from synapse_super_app.assistant.tasks import Tasks
+from synapse_super_app.calls.feature import CallsFeature
 from synapse_super_app.config import FeatureName
 from synapse_super_app.http.inside import Inside
 from synapse_super_app.http.resource import ApiResource
@@ -35,7 +37,13 @@ class AssistantFeature:
     name = FeatureName.ASSISTANT
     packages = ("super_app.accounts", "super_app.assistant")
 
-    def __init__(self, runtime: Runtime, offered: frozenset[FeatureName], payments: PaymentsFeature | None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        offered: frozenset[FeatureName],
+        payments: PaymentsFeature | None,
+        calls: CallsFeature | None,
+    ) -> None:
         self._runtime = runtime
         self._offered = offered
         self._assets = runtime.config.payments.by_code() if FeatureName.PAYMENTS in offered else {}
@@ -68,6 +76,8 @@ class AssistantFeature:
         if payments is not None:
             payments.while_committing(self._news.payments_changed, self._something_happened)
             payments.requests.while_changing(self._news.request_changed, self._something_happened)
+        if calls is not None:
+            calls.when_reached(self._calls_reached)
         if runtime.config.assistant.greet_new_users:
             runtime.api.register_account_validity_callbacks(on_user_registration=self._registered)
 
@@ -88,6 +98,9 @@ class AssistantFeature:
     def _something_happened(self) -> None:
         """What was noted is due in a moment."""
         self._tasks.noted(self._runtime.now_ms() + NEWS_PAUSE_MS)
+
+    async def _calls_reached(self, reached: Sequence[Record]) -> None:
+        await self._tasks.add(self._news.of_calls(reached, self._runtime.now_ms()))
 
     async def _registered(self, user_id: str) -> None:
         """Somebody registered, in this process. Fails open: they are not greeted."""

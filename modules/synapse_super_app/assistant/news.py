@@ -11,6 +11,8 @@ from super_app.assistant import store
 from super_app.assistant.model import Kind, Outcome, Task, TaskId
 from super_app.assistant.speech import Speech
 from super_app.assistant.text import Text, lines
+from super_app.calls.model import Direction, Record
+from super_app.calls.model import State as CallState
 from super_app.db import Cursor
 from super_app.errors import Refused
 from super_app.ids import UserId
@@ -69,6 +71,36 @@ class News:
             tasks += [_request_task(request, request.requester, payer, "declined", now_ms) for payer in declined]
         store.add(cur, tasks)
 
+    def of_calls(self, reached: Sequence[Record], now_ms: int) -> tuple[Task, ...]:
+        """Who was rung in vain. A ring that was screened is none of these: they did not want to hear of it."""
+        if not self._account.is_ready:
+            return ()
+        return tuple(
+            Task(
+                task_id=TaskId(f"news:call:{record.session_id}:{record.owner}"),
+                user_id=record.user_id,
+                kind=Kind.NEWS,
+                content={"about": "call", "peer": record.peer, "ring_ms": record.ring_ms},
+                made_ms=now_ms,
+                due_ms=now_ms + NEWS_PAUSE_MS,
+            )
+            for record in reached
+            if record.direction is Direction.INCOMING and record.state in (CallState.MISSED, CallState.CANCELLED)
+        )
+
+    async def _tell_of_call(self, task: Task, speech: Speech) -> tuple[Text, Json | None, bool] | None:
+        content = task.content
+        page = await self._inside.ask(task.user_id, "GET", "calls", query={"limit": "50"})
+        found: list[Json] = [] if isinstance(page, Refused) else page["calls"]
+        call = next(
+            (each for each in found if (each["peer"], each["ring_ts"]) == (content["peer"], content["ring_ms"])), None
+        )
+        if call is None:
+            return None
+        caller = (await self._whom.named(task.user_id, content["peer"])).said()
+        card = {"v": 1, "kind": "call", "call_id": call["call_id"], "caller": content["peer"]}
+        return speech.you_missed_a_call(caller, content["ring_ms"], self._place(speech, call)), card, True
+
     async def tell(self, tasks: Sequence[Task], speech: Speech) -> Outcome:
         told = [each for task in tasks if (each := await self._tell(task, speech)) is not None]
         if not told:
@@ -85,6 +117,8 @@ class News:
                 return await self._tell_of_payment(task, speech)
             case "request":
                 return await self._tell_of_request(task, speech)
+            case "call":
+                return await self._tell_of_call(task, speech)
             case _:
                 return None
 

@@ -54,6 +54,8 @@ class Tasks:
 
     async def add(self, tasks: tuple[Task, ...]) -> None:
         """Write tasks down, and see to those that are due."""
+        if not tasks:
+            return
         if await self._runtime.database.run("assistant_add", lambda cur: store.add(cur, tasks)):
             self.noted(min(task.due_ms for task in tasks))
 

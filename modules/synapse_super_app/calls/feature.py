@@ -1,9 +1,10 @@
 """The calls feature in the homeserver: wires the gate, the follower, screening, timers and routes."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from synapse.module_api.errors import ConfigError
 
+from super_app.calls.model import Record
 from super_app.errors import Refused
 from synapse_super_app.calls.api import CallsApi
 from synapse_super_app.calls.encrypted import EncryptedRings
@@ -64,6 +65,10 @@ class CallsFeature:
         quota = TurnQuota(runtime.config.calls)
         private.limit_turn_server(lambda user_id: _refuse(quota.take(user_id, runtime.now_ms())))
         self._api = CallsApi(runtime, people, screening, turn, quota, self._follower.clockwork)
+
+    def when_reached(self, listener: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
+        """Call ``listener`` with records that came into a state, in the process that follows."""
+        self._follower.when_reached(listener)
 
     def routes(self) -> Sequence[Route]:
         return self._api.routes()

@@ -1,13 +1,13 @@
 """Drives sessions by persisted events, and by time. Runs where the follower runs."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from synapse.module_api import EventBase
 
 from super_app.calls import events, rules, service
-from super_app.calls.model import Act, Local, Outgoing, Ring, Signal, State
+from super_app.calls.model import Act, Local, Outgoing, Record, Ring, Signal, State
 from super_app.calls.service import Change
 from super_app.db import Cursor
 from super_app.errors import Refused
@@ -46,6 +46,7 @@ class CallsFollower:
         self._rooms = rooms
         self._screening = screening
         self._sender = sender
+        self._listeners: list[Callable[[Sequence[Record]], Awaitable[None]]] = []
         self.clockwork = Clockwork(runtime.api, self._sweep)
 
     def handlers(self) -> Mapping[str, EventHandler]:
@@ -131,11 +132,20 @@ class CallsFollower:
             if record.state is State.ANSWERED:
                 self._recent.met(record.owner, UserId(record.peer))
         self.clockwork.note(change.due_ms)
+        self._tell(change.reached)
+
+    def when_reached(self, listener: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
+        self._listeners.append(listener)
+
+    def _tell(self, reached: Sequence[Record]) -> None:
+        for listener in self._listeners if reached else ():
+            self._runtime.api.run_as_background_process("superapp_calls_reached", listener, reached)
 
     async def _sweep(self, now_ms: int) -> int | None:
         """Let pass what is over, send what is owed; when there is something to do next."""
         change = await self._runtime.database.run("calls_expire", lambda cur: service.expire(cur, now_ms))
         metrics.count_outcomes(change.reached)
+        self._tell(change.reached)
         await self._silences.sweep(now_ms)
         for outgoing in await self._runtime.database.run("calls_owed", lambda cur: service.take_due(cur, now_ms)):
             if not await self._sender.send(outgoing):

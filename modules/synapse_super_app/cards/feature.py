@@ -1,0 +1,257 @@
+"""Cards in the homeserver: one notice for each payment, request and missed call, edited as the thing changes.
+
+Written down in the transaction that changes the thing, sent a moment later by the process that follows events, as the
+person who began it, in rooms that are not encrypted. Clients that show our events hide cards by ``org.superapp.card``.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from synapse.module_api.errors import SynapseError
+
+from super_app.assistant.speech import Speech
+from super_app.assistant.text import Text
+from super_app.calls import store as calls
+from super_app.calls.model import Direction, Record, SessionId
+from super_app.calls.model import State as CallState
+from super_app.cards import store
+from super_app.cards.store import Card, Kind
+from super_app.db import Cursor
+from super_app.ids import EventId, PaymentId, RoomId, UserId
+from super_app.names import CARD_KEY, AccountDataType
+from super_app.payments import store as payments
+from super_app.payments.model import PayerKey, Payment, PaymentKey, Venue
+from super_app.requests import rules as request_rules
+from super_app.requests import store as requests
+from super_app.requests.model import Request, RequestId, RequestKey
+from super_app.requests.model import State as RequestState
+from synapse_super_app.assistant.catalogues import catalogue
+from synapse_super_app.calls.feature import CallsFeature
+from synapse_super_app.config import FeatureName
+from synapse_super_app.http.routes import Route
+from synapse_super_app.payments.feature import PaymentsFeature
+from synapse_super_app.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_TICK_MS: Final = 500.0
+_RELOAD_MS: Final = 10_000
+_PAUSE_MS: Final = 1_500
+"""Most payments have ended by then, so that their card is sent once and says how."""
+_PAUSES_MS: Final = (2_000, 10_000, 60_000, 600_000)
+_ATTEMPTS_MAX: Final = 10
+_PAGE: Final = 20
+_FORBIDDEN: Final = 403
+_ENCRYPTION: Final = "m.room.encryption"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """What a card says, where and as whom. ``again_ms`` is when it changes by itself."""
+
+    room_id: RoomId
+    sender: UserId
+    said: Text
+    key: dict[str, Any]
+    again_ms: int | None = None
+
+
+class CardsFeature:
+    name = FeatureName.CARDS
+    packages = ("super_app.accounts", "super_app.cards")
+
+    def __init__(self, runtime: Runtime, payments_feature: PaymentsFeature | None, calls: CallsFeature | None) -> None:
+        self._runtime = runtime
+        language = runtime.config.assistant.language
+        self._speech = Speech(language, catalogue(language), runtime.config.payments.by_code())
+        self._next_ms = 0
+        self._busy = False
+        if payments_feature is not None:
+            payments_feature.while_committing(self._payments_changed, self._noted)
+            payments_feature.requests.while_changing(self._request_changed, self._noted)
+        if calls is not None:
+            calls.when_reached(self._calls_reached)
+        runtime.follower.when_started(self._begin)
+
+    def routes(self) -> Sequence[Route]:
+        return ()
+
+    async def start(self) -> None:
+        self._runtime.api.looping_background_call(
+            self._tick, _TICK_MS, desc="superapp_cards", run_on_all_instances=True
+        )
+
+    # What is to be shown.
+
+    def _payments_changed(self, cur: Cursor, changed: Sequence[Payment], now_ms: int) -> bool:
+        shown = [
+            each
+            for each in changed
+            if each.payer_acct is not None and each.event_id is not None and each.venue is Venue.OPEN
+        ]
+        for payment in shown:
+            subject = {"payer_key": payment.payer_key, "payment_id": payment.payment_id}
+            due_ms = now_ms if payment.state.final else now_ms + _PAUSE_MS
+            store.owe(cur, f"payment:{payment.payer_key}:{payment.payment_id}", Kind.PAYMENT, subject, due_ms)
+        return bool(shown)
+
+    def _request_changed(self, cur: Cursor, request: Request, now_ms: int) -> None:
+        if request.event_id is not None and self._runtime.api.is_mine(request.requester):
+            subject = {"requester": request.requester, "request_id": request.request_id}
+            card_id = f"request:{request.requester}:{request.request_id}"
+            store.owe(cur, card_id, Kind.REQUEST, subject, self._runtime.now_ms())
+
+    async def _calls_reached(self, reached: Sequence[Record]) -> None:
+        for record in reached:
+            if record.direction is Direction.OUTGOING and record.state is CallState.MISSED:
+                subject = {"session_id": record.session_id, "caller": record.user_id}
+                now_ms = self._runtime.now_ms()
+
+                def note(cur: Cursor, card_id: str = f"call:{record.session_id}", about: Any = subject) -> None:
+                    store.owe(cur, card_id, Kind.CALL, about, self._runtime.now_ms())
+
+                await self._runtime.database.run("card_owe", note)
+                self._next_ms = min(self._next_ms, now_ms)
+
+    # Sending.
+
+    def _begin(self) -> None:
+        self._next_ms = 0
+
+    def _noted(self) -> None:
+        self._next_ms = min(self._next_ms, self._runtime.now_ms())
+
+    async def _tick(self) -> None:
+        now_ms = self._runtime.now_ms()
+        if self._busy or now_ms < self._next_ms or not self._runtime.follower.follows:
+            return
+        self._busy = True
+        try:
+            self._next_ms = now_ms + _RELOAD_MS
+            for card in await self._runtime.database.run("cards_due", lambda cur: store.due(cur, now_ms, _PAGE)):
+                await self._show(card)
+            due_ms = await self._runtime.database.run("cards_next", store.next_due_ms)
+            if due_ms is not None:
+                self._next_ms = min(self._next_ms, max(due_ms, now_ms))
+        finally:
+            self._busy = False
+
+    async def _show(self, card: Card) -> None:
+        if not self._runtime.follower.follows:
+            # It stays due, where the follower is now.
+            return
+        try:
+            face = await self._face(card)
+            text = None if face is None else face.said.plain
+            event_id = card.event_id
+            if face is not None and text != card.shown and await self._is_wanted(face):
+                event_id = await self._send(card, face)
+            again_ms = None if face is None else face.again_ms
+            await self._runtime.database.run("card_shown", lambda cur: store.shown(cur, card, event_id, text, again_ms))
+        except Exception as error:
+            final = isinstance(error, SynapseError) and error.code == _FORBIDDEN
+            if final or card.attempts >= _ATTEMPTS_MAX:
+                # They have left the room, or may not write there.
+                logger.info("The card %s is given up: %s", card.card_id, error)
+                due_ms = None
+            else:
+                logger.warning("The card %s could not be shown and is tried again", card.card_id, exc_info=error)
+                due_ms = self._runtime.now_ms() + _PAUSES_MS[min(card.attempts, len(_PAUSES_MS) - 1)]
+            await self._runtime.database.run("card_put_off", lambda cur: store.put_off(cur, card, due_ms))
+
+    async def _is_wanted(self, face: Face) -> bool:
+        """Whether the person lets cards be sent for them, and the room is one where they can be read."""
+        accounts = self._runtime.api.account_data_manager
+        preferences = await accounts.get_global(face.sender, AccountDataType.PREFERENCES.value)
+        if preferences is not None and preferences.get("cards") is False:
+            return False
+        return not await self._runtime.api.get_room_state(face.room_id, [(_ENCRYPTION, "")])
+
+    async def _send(self, card: Card, face: Face) -> EventId:
+        content = _notice(face.said, face.key)
+        if card.event_id is not None:
+            edited = Text(plain=f"* {face.said.plain}", html=f"* {face.said.html}")
+            content = {
+                **_notice(edited, face.key),
+                "m.new_content": content,
+                "m.relates_to": {"rel_type": "m.replace", "event_id": card.event_id},
+            }
+        event = await self._runtime.api.create_and_send_event_into_room(
+            {"type": "m.room.message", "room_id": face.room_id, "sender": face.sender, "content": content}
+        )
+        # Edits are made to the first one.
+        return card.event_id or EventId(event.event_id)
+
+    async def _face(self, card: Card) -> Face | None:
+        match card.kind:
+            case Kind.PAYMENT:
+                return await self._payment(card)
+            case Kind.REQUEST:
+                return await self._request(card)
+            case Kind.CALL:
+                return await self._call(card)
+
+    async def _payment(self, card: Card) -> Face | None:
+        key = PaymentKey(
+            payer_key=PayerKey(card.subject["payer_key"]), payment_id=PaymentId(card.subject["payment_id"])
+        )
+        payment = await self._runtime.database.run("card_payment", lambda cur: payments.find(cur, key))
+        if payment is None or payment.room_id is None or payment.event_id is None:
+            return None
+        said = self._speech.card_of_payment(
+            payment.payer, payment.payee.user_id, payment.money, payment.memo or "", payment.state.value
+        )
+        pointing = {"payment_id": payment.payment_id, "payer": payment.payer}
+        return Face(
+            room_id=payment.room_id, sender=payment.payer, said=said, key=_key("payment", payment.event_id, pointing)
+        )
+
+    async def _request(self, card: Card) -> Face | None:
+        key = RequestKey(requester=UserId(card.subject["requester"]), request_id=RequestId(card.subject["request_id"]))
+        request = await self._runtime.database.run("card_request", lambda cur: requests.find(cur, key))
+        if request is None or request.event_id is None:
+            return None
+        now_ms = self._runtime.now_ms()
+        state = request_rules.state_of(request, request.requester, now_ms)
+        asked = [payer.user_id for payer in request.payers]
+        said = self._speech.card_of_request(request.requester, asked, request.money, request.memo or "", state.value)
+        pointing = {"request_id": request.request_id, "requester": request.requester}
+        return Face(
+            room_id=request.room_id,
+            sender=request.requester,
+            said=said,
+            key=_key("request", request.event_id, pointing),
+            again_ms=request.expires_ms if state is RequestState.OPEN else None,
+        )
+
+    async def _call(self, card: Card) -> Face | None:
+        session_id = SessionId(card.subject["session_id"])
+        session = await self._runtime.database.run("card_call", lambda cur: calls.locked(cur, session_id))
+        if session is None:
+            return None
+        pointing: dict[str, Any] = {"call_id": session.call_id, "caller": session.caller}
+        return Face(
+            room_id=session.room_id,
+            sender=session.caller,
+            said=self._speech.card_of_missed_call(session.caller, session.ring_ms),
+            key=_key("call", session.superapp_event_id, pointing),
+        )
+
+
+def _key(kind: str, event_id: EventId | None, pointing: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"v": 1, "kind": kind, **pointing}
+    return found if event_id is None else {**found, "event_id": event_id}
+
+
+def _notice(said: Text, key: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "msgtype": "m.notice",
+        "body": said.plain,
+        "format": "org.matrix.custom.html",
+        "formatted_body": said.html,
+        # Nobody is mentioned: a card calls for nobody's attention.
+        "m.mentions": {},
+        CARD_KEY: key,
+    }

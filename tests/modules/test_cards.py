@@ -1,0 +1,121 @@
+"""Cards: what people see in rooms whose client does not show our events."""
+
+from typing import Any
+
+import pytest
+from fake_api import FakeHomeserver
+
+from super_app.names import CARD_KEY
+
+ALICE, BOB = "@alice:hs1.test", "@bob:hs1.test"
+PAYMENT, POLICY = "org.superapp.payment", "org.superapp.payment.policy"
+ID = "c" * 32
+ORDER: dict[str, Any] = {"payment_id": ID, "payee": BOB, "amount": 500, "currency": "EUR", "memo": "lunch <b>"}
+
+
+class Street(FakeHomeserver):
+    """alice (100.00 EUR) and bob in a room, with cards on."""
+
+    def __init__(self, *, cards: bool = True, encrypted: bool = False) -> None:
+        super().__init__(
+            config={
+                "features": {"directory": False, "web": False, "cards": cards},
+                "calls": {"default_who": ["everyone"]},
+                "payments": {
+                    "mode": "custodial",
+                    "acknowledge": {"operator": "a test", "licence": "none"},
+                    "assets": [{"code": "EUR"}],
+                },
+            }
+        )
+        self.start()
+        admin = self.register("admin", admin=True)
+        self.register("alice")
+        self.register("bob")
+        self.advance(2)
+        issue = {"user_id": ALICE, "amount": 10_000, "currency": "EUR", "reference": "1"}
+        self.call("POST", "admin/issue", admin, issue)
+        self.direct = self.room(ALICE, BOB, encrypted=encrypted)
+
+    def cards(self) -> list[dict[str, Any]]:
+        sent = self.sent(self.direct, "m.room.message")
+        assert all(event.content["msgtype"] == "m.notice" for event in sent)
+        return [{"sender": event.sender, "id": event.event_id, **event.get_dict()["content"]} for event in sent]
+
+
+@pytest.fixture
+def street() -> Street:
+    return Street()
+
+
+def test_a_payment_that_is_made_at_once_has_one_card_by_its_payer(street: Street) -> None:
+    event_id = street.send(ALICE, street.direct, PAYMENT, ORDER)
+    street.advance(10)
+    (card,) = street.cards()
+    assert card["sender"] == ALICE
+    assert "€5.00" in card["body"]
+    assert "paid" in card["body"]
+    assert "lunch <b>" in card["body"]
+    assert "lunch &lt;b&gt;" in card["formatted_body"]
+    assert card[CARD_KEY] == {"v": 1, "kind": "payment", "payment_id": ID, "payer": ALICE, "event_id": event_id}
+    assert card["m.mentions"] == {}
+
+
+def test_a_card_is_edited_in_place_as_its_payment_goes_on(street: Street) -> None:
+    street.account_data[BOB, POLICY] = {"v": 1, "accept": "ask"}
+    street.send(ALICE, street.direct, PAYMENT, ORDER)
+    street.advance(10)
+    (waiting,) = street.cards()
+    assert "not answered" in waiting["body"]
+    street.call("POST", f"payments/{ID}/decline", BOB, query={"payer": ALICE})
+    street.advance(10)
+    _, edit = street.cards()
+    assert edit["m.relates_to"] == {"rel_type": "m.replace", "event_id": waiting["id"]}
+    assert "declined" in edit["m.new_content"]["body"]
+    assert edit["m.new_content"][CARD_KEY] == waiting[CARD_KEY]
+
+
+def test_a_request_has_a_card_until_it_is_paid_or_expires(street: Street) -> None:
+    ask = {"request_id": ID, "from": [ALICE], "amount": 500, "currency": "EUR"}
+    street.call("POST", "requests", BOB, ask)
+    street.advance(5)
+    (card,) = street.cards()
+    assert (card["sender"], card[CARD_KEY]["kind"]) == (BOB, "request")
+    street.call("POST", "payments", ALICE, {**ORDER, "request": ID})
+    street.advance(10)
+    edits = [each["m.new_content"]["body"] for each in street.cards() if "m.new_content" in each]
+    assert "paid" in edits[-1]
+    short = {**ask, "request_id": "d" * 32, "expires_ms": street.now_ms() + 30_000}
+    street.call("POST", "requests", BOB, short)
+    street.advance(60)
+    assert "expired" in street.cards()[-1]["m.new_content"]["body"]
+
+
+def test_a_call_that_nobody_answered_has_a_card_by_its_caller(street: Street) -> None:
+    ring = {"call_id": "c1", "media": "audio", "lifetime": 10_000}
+    street.send(ALICE, street.direct, "org.superapp.call.ring", ring)
+    street.advance(60)
+    (card,) = street.cards()
+    assert card["sender"] == ALICE
+    assert "nobody answered" in card["body"]
+
+
+def test_nothing_is_sent_where_it_is_switched_off_or_could_be_read_by_the_server_alone(street: Street) -> None:
+    street.account_data[ALICE, "org.superapp.preferences"] = {"v": 1, "cards": False}
+    off, hidden = Street(cards=False), Street(encrypted=True)
+    for each in (street, off):
+        each.send(ALICE, each.direct, PAYMENT, ORDER)
+    hidden.call("POST", "payments", ALICE, {**ORDER, "room_id": hidden.direct})
+    for each in (street, off, hidden):
+        each.advance(10)
+        assert len(each.sent(each.direct, PAYMENT)) == 1
+        assert each.cards() == []
+
+
+def test_a_card_is_sent_once_although_the_process_restarts(street: Street) -> None:
+    street.send(ALICE, street.direct, PAYMENT, ORDER)
+    street.restart()
+    street.advance(20)
+    street.restart()
+    street.advance(20)
+    assert len(street.cards()) == 1
