@@ -200,24 +200,37 @@ def _flood(context: Context, pair: DemoPair) -> Row:
     alice.join(room)
     watch = Watch(alice, room)
     context.say(f"call.flood: {_FLOOD} rings and {_FLOOD} messages of one origin, in turns")
+    began_ms = time.time() * 1000
     rung: list[float] = []
     plain: list[float] = []
     for _ in range(_FLOOD_ROUNDS):
         plain.append(_during(watch, dave, room, lambda: bob.send_text(pair.room_id, "flood")))
         rung.append(_during(watch, dave, room, lambda: _ring(bob, pair.room_id)))
-    shown = [event for event in alice.messages(pair.room_id, 3 * _FLOOD) if event["type"] == EventType.CALL_RING.value]
-    flood = [event for event in shown if event["sender"] == bob.user_id]
-    if len(flood) > _SHOWN_MAX:
-        raise AssertionError(f"{len(flood)} rings of a flood were shown")
+    shown = _shown_since(alice, began_ms)
+    if shown > _SHOWN_MAX:
+        raise AssertionError(f"{shown} rings of a flood were shown")
     return Row(
         name="call.flood",
         value=statistics.median(rung),
-        unit=f"ms p50 of a message ({len(flood)} of {_FLOOD} rings shown)",
+        unit=f"ms p50 of a message ({shown} of {_FLOOD} rings shown)",
         yardstick="the same during a flood of plain messages",
         yardstick_value=statistics.median(plain),
         goal="<= 1.1",
         n=_FLOOD,
     )
+
+
+def _shown_since(person: MatrixClient, since_ms: float) -> int:
+    """How many rings somebody's history holds since a time that were not screened."""
+    shown = 0
+    query: dict[str, str | int] = {"limit": 100}
+    while True:
+        page = person.superapp("GET", "calls", query=query)
+        calls = [call for call in page["calls"] if call["ring_ts"] >= since_ms]
+        shown += len([call for call in calls if call["outcome"] != "screened"])
+        if "next" not in page or len(calls) < len(page["calls"]):
+            return shown
+        query["since"] = page["next"]
 
 
 def _during(watch: Watch, sender: MatrixClient, room: str, disturb: Any) -> float:
