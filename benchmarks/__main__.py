@@ -13,10 +13,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from benchmarks import call, chat, directory, ledger_depth, ledger_throughput, memory, payment
+from benchmarks import call, chat, directory, directory_feed, ledger_depth, ledger_throughput, memory, payment
 from benchmarks.frame import RESULT, Context, Row, table
 
-MODULES: Final[Sequence[ModuleType]] = (chat, payment, call, memory, ledger_throughput, ledger_depth, directory)
+MODULES: Final[Sequence[ModuleType]] = (
+    chat,
+    payment,
+    call,
+    memory,
+    ledger_throughput,
+    ledger_depth,
+    directory,
+    directory_feed,
+)
 
 
 def main(arguments: Sequence[str]) -> int:
