@@ -250,6 +250,12 @@ def test_a_reader_comes_to_the_same_from_the_file_alone(vectors: dict[str, Any])
     assert checkpoint.cosignature_of(cosigned, log.origin_of(WITNESS), witness) is not None
 
 
+@pytest.mark.parametrize(("later_s", "good"), [(900, True), (901, False), (-300, True), (-301, False)])
+def test_a_checkpoint_is_of_now_or_it_is_shown_again(vectors: dict[str, Any], later_s: int, *, good: bool) -> None:
+    head = heads.read_head(vectors["checkpoint"], key(), NOW_MS + later_s * 1000)
+    assert isinstance(head, SeenHead if good else Refused)
+
+
 def test_the_chain_of_keys_goes_from_the_matrix_key_to_the_next_directory_key(vectors: dict[str, Any]) -> None:
     seed = to_b64(bytes.fromhex(vectors["keys"]["matrix_seed_hex"])).replace("-", "+").replace("_", "/")
     matrix_key = get_verify_key(decode_signing_key_base64("ed25519", "1", seed))
