@@ -106,8 +106,9 @@ class FilledHomeserver:
         self._write()
 
     def start_again(self) -> float:
-        """Stop it if it runs, and start it; the seconds until it answers about people."""
+        """Stop it if it runs, and start it with its config as it is now; the seconds until it answers about people."""
         self.process.stop()
+        self._write()
         began_s = time.perf_counter()
         self.process.spawn()
         self.process.wait_until_healthy(_READY_S)
