@@ -428,6 +428,10 @@ class Replay:
             acct=acct or NOBODY if is_credited else known.acct,
             due_ms=None,
         )
+        if before is not None and before.decision is Decision.ABORT and after.offered and not before.offered:
+            # Its OFFER has come, which ends a tombstone; one that a restore brought back was not counted.
+            link = replace(link, tombstones=max(0, link.tombstones - 1))
+            store.put_link(cur, link)
         alarms: tuple[Alarm, ...] = ()
         debt = due_from(link.peer, terms.currency)
         theirs_now = available(after.acct or NOBODY, terms.currency)

@@ -1,5 +1,6 @@
 """Payment keys that are pinned anew by both operators: after a loss, a theft, or a link that was frozen."""
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,9 @@ from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.signing import key_id_of, public_b64, sign
 
+_ORDERS = itertools.count()
+"""Each order has an id of its own."""
+
 
 def pay(hs1: Node, hs2: Node, amount_minor: int) -> str:
     order = hs1.order(hs1.user("ann"), hs2.user("ann"), amount_minor)
@@ -30,7 +34,7 @@ def fingerprint(node: Node) -> str:
 def repin(node: Node, peer: Node, shown: str | None = None, *, take_back: bool = False) -> LinkView | Refused:
     """What the operator of ``node`` orders, who was told the fingerprint of the peer's key, or something else."""
     told = fingerprint(peer) if shown is None else shown
-    order = RestoreId(f"repin {node.name} {node.now_ms}")
+    order = RestoreId(f"repin {next(_ORDERS)}")
     return node.tx(lambda cur: node.clearing.repin(cur, peer.name, told, order, node.now_ms, take_back=take_back))
 
 
