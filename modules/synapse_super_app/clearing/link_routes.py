@@ -5,23 +5,23 @@ Each answers with the link as it then stands. Opening and listing stand with the
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from functools import partial
+from typing import Annotated, LiteralString
 
 from pydantic import BaseModel, Field
 
 from super_app.clearing.model import LinkView
 from super_app.clearing.objects import fingerprint_of
 from super_app.clearing.recovery_model import RestoreId
-from super_app.clearing.service import Clearing
+from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.signing import key_id_of, public_b64
 from super_app.wire import Text, WireModel
 from synapse_super_app.clearing.admin import LinkModel, link_model
 from synapse_super_app.clearing.identity import payment_keys, replace_key
+from synapse_super_app.clearing.operator_routes import OperatorRoutes, peer_of
 from synapse_super_app.http.routes import Auth, Call, Route
-from synapse_super_app.ledger.writer import LedgerWriter
-from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -48,17 +48,7 @@ class PaymentKeyModel(BaseModel):
     links: list[LinkModel]
 
 
-class LinkRoutes:
-    """``changed`` hears of every peer to whom there may be something to say."""
-
-    def __init__(
-        self, runtime: Runtime, writer: LedgerWriter, clearing: Clearing, changed: Callable[[ServerName], None]
-    ) -> None:
-        self._runtime = runtime
-        self._writer = writer
-        self._clearing = clearing
-        self._changed = changed
-
+class LinkRoutes(OperatorRoutes):
     def routes(self) -> Sequence[Route]:
         return (
             Route(
@@ -134,51 +124,44 @@ class LinkRoutes:
         self._clearing.use_key(key, certificate, retired)
 
     async def _get(self, call: Call) -> LinkModel | Refused:
-        peer = ServerName(call.path["peer"])
+        peer = peer_of(call)
         return _answer(await self._runtime.database.run("clearing_link", lambda cur: self._clearing.link(cur, peer)))
 
     async def _suspend(self, call: Call) -> LinkModel | Refused:
         body: WhyBody = call.body
-        peer, why, now_ms = ServerName(call.path["peer"]), body.reason or "", self._runtime.now_ms()
-        return self._done(
-            peer,
-            await self._writer.run("clearing_suspend", lambda cur: self._clearing.suspend(cur, peer, why, now_ms)),
-        )
+        peer, why, now_ms = peer_of(call), body.reason or "", self._runtime.now_ms()
+        return await self._act(peer, "clearing_suspend", lambda cur: self._clearing.suspend(cur, peer, why, now_ms))
 
     async def _resume(self, call: Call) -> LinkModel | Refused:
-        peer, now_ms = ServerName(call.path["peer"]), self._runtime.now_ms()
-        return self._done(
-            peer, await self._writer.run("clearing_resume", lambda cur: self._clearing.resume(cur, peer, now_ms))
-        )
+        peer, now_ms = peer_of(call), self._runtime.now_ms()
+        return await self._act(peer, "clearing_resume", lambda cur: self._clearing.resume(cur, peer, now_ms))
 
     async def _close(self, call: Call) -> LinkModel | Refused:
         body: WhyBody = call.body
-        peer, why, now_ms = ServerName(call.path["peer"]), body.reason or "", self._runtime.now_ms()
-        return self._done(
-            peer,
-            await self._writer.run("clearing_close", lambda cur: self._clearing.close(cur, peer, why, now_ms)),
-        )
+        peer, why, now_ms = peer_of(call), body.reason or "", self._runtime.now_ms()
+        return await self._act(peer, "clearing_close", lambda cur: self._clearing.close(cur, peer, why, now_ms))
 
     async def _fence(self, call: Call) -> LinkModel | Refused:
-        peer, now_ms = ServerName(call.path["peer"]), self._runtime.now_ms()
+        peer, now_ms = peer_of(call), self._runtime.now_ms()
         order = RestoreId(f"operator:{call.request_id}")
         logger.warning("The link with %s is fenced, as %s asked", peer, call.user_id)
-        return self._done(
-            peer, await self._writer.run("clearing_fence", lambda cur: self._clearing.fence(cur, peer, order, now_ms))
-        )
+        return await self._act(peer, "clearing_fence", lambda cur: self._clearing.fence(cur, peer, order, now_ms))
 
     async def _repin(self, call: Call) -> LinkModel | Refused:
         body: RepinBody = call.body
-        peer, now_ms = ServerName(call.path["peer"]), self._runtime.now_ms()
+        peer, now_ms = peer_of(call), self._runtime.now_ms()
         order = RestoreId(f"repin:{call.request_id}")
         logger.warning("The payment keys of the link with %s are pinned anew, as %s asked", peer, call.user_id)
-        return self._done(
+        return await self._act(
             peer,
-            await self._writer.run(
-                "clearing_repin",
-                lambda cur: self._clearing.repin(cur, peer, body.fingerprint, order, now_ms, take_back=body.take_back),
-            ),
+            "clearing_repin",
+            lambda cur: self._clearing.repin(cur, peer, body.fingerprint, order, now_ms, take_back=body.take_back),
         )
+
+    async def _act(
+        self, peer: ServerName, name: LiteralString, work: Callable[[Cursor], LinkView | Refused]
+    ) -> LinkModel | Refused:
+        return _answer(await self._write(peer, name, work))
 
     async def _rotate(self, call: Call) -> PaymentKeyModel:
         # The file first: from the moment that a KEY is committed, the new key must be there after any crash.
@@ -187,20 +170,15 @@ class LinkRoutes:
         key = self._clearing.key
         logger.info("The payment key was replaced by %s, as %s asked", key_id_of(key), call.user_id)
         shown: list[LinkModel] = []
+        now_ms = self._runtime.now_ms()
         for peer in await self._runtime.database.run("clearing_peers", self._clearing.peers):
-            said = self._done(peer, await self._say_key(peer))
+            said = await self._act(peer, "clearing_key", partial(self._say_key, peer=peer, now_ms=now_ms))
             if not isinstance(said, Refused):
                 shown.append(said)
         return PaymentKeyModel(key_id=key_id_of(key), fingerprint=fingerprint_of(public_b64(key)), links=shown)
 
-    async def _say_key(self, peer: ServerName) -> LinkView | Refused:
-        now_ms = self._runtime.now_ms()
-        return await self._writer.run("clearing_key", lambda cur: self._clearing.say_key(cur, peer, now_ms))
-
-    def _done(self, peer: ServerName, view: LinkView | Refused) -> LinkModel | Refused:
-        if not isinstance(view, Refused):
-            self._changed(peer)
-        return _answer(view)
+    def _say_key(self, cur: Cursor, peer: ServerName, now_ms: int) -> LinkView | Refused:
+        return self._clearing.say_key(cur, peer, now_ms)
 
 
 def _answer(view: LinkView | Refused) -> LinkModel | Refused:

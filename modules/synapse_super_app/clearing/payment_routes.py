@@ -1,20 +1,17 @@
 """What operators do about payments that do not end because a peer is gone: see them, and give the money back."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
 
 from super_app.clearing.model import WaitingPayment
 from super_app.clearing.ports import WireId
-from super_app.clearing.service import Clearing
 from super_app.errors import Reason, Refused
-from super_app.ids import ServerName
 from super_app.wire import Text, WireModel
+from synapse_super_app.clearing.operator_routes import OperatorRoutes, peer_of
 from synapse_super_app.http.routes import Auth, Call, Route
-from synapse_super_app.ledger.writer import LedgerWriter
-from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +43,7 @@ class WaitingPaymentsModel(BaseModel):
     payments: list[WaitingPaymentModel]
 
 
-class PaymentRoutes:
-    """``changed`` hears of every peer to whom there may be something to say."""
-
-    def __init__(
-        self, runtime: Runtime, writer: LedgerWriter, clearing: Clearing, changed: Callable[[ServerName], None]
-    ) -> None:
-        self._runtime = runtime
-        self._writer = writer
-        self._clearing = clearing
-        self._changed = changed
-
+class PaymentRoutes(OperatorRoutes):
     def routes(self) -> Sequence[Route]:
         return (
             Route(
@@ -81,7 +68,7 @@ class PaymentRoutes:
         )
 
     async def _get(self, call: Call) -> WaitingPaymentsModel | Refused:
-        peer = ServerName(call.path["peer"])
+        peer = peer_of(call)
         found = await self._runtime.database.run(
             "clearing_waiting", lambda cur: self._clearing.waiting(cur, peer, _SHOWN)
         )
@@ -89,8 +76,9 @@ class PaymentRoutes:
 
     async def _give_back(self, call: Call) -> WaitingPaymentModel | Refused:
         body: GiveBackBody = call.body
-        peer, wire_id, now_ms = ServerName(call.path["peer"]), WireId(call.path["wire_id"]), self._runtime.now_ms()
-        given = await self._writer.run(
+        peer, wire_id, now_ms = peer_of(call), WireId(call.path["wire_id"]), self._runtime.now_ms()
+        given = await self._write(
+            peer,
             "clearing_give_back",
             lambda cur: self._clearing.give_back(
                 cur, peer, wire_id, reason=body.reason, operator=call.user_id, now_ms=now_ms
@@ -99,7 +87,6 @@ class PaymentRoutes:
         if isinstance(given, Refused):
             return given
         logger.warning("%s gave the money of payment %s to %s back to its payer", call.user_id, wire_id, peer)
-        self._changed(peer)
         return _model(given)
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from super_app.clearing import settlement_rules
 from super_app.clearing.model import SettlementId
 from super_app.clearing.objects import BANK_REFERENCE_PATTERN, PAY_TO_PATTERN
-from super_app.clearing.service import Clearing
+from super_app.clearing.settlement_desk import SettlementDesk
 from super_app.clearing.settlement_model import AutoSettle, Every, Settlement, SettlementState, Way
 from super_app.clearing.settlement_rules import WaitsFor
 from super_app.clearing.settlements import reference_of, waits_of
@@ -21,9 +21,8 @@ from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.money import MAX_AMOUNT_MINOR, Asset, AssetCode
 from super_app.wire import WireModel
+from synapse_super_app.clearing.operator_routes import OperatorRoutes, peer_of
 from synapse_super_app.http.routes import Auth, Call, Handler, Route
-from synapse_super_app.ledger.writer import LedgerWriter
-from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -139,16 +138,10 @@ class SettlementsQuery(WireModel):
     limit: Annotated[int, Field(ge=1, le=_SHOWN)] = 100
 
 
-class SettleRoutes:
-    """``changed`` hears of every peer to whom there may be something to say."""
-
-    def __init__(
-        self, runtime: Runtime, writer: LedgerWriter, clearing: Clearing, changed: Callable[[ServerName], None]
-    ) -> None:
-        self._runtime = runtime
-        self._writer = writer
-        self._desk = clearing.settlements
-        self._changed = changed
+class SettleRoutes(OperatorRoutes):
+    @property
+    def _desk(self) -> SettlementDesk:
+        return self._clearing.settlements
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -279,23 +272,19 @@ class SettleRoutes:
 
     async def _choose(self, call: Call) -> TermsModel | Refused:
         body: TermsBody = call.body
-        peer, now_ms = ServerName(call.path["peer"]), self._runtime.now_ms()
+        peer, now_ms = peer_of(call), self._runtime.now_ms()
         chosen = body.chosen(AssetCode(call.path["currency"]))
-        done = await self._writer.run("settle_choose", lambda cur: self._desk.choose(cur, peer, chosen, now_ms))
-        if isinstance(done, Refused):
-            return done
-        self._changed(peer)
-        return _terms_model(peer, done)
+        done = await self._write(peer, "settle_choose", lambda cur: self._desk.choose(cur, peer, chosen, now_ms))
+        return done if isinstance(done, Refused) else _terms_model(peer, done)
 
     async def _done(
         self, call: Call, what: LiteralString, work: Callable[[Cursor, ServerName], Settlement | Refused]
     ) -> SettlementModel | Refused:
-        peer = ServerName(call.path["peer"])
-        settlement = await self._writer.run(what, lambda cur: work(cur, peer))
+        peer = peer_of(call)
+        settlement = await self._write(peer, what, lambda cur: work(cur, peer))
         if isinstance(settlement, Refused):
             return settlement
         logger.info("%s with %s by %s: %s", what, peer, call.user_id, settlement.terms.settlement_id)
-        self._changed(peer)
         return self._model(settlement)
 
     def _model(self, settlement: Settlement) -> SettlementModel:
