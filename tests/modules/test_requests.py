@@ -332,6 +332,21 @@ def test_what_another_homeserver_says_of_a_payment_counts_for_nothing_until_the_
     assert states_across(pair)[0] == "open"
 
 
+def test_a_request_waits_until_who_is_invited_has_joined(pair: Pair) -> None:
+    pair.room = pair.hs2.room(BOB, invited=(ALICE,))
+    for room_id in list(pair.hs2.rooms):
+        if room_id != pair.room:
+            del pair.hs2.rooms[room_id]
+    made = pair.call(pair.hs2, "POST", "requests", "bob", ASK)
+    assert "event_id" not in made
+    pair.hs2.advance(20)
+    assert pair.hs2.sent(pair.room, REQUEST) == []
+    pair.hs2.set_state(pair.room, ALICE, "m.room.member", ALICE, {"membership": "join"})
+    pair.hs2.advance(20)
+    assert len(pair.hs2.sent(pair.room, REQUEST)) == 1
+    assert "event_id" in pair.hs2.call("GET", f"requests/{ID}", BOB)
+
+
 def test_where_the_other_homeserver_could_not_read_it_a_request_is_not_paid(pair: Pair) -> None:
     ask_across(pair)
     hidden = pair.hs1.room(ALICE, BOB, encrypted=True)

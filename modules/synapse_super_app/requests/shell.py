@@ -45,7 +45,16 @@ _ATTEMPTS_MAX: Final = 50
 _FORBIDDEN: Final = 403
 _FIRST_SERVER_ERROR: Final = 500
 _TOO_MANY: Final = 429
+_JOIN_PAUSE_MS: Final = 3_000
 _MAX_AGE_MS: Final = 60_000
+
+
+class _NotYetError(Exception):
+    """Who is asked has not joined the room."""
+
+    def __init__(self, due_ms: int) -> None:
+        super().__init__(due_ms)
+        self.due_ms = due_ms
 
 
 class RequestsShell:
@@ -193,8 +202,13 @@ class RequestsShell:
         made = await self._writer.run("request_make", lambda cur: self.requests.make(cur, wanted, now_ms))
         if isinstance(made, Refused):
             return made
-        if made.event_id is None:
+        if made.event_id is None and await self._is_heard(made):
             made = await self._send_request(made)
+        elif made.event_id is None:
+            # Their homeserver hears nothing of the room until they join it.
+            waiting = replace(_outgoing(made), due_ms=now_ms + _JOIN_PAUSE_MS)
+            await self._writer.run("request_wait", lambda cur: store.post(cur, waiting))
+            self._next_ms = min(self._next_ms, waiting.due_ms)
         self._tell()
         return bodies.RequestJson.of(made, requester, now_ms)
 
@@ -254,17 +268,7 @@ class RequestsShell:
 
     async def _send_request(self, request: Request) -> Request:
         try:
-            event_id = await self._send(
-                Outgoing(
-                    outbox_id="",
-                    room_id=request.room_id,
-                    sender=request.requester,
-                    event_type=EventType.PAYMENT_REQUEST,
-                    content=_content(request),
-                    attempts=0,
-                    due_ms=0,
-                )
-            )
+            event_id = await self._send(_outgoing(request))
         except SynapseError as error:
             if error.code < _FIRST_SERVER_ERROR and error.code != _TOO_MANY:
                 # It was refused before it existed, and would be again.
@@ -506,9 +510,40 @@ class RequestsShell:
         finally:
             self._sending = False
 
+    async def _is_heard(self, request: Request) -> bool:
+        """Whether everybody who is asked will hear of it: of another homeserver, those who have joined the room."""
+        state = await self._runtime.api.get_room_state(
+            request.room_id, [(_MEMBER, payer.user_id) for payer in request.payers]
+        )
+        joined = {user_id for (_, user_id), event in state.items() if event.content.get("membership") == "join"}
+        return all(self._runtime.api.is_mine(each.user_id) or each.user_id in joined for each in request.payers)
+
+    async def _try_request(self, outgoing: Outgoing) -> None:
+        """Send a request that waited for somebody to join; while they have not, it goes on waiting."""
+        now_ms = self._runtime.now_ms()
+        request = await self._known(outgoing.sender, RequestId(outgoing.content["request_id"]))
+        is_over = request is None or request.event_id is not None or request.cancelled_ms is not None
+        if request is None or is_over or now_ms >= request.expires_ms:
+            return
+        if not await self._is_heard(request):
+            due_ms = now_ms + _JOIN_PAUSE_MS
+            self._next_ms = min(self._next_ms, due_ms)
+            raise _NotYetError(due_ms)
+        await self._send_request(request)
+        self._tell()
+
     async def _try(self, outgoing: Outgoing) -> None:
         try:
-            await self._send(outgoing)
+            if outgoing.event_type == EventType.PAYMENT_REQUEST:
+                await self._try_request(outgoing)
+            else:
+                await self._send(outgoing)
+        except _NotYetError as later:
+            due_ms = later.due_ms
+            await self._runtime.database.run(
+                "requests_wait", lambda cur: store.put_off(cur, outgoing.outbox_id, due_ms)
+            )
+            return
         except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again and seen
             final = isinstance(error, SynapseError) and error.code == _FORBIDDEN
             if not final and outgoing.attempts < _ATTEMPTS_MAX:
@@ -535,6 +570,18 @@ class RequestsShell:
                 }
             )
         return EventId(event.event_id)
+
+
+def _outgoing(request: Request) -> Outgoing:
+    return Outgoing(
+        outbox_id=f"{request.requester}:{request.request_id}",
+        room_id=request.room_id,
+        sender=request.requester,
+        event_type=EventType.PAYMENT_REQUEST,
+        content=_content(request),
+        attempts=0,
+        due_ms=0,
+    )
 
 
 def _content(request: Request) -> dict[str, Any]:
