@@ -247,6 +247,7 @@ def _typo(context: Context, homeserver: FilledHomeserver, row: str) -> Row:
             raise RuntimeError(f"{row}: {typed} found nobody")
         return took_s
 
+    p99_ms, count = 0.0, 0
     for kind, words in terms()._asdict().items():
         taken = sorted(seconds(typed, must_find=kind != "misses") for _ in range(_STORE_ROUNDS) for typed in words)
         context.say(f"{row}: {kind} p50 {_at(taken, 0.5):.2f} ms, p99 {_at(taken, 0.99):.2f} ms in the store")

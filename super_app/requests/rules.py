@@ -1,7 +1,6 @@
 """Pure decisions about requests for money."""
 
 from collections.abc import Mapping
-from typing import assert_never
 
 from super_app.errors import Reason, Refused
 from super_app.ids import PaymentId, UserId, parse_user_id, server_of
@@ -59,8 +58,6 @@ def state_of(request: Request, viewer: UserId, now_ms: int) -> State:
             if request.cancelled_ms is not None:
                 return State.CANCELLED
             return State.EXPIRED if now_ms >= request.expires_ms else State.OPEN
-        case unheard_of:
-            assert_never(unheard_of)
 
 
 def judge_payment(request: Request, order: Order, venue: Venue, now_ms: int) -> Refused | None:

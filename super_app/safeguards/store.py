@@ -58,10 +58,11 @@ def put(cur: Cursor, safeguard: Safeguard) -> None:
         ),
     )
     cur.execute("DELETE FROM superapp_safeguard_pin_above WHERE acct = ?", (safeguard.acct,))
-    cur.execute_many(
-        "INSERT INTO superapp_safeguard_pin_above (acct, currency, amount_minor) VALUES (?, ?, ?)",
-        [(safeguard.acct, currency, above) for currency, above in ({} if pin is None else pin.above).items()],
-    )
+    if pin is not None:
+        cur.execute_many(
+            "INSERT INTO superapp_safeguard_pin_above (acct, currency, amount_minor) VALUES (?, ?, ?)",
+            [(safeguard.acct, currency, above_minor) for currency, above_minor in pin.above.items()],
+        )
 
 
 def moved_minor(cur: Cursor, acct: Acct, direction: Direction, currency: AssetCode, since_ms: int) -> int:

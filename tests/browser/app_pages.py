@@ -4,7 +4,7 @@ import json
 import secrets
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -66,7 +66,7 @@ def visiting(
     size: tuple[int, int] = PHONE,
     scheme: str = "light",
     locale: str = "en-GB",
-) -> Iterator[Page]:
+) -> Generator[Page]:
     """The app as one of the four sees it; with ``None`` as somebody on alice's homeserver who is not signed in."""
     homeserver = 0 if name is None else pair.people[name].homeserver
     origin = str(pair.homeservers[homeserver]["client_url"])
@@ -104,7 +104,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def client_page() -> Iterator[str]:
+def client_page() -> Generator[str]:
     """The address of the page that stands for a client, on an origin of its own."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(HOST_PAGE)))
     thread = threading.Thread(target=server.serve_forever)

@@ -144,7 +144,7 @@ def test_what_elements_start_chat_dialog_sends_finds_somebody_elsewhere_and_open
         )
         person.join(room_id)
         wait_until(
-            lambda: alice.joined_members(room_id) == {alice.user_id, person.user_id},
+            lambda: alice.joined_members(room_id) == frozenset({alice.user_id, person.user_id}),
             timeout_s=60,
             what="both to be in the chat",
         )
