@@ -20,6 +20,8 @@ HOST_PAGE: Final = ROOT / "build" / "web-host"
 PHONE: Final = (390, 844)
 DESKTOP: Final = (1280, 900)
 # What the browser says of answers that the page expects: no account data yet, sign-in that is not delegated.
+_PATIENCE_MS: Final = 120_000
+"""A busy machine is slow, and that says nothing about a page."""
 _EXPECTED: Final = "Failed to load resource: the server responded with a status of"
 
 
@@ -27,6 +29,7 @@ class Page:
     """A ``playwright.sync_api.Page`` of the app, in a context of its own unless one is given."""
 
     def __init__(self, context: Any, origin: str) -> None:
+        context.set_default_timeout(_PATIENCE_MS)
         self.context = context
         self.origin = origin
         self.page = context.new_page()

@@ -354,13 +354,23 @@ def widget_url(alice: MatrixClient) -> str:
     return str(entry["content"]["url"])
 
 
+_OPENS_MS = 45_000
+
+
 class Widget:
     """The widget in its frame, and the client around it."""
 
     def __init__(self, visit: Page, address: str) -> None:
+        from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
         visit.page.goto(address)
         self.host = visit.page
         self.frame = visit.page.frame_locator("#widget")
+        try:
+            self.frame.get_by_role("heading", level=1).first.wait_for(timeout=_OPENS_MS)
+        except PlaywrightTimeout:
+            # What a person does with a widget that stays empty.
+            visit.page.reload()
 
     def seen(self, name: str) -> Any:
         return self.host.evaluate(f"window.client.{name}")

@@ -561,7 +561,7 @@ def test_another_payment_key_signs_nothing_on_a_link(pair: Pair) -> None:
     no = lost.tx(lambda cur: lost.clearing.can_pay(cur, hs2.name, lost.order("@a:x", "@b:y", 1).money))
     assert no is not None
     assert no.reason is Reason.LINK_HALTED
-    assert "restore its file" in no.message
+    assert "Put its file back" in no.message
     assert lost.link(hs2).phase is LinkPhase.HALTED
 
 

@@ -21,6 +21,9 @@
 ``lone``
     Makes a homeserver without federation from a module config, to be used as a context: see ``LoneHomeserver``.
 
+A file whose SQL is tried on both databases by store tests runs on one of them here: ``pytestmark =
+pytest.mark.on("sqlite")``.
+
 Starting a demo takes some ten seconds. A test that changes what others rely on (policies of the four, links, handles)
 changes it back, or uses ``fresh_demo``.
 """
@@ -46,6 +49,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.system)
+    items[:] = [item for item in items if _is_on_its_database(item)]
+
+
+def _is_on_its_database(item: pytest.Item) -> bool:
+    """Whether a test runs on this database: one that is marked ``on`` runs on that one only."""
+    marker = item.get_closest_marker("on")
+    if marker is None or not isinstance(item, pytest.Function):
+        return True
+    engines = [value for value in item.callspec.params.values() if isinstance(value, Engine)]
+    return all(engine == marker.args[0] for engine in engines)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from super_app.names import AccountDataType
 from synapse_super_app.commands.demo_pair import DemoPair
 from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
 
+pytestmark = pytest.mark.on("sqlite")
+
 Json = dict[str, Any]
 
 RING: Final = "org.superapp.call.ring"

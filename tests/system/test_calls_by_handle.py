@@ -4,10 +4,13 @@ import secrets
 import time
 from typing import Any
 
+import pytest
 from running_demo import RunningDemo
 from test_calls import MEMBER, RING, RTC_RING, WAIT_S, direct_room, policy, recorded, ring, sees
 
 from synapse_super_app.commands.matrix_client import MatrixError, wait_until
+
+pytestmark = pytest.mark.on("postgresql")
 
 
 def silenced_calls(demo: RunningDemo, name: str) -> list[dict[str, Any]]:

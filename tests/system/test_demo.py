@@ -134,7 +134,7 @@ def test_it_tells_a_person_what_to_try(demo: RunningDemo) -> None:
     assert progress[-1].startswith("demo: ready after ")
 
 
-@pytest.mark.parametrize("engine", list(Engine), ids=by_engine)
+@pytest.mark.parametrize("engine", [Engine.POSTGRESQL], ids=by_engine)
 def test_killed_by_force_it_leaves_nothing_behind_and_starts_again_where_it_was(
     demo_folder: Path, engine: Engine
 ) -> None:

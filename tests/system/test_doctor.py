@@ -5,10 +5,13 @@ import os
 import subprocess
 from typing import Any
 
+import pytest
 from processes import SUPER_APP
 from running_demo import RunningDemo
 
 from synapse_super_app.commands.admin_access import TOKEN_VARIABLE
+
+pytestmark = pytest.mark.on("sqlite")
 
 
 def doctor(demo: RunningDemo, *, token: str = "") -> tuple[int, dict[str, dict[str, Any]]]:

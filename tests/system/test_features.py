@@ -145,7 +145,12 @@ def _is_ours(origin: str) -> bool:
 def test_a_symbol_that_moved_switches_off_its_feature_and_no_other(lone: MakeLone) -> None:
     with lone(only(*SWITCHES), program=without(SYMBOL)) as homeserver:
         assert_chat_works(homeserver)
-        assert {feature_of(path) for path in homeserver.paths()} == {None, FeatureName.CALLS, FeatureName.PAYMENTS}
+        assert {feature_of(path) for path in homeserver.paths()} == {
+            None,
+            FeatureName.CALLS,
+            FeatureName.PAYMENTS,
+            FeatureName.WEB,
+        }
         assert homeserver.status(f"{WEB_PREFIX}/") == 200
         assert not homeserver.tables() & tables_of("super_app.directory")
         (line,) = [line for line in homeserver.log().splitlines() if "which this Synapse does not have" in line]

@@ -11,6 +11,8 @@ from running_demo import RunningDemo
 from synapse_super_app.commands.admin_access import TOKEN_VARIABLE
 from synapse_super_app.commands.matrix_client import MatrixClient
 
+pytestmark = pytest.mark.on("sqlite")
+
 
 def url_of(demo: RunningDemo, index: int) -> str:
     return str(demo.homeservers[index]["client_url"])

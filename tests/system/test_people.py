@@ -9,6 +9,8 @@ from test_directory import errcode, fresh_name, handles, newcomer
 from super_app.names import HANDLE_FIELD
 from synapse_super_app.commands.matrix_client import MatrixError, wait_until
 
+pytestmark = pytest.mark.on("postgresql")
+
 
 def test_a_public_handle_is_in_the_profile_until_it_is_public_no_more(demo: RunningDemo) -> None:
     with newcomer(demo, 1) as person, demo.client("alice") as alice:

@@ -6,6 +6,8 @@ from running_demo import RunningDemo
 from synapse_super_app.commands.loopback import REGISTRATION_SECRET
 from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError
 
+pytestmark = pytest.mark.on("postgresql")
+
 PASSWORD = "a password of erin"
 
 

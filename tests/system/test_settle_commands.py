@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from processes import super_app
 from running_demo import RunningDemo
 
 from synapse_super_app.commands.matrix_client import Json, wait_until
+
+pytestmark = pytest.mark.on("postgresql")
 
 SETTLED_MINOR = 500
 

@@ -12,6 +12,8 @@ import pytest
 from nio import AsyncClient, RoomMessage, SyncResponse
 from running_demo import RunningDemo
 
+pytestmark = pytest.mark.on("postgresql")
+
 T = TypeVar("T")
 
 _LIMIT_S = 60.0
