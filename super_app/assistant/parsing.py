@@ -118,13 +118,14 @@ def _command(words: list[str]) -> tuple[Command, str, list[str]] | None:
 def _with_money(intent: Intent, words: list[str], assets: Mapping[AssetCode, Asset], locale: Locale) -> Intent:
     rest = list(words)
     person: str | None = None
+    gap = 0
     for index, word in enumerate(rest):
         if _is_person(word):
-            person = _trimmed(word)
+            person, gap = _trimmed(word), index
             del rest[index]
             break
     leading = rest[0] if rest else ""
-    amount, rest = _take_amount(rest, assets, locale)
+    amount, rest = _take_amount(rest, gap, assets, locale)
     is_guess = False
     while rest and _folded(rest[0]) in FILLERS:
         rest.pop(0)
@@ -144,13 +145,16 @@ def _says_what_for(words: list[str], word: str) -> bool:
 
 
 def _take_amount(
-    words: list[str], assets: Mapping[AssetCode, Asset], locale: Locale
+    words: list[str], gap: int, assets: Mapping[AssetCode, Asset], locale: Locale
 ) -> tuple[Money | Wrong | None, list[str]]:
-    """The first amount among ``words``, and the words without it. The longest that can be read counts."""
+    """The first amount among ``words``, and the words without it. The longest that can be read counts.
+
+    The person stood before the word at ``gap``: what they parted is not one amount.
+    """
     for start in range(len(words)):
         for length in range(min(_AMOUNT_WORDS, len(words) - start), 0, -1):
             taken = words[start : start + length]
-            if not _may_be_amount(taken, assets, locale):
+            if start < gap < start + length or not _may_be_amount(taken, assets, locale):
                 continue
             text = " ".join(taken).strip(_EDGES)
             read_as = amounts.read(text, assets, locale)

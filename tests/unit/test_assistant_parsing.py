@@ -204,6 +204,7 @@ def test_whatever_is_written_is_read_without_failing(text: str) -> None:
         parsing.text_of(read_as, read_as)
 
 
+@example(["EUR", "5", "@bob", "300"])
 @given(st.lists(st.sampled_from(["5", "1.234", "EUR", "€", "@bob", "lunch", "300", "0,5", "to"]), max_size=6))
 def test_an_order_never_pays_more_than_is_written_in_one_place(words: list[str]) -> None:
     read = parsing.read("pay " + " ".join(words), EUR, EN)
