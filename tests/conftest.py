@@ -77,6 +77,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _LONGEST_FIRST.index(_suite(item)))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, since much of the time of real homeservers is waiting; four are enough."""
+    return min(len(os.sched_getaffinity(0)) + 1, 4)
+
+
 def _keep_ports_apart() -> None:
     """Give each process ports of its own: a port seems free until the homeserver that it is meant for has started."""
     worker, workers = (os.environ.get(f"PYTEST_XDIST_WORKER{more}") for more in ("", "_COUNT"))
