@@ -13,7 +13,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from benchmarks import call, chat, directory, directory_feed, ledger_depth, ledger_throughput, memory, payment
+from benchmarks import (
+    call,
+    chat,
+    directory,
+    directory_feed,
+    directory_hidden,
+    ledger_depth,
+    ledger_throughput,
+    memory,
+    payment,
+)
 from benchmarks.frame import RESULT, Context, Row, table
 
 MODULES: Final[Sequence[ModuleType]] = (
@@ -25,6 +35,7 @@ MODULES: Final[Sequence[ModuleType]] = (
     ledger_depth,
     directory,
     directory_feed,
+    directory_hidden,
 )
 
 
