@@ -28,6 +28,7 @@ from synapse_super_app.payments.fares import PaidFares
 from synapse_super_app.payments.feature import PaymentsFeature
 from synapse_super_app.private_api import PrivateApi, missing
 from synapse_super_app.runtime import Feature, Runtime
+from synapse_super_app.sign_ins import SignIns
 from synapse_super_app.web.feature import WebFeature
 
 logger = logging.getLogger(__name__)
@@ -60,8 +61,10 @@ class SuperApp:
         if self._tenure is not None:
             self._tenure.while_held(lambda _epoch: self.runtime.follower.start(), self.runtime.follower.stop)
         sessions = next((each for each in self.features if isinstance(each, WebFeature)), None)
-        self._resource = ApiResource(api, version("super-app-matrix"), self._signed_in_ms, sessions)
+        sign_ins = SignIns(self.runtime)
+        self._resource = ApiResource(api, version("super-app-matrix"), sign_ins.is_fresh, sessions)
         if self.features:
+            self._resource.add(sign_ins.routes())
             for feature in self.features:
                 self._resource.add(feature.routes())
                 if isinstance(feature, AssistantFeature):
@@ -91,10 +94,6 @@ class SuperApp:
         elif self.runtime.is_main:
             await self.runtime.follower.start()
         logger.info("Super App is ready: %s", ", ".join(feature.name for feature in self.features))
-
-    async def _signed_in_ms(self, access_token_id: int) -> int | None:
-        runtime = self.runtime
-        return await runtime.database.run("signed_in", lambda cur: runtime.private.signed_in_ms(cur, access_token_id))
 
     async def _migrate(self, packages: list[str]) -> None:
         database = self.runtime.database

@@ -106,6 +106,11 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="the table of access tokens says when one signed in, to ask for it anew; ModuleApi does not",
     ),
     PrivateUse(
+        symbol="synapse.storage.databases.main.devices:DeviceWorkerStore.get_devices_by_user",
+        features=CORE,
+        reason="the table of devices shows which one is new, where sign-in is delegated; ModuleApi does not",
+    ),
+    PrivateUse(
         symbol="synapse.storage.databases.main.roommember:RoomMemberWorkerStore.get_current_hosts_in_room",
         features=frozenset({FeatureName.PAYMENTS}),
         reason="which homeservers can read a receipt; ModuleApi would load every member event of the room",
@@ -569,6 +574,11 @@ class PrivateApi:
         )
         row = cur.fetchone()
         return None if row is None or row[0] is None else int(row[0])
+
+    def devices(self, cur: Cursor, user_id: UserId) -> frozenset[str]:
+        """The devices of a user of this homeserver."""
+        cur.execute("SELECT device_id FROM devices WHERE user_id = ?", (user_id,))
+        return frozenset(str(row[0]) for row in cur.fetchall())
 
     def resident(self, cur: Cursor, user_id: UserId, data_type: AccountDataType) -> tuple[bool, object] | None:
         """Whether a user of this homeserver is deactivated, and the content of one of their global account data.

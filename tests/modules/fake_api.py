@@ -385,6 +385,12 @@ class FakePrivateApi:
     def is_deactivated(self, cur: Cursor, user_id: UserId) -> bool | None:
         return user_id in self._homeserver.deactivated if user_id in self._homeserver.users else None
 
+    def signed_in_ms(self, cur: Cursor, access_token_id: int) -> int | None:
+        return self._homeserver.signed_in_ms.get(access_token_id)
+
+    def devices(self, cur: Cursor, user_id: UserId) -> frozenset[str]:
+        return frozenset(self._homeserver.devices.get(user_id, ()))
+
     def resident(self, cur: Cursor, user_id: UserId, data_type: AccountDataType) -> tuple[bool, object] | None:
         if user_id not in self._homeserver.users:
             return None
@@ -585,6 +591,9 @@ class FakeHomeserver:
         self.users: set[str] = set()
         self.admins: set[str] = set()
         self.deactivated: set[str] = set()
+        self.devices: dict[str, set[str]] = {}
+        self.signed_in_ms: dict[int, int] = {}
+        """When the session of an access token began, by its id."""
         self.account_data: dict[tuple[str, str], Any] = {}
         self.rooms: dict[str, FakeRoom] = {}
         self.events: dict[str, EventBase] = {}

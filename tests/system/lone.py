@@ -12,7 +12,9 @@ from synapse_super_app.commands.matrix_client import MatrixClient
 
 
 class LoneHomeserver:
-    """On SQLite, without federation. ``modules`` are entries of further Synapse modules; ``path`` is where they are."""
+    """On SQLite, without federation. ``modules`` are entries of further Synapse modules; ``path`` is where they are;
+    ``config`` are keys of Synapse's own.
+    """
 
     def __init__(
         self,
@@ -23,13 +25,14 @@ class LoneHomeserver:
         modules: Sequence[Mapping[str, Any]] = (),
         path: Path | None = None,
         program: Sequence[str] = SYNAPSE,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         port = loopback.free_ports(1)
-        config = loopback.synapse_config(
-            folder=folder, client_port=port, database=loopback.sqlite(folder), module_config=module_config
+        whole = loopback.synapse_config(
+            folder=folder, client_port=port, database=loopback.sqlite(folder), module_config=module_config, more=config
         )
-        config["modules"] += list(modules)
-        write_config(folder / "homeserver.yaml", config)
+        whole["modules"] += list(modules)
+        write_config(folder / "homeserver.yaml", whole)
         self._folder = folder
         self.process = Homeserver(
             config_path=folder / "homeserver.yaml",

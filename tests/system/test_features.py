@@ -66,6 +66,7 @@ SEGMENTS = {
     "about": FeatureName.WEB,
     "sessions": FeatureName.WEB,
     "widget": FeatureName.WEB,
+    "sign_ins": None,
     "contacts": None,
     "follows": None,
     "blocks": None,

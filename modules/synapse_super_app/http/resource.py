@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ValidationError
@@ -28,10 +28,8 @@ class SessionBook(Protocol):
     async def user_of(self, token: str) -> UserId | Refused: ...
 
 
-SignedIn = Callable[[int], Awaitable[int | None]]
-"""When the person of an access token, by its id in Synapse, signed in; None if that is not known."""
-
-_FRESH_MS: Final = 600_000
+IsFresh = Callable[[UserId, int | None, str], Awaitable[bool]]
+"""Whether somebody has just signed in, by the id of the access token in Synapse, if it has one, and the device."""
 
 
 class ApiResource(DirectServeJsonResource):
@@ -39,12 +37,10 @@ class ApiResource(DirectServeJsonResource):
 
     isLeaf = True  # noqa: N815 - Twisted's name
 
-    def __init__(
-        self, api: ModuleApi, version: str, signed_in_ms: SignedIn, sessions: SessionBook | None = None
-    ) -> None:
+    def __init__(self, api: ModuleApi, version: str, is_fresh: IsFresh, sessions: SessionBook | None = None) -> None:
         super().__init__()
         self._api = api
-        self._signed_in_ms = signed_in_ms
+        self._is_fresh = is_fresh
         self._version = version
         self._sessions = sessions
         self._routes: list[tuple[re.Pattern[str], Route]] = []
@@ -112,19 +108,16 @@ class ApiResource(DirectServeJsonResource):
                     message="Only a server admin may do this; ask the operator of this homeserver.",
                 )
             )
-        if route.auth is Auth.FRESH and not await self._is_fresh(requester.access_token_id):
+        device_id = requester.device_id or ""
+        if route.auth is Auth.FRESH and not await self._is_fresh(user_id, requester.access_token_id, device_id):
             raise error_of(
                 Refused(
                     reason=Reason.SIGN_IN_AGAIN,
-                    message="This takes a session that began in the last ten minutes: sign in again, and do it there.",
+                    message="This takes a session that has just begun: sign in again, and do it there within ten "
+                    "minutes. Where you sign in elsewhere than at this homeserver, say so first with POST sign_ins.",
                 )
             )
-        return user_id, requester.device_id or ""
-
-    async def _is_fresh(self, access_token_id: int | None) -> bool:
-        # None with delegated sign-in, whose tokens Synapse does not keep.
-        signed_in_ms = None if access_token_id is None else await self._signed_in_ms(access_token_id)
-        return signed_in_ms is not None and self._api.get_current_time_msec() - signed_in_ms < _FRESH_MS
+        return user_id, device_id
 
     async def _user_of_session(self, token: str, route: Route) -> UserId:
         if not self._ready:
