@@ -23,6 +23,7 @@ from super_app.db import Cursor, Transaction
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct
 from super_app.ledger import service, store
+from super_app.ledger.lease import NotTheWriter
 from super_app.ledger.model import AccountKey, AccountKind, Cause, Posted, Transfer, TransferId, available, house
 from super_app.money import AssetCode, Money
 
@@ -230,7 +231,7 @@ def fail(cur: Cursor) -> None:
 
 def test_a_work_that_raises_takes_nobody_with_it(under_test: WriterUnderTest, books: Transaction) -> None:
     outcome_of(under_test.writer.run("block", nothing))
-    before = metric("superapp_ledger_alone_total")
+    before, alone = metric("superapp_ledger_apart_total"), metric("superapp_ledger_alone_total")
     transfers = ordered(under_test, [pay(f"t{number}") for number in range(5)])
     good = outcome_of(under_test.writer.run("good", lambda cur: service.transfer(cur, pay("by a work", 7), 5)))
     bad = outcome_of(under_test.writer.run("bad", fail))
@@ -240,7 +241,10 @@ def test_a_work_that_raises_takes_nobody_with_it(under_test: WriterUnderTest, bo
     with pytest.raises(OutOfOrderError):
         answer_of(bad)
     assert balance(books, "alice") == RICH - 5 - 7
-    assert metric("superapp_ledger_alone_total") == before + 7
+    assert metric("superapp_ledger_apart_total") == before + 7
+    assert metric("superapp_ledger_alone_total") == alone
+    # As one transaction, which is not a commit for each of its jobs.
+    assert under_test.database.names == ["block", "ledger_batch", "ledger_batch"]
     assert books(service.violations) == ()
 
 
@@ -267,6 +271,101 @@ def test_an_order_that_cannot_even_be_decided_takes_nobody_with_it(
     with pytest.raises(TypeError):
         answer_of(bad)
     assert balance(books, "alice") == RICH - 3
+
+
+def test_a_work_whose_last_statement_fails_is_told_so_itself(under_test: WriterUnderTest, books: Transaction) -> None:
+    """Statements wait for the next one, which may be of a neighbour."""
+
+    def breaks_a_rule(cur: Cursor) -> None:
+        cur.execute("UPDATE superapp_ledger_account SET balance_minor = -1 WHERE owner = 'bob' AND kind = 'available'")
+
+    outcome_of(under_test.writer.run("block", nothing))
+    before = outcome_of(under_test.writer.run("before", lambda cur: service.transfer(cur, pay("before", 7), 5)))
+    bad = outcome_of(under_test.writer.run("bad", breaks_a_rule))
+    after = outcome_of(under_test.writer.run("after", lambda cur: service.transfer(cur, pay("after", 11), 5)))
+    under_test.finish()
+    with pytest.raises((psycopg2.DatabaseError, sqlite3.IntegrityError)):
+        answer_of(bad)
+    assert isinstance(answer_of(before), Posted)
+    assert isinstance(answer_of(after), Posted)
+    assert balance(books, "bob") == RICH + 7 + 11
+    assert under_test.database.names == ["block", "ledger_batch", "ledger_batch"]
+    assert books(service.violations) == ()
+
+
+def test_several_jobs_may_raise_and_each_hears_of_its_own(under_test: WriterUnderTest, books: Transaction) -> None:
+    def fails_as(cur: Cursor, name: str) -> Verdict:
+        service.transfer(cur, pay(name, 5), 5)
+        raise OutOfOrderError(name)
+
+    outcome_of(under_test.writer.run("block", nothing))
+    nonsense = replace(pay("nonsense"), reference=cast(str, object()))
+    orders = ordered(under_test, [pay("t1"), pay("poor", 4, payer="dave"), nonsense, pay("t2")])
+    works: list[defer.Deferred[Verdict]] = [
+        outcome_of(under_test.writer.run("work", partial(fails_as, name=f"bad{number}")))
+        if number % 3
+        else outcome_of(under_test.writer.run("work", partial(service.transfer, order=pay(f"w{number}"), now_ms=5)))
+        for number in range(9)
+    ]
+    under_test.finish()
+    assert isinstance(answer_of(orders[0][1]), Posted)
+    refused = answer_of(orders[1][1])
+    assert isinstance(refused, Refused)
+    assert refused.reason is Reason.INSUFFICIENT_FUNDS
+    with pytest.raises(TypeError):
+        answer_of(orders[2][1])
+    assert isinstance(answer_of(orders[3][1]), Posted)
+    for number, work in enumerate(works):
+        if number % 3:
+            with pytest.raises(OutOfOrderError, match=f"bad{number}"):
+                answer_of(work)
+        else:
+            verdict = answer_of(work)
+            assert isinstance(verdict, Posted)
+            assert verdict.transfer.transfer_id == f"w{number}"
+    assert balance(books, "alice") == RICH - 2 - 3
+    assert under_test.database.names == ["block", "ledger_batch", "ledger_batch"]
+    assert books(service.violations) == ()
+
+
+def test_with_savepoints_too_nothing_is_written_by_who_lost_the_lease(
+    under_test: WriterUnderTest, books: Transaction
+) -> None:
+    def somebody_takes_over(_: Callable[[], object]) -> object:
+        books(lambda cur: cur.execute("UPDATE superapp_ledger_head SET epoch = epoch + 1"))
+        raise OutOfOrderError("a bug")
+
+    outcome_of(under_test.writer.run("block", nothing))
+    [(_, order)] = ordered(under_test, [pay("t1")])
+    work = outcome_of(under_test.writer.run("work", nothing))
+    under_test.database.let_through()
+    under_test.database.troubles.append(somebody_takes_over)
+    under_test.finish()
+    with pytest.raises(NotTheWriter):
+        answer_of(order)
+    with pytest.raises(NotTheWriter):
+        answer_of(work)
+    assert balance(books, "alice") == RICH
+
+
+def test_a_lock_that_is_waited_for_too_long_is_about_the_whole_batch(
+    under_test: WriterUnderTest, books: Transaction
+) -> None:
+    """Synapse's pool runs a transaction again that ended so, and each job alone gets its turn at last."""
+
+    def locked(cur: Cursor) -> None:
+        service.transfer(cur, pay("by the locked one", 5), 5)
+        raise sqlite3.OperationalError("database is locked")
+
+    outcome_of(under_test.writer.run("block", nothing))
+    good = outcome_of(under_test.writer.run("good", lambda cur: service.transfer(cur, pay("good", 7), 5)))
+    bad = outcome_of(under_test.writer.run("bad", locked))
+    under_test.finish()
+    assert isinstance(answer_of(good), Posted)
+    with pytest.raises(sqlite3.OperationalError):
+        answer_of(bad)
+    assert under_test.database.names == ["block", "ledger_batch", "ledger_batch", "good", "bad"]
+    assert balance(books, "alice") == RICH - 7
 
 
 def test_a_failing_batch_before_a_prepared_one_does_not_spoil_it(

@@ -3,8 +3,9 @@
 All that touches the ledger or a link's chain goes through it. It writes while its process holds the lease (``tenure``):
 a batch is one transaction that locks the head first and finds the epoch of the lease there, or writes nothing.
 Transfers of a batch are posted together in a constant number of statements, other works run one after the other. A job
-that raises takes nobody with it: the batch is rolled back and each of its jobs runs again alone. Whoever waits hears of
-the outcome after the commit and never before.
+that raises takes nobody with it: the batch is rolled back and runs again, still as one transaction, with a savepoint
+before each job, to which the one that raises goes back. Savepoints cost every job something and almost no batch needs
+them, so the first attempt has none. Whoever waits hears of the outcome after the commit and never before.
 
 Transfers are decided ahead, on the books as the last batch left them, while the database still writes that one. The
 database takes such a batch only if those books came true; otherwise it is decided again inside the transaction.
@@ -20,6 +21,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, Final, Generic, LiteralString, NamedTuple, Protocol, TypeVar
 
@@ -28,7 +30,7 @@ from synapse.module_api import ModuleApi, make_deferred_yieldable, run_in_backgr
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from super_app.db import Cursor, Engine
+from super_app.db import Cursor, Engine, savepoint
 from super_app.errors import Refused
 from super_app.ledger import lease, service
 from super_app.ledger.lease import NotTheWriter
@@ -59,7 +61,13 @@ _jobs_per_batch = Histogram(
 )
 _waiting = Gauge("superapp_ledger_queue_jobs", "Jobs that wait for the next transaction of the ledger.")
 _commit_seconds = Histogram("superapp_ledger_commit_seconds", "Time of one transaction of the ledger, commit included.")
-_alone_total = Counter("superapp_ledger_alone_total", "Jobs that ran again alone because their batch failed.")
+_apart_total = Counter(
+    "superapp_ledger_apart_total", "Jobs that ran again, each with a savepoint, because their batch failed."
+)
+_alone_total = Counter(
+    "superapp_ledger_alone_total",
+    "Jobs that ran again, each in a transaction of its own, because savepoints failed too.",
+)
 _ahead_total = Counter("superapp_ledger_ahead_total", "Batches that the database took as they were decided ahead.")
 _again_total = Counter(
     "superapp_ledger_decided_again_total", "Batches decided ahead on books that did not come true, or under taken ids."
@@ -122,7 +130,7 @@ class _Batch:
     def split(self) -> "list[_Batch]":
         return [*(_Batch(orders=[job]) for job in self.orders), *(_Batch(works=[job]) for job in self.works)]
 
-    def answered(self, verdicts: Sequence[Posted | Refused], results: Sequence[object]) -> _Finished:
+    def answered(self, verdicts: Sequence[object], results: Sequence[object]) -> _Finished:
         orders = zip((job.done for job in self.orders), verdicts, strict=True)
         works = zip((job.done for job in self.works), results, strict=True)
         return [*orders, *works]
@@ -275,10 +283,21 @@ class LedgerWriter:
             return batch.failed(_failure())
         except Exception as error:  # noqa: BLE001 - whatever a job raises belongs to the one who waits for it
             self._forget()
-            # Alone each would wait as long again for a database that is away.
+            # Each would wait as long again for a database that is away.
             if len(batch) == 1 or _database_is_away(error):
                 return batch.failed(_failure())
-            logger.warning("A batch of %d ledger jobs failed (%s); each runs again alone", len(batch), error)
+            logger.warning("A batch of %d ledger jobs failed (%s); it runs again with savepoints", len(batch), error)
+        _apart_total.inc(len(batch))
+        try:
+            return await self._commit_apart(batch)
+        except NotTheWriter:
+            self._lose(epoch)
+            return batch.failed(_failure())
+        except Exception as error:  # noqa: BLE001 - as above
+            self._forget()
+            if _database_is_away(error):
+                return batch.failed(_failure())
+            logger.warning("%d ledger jobs failed with savepoints too (%s); each runs alone", len(batch), error)
         finished: _Finished = []
         for alone in batch.split():
             _alone_total.inc()
@@ -320,6 +339,38 @@ class LedgerWriter:
         name = batch.works[0].name if len(batch) == 1 and batch.works else "ledger_batch"
         outcome, results = await self._until_told(name, in_transaction)
         return self._came_true(batch, outcome, results)
+
+    async def _commit_apart(self, batch: _Batch) -> _Finished:
+        """One transaction in which each job that raises is undone by itself."""
+        epoch = self._epoch
+        if epoch is None:
+            raise NotTheWriter("this process does not write now")
+        now_ms = self._runtime.now_ms()
+
+        attempts: list[Callable[[Cursor], object]] = [
+            *(partial(service.transfer, order=job.transfer, now_ms=now_ms) for job in batch.orders),
+            *(job.work for job in batch.works),
+        ]
+        failures: dict[int, Failure] = {}
+
+        def in_transaction(cur: Cursor) -> list[object]:
+            failures.clear()
+            lease.demand(cur, epoch)
+            answers: list[object] = []
+            for number, each in enumerate(attempts):
+                try:
+                    answers.append(savepoint.attempt(cur, each))
+                except Exception as error:
+                    if isinstance(error, NotTheWriter) or _is_operational(error):
+                        # It is about all of them. Synapse's pool tries again where that may help.
+                        raise
+                    failures[number] = _failure()
+                    answers.append(None)
+            return answers
+
+        answers = await self._until_told("ledger_batch", in_transaction)
+        answers = [failures.get(number, answer) for number, answer in enumerate(answers)]
+        return batch.answered(answers[: len(batch.orders)], answers[len(batch.orders) :])
 
     def _came_true(self, batch: _Batch, outcome: service.Outcome | None, results: Sequence[object]) -> _Finished:
         """The batch is committed: remember the books after it, and who is to be told what."""
@@ -412,10 +463,18 @@ def _database_is_away(error: BaseException) -> bool:
     broken connection, class 57P for a server that stops or starts, and 25P03 where the server ended a transaction in
     which we had stopped.
     """
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if "ConnectionLost" in names:  # of Twisted's pool
+    if "ConnectionLost" in _names(error):  # of Twisted's pool
         return True
     code: object = getattr(error, "pgcode", "not of psycopg2")
     if code == "25P03":
         return True
-    return bool(names & {"OperationalError", "InterfaceError"}) and (code is None or str(code).startswith("57P"))
+    return _is_operational(error) and (code is None or str(code).startswith("57P"))
+
+
+def _is_operational(error: BaseException) -> bool:
+    """Whether it is about the database and not about what was asked of it: a lost connection, a lock, a full disk."""
+    return not _names(error).isdisjoint({"OperationalError", "InterfaceError"})
+
+
+def _names(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
