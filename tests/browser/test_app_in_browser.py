@@ -354,23 +354,14 @@ def widget_url(alice: MatrixClient) -> str:
     return str(entry["content"]["url"])
 
 
-_OPENS_MS = 45_000
-
-
 class Widget:
     """The widget in its frame, and the client around it."""
 
     def __init__(self, visit: Page, address: str) -> None:
-        from playwright.sync_api import TimeoutError as PlaywrightTimeout
-
         visit.page.goto(address)
         self.host = visit.page
         self.frame = visit.page.frame_locator("#widget")
-        try:
-            self.frame.get_by_role("heading", level=1).first.wait_for(timeout=_OPENS_MS)
-        except PlaywrightTimeout:
-            # What a person does with a widget that stays empty.
-            visit.page.reload()
+        self.frame.get_by_role("heading", level=1).first.wait_for()
 
     def seen(self, name: str) -> Any:
         return self.host.evaluate(f"window.client.{name}")
@@ -420,6 +411,15 @@ def test_a_widget_that_may_do_nothing_in_the_room_shows_the_wallet_and_posts_not
         widget.frame.get_by_text("Available").wait_for()
         assert [each for each in widget.seen("asked") if "m.room" in each]
         assert widget.seen("sent") == []
+
+
+def test_a_client_that_does_not_say_what_the_widget_may_do_is_not_waited_for(
+    chromium: Any, pair: RunningDemo, client: str
+) -> None:
+    with visiting(chromium, pair, "alice") as visit, pair.client("alice") as alice:
+        widget = opened(visit, client, alice, pair.room_id, encrypted="yes", allow="nothing said")
+        widget.frame.get_by_text("Available").wait_for()
+        assert widget.seen("asked") == []
 
 
 def test_a_client_that_does_not_say_who_one_is_is_told_what_to_do(

@@ -75,6 +75,27 @@ class TestOperator:
         assert (badge.issuer, badge.kind) == (HS2, "operator")
         assert pair.hs2.call("GET", "admin/handles", admin)["deeds"][0]["act"] == "verify"
 
+    def test_only_badges_that_hold_are_called_believed(self, pair: Pair, admin: str) -> None:
+        record = verify(pair, admin)
+        path = "handles/@bob:hs2.test/badges"
+        pair.advance(7)
+        (badge,) = pair.hs1.call("GET", path, pair.alice)["badges"]
+        assert badge == {"kind": "operator", "issuer": HS2, "server": HS2, "expires": record["badges"][0]["expires"]}
+        # A homeserver may write into its records what another one never signed.
+        forged = {**record["badges"][0], "kind": "organisation", "issuer": "@bank:hs1.test", "server": "hs1.test"}
+        shown = {**record, "badges": [forged]}
+        people = directory(pair.hs1).people
+
+        async def told(*_: object, **__: object) -> dict[str, Any]:
+            return shown
+
+        people.record = told
+        assert pair.hs1.call("GET", path, pair.alice)["badges"] == []
+        assert pair.hs1.call("GET", "handles/@bob:hs2.test", pair.alice)["badges"] == [forged]
+        del people.record
+        assert refusal(pair.hs1, "GET", "handles/@nobody:hs2.test/badges", pair.alice) == (404, "UNKNOWN_HANDLE")
+        assert refusal(pair.hs1, "GET", "handles/@:/badges", pair.alice) == (422, "HANDLE_INVALID")
+
     def test_it_ends_when_it_expires_or_is_taken_away(self, pair: Pair, admin: str) -> None:
         verify(pair, admin, days=1)
         pair.hs2.call("POST", "admin/handles/bob/unverify", admin, {"reason": "sold"})

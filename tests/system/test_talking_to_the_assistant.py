@@ -162,8 +162,8 @@ def test_in_an_encrypted_room_a_payment_shows_nothing_and_the_assistant_tells_of
             rooms: list[str] = []
             for state in ([ENCRYPTED], []):
                 made = await dave.client.room_create(invite=[carol.user_id], initial_state=state)
-                await carol.until(lambda made=made: carol.client.rooms.get(made.room_id), "the room")
                 rooms.append(made.room_id)
+            await carol.until(lambda: set(rooms) <= set(carol.client.rooms) or None, "both rooms")
             hidden, plain = rooms
             since = (await dave.up_to_date(), await carol.up_to_date())
             payment_id = await asyncio.to_thread(pay, hidden, 321)

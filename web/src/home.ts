@@ -6,7 +6,7 @@ import { type Api, answer, type Json, matrix, type Tokens } from "./api.ts";
 import { formatMoney, type Money } from "./money.ts";
 import { Problem } from "./problem.ts";
 import { type Resource, useResource } from "./resources.ts";
-import type { About, ContactList, PaymentsPage, SearchResult, Wallet } from "./schema.ts";
+import type { About, BelievedBadge, ContactList, PaymentsPage, SearchResult, Wallet } from "./schema.ts";
 import type { Session } from "./session.ts";
 import { locale } from "./text/index.ts";
 import type { Card } from "./widget-room.ts";
@@ -69,6 +69,15 @@ export function usePeople(term: string): Resource<SearchResult[]> {
   return useResource(wanted === "" ? null : `search ${wanted}`, async () => {
     const found = await answer(api.POST("/search", { body: { term: wanted, limit: 12 } }));
     return found.results;
+  });
+}
+
+/** The badges of a handle that the homeserver has checked. A record shows what its own homeserver likes to. */
+export function useBadges(handle: string): Resource<BelievedBadge[]> {
+  const { api } = useHome();
+  return useResource(`badges ${handle}`, async () => {
+    const found = await answer(api.GET("/handles/{handle}/badges", { params: { path: { handle } } }));
+    return found.badges;
   });
 }
 

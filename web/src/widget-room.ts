@@ -15,6 +15,8 @@ const CARD_KEY = "org.superapp.card";
 /** The room as its client shows it. It has to be made before the client is listened to. */
 export class Room {
   #encrypted = false;
+  /** Whether the client has said what the widget may do. */
+  #negotiated = false;
   readonly #client: WidgetApi;
 
   constructor(client: WidgetApi) {
@@ -30,7 +32,9 @@ export class Room {
     });
   }
 
+  /** To be called once the client has said what the widget may do. */
   async look(): Promise<void> {
+    this.#negotiated = true;
     if (!this.#client.hasCapability(`org.matrix.msc2762.receive.state_event:${ENCRYPTION}#`)) return;
     try {
       this.#learn(await this.#client.readStateEvents(ENCRYPTION, 1, ""));
@@ -41,7 +45,11 @@ export class Room {
 
   /** Say it in the room, encrypted by the client. Where the room is not encrypted the homeserver says it itself. */
   async post(card: Card): Promise<void> {
-    if (!this.#encrypted || !this.#client.hasCapability("org.matrix.msc2762.send.event:m.room.message#m.notice"))
+    if (
+      !this.#negotiated ||
+      !this.#encrypted ||
+      !this.#client.hasCapability("org.matrix.msc2762.send.event:m.room.message#m.notice")
+    )
       return;
     await this.#client.sendRoomEvent("m.room.message", {
       msgtype: "m.notice",

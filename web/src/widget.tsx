@@ -14,6 +14,9 @@ import { loadLanguage, t } from "./text/index.ts";
 import { showTheme } from "./theme.ts";
 import { Room } from "./widget-room.ts";
 
+/** How long a client may take to say what the widget may do in the room, before the wallet opens without that. */
+const NEGOTIATED_MS = 3_000;
+/** How long a client may take to say who one is. */
 const ASKED_MS = 60_000;
 
 const query = new URLSearchParams(location.search);
@@ -22,6 +25,9 @@ const query = new URLSearchParams(location.search);
 const client = new WidgetApi(query.get("widgetId"), originOf(query.get("parentUrl")));
 const room = new Room(client);
 const ready = new Promise<void>((resolve) => client.once("ready", () => resolve()));
+// A client asks once what the widget wants to do and gives up after ten seconds; one that was busy never asks again.
+// So the wallet does not wait for it: what it needs the room for is there when the client has said so, and not before.
+void ready.then(() => room.look());
 client.start();
 
 function originOf(url: string | null): string | null {
@@ -33,12 +39,7 @@ function originOf(url: string | null): string | null {
 }
 
 async function signIn(about: About): Promise<WidgetSession> {
-  let credentials: Awaited<ReturnType<WidgetApi["requestOpenIDConnectToken"]>>;
-  try {
-    credentials = await client.requestOpenIDConnectToken();
-  } catch {
-    throw new Problem("WIDGET_REFUSED", t("widget.refused"));
-  }
+  const credentials = await credentialsOf(performance.now() + ASKED_MS);
   const { access_token, matrix_server_name } = credentials;
   if (access_token === undefined || matrix_server_name === undefined)
     throw new Problem("WIDGET_REFUSED", t("widget.refused"));
@@ -51,6 +52,18 @@ async function signIn(about: About): Promise<WidgetSession> {
     openApi(NOBODY).POST("/sessions/openid", { body: { access_token, matrix_server_name } }),
   );
   return { kind: "widget", userId: session.user_id, token: session.token, expiresMs: session.expires_ts };
+}
+
+/** What the client gives to show who one is; asked again where it does not answer, until ``lastMs``. */
+async function credentialsOf(lastMs: number): Promise<Awaited<ReturnType<WidgetApi["requestOpenIDConnectToken"]>>> {
+  try {
+    return await client.requestOpenIDConnectToken();
+  } catch (thrown) {
+    if (!(thrown instanceof Error && thrown.message === "Request timed out"))
+      throw new Problem("WIDGET_REFUSED", t("widget.refused"));
+    if (performance.now() > lastMs) throw new Problem("WIDGET_ALONE", t("widget.alone"));
+    return credentialsOf(lastMs);
+  }
 }
 
 function tokensOf(about: About, session: WidgetSession): Tokens {
@@ -78,11 +91,10 @@ async function start(): Promise<void> {
   await loadLanguage();
   const attempt = async () => {
     try {
-      await heard(ready);
-      const about = await answer(openApi(NOBODY).GET("/about"));
+      if (parent === window) throw new Problem("WIDGET_ALONE", t("widget.alone"));
+      const [about] = await Promise.all([answer(openApi(NOBODY).GET("/about")), negotiated()]);
       const session = await signIn(about);
       const tokens = tokensOf(about, session);
-      await room.look();
       const around: WidgetRoom = { roomId: roomOf(query.get("roomId")), postCard: (card) => room.post(card) };
       const home: Home = { session, tokens, about, api: openApi(tokens), widget: around, leave: async () => undefined };
       render(
@@ -108,14 +120,9 @@ async function start(): Promise<void> {
   await attempt();
 }
 
-/** A client says at once what the widget may do. A page without a client around it never does. */
-async function heard(said: Promise<void>): Promise<void> {
-  if (parent === window) throw new Problem("WIDGET_ALONE", t("widget.alone"));
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Problem("WIDGET_ALONE", t("widget.alone"))), ASKED_MS);
-  });
-  await Promise.race([said, late]).finally(() => clearTimeout(timer));
+/** Once the client has said what the widget may do, or has let it wait. */
+function negotiated(): Promise<void> {
+  return Promise.race([ready, new Promise<void>((resolve) => setTimeout(resolve, NEGOTIATED_MS))]);
 }
 
 /** Clients fill in a variable that they know and leave one that they do not. */

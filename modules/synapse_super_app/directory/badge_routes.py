@@ -1,20 +1,21 @@
 """Verification through the client API: domains, organisations and their members, and the operator's badge."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
 from super_app.directory.badges import MAX_BADGES, Kind
 from super_app.directory.custody_model import Mandate
+from super_app.directory.naming import split
 from super_app.errors import Reason, Refused
-from super_app.ids import Handle, ServerName
+from super_app.ids import Acct, Handle, ServerName
 from super_app.wire import Text, WireModel
 from synapse_super_app.directory.budget import Budget
 from synapse_super_app.directory.people import DirectoryPeople
 from synapse_super_app.directory.routes import HandleRecord, own_name
 from synapse_super_app.directory.verifying import DEFAULT_DAYS, Verifying
-from synapse_super_app.http.routes import Auth, Call, Route
+from synapse_super_app.http.routes import Auth, Call, Route, Sessions
 from synapse_super_app.relation_routes import full_name
 from synapse_super_app.runtime import Runtime
 
@@ -34,6 +35,20 @@ class UnverifyHandle(WireModel):
 class GivenBadge(WireModel):
     badge: dict[str, Any]
     """As the organisation got it."""
+
+
+class BelievedBadge(BaseModel):
+    """``issuer`` is a server name, a domain, or the handle of an organisation, as ``kind`` says."""
+
+    kind: Literal["operator", "domain", "organisation"]
+    issuer: str
+    server: str
+    """Whose signature it bears."""
+    expires: int
+
+
+class BelievedBadges(BaseModel):
+    badges: list[BelievedBadge]
 
 
 class MemberBadge(BaseModel):
@@ -91,6 +106,15 @@ class BadgeRoutes:
                 response=HandleRecord,
                 summary=f"Drop a badge (domain, organisation or operator); a handle has {MAX_BADGES} at most",
                 reasons=(*_NAMED, Reason.INVALID_VALUE),
+            ),
+            Route(
+                method="GET",
+                path="handles/{handle}/badges",
+                sessions=Sessions.READ,
+                handler=self.believed,
+                response=BelievedBadges,
+                summary="The badges of a handle whose signatures hold here; a record may show others",
+                reasons=(*_NAMED, Reason.PEER_UNREACHABLE, Reason.BAD_RECORD, Reason.TOO_MANY_REQUESTS),
             ),
             Route(
                 method="POST",
@@ -181,6 +205,21 @@ class BadgeRoutes:
         except ValueError:
             return Refused(reason=Reason.INVALID_VALUE, message="kind is one of operator, domain, organisation.")
         return _shown(await self._verifying.drop(call.user_id, name, kind, call.path["issuer"]))
+
+    async def believed(self, call: Call) -> BelievedBadges | Refused:
+        parts = split(call.path["handle"], self._runtime.server_name)
+        if isinstance(parts, Refused):
+            return parts
+        record = await self._people.record(*parts, asker=call.user_id)
+        if isinstance(record, Refused):
+            return record
+        found = await self._verifying.verified(record["badges"], Handle(record["handle"]), Acct(record["acct"]))
+        return BelievedBadges(
+            badges=[
+                BelievedBadge(kind=each.kind.value, issuer=each.issuer, server=each.server, expires=each.expires_ms)
+                for each in found
+            ]
+        )
 
     async def accept(self, call: Call) -> HandleRecord | Refused:
         body: GivenBadge = call.body

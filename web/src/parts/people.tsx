@@ -3,7 +3,6 @@
 import { useEffect, useId, useState } from "preact/hooks";
 import { useContacts, useNewestPayments, usePeople } from "../home.ts";
 import { readLink, splitHandle } from "../links.ts";
-import type { Badge } from "../schema-extra.ts";
 import type { SearchResult } from "../schema.ts";
 import { t } from "../text/index.ts";
 import { Avatar, Empty, Failure, Handle, Row, Skeleton, useFocus } from "./basics.tsx";
@@ -15,7 +14,8 @@ export interface Person {
   handle: string;
   userId: string | null;
   displayName: string | null;
-  badges: readonly Badge[];
+  /** Those that the homeserver has checked. */
+  badges: readonly unknown[];
   contact: boolean;
 }
 
@@ -57,7 +57,7 @@ function personOf(found: SearchResult): Person {
     handle: found.handle,
     userId: found.user_id,
     displayName: found.display_name === "" ? null : found.display_name,
-    badges: found.badges as unknown as Badge[],
+    badges: found.badges,
     contact: found.contact,
   };
 }

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { answer } from "../api.ts";
-import { useContacts, useHome, useNewestPayments } from "../home.ts";
+import { useBadges, useContacts, useHome, useNewestPayments } from "../home.ts";
 import {
   Avatar,
   Button,
@@ -21,8 +21,7 @@ import { BadgeMark, FindPerson } from "../parts/people.tsx";
 import { asProblem, type Problem } from "../problem.ts";
 import { refresh, useResource } from "../resources.ts";
 import { to } from "../route.ts";
-import type { Badge } from "../schema-extra.ts";
-import type { HandleRecord } from "../schema.ts";
+import type { BelievedBadge, HandleRecord } from "../schema.ts";
 import { t } from "../text/index.ts";
 
 export function PeopleScreen() {
@@ -38,6 +37,7 @@ export function PersonScreen({ handle }: { handle: string }) {
   const record = useResource(`record ${handle}`, () =>
     answer(api.GET("/handles/{handle}", { params: { path: { handle } } })),
   );
+  const badges = useBadges(handle);
   const contacts = useContacts();
   const payments = useNewestPayments();
   const shown = record.value?.handle ?? handle;
@@ -50,7 +50,7 @@ export function PersonScreen({ handle }: { handle: string }) {
       <div class="card hero">
         <Avatar name={shown} />
         <p class="hero-title">
-          <Handle handle={shown} /> <BadgeMark badges={record.value?.badges ?? []} />
+          <Handle handle={shown} /> <BadgeMark badges={badges.value ?? []} />
         </p>
         {!me && (
           <div class="pair">
@@ -71,7 +71,7 @@ export function PersonScreen({ handle }: { handle: string }) {
         </Notice>
       ) : (
         <Loaded resource={record} rows={2}>
-          {(found) => <Known record={found} />}
+          {(found) => <Known record={found} badges={badges.value ?? []} />}
         </Loaded>
       )}
       {between.length > 0 && (
@@ -115,8 +115,7 @@ function ContactButton({ handle, known }: { handle: string; known: boolean }) {
   );
 }
 
-function Known({ record }: { record: HandleRecord }) {
-  const badges = record.badges as Badge[];
+function Known({ record, badges }: { record: HandleRecord; badges: readonly BelievedBadge[] }) {
   return (
     <>
       <Section title={t("verification")}>
@@ -124,13 +123,11 @@ function Known({ record }: { record: HandleRecord }) {
           {badges.length > 0 ? (
             <ul class="badges">
               {badges.map((badge) => (
-                <li key={`${badge.issuer} ${badge.type}`}>
+                <li key={`${badge.kind} ${badge.issuer}`}>
                   <Icon name="shield" size={20} />
                   <span>
-                    {t("verification.by", { issuer: badge.issuer ?? "?" })}
-                    {badge.expires !== undefined && (
-                      <small>{t("verification.until", { date: dateTime(badge.expires) })}</small>
-                    )}
+                    {t(`verification.${badge.kind}`, { issuer: badge.issuer })}
+                    <small>{t("verification.until", { date: dateTime(badge.expires) })}</small>
                   </span>
                 </li>
               ))}

@@ -2,7 +2,16 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { answer } from "../api.ts";
-import { appAddress, newPaymentId, scaleOf, useHome, useMoney, useNewestPayments, useWallet } from "../home.ts";
+import {
+  appAddress,
+  newPaymentId,
+  scaleOf,
+  useBadges,
+  useHome,
+  useMoney,
+  useNewestPayments,
+  useWallet,
+} from "../home.ts";
 import { linkAmount } from "../links.ts";
 import { type AmountFault, decimal, parseAmount } from "../money.ts";
 import { keepOrder, type Order, order, standing } from "../orders.ts";
@@ -27,8 +36,7 @@ import { BadgeMark, FindPerson } from "../parts/people.tsx";
 import { asProblem, type Problem } from "../problem.ts";
 import { refresh, useResource } from "../resources.ts";
 import { go, type Route, to } from "../route.ts";
-import type { Badge } from "../schema-extra.ts";
-import type { PaymentJson, Wallet } from "../schema.ts";
+import type { BelievedBadge, PaymentJson, Wallet } from "../schema.ts";
 import { locale, t } from "../text/index.ts";
 
 const MEMO_MAX = 512;
@@ -225,6 +233,7 @@ function Confirm(props: { order: Order; onBack: () => void; onChange: (order: Or
   const record = useResource(`record ${wanted.payee}`, () =>
     answer(home.api.GET("/handles/{handle}", { params: { path: { handle: wanted.payee } } })),
   );
+  const badges = useBadges(wanted.payee);
   const userId = record.value?.user_id ?? wanted.payee;
   const isNew =
     payments.value !== undefined &&
@@ -256,10 +265,10 @@ function Confirm(props: { order: Order; onBack: () => void; onChange: (order: Or
           )}
         </p>
       </div>
-      {record.value === undefined && record.problem === undefined ? (
+      {[record, badges].some((each) => each.value === undefined && each.problem === undefined) ? (
         <Skeleton rows={1} />
       ) : (
-        <Trust badges={(record.value?.badges ?? []) as Badge[]} isNew={isNew} payee={wanted.payee} unknown={unknown} />
+        <Trust badges={badges.value ?? []} isNew={isNew} payee={wanted.payee} unknown={unknown} />
       )}
       {record.problem !== undefined && !unknown && <Failure problem={record.problem} again={record.again} />}
       {problem !== null && <Failure problem={problem} />}
@@ -313,7 +322,7 @@ function Confirm(props: { order: Order; onBack: () => void; onChange: (order: Or
   );
 }
 
-function Trust(props: { badges: readonly Badge[]; isNew: boolean; payee: string; unknown: boolean }) {
+function Trust(props: { badges: readonly BelievedBadge[]; isNew: boolean; payee: string; unknown: boolean }) {
   if (props.unknown)
     return (
       <Notice icon="warn" kind="warn">
@@ -325,7 +334,7 @@ function Trust(props: { badges: readonly Badge[]; isNew: boolean; payee: string;
       <Notice icon="shield" kind="good">
         <p>
           <BadgeMark badges={props.badges} />{" "}
-          {t("trust.verified", { issuers: props.badges.map((badge) => badge.issuer ?? "?").join(", ") })}
+          {t("trust.verified", { issuers: props.badges.map((badge) => badge.issuer).join(", ") })}
         </p>
         {props.isNew && <p>{t("trust.new")}</p>}
       </Notice>

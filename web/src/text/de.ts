@@ -206,7 +206,9 @@ export const de: Dictionary = {
   badge: "Geprüft",
   verification: "Prüfung",
   "verification.none": "Von niemandem geprüft.",
-  "verification.by": "Geprüft von {issuer}",
+  "verification.operator": "Der Betreiber von {issuer} hat sich vergewissert, wer das ist",
+  "verification.domain": "Die Domain {issuer} nennt diesen Namen",
+  "verification.organisation": "{issuer} bürgt für dieses Mitglied",
   "verification.until": "bis {date}",
   "verification.what": "Was heißt das?",
   "verification.explained":

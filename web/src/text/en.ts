@@ -202,7 +202,9 @@ export const en = {
   badge: "Verified",
   verification: "Verification",
   "verification.none": "Not verified by anybody.",
-  "verification.by": "Verified by {issuer}",
+  "verification.operator": "The operator of {issuer} has made sure who this is",
+  "verification.domain": "The domain {issuer} names this handle",
+  "verification.organisation": "{issuer} vouches for its member",
   "verification.until": "until {date}",
   "verification.what": "What does this mean?",
   "verification.explained":
