@@ -101,6 +101,15 @@ class Reason(StrEnum):
     BAD_RECORD = "bad_record"
     SERVER_FROZEN = "server_frozen"  # a homeserver that contradicted itself about its directory
 
+    # Recovery.
+    UNKNOWN_REALM = "unknown_realm"
+    RECOVERY_UNKNOWN = "recovery_unknown"
+    RECOVERY_GONE = "recovery_gone"  # destroyed by guesses, or given up for a newer one
+    RECOVERY_STALE = "recovery_stale"  # a version that was used before
+    RECOVERY_TAG_WRONG = "recovery_tag_wrong"
+    RECOVERY_UNWITNESSED = "recovery_unwitnessed"  # too few other realms answer to count a guess safely
+    RECOVERY_BEHIND = "recovery_behind"  # a realm whose database is older than what it told before
+
     # Calls.
     NOT_AVAILABLE = "not_available"
     NO_TURN = "no_turn"

@@ -1,0 +1,208 @@
+"""SQL of realms and of the tries of one's own people."""
+
+import json
+from collections.abc import Sequence
+from typing import LiteralString, cast
+
+from super_app.db import Cursor, Row
+from super_app.ids import ServerName, UserId
+from super_app.recovery.model import AttemptId, Guess, Mark, Share, State, Version
+
+_SHARE: LiteralString = (
+    "SELECT user_id, version, state, sealed, sealed_hash, threshold, realms, epoch, guesses, guessed_ms, stored_ms"
+    " FROM superapp_recovery_share"
+)
+
+
+def shares_of(cur: Cursor, user_id: UserId) -> tuple[Share, ...]:
+    """All versions that there ever were, the oldest first."""
+    cur.execute(_SHARE + " WHERE user_id = ? ORDER BY version", (user_id,))
+    return tuple(_share(row) for row in cur.fetchall())
+
+
+def share(cur: Cursor, user_id: UserId, version: Version) -> Share | None:
+    cur.execute(_SHARE + " WHERE user_id = ? AND version = ?", (user_id, version))
+    row = cur.fetchone()
+    return None if row is None else _share(row)
+
+
+def held(cur: Cursor) -> tuple[Share, ...]:
+    """Every share that is not destroyed."""
+    cur.execute(_SHARE + " WHERE sealed IS NOT NULL ORDER BY user_id, version")
+    return tuple(_share(row) for row in cur.fetchall())
+
+
+def _share(row: Row) -> Share:
+    user_id, version, state, sealed, sealed_hash, threshold, realms, epoch, guesses, guessed_ms, stored_ms = cast(
+        tuple[str, int, str, str | None, str, int, str, int, int, int | None, int], row
+    )
+    return Share(
+        user_id=UserId(user_id),
+        version=Version(version),
+        state=State(state),
+        sealed=sealed,
+        sealed_hash=sealed_hash,
+        threshold=threshold,
+        realms=tuple(ServerName(each) for each in json.loads(realms)),
+        epoch=epoch,
+        guesses=guesses,
+        guessed_ms=guessed_ms,
+        stored_ms=stored_ms,
+    )
+
+
+def add_share(cur: Cursor, new: Share) -> None:
+    cur.execute(
+        "INSERT INTO superapp_recovery_share (user_id, version, state, sealed, sealed_hash, threshold, realms,"
+        " stored_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            new.user_id,
+            new.version,
+            new.state.value,
+            new.sealed,
+            new.sealed_hash,
+            new.threshold,
+            json.dumps(list(new.realms)),
+            new.stored_ms,
+        ),
+    )
+
+
+def count(cur: Cursor, before: Share, guesses: int, guessed_ms: int | None) -> bool:
+    """Go on by one epoch from ``before``; False if somebody else did."""
+    cur.execute(
+        "UPDATE superapp_recovery_share SET epoch = ?, guesses = ?, guessed_ms = ?"
+        " WHERE user_id = ? AND version = ? AND epoch = ? AND sealed IS NOT NULL",
+        (before.epoch + 1, guesses, guessed_ms, before.user_id, before.version, before.epoch),
+    )
+    return cur.rowcount == 1
+
+
+def catch_up(cur: Cursor, before: Share, epoch: int, guesses: int, now_ms: int) -> None:
+    """What others know of a share that our database has forgotten."""
+    cur.execute(
+        "UPDATE superapp_recovery_share SET epoch = ?, guesses = ?, guessed_ms = ?"
+        " WHERE user_id = ? AND version = ? AND epoch < ? AND sealed IS NOT NULL",
+        (epoch, guesses, now_ms, before.user_id, before.version, epoch),
+    )
+
+
+def put_in_use(cur: Cursor, user_id: UserId, version: Version) -> None:
+    cur.execute(
+        "UPDATE superapp_recovery_share SET state = 'active' WHERE user_id = ? AND version = ? AND state = 'pending'",
+        (user_id, version),
+    )
+
+
+def destroy(cur: Cursor, user_id: UserId, version: Version, state: State) -> None:
+    forget_guesses(cur, user_id, version)
+    cur.execute(
+        "UPDATE superapp_recovery_share SET state = ?, sealed = NULL WHERE user_id = ? AND version = ?"
+        " AND sealed IS NOT NULL",
+        (state.value, user_id, version),
+    )
+
+
+def guess(cur: Cursor, user_id: UserId, version: Version, attempt_id: AttemptId) -> Guess | None:
+    cur.execute(
+        "SELECT attempt_id, blinded, nonce FROM superapp_recovery_guess"
+        " WHERE user_id = ? AND version = ? AND attempt_id = ?",
+        (user_id, version, attempt_id),
+    )
+    row = cur.fetchone()
+    if row is None:
+        return None
+    found, blinded, nonce = cast(tuple[str, str, str], row)
+    return Guess(attempt_id=AttemptId(found), blinded=blinded, nonce=nonce)
+
+
+def add_guess(cur: Cursor, user_id: UserId, version: Version, new: Guess) -> None:
+    cur.execute(
+        "INSERT INTO superapp_recovery_guess (user_id, version, attempt_id, blinded, nonce) VALUES (?, ?, ?, ?, ?)",
+        (user_id, version, new.attempt_id, new.blinded, new.nonce),
+    )
+
+
+def forget_guesses(cur: Cursor, user_id: UserId, version: Version) -> None:
+    cur.execute("DELETE FROM superapp_recovery_guess WHERE user_id = ? AND version = ?", (user_id, version))
+
+
+def mark(cur: Cursor, realm: ServerName, user_id: UserId, version: Version) -> Mark | None:
+    cur.execute(
+        "SELECT epoch, guesses, attempt_id, gone FROM superapp_recovery_mark"
+        " WHERE realm = ? AND user_id = ? AND version = ?",
+        (realm, user_id, version),
+    )
+    row = cur.fetchone()
+    if row is None:
+        return None
+    epoch, guesses, attempt_id, gone = cast(tuple[int, int, str | None, int], row)
+    return Mark(
+        realm=realm,
+        user_id=user_id,
+        version=version,
+        epoch=epoch,
+        guesses=guesses,
+        attempt_id=None if attempt_id is None else AttemptId(attempt_id),
+        gone=bool(gone),
+    )
+
+
+def put_mark(cur: Cursor, told: Mark) -> bool:
+    """Keep the newer one; False if it is not ``told``, since another came in between."""
+    cur.execute(
+        "INSERT INTO superapp_recovery_mark (realm, user_id, version, epoch, guesses, attempt_id, gone)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (realm, user_id, version) DO UPDATE SET epoch = excluded.epoch,"
+        " guesses = excluded.guesses, attempt_id = excluded.attempt_id, gone = excluded.gone"
+        " WHERE superapp_recovery_mark.epoch < excluded.epoch"
+        " OR (superapp_recovery_mark.epoch = excluded.epoch AND excluded.gone = 1)",
+        (told.realm, told.user_id, told.version, told.epoch, told.guesses, told.attempt_id, int(told.gone)),
+    )
+    return cur.rowcount == 1
+
+
+def vouch(cur: Cursor, until_ms: int) -> None:
+    cur.execute(
+        "INSERT INTO superapp_recovery_vouched (one, until_ms) VALUES (1, ?)"
+        " ON CONFLICT (one) DO UPDATE SET until_ms = excluded.until_ms",
+        (until_ms,),
+    )
+
+
+def vouched_until_ms(cur: Cursor) -> int:
+    cur.execute("SELECT until_ms FROM superapp_recovery_vouched")
+    row = cur.fetchone()
+    return 0 if row is None else int(cast(int, row[0]))
+
+
+# Tries of people of this homeserver.
+
+
+def begin_attempt(cur: Cursor, user_id: UserId, attempt_id: AttemptId, device_id: str, now_ms: int) -> None:
+    cur.execute(
+        "INSERT INTO superapp_recovery_attempt (user_id, attempt_id, device_id, begun_ms, outcome)"
+        " VALUES (?, ?, ?, ?, 'open') ON CONFLICT DO NOTHING",
+        (user_id, attempt_id, device_id, now_ms),
+    )
+
+
+def end_attempt(cur: Cursor, user_id: UserId, attempt_id: AttemptId, outcome: LiteralString) -> bool:
+    """Whether it was open until now."""
+    cur.execute(
+        "UPDATE superapp_recovery_attempt SET outcome = ? WHERE user_id = ? AND attempt_id = ? AND outcome = 'open'",
+        (outcome, user_id, attempt_id),
+    )
+    return cur.rowcount == 1
+
+
+def left_open(cur: Cursor, before_ms: int) -> Sequence[tuple[UserId, AttemptId]]:
+    cur.execute(
+        "SELECT user_id, attempt_id FROM superapp_recovery_attempt WHERE outcome = 'open' AND begun_ms <= ?"
+        " ORDER BY begun_ms, attempt_id LIMIT 100",
+        (before_ms,),
+    )
+    return [(UserId(str(row[0])), AttemptId(str(row[1]))) for row in cur.fetchall()]
+
+
+def forget_attempts(cur: Cursor, before_ms: int) -> None:
+    cur.execute("DELETE FROM superapp_recovery_attempt WHERE outcome <> 'open' AND begun_ms <= ?", (before_ms,))
