@@ -24,6 +24,8 @@ from super_app.payments.model import (
 _LAST_MS: Final = 2**62
 """Later than any time: where the first page begins."""
 
+_MANY: Final = 500
+"""Payments that are looked up in one statement."""
 _COLUMNS: LiteralString = (
     "payer_key, payment_id, payer_user_id, payer_acct, payee_user_id, payee_party_acct, payee_handle, payee_acct,"
     " amount_minor, currency, memo, request, refund_of, invoice, order_hash, salts, wire_id, room_id, event_id, venue,"
@@ -90,6 +92,82 @@ def page(cur: Cursor, acct: Acct, before: tuple[int, PaymentKey] | None, limit: 
         " ORDER BY created_ms DESC, payer_key DESC, payment_id DESC LIMIT ?) AS incoming"
         ") AS both_directions ORDER BY created_ms DESC, payer_key DESC, payment_id DESC LIMIT ?",
         (*mark, *mark, limit),
+    )
+    return tuple(_payment(row) for row in cur.fetchall())
+
+
+def find_many(cur: Cursor, keys: Sequence[PaymentKey]) -> tuple[Payment, ...]:
+    found: list[Payment] = []
+    for start in range(0, len(keys), _MANY):
+        rows = cur.execute_values(
+            "WITH wanted (wanted_key, wanted_id) AS (VALUES ?) SELECT " + _COLUMNS + " FROM wanted"
+            " JOIN superapp_payment ON payer_key = wanted_key AND payment_id = wanted_id",
+            [(key.payer_key, key.payment_id) for key in keys[start : start + _MANY]],
+        )
+        found.extend(map(_payment, rows))
+    return tuple(found)
+
+
+def received_by_wire(cur: Cursor, payee: Acct, wire_ids: Sequence[str]) -> tuple[Payment, ...]:
+    """The payments from other homeservers to an account, by what their homeservers call them."""
+    found: list[Payment] = []
+    for start in range(0, len(wire_ids), _MANY):
+        rows = cur.execute_values(
+            "WITH wanted (wanted_payee, wanted_wire) AS (VALUES ?) SELECT " + _COLUMNS + " FROM wanted"
+            " JOIN superapp_payment ON payee_acct = wanted_payee AND wire_id = wanted_wire",
+            [(payee, wire_id) for wire_id in wire_ids[start : start + _MANY]],
+        )
+        found.extend(map(_payment, rows))
+    return tuple(found)
+
+
+def search(
+    cur: Cursor,
+    acct: Acct,
+    before: tuple[int, PaymentKey] | None,
+    limit: int,
+    *,
+    directions: tuple[int, int],
+    from_ms: int | None,
+    until_ms: int | None,
+    currency: str | None,
+    at_least_minor: int | None,
+    at_most_minor: int | None,
+    state: State | None,
+    only_refunds: bool,
+    only_requests: bool,
+) -> tuple[Payment, ...]:
+    """``page`` of those payments that are as asked for; ``directions`` are 1 or 0 for sent and for received."""
+    before_ms, key = before or (_LAST_MS, PaymentKey(payer_key=PayerKey(""), payment_id=PaymentId("")))
+    mark = (
+        acct,
+        before_ms,
+        key.payer_key,
+        key.payment_id,
+        0 if from_ms is None else from_ms,
+        _LAST_MS if until_ms is None else until_ms,
+        currency or "",
+        currency or "",
+        0 if at_least_minor is None else at_least_minor,
+        _LAST_MS if at_most_minor is None else at_most_minor,
+        "" if state is None else state.value,
+        "" if state is None else state.value,
+        int(only_refunds),
+        int(only_requests),
+    )
+    wanted: LiteralString = (
+        " AND (created_ms, payer_key, payment_id) < (?, ?, ?) AND created_ms >= ? AND created_ms < ?"
+        " AND (? = '' OR currency = ?) AND amount_minor >= ? AND amount_minor <= ? AND (? = '' OR state = ?)"
+        " AND (? = 0 OR refund_of IS NOT NULL) AND (? = 0 OR request IS NOT NULL) AND ? = 1"
+        " ORDER BY created_ms DESC, payer_key DESC, payment_id DESC LIMIT ?"
+    )
+    cur.execute(
+        "SELECT " + _COLUMNS + " FROM ("
+        " SELECT * FROM (SELECT * FROM superapp_payment WHERE payer_acct = ?" + wanted + ") AS outgoing"
+        " UNION ALL"
+        " SELECT * FROM (SELECT * FROM superapp_payment WHERE payee_acct = ?" + wanted + ") AS incoming"
+        ") AS both_directions ORDER BY created_ms DESC, payer_key DESC, payment_id DESC LIMIT ?",
+        (*mark, directions[0], limit, *mark, directions[1], limit, limit),
     )
     return tuple(_payment(row) for row in cur.fetchall())
 

@@ -42,8 +42,8 @@ from twisted.python.failure import Failure
 from super_app.db import Cursor, Engine
 from super_app.ids import EventId, RoomId, ServerName, UserId
 from super_app.names import AccountDataType, EventType, FederationQuery
-from synapse_super_app.http.resource import ApiResource, answer
-from synapse_super_app.http.routes import Auth
+from synapse_super_app.http.resource import ApiResource, answer, answer_any
+from synapse_super_app.http.routes import Auth, FileAnswer
 from synapse_super_app.module import SuperApp
 from synapse_super_app.private_api import (
     CommonRoom,
@@ -919,6 +919,14 @@ class FakeHomeserver:
         result = self.result(answer(route, variables, UserId(user_id), query or {}, content))
         self.settle()
         return result
+
+    def download(self, path: str, user_id: str, query: dict[str, str] | None = None) -> FileAnswer:
+        """The file that a route gives."""
+        resource = next(each for each in self.api.web_resources.values() if isinstance(each, ApiResource))
+        route, variables = resource.match("GET", path)
+        found = self.result(answer_any(route, variables, UserId(user_id), query or {}, None))
+        assert isinstance(found, FileAnswer)
+        return found
 
     def result(self, awaitable: Awaitable[T]) -> T:
         """The result of something that waits for nothing but clocks; the clock is advanced for it."""

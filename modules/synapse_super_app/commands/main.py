@@ -21,6 +21,7 @@ from synapse_super_app.commands import (
     settle,
     statement,
     up,
+    verify_receipt,
 )
 from synapse_super_app.commands.console import CommandFailed, say
 from synapse_super_app.commands.matrix_client import MatrixError, UnreachableError
@@ -41,6 +42,7 @@ _COMMANDS: Final = (
     archive,
     backup,
     restore,
+    verify_receipt,
 )
 _INTERRUPTED: Final = 130  # what a shell reports for SIGINT
 

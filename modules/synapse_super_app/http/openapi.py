@@ -27,7 +27,8 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     """The whole document; deterministic for the same routes."""
     models: list[tuple[type[BaseModel], Any]] = []
     for route in routes:
-        models.append((route.response, "serialization"))
+        if not route.media_types:
+            models.append((route.response, "serialization"))
         if route.body is not None:
             models.append((route.body, "validation"))
     refs, definitions = models_json_schema(models, ref_template=_REF)
@@ -62,7 +63,7 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in re.findall(r"{(\w+)}", route.path)
         ],
-        "responses": {"200": _json("The answer.", refs[(route.response, "serialization")]), **_refusals(route)},
+        "responses": {"200": _answer(route, refs), **_refusals(route)},
         "security": _security(route),
     }
     if route.query is not None:
@@ -77,6 +78,13 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
             "content": {"application/json": {"schema": refs[(route.body, "validation")]}},
         }
     return operation
+
+
+def _answer(route: Route, refs: Any) -> dict[str, Any]:
+    if not route.media_types:
+        return _json("The answer.", refs[(route.response, "serialization")])
+    # OpenAPI 3.1: a file is content without a schema.
+    return {"description": "A file.", "content": {media_type: {} for media_type in route.media_types}}
 
 
 def _security(route: Route) -> list[dict[str, list[str]]]:

@@ -19,7 +19,7 @@ from super_app.wire import WireModel, refusal_of
 from synapse_super_app import full_disk
 from synapse_super_app.http.openapi import document
 from synapse_super_app.http.refusals import error_of
-from synapse_super_app.http.routes import Auth, Call, Route, Sessions
+from synapse_super_app.http.routes import Auth, Call, FileAnswer, Route, Sessions
 
 
 class SessionBook(Protocol):
@@ -57,7 +57,7 @@ class ApiResource(DirectServeJsonResource):
         """The tables exist; until now every route but the document answered 503."""
         self._ready = True
 
-    async def _async_render(self, request: SynapseRequest) -> tuple[int, Any]:
+    async def _async_render(self, request: SynapseRequest) -> tuple[int, Any] | None:
         path = request.path.decode("ascii", errors="replace").removeprefix(CLIENT_API_PREFIX).strip("/")
         method = request.method.decode("ascii")
         if path == "openapi.json" and method in ("GET", "HEAD"):
@@ -77,7 +77,11 @@ class ApiResource(DirectServeJsonResource):
         }
         values.pop("access_token", None)
         address = request.get_client_ip_if_available()
-        return HTTPStatus.OK, await answer(route, variables, user_id, values, content, address, device_id)
+        answered = await answer_any(route, variables, user_id, values, content, address, device_id)
+        if not isinstance(answered, FileAnswer):
+            return HTTPStatus.OK, answered
+        _send_file(request, answered)
+        return None
 
     def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         known_path = False
@@ -154,7 +158,23 @@ async def answer(
     address: str = "",
     device_id: str = "",
 ) -> dict[str, Any]:
-    """Validate, call the handler, and give the JSON of its answer.
+    """``answer_any`` of a route that answers in JSON."""
+    answered = await answer_any(route, variables, user_id, query, content, address, device_id)
+    if isinstance(answered, FileAnswer):
+        raise RuntimeError(f"{route.path} is a file")
+    return answered
+
+
+async def answer_any(
+    route: Route,
+    variables: dict[str, str],
+    user_id: UserId,
+    query: dict[str, str],
+    content: object,
+    address: str = "",
+    device_id: str = "",
+) -> dict[str, Any] | FileAnswer:
+    """Validate, call the handler, and give the JSON of its answer, or the file that it is.
 
     Raises:
         SynapseError: the request or the handler was refused.
@@ -176,7 +196,22 @@ async def answer(
         raise
     if isinstance(refusal_or_answer, Refused):
         raise error_of(refusal_or_answer)
+    if isinstance(refusal_or_answer, FileAnswer):
+        return refusal_or_answer
     return refusal_or_answer.model_dump(mode="json", exclude_none=True, by_alias=True)
+
+
+def _send_file(request: Any, file: FileAnswer) -> None:
+    """``request`` is a ``twisted.web.http.Request``, whose methods have no types."""
+    # As Synapse answers its clients, which run in pages of any origin.
+    request.setHeader("Access-Control-Allow-Origin", "*")
+    request.setHeader("Content-Type", file.media_type)
+    request.setHeader("Content-Disposition", f'attachment; filename="{file.name}"')
+    request.setHeader("Content-Length", str(len(file.content)))
+    request.setHeader("Cache-Control", "no-store")
+    request.setHeader("X-Content-Type-Options", "nosniff")
+    request.write(file.content)
+    request.finish()
 
 
 def _starting() -> Refused:

@@ -47,6 +47,14 @@ class Call:
     """32 random bytes in base64url where the process that writes carries it out: the same when it is asked again."""
 
 
+class FileAnswer(BaseModel):
+    """A file as the answer of a route that reads. A route with it as ``response`` names its ``media_types``."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
 Handler = Callable[[Call], Awaitable[BaseModel | Refused]]
 
 
@@ -69,3 +77,4 @@ class Route:
     query: type[BaseModel] | None = None
     reasons: tuple[Reason, ...] = ()
     sessions: Sessions = Sessions.REFUSED
+    media_types: tuple[str, ...] = ()

@@ -203,7 +203,12 @@ class InvariantsJson(WireModel):
 
 def page_token(payment: Payment) -> str:
     """Where the page after this payment begins. Opaque to clients."""
-    return to_b64(canonical([payment.created_ms, payment.payer_key, payment.payment_id]))
+    return token_at(payment.created_ms, payment.key)
+
+
+def token_at(created_ms: int, key: PaymentKey) -> str:
+    """Where the page after the payment of a key and a time begins."""
+    return to_b64(canonical([created_ms, key.payer_key, key.payment_id]))
 
 
 _MAX_MS: Final = 2**53 - 1

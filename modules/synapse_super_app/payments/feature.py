@@ -42,6 +42,7 @@ from synapse_super_app.runtime import Runtime
 from synapse_super_app.safeguards.api import SafeguardsApi
 from synapse_super_app.safeguards.pins import Pins
 from synapse_super_app.safeguards.settings import settings_of
+from synapse_super_app.statements.api import StatementsApi
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ class PaymentsFeature:
             announced=announced,
         )
         orders.answer_requests(self.requests)
+        self._statements_api = StatementsApi(runtime, payments)
         self._ledger_admin = LedgerAdmin(runtime, writer)
         self.tenure.while_held(self._clearing_shell.begin, self._clearing_shell.end)
         self.tenure.while_held(self._deadlines.begin, self._deadlines.end)
@@ -168,6 +170,7 @@ class PaymentsFeature:
             *self._api.routes(),
             *self._safeguards_api.routes(),
             *self.requests.routes(),
+            *self._statements_api.routes(),
             *self._ledger_admin.routes(),
             *self._clearing_shell.routes(),
         )

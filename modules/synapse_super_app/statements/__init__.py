@@ -1,0 +1,1 @@
+"""The Synapse shell of statements: routes, files, and PDF."""
