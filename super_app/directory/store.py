@@ -433,9 +433,14 @@ def set_polled(cur: Cursor, server: ServerName, polled_ms: int) -> None:
 
 def put_replicas(cur: Cursor, records: Iterable[Record], current_ms: int) -> None:
     """Keep verified records; one that was issued before what is kept changes nothing."""
-    cur.execute_many(
+    newest: dict[Handle, Record] = {}
+    for record in records:
+        known = newest.get(record.handle)
+        if known is None or record.issued_ms >= known.issued_ms:
+            newest[record.handle] = record
+    cur.execute_values(
         "INSERT INTO superapp_directory_replica (handle, name, server, acct, user_id, status, discover, alias_of, seq,"
-        " issued_ms, expires_ms, current_ms, record, badged) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " issued_ms, expires_ms, current_ms, record, badged) VALUES ?"
         " ON CONFLICT (handle) DO UPDATE SET acct = excluded.acct, user_id = excluded.user_id,"
         " status = excluded.status, discover = excluded.discover, alias_of = excluded.alias_of, seq = excluded.seq,"
         " issued_ms = excluded.issued_ms, expires_ms = excluded.expires_ms, current_ms = excluded.current_ms,"
@@ -458,7 +463,7 @@ def put_replicas(cur: Cursor, records: Iterable[Record], current_ms: int) -> Non
                 canonical(dict(each.content)).decode(),
                 int(bool(each.badges)),
             )
-            for each in records
+            for each in newest.values()
         ],
     )
 

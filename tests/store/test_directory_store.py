@@ -388,6 +388,16 @@ class TestPeersAndReplicas:
         assert known is not None
         assert known.record.seq == 2
 
+    @pytest.mark.parametrize("newest_first", [True, False])
+    def test_of_two_records_of_a_name_in_one_page_the_newer_is_kept(
+        self, directory: Directory, newest_first: bool
+    ) -> None:
+        both = [foreign("bob", seq=2, issued_ms=NOW_MS + 5), foreign("bob", seq=1, issued_ms=NOW_MS)]
+        self.replicate(directory, *(both if newest_first else reversed(both)))
+        known = self.known(directory, "@bob:hs2.test")
+        assert known is not None
+        assert known.record.seq == 2
+
     def test_a_withdrawn_record_is_forgotten(self, directory: Directory) -> None:
         self.replicate(directory, foreign("bob"), foreign("carol"))
         self.replicate(directory, self.withdrawal("bob", NOW_MS + 1))

@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, Final, TypeGuard, cast
 
 from prometheus_client import Counter, Gauge
+from synapse.module_api import make_deferred_yieldable, run_in_background
+from twisted.internet.defer import Deferred
 
 from super_app.db import Cursor
 from super_app.directory import heads, records, service, store
@@ -35,6 +37,8 @@ _POLLED_NOTE_MS: Final = 20_000
 _refused = Counter("superapp_directory_feed_refused_total", "Entries of other servers' feeds that were refused.")
 _replicated = Counter("superapp_directory_feed_entries_total", "Entries of other servers' feeds that were kept.")
 _failing = Gauge("superapp_directory_peers_failing", "Peers whose feed could not be read the last time.")
+
+_Page = FeedAnswer | NoDirectory | Refused
 
 
 @dataclass(slots=True)
@@ -125,8 +129,9 @@ class FeedReader:
         if position >= _MAX_RECORDS and await self._is_full(server):
             logger.warning("The feed of %s has more than %d records; no more of it are kept", server, _MAX_RECORDS)
             return False
-        for _ in range(_PAGES_PER_TURN):
-            page = await self._peers.feed_page(server, position, FEED_PAGE)
+        page: _Page | None = None
+        for left in reversed(range(_PAGES_PER_TURN)):
+            page = page or await self._peers.feed_page(server, position, FEED_PAGE)
             if isinstance(page, Refused | NoDirectory):
                 return False
             content = page.content
@@ -141,17 +146,26 @@ class FeedReader:
                 return False
             if head < position:
                 logger.warning("The feed of %s went back from %d to %d; it is read anew", server, position, head)
-                position = 0
+                page, position = None, 0
                 continue
             if following < position or (following == position and entries):
                 logger.warning("The feed of %s does not advance beyond %d; it is tried again", server, position)
                 return False
-            if not await self._keep(server, page, pace, entries, position, following, at_end=following >= head):
+            # The peer looks for the next page while this one is verified and kept.
+            ahead = self._ahead(server, following) if left and following < head else None
+            try:
+                kept = await self._keep(server, page, pace, entries, position, following, at_end=following >= head)
+            finally:
+                page = None if ahead is None else await _outcome(ahead)
+            if not kept:
                 return False
             position = following
             if position >= head:
                 break
         return True
+
+    def _ahead(self, server: ServerName, position: int) -> "Deferred[_Page]":
+        return run_in_background(self._peers.feed_page, server, position, FEED_PAGE)
 
     async def _keep(
         self,
@@ -203,6 +217,11 @@ class FeedReader:
         gone = await self._runtime.database.run("directory_unpublish", partial(_forget_feed, server=server))
         if gone:
             logger.info("%s publishes no feed any more; %d records were forgotten", server, gone)
+
+
+async def _outcome(asked: "Deferred[_Page]") -> _Page:
+    page: _Page = await make_deferred_yieldable(asked)
+    return page
 
 
 def _is_page(entries: object) -> TypeGuard[list[object]]:
