@@ -7,6 +7,7 @@
 #   make check            format, lint, types, import contracts
 #   make web              the web app anew, as the module serves it; commit what comes of it
 #   make format           write what `make check` would find fault with in the format
+#   make livekit          build the LiveKit that the tests of calls of many use (Go, some minutes, once)
 #   make simulate [SEEDS=…] [ARGS=…]   long runs of the clearing simulator
 #   make search           every state of a payment beside a restore; takes minutes
 #   make mutate           change the rules of money one by one, and see whether a test notices
@@ -16,7 +17,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check web check-web format simulate search mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs
+.PHONY: help run demo test check web check-web format simulate search mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
@@ -46,6 +47,12 @@ install-chromium:
 
 install-nodejs:
 	@tools/install nodejs
+
+install-coturn:
+	@tools/install coturn
+
+livekit:
+	@tools/install livekit
 
 # exec, so that Ctrl-C and SIGTERM reach the command itself.
 run: install-run

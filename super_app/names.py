@@ -10,6 +10,8 @@ CLIENT_API_PREFIX: Final = "/_synapse/client/superapp/v1"
 WEB_PREFIX: Final = "/superapp"
 LOG_PREFIX: Final = "/_synapse/client/superapp/log"
 """Where the files of the directory's log are: checkpoint, key, tiles. Not below the API, which is a leaf."""
+LIVEKIT_PREFIX: Final = "/_synapse/client/superapp/livekit"
+"""The MatrixRTC authorisation service of this homeserver, and where its SFU sends webhooks."""
 CLEARING_PATH: Final = "/_matrix/federation/unstable/org.superapp/clearing"
 
 

@@ -118,7 +118,33 @@ class CallLimitsConfig(_Section):
     """Rings that one other homeserver sends to people here who do not know the caller."""
     turn: Annotated[int, Field(ge=0, le=100_000)] = 60
     """TURN credentials that one person asks for."""
+    tokens: Annotated[int, Field(ge=0, le=100_000)] = 120
+    """Tokens of the SFU that one person asks for."""
+    server_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 600
+    """Tokens of the SFU that the people of one other homeserver ask for."""
     window: DurationMs = 600_000
+
+
+class LiveKitConfig(_Section):
+    """The SFU for calls of many. ``url`` is where clients connect, ``api_url`` where the homeserver reaches it."""
+
+    url: Annotated[str, Field(pattern=r"^wss?://[^\s/]+(/\S*)?$")]
+    api_url: Annotated[str | None, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")] = None
+    """The same as ``url`` if not given."""
+    key: Annotated[str, Field(min_length=1)]
+    secret_path: str
+    token_ttl: DurationMs = 600_000
+    max_participants: Annotated[int, Field(ge=0, le=100_000)] = 100
+    """In one call; 0 for any number."""
+
+    @model_validator(mode="after")
+    def _token_is_short(self) -> "LiveKitConfig":
+        if not 60_000 <= self.token_ttl <= _LONGEST_TOKEN_MS:
+            raise ValueError("token_ttl must be from 1m to 15m: LiveKit takes no token back before it ends")
+        return self
+
+
+_LONGEST_TOKEN_MS: Final = 900_000
 
 
 class CallsConfig(_Section):
@@ -130,6 +156,7 @@ class CallsConfig(_Section):
     limits: CallLimitsConfig = CallLimitsConfig()
     turn_uris: tuple[str, ...] = ()
     turn_secret_path: str | None = None
+    livekit: LiveKitConfig | None = None
 
     @model_validator(mode="after")
     def _turn_is_whole(self) -> "CallsConfig":

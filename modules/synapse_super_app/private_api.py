@@ -301,6 +301,61 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="wakes the person's clients for the new rule",
     ),
     PrivateUse(
+        symbol="synapse.storage.databases.main.appservice:ApplicationServiceWorkerStore.get_app_services",
+        features=frozenset({FeatureName.CALLS}),
+        reason="the token by which Synapse's own proxy for MatrixRTC (MSC4512) shows that it authenticated somebody",
+    ),
+    PrivateUse(
+        symbol="synapse.config.matrixrtc:MatrixRtcConfig",
+        features=frozenset({FeatureName.CALLS}),
+        reason="where Synapse announces the transports of MatrixRTC; ModuleApi announces nothing",
+    ),
+    PrivateUse(
+        symbol="synapse.rest.well_known:WellKnownBuilder.get_well_known",
+        features=frozenset({FeatureName.CALLS}),
+        reason="the same, for clients that look into .well-known",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.openid:OpenIdStore.get_user_id_for_open_id_token",
+        features=frozenset({FeatureName.CALLS}),
+        reason="whose OpenID token Element Call brings",
+    ),
+    PrivateUse(
+        symbol="synapse.http.matrixfederationclient:MatrixFederationHttpClient.get_json",
+        features=frozenset({FeatureName.CALLS}),
+        reason="to ask another homeserver whose OpenID token it is",
+    ),
+    PrivateUse(
+        symbol="synapse.http.matrixfederationclient:MatrixFederationHttpClient.post_json",
+        features=frozenset({FeatureName.CALLS}),
+        reason="to ask another homeserver for a token of its SFU (MSC4195)",
+    ),
+    PrivateUse(
+        symbol="synapse.util.async_helpers:timeout_deferred",
+        features=frozenset({FeatureName.CALLS}),
+        reason="people wait for those answers, and for the SFU's",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.roommember:RoomMemberWorkerStore.is_host_joined",
+        features=frozenset({FeatureName.CALLS}),
+        reason="no other homeserver is asked about a token that is not in the room",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.delayed_events:DelayedEventsStore.restart_delayed_event",
+        features=frozenset({FeatureName.CALLS}),
+        reason="leave events that clients hand over (MSC4195) are restarted; over HTTP that is a question to oneself",
+    ),
+    PrivateUse(
+        symbol="synapse.storage.databases.main.delayed_events:DelayedEventsStore.process_target_delayed_event",
+        features=frozenset({FeatureName.CALLS}),
+        reason="the same, to send one",
+    ),
+    PrivateUse(
+        symbol="synapse.handlers.delayed_events:DelayedEventsHandler._send_event",
+        features=frozenset({FeatureName.CALLS}),
+        reason="the same",
+    ),
+    PrivateUse(
         symbol="synapse.rest.client.voip:VoipRestServlet.on_GET",
         features=frozenset({FeatureName.CALLS}),
         reason="Synapse's own TURN credentials have no limit per person",
@@ -348,9 +403,11 @@ class Seen:
 class NoAnswer(Exception):
     """Another homeserver did not answer a query. ``status`` is what it answered instead, None if nothing at all."""
 
-    def __init__(self, status: int | None, what: str) -> None:
+    def __init__(self, status: int | None, what: str, answer: Mapping[str, Any] | None = None) -> None:
         super().__init__(what)
         self.status = status
+        self.answer: Mapping[str, Any] = answer or {}
+        """The JSON of its answer, where that is kept."""
 
 
 class PutFailed(Exception):
@@ -1036,6 +1093,175 @@ class PrivateApi:
 
         cast(Any, VoipRestServlet).on_GET = guarded
 
+    # Conferences.
+
+    def joined_of(self, cur: Cursor, room_id: RoomId, people: Collection[UserId]) -> frozenset[UserId]:
+        """Those of some people, of whatever homeserver, who are joined to a room now."""
+        if not people:
+            return frozenset()
+        marks: list[LiteralString] = ["?" for _ in people]
+        cur.execute(
+            "SELECT state_key FROM current_state_events WHERE room_id = ? AND type = 'm.room.member'"
+            " AND membership = 'join' AND state_key IN (" + ", ".join(marks) + ")",
+            (room_id, *people),
+        )
+        return frozenset(UserId(str(row[0])) for row in cur.fetchall())
+
+    def state_ids(self, cur: Cursor, event_type: EventType, room_ids: Collection[RoomId]) -> dict[RoomId, EventId]:
+        """The events of a state type, without a state key, that hold in some rooms now."""
+        if not room_ids:
+            return {}
+        marks: list[LiteralString] = ["?" for _ in room_ids]
+        cur.execute(
+            "SELECT room_id, event_id FROM current_state_events WHERE type = ? AND state_key = ''"
+            " AND room_id IN (" + ", ".join(marks) + ")",
+            (event_type, *room_ids),
+        )
+        return {RoomId(str(row[0])): EventId(str(row[1])) for row in cur.fetchall()}
+
+    async def is_in_room(self, server: ServerName, room_id: RoomId) -> bool:
+        """Whether somebody of a homeserver is joined to a room."""
+        found: bool = await cast(Any, self._store).is_host_joined(room_id, server)
+        return found
+
+    def proxy_token(self, prefix: str) -> str | None:
+        """The token with which Synapse passes requests below ``rtc/…`` on (MSC4512); None if it passes none on."""
+        if not self._hs.config.experimental.msc4512_enabled:
+            return None
+        services = self._hs.get_datastores().main.get_app_services()
+        found = next((each for each in services if getattr(each, "proxy_prefix", None) == prefix), None)
+        return None if found is None else found.hs_token
+
+    def announce_transports(self, transports: list[dict[str, str]]) -> None:
+        """Have Synapse announce transports of MatrixRTC, unless its operator wrote down some.
+
+        To be called while the module is built, before listeners.
+        """
+        config = self._hs.config
+        if not config.matrix_rtc.transports:
+            config.matrix_rtc.transports = list(transports)
+        said = dict(config.server.extra_well_known_client_content or {})
+        if _RTC_FOCI not in said:
+            foci = [each for each in transports if each["type"] == "livekit"]
+            config.server.extra_well_known_client_content = {**said, _RTC_FOCI: foci}
+
+    async def openid_user_at(self, server: ServerName, token: str, timeout_ms: int) -> UserId | None:
+        """Whose OpenID token it is, as another homeserver says; None if it is nobody's.
+
+        Raises:
+            NoAnswer: it did not answer.
+        """
+        path = "/_matrix/federation/v1/openid/userinfo"
+        request = run_in_background(
+            self._hs.get_federation_http_client().get_json,
+            destination=server,
+            path=path,
+            args={"access_token": token},
+            retry_on_dns_fail=False,
+            timeout=timeout_ms,
+            ignore_backoff=True,
+        )
+        try:
+            answer = await self._within(request, timeout_ms)
+        except NoAnswer as error:
+            if error.status is not None and 400 <= error.status < 500:
+                return None
+            raise
+        said = answer.get("sub")
+        return UserId(said) if isinstance(said, str) else None
+
+    async def post_to_server(
+        self, server: ServerName, path: str, body: Mapping[str, Any], timeout_ms: int
+    ) -> Mapping[str, Any]:
+        """Ask another homeserver something with a body.
+
+        Raises:
+            NoAnswer: it refused, or did not answer.
+        """
+        request = run_in_background(
+            self._hs.get_federation_http_client().post_json,
+            destination=server,
+            path=path,
+            data=dict(body),
+            timeout=timeout_ms,
+            ignore_backoff=True,
+        )
+        return await self._within(request, timeout_ms)
+
+    async def post_json(self, url: str, token: str, body: Mapping[str, Any], timeout_ms: int) -> Mapping[str, Any]:
+        """Ask a service of the operator's own something.
+
+        Raises:
+            NoAnswer: it refused, or did not answer.
+        """
+        request = run_in_background(
+            self._api.http_client.post_json_get_json, url, dict(body), {"Authorization": [f"Bearer {token}"]}
+        )
+        return await self._within(request, timeout_ms)
+
+    async def _within(self, request: "Deferred[Any]", timeout_ms: int) -> Mapping[str, Any]:
+        from synapse.api.errors import HttpResponseException, RequestSendFailed, SynapseError
+        from synapse.logging.context import make_deferred_yieldable
+        from synapse.util.async_helpers import timeout_deferred
+        from twisted.internet import defer
+        from twisted.internet.error import ConnectError, ConnectionClosed
+        from twisted.web.client import ResponseFailed
+
+        timed = timeout_deferred(deferred=request, timeout=timeout_ms / 1000, clock=self._hs.get_clock())
+        try:
+            answer = await make_deferred_yieldable(timed)
+        except HttpResponseException as error:
+            raise NoAnswer(error.code, str(error), _json_object(error.response)) from error
+        except (
+            RequestSendFailed,
+            SynapseError,
+            ConnectError,
+            ConnectionClosed,
+            ResponseFailed,
+            defer.TimeoutError,
+            OSError,
+            ValueError,
+        ) as error:
+            raise NoAnswer(None, f"{type(error).__name__}: {error}") from error
+        if not isinstance(answer, dict):
+            raise NoAnswer(None, "the answer is no JSON object")
+        return cast(Mapping[str, Any], answer)
+
+    @property
+    def sends_delayed_events(self) -> bool:
+        """Whether this process is the one that sends delayed events."""
+        return self._hs.config.worker.worker_app is None
+
+    def delayed_event(self, cur: Cursor, user_id: UserId, delay_id: str) -> tuple[RoomId, int] | None:
+        """The room and the delay of a delayed event of a local user that was not sent yet."""
+        cur.execute(
+            "SELECT room_id, delay FROM delayed_events WHERE user_localpart = ? AND delay_id = ? AND NOT is_processed",
+            (user_id.partition(":")[0].removeprefix("@"), delay_id),
+        )
+        row = cur.fetchone()
+        return None if row is None else (RoomId(str(row[0])), int(row[1] or 0))
+
+    async def restart_delayed(self, delay_id: str, now_ms: int) -> bool:
+        """Begin the delay of a delayed event anew. False if there is none."""
+        from synapse.api.errors import NotFoundError
+
+        try:
+            await self._hs.get_datastores().main.restart_delayed_event(delay_id, cast(Any, now_ms))
+        except NotFoundError:
+            return False
+        return True
+
+    async def send_delayed(self, delay_id: str) -> bool:
+        """Send a delayed event now, where ``sends_delayed_events``. False if there is none."""
+        from synapse.api.errors import NotFoundError
+
+        try:
+            event, _ = await self._hs.get_datastores().main.process_target_delayed_event(delay_id)
+        except NotFoundError:
+            return False
+        await self._hs.get_delayed_events_handler()._send_event(event)
+        return True
+
     async def rooms_of(self, user_id: UserId) -> frozenset[str]:
         """The rooms that anybody, of whatever homeserver, has joined, as far as this homeserver is in them."""
         rooms: frozenset[str] = await cast(Any, self._store).get_rooms_for_user(user_id)
@@ -1044,6 +1270,9 @@ class PrivateApi:
 
 _OVERRIDE_RULES: Final = 5
 """The class of push rules that come before all others (``synapse.push.rulekinds``)."""
+
+_RTC_FOCI: Final = "org.matrix.msc4143.rtc_foci"
+"""Where clients find the transports of MatrixRTC in ``.well-known/matrix/client``."""
 
 _MAIN: Final = "main"
 """The main process in ``homeserver.yaml``; inside Synapse it has another name."""

@@ -361,6 +361,69 @@ class FakePrivateApi:
     has_workers = False
     writes_push_rules = True
 
+    @property
+    def sends_delayed_events(self) -> bool:
+        return self._homeserver.process == "main"
+
+    def joined_of(self, cur: Cursor, room_id: RoomId, people: Collection[UserId]) -> frozenset[UserId]:
+        if room_id not in self._homeserver.rooms:
+            return frozenset()
+        memberships = self._homeserver.memberships(room_id)
+        return frozenset(each for each in people if memberships.get(each) == "join")
+
+    def state_ids(self, cur: Cursor, event_type: EventType, room_ids: Collection[RoomId]) -> dict[RoomId, EventId]:
+        states = {room_id: self._homeserver.rooms[room_id].state for room_id in room_ids}
+        return {
+            room_id: EventId(state[event_type, ""].event_id)
+            for room_id, state in states.items()
+            if (event_type, "") in state
+        }
+
+    async def is_in_room(self, server: ServerName, room_id: RoomId) -> bool:
+        return room_id in self._homeserver.rooms and server in await self.servers_in_room(room_id)
+
+    def proxy_token(self, prefix: str) -> str | None:
+        return self._homeserver.proxy_tokens.get(prefix)
+
+    def announce_transports(self, transports: list[dict[str, str]]) -> None:
+        self._homeserver.transports = transports
+
+    async def openid_user_at(self, server: ServerName, token: str, timeout_ms: int) -> UserId | None:
+        self._homeserver.asked.append((server, "openid", {"access_token": token}))
+        user_id, until_ms = self._homeserver.reach(server).openid_tokens.get(token, (UserId(""), 0))
+        return user_id if self._homeserver.now_ms() <= until_ms else None
+
+    async def post_to_server(
+        self, server: ServerName, path: str, body: Mapping[str, Any], timeout_ms: int
+    ) -> Mapping[str, Any]:
+        return await self._homeserver.reach(server).take_post(self._homeserver.server_name, path, body)
+
+    async def post_json(self, url: str, token: str, body: Mapping[str, Any], timeout_ms: int) -> Mapping[str, Any]:
+        for prefix, service in self._homeserver.services.items():
+            if url.startswith(prefix):
+                # What crosses the wire is JSON.
+                status, answer = service(url.removeprefix(prefix), token, json.loads(json.dumps(body)))
+                if status != 200:
+                    raise NoAnswer(status, f"{status}", answer)
+                return answer
+        raise NoAnswer(None, f"nobody listens at {url}")
+
+    def delayed_event(self, cur: Cursor, user_id: UserId, delay_id: str) -> tuple[RoomId, int] | None:
+        owner, room_id, delay_ms = self._homeserver.delayed.get(delay_id, (None, RoomId(""), 0))
+        return (room_id, delay_ms) if owner == user_id else None
+
+    async def restart_delayed(self, delay_id: str, now_ms: int) -> bool:
+        if delay_id not in self._homeserver.delayed:
+            return False
+        self._homeserver.restarts.append((delay_id, now_ms))
+        return True
+
+    async def send_delayed(self, delay_id: str) -> bool:
+        if self._homeserver.delayed.pop(delay_id, None) is None:
+            return False
+        self._homeserver.sent_delayed.append(delay_id)
+        return True
+
     async def account_data_of(self, user_id: UserId, data_type: str) -> Mapping[str, Any] | None:
         content: Mapping[str, Any] | None = self._homeserver.account_data.get((user_id, data_type))
         return content
@@ -617,6 +680,18 @@ class FakeHomeserver:
         self.push_rules: dict[tuple[str, str], dict[str, str]] = {}
         """By person and name: the properties of events that a rule silences."""
         self.turn_guards: list[Callable[[UserId], None]] = []
+        self.proxy_tokens: dict[str, str] = {}
+        """By prefix, the tokens with which Synapse passes requests on."""
+        self.transports: list[dict[str, str]] = []
+        """What Synapse announces of MatrixRTC."""
+        self.services: dict[str, Callable[[str, str, dict[str, Any]], tuple[int, dict[str, Any]]]] = {}
+        """Services of the operator's own, by the beginning of their URLs; they get path, token and body."""
+        self.delayed: dict[str, tuple[UserId, RoomId, int]] = {}
+        """Delayed events: whose, where, and their delay."""
+        self.restarts: list[tuple[str, int]] = []
+        self.sent_delayed: list[str] = []
+        self.take_post: Callable[[str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]] = _no_post
+        """Answers POSTs of other homeservers: their name, the path, the body."""
         self.user_directory: list[dict[str, Any]] = []
         """The rows among which Synapse's own user search looks."""
         self.registered_s: dict[str, int] = {}
@@ -1003,6 +1078,10 @@ class FakeHomeserver:
             self._database.execute("INSERT INTO event_json VALUES (?, ?)", (event.event_id, source))
         for process in self.processes:
             process.private.replicate()
+
+
+async def _no_post(_origin: str, _path: str, _body: Mapping[str, Any]) -> Mapping[str, Any]:
+    raise NoAnswer(404, "no handler for this path", {"errcode": "M_UNRECOGNIZED"})
 
 
 def _as_deferred(value: Any) -> "defer.Deferred[Any]":

@@ -13,7 +13,7 @@ from synapse_super_app.commands.matrix_client import MatrixClient
 
 class LoneHomeserver:
     """On SQLite, without federation. ``modules`` are entries of further Synapse modules; ``path`` is where they are;
-    ``config`` are keys of Synapse's own.
+    ``config`` are keys of Synapse's own, ``port`` is where clients reach it.
     """
 
     def __init__(
@@ -26,8 +26,9 @@ class LoneHomeserver:
         path: Path | None = None,
         program: Sequence[str] = SYNAPSE,
         config: Mapping[str, Any] | None = None,
+        port: int | None = None,
     ) -> None:
-        port = loopback.free_ports(1)
+        port = loopback.free_ports(1) if port is None else port
         whole = loopback.synapse_config(
             folder=folder, client_port=port, database=loopback.sqlite(folder), module_config=module_config, more=config
         )

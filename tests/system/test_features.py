@@ -18,7 +18,7 @@ SWITCHES = (FeatureName.DIRECTORY, FeatureName.CALLS, FeatureName.PAYMENTS, Feat
 CORE = "super_app.accounts"
 PACKAGES = {
     FeatureName.DIRECTORY: ("super_app.directory",),
-    FeatureName.CALLS: ("super_app.calls",),
+    FeatureName.CALLS: ("super_app.calls", "super_app.conferences"),
     FeatureName.PAYMENTS: (
         "super_app.ledger",
         "super_app.clearing",

@@ -16,6 +16,7 @@ from synapse_super_app.calls.screening import Fares, Screening
 from synapse_super_app.calls.sender import Sender
 from synapse_super_app.calls.silences import Silences
 from synapse_super_app.calls.turn import Turn, TurnQuota
+from synapse_super_app.conferences.feature import Conferences
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.http.refusals import error_of
@@ -27,7 +28,7 @@ from synapse_super_app.runtime import Runtime
 
 class CallsFeature:
     name = FeatureName.CALLS
-    packages = ("super_app.accounts", "super_app.calls")
+    packages = ("super_app.accounts", "super_app.calls", "super_app.conferences")
 
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None, fares: Fares | None) -> None:
         self._runtime = runtime
@@ -64,6 +65,7 @@ class CallsFeature:
             raise ConfigError(str(error), path=("modules",)) from None
         quota = TurnQuota(runtime.config.calls)
         private.limit_turn_server(lambda user_id: _refuse(quota.take(user_id, runtime.now_ms())))
+        self._conferences = Conferences(runtime)
         self._api = CallsApi(runtime, people, screening, turn, quota, self._follower.clockwork)
 
     def when_reached(self, listener: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
@@ -74,6 +76,7 @@ class CallsFeature:
         return self._api.routes()
 
     async def start(self) -> None:
+        self._conferences.start()
         if self._runtime.is_main:
             self._follower.start()
 

@@ -1,0 +1,41 @@
+"""The part of calls that is about many: wires the SFU, the desk for tokens, the keeper and their paths."""
+
+from synapse.module_api.errors import ConfigError
+
+from super_app.names import LIVEKIT_PREFIX
+from synapse_super_app.conferences.desk import Desk
+from synapse_super_app.conferences.keeper import Keeper
+from synapse_super_app.conferences.livekit import LiveKit
+from synapse_super_app.conferences.resource import LiveKitResource
+from synapse_super_app.runtime import Runtime
+
+
+class Conferences:
+    """Part of the calls feature. Without ``calls.livekit`` it offers no tokens."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        try:
+            livekit = LiveKit.configured(runtime)
+        except ValueError as error:
+            raise ConfigError(str(error), path=("modules",)) from None
+        self._keeper: Keeper | None = None
+        self._resource: LiveKitResource | None = None
+        if livekit is None:
+            return
+        desk = Desk(runtime, livekit)
+        self._keeper = Keeper(runtime, livekit)
+        self._resource = LiveKitResource(runtime, livekit, desk, self._keeper)
+        runtime.api.register_web_resource(LIVEKIT_PREFIX, self._resource)
+        base = (runtime.api.public_baseurl or "").rstrip("/")
+        runtime.private.announce_transports(
+            [
+                {"type": "livekit", "url": desk.url, "livekit_service_url": base + LIVEKIT_PREFIX},
+                {"type": "m.livekit", "url": desk.url},
+            ]
+        )
+
+    def start(self) -> None:
+        if self._resource is not None:
+            self._resource.open()
+        if self._keeper is not None:
+            self._keeper.start()

@@ -1,0 +1,160 @@
+"""Calls of many on a real LiveKit: five who hear each other, who is kicked and stays out, leave events, the proxy."""
+
+import asyncio
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+from livekit import rtc
+from livekit_server import KEY, SECRET, Peer, program, running
+from lone import LoneHomeserver
+
+from synapse_super_app.commands import loopback
+from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
+
+SERVICE = "/_synapse/client/superapp/livekit"
+MEMBER = "org.matrix.msc3401.call.member"
+SLOT = "m.call#ROOM"
+
+
+@dataclass
+class Stage:
+    """A homeserver with its SFU."""
+
+    homeserver: LoneHomeserver
+    url: str
+    closing: ExitStack
+
+    def account(self, name: str) -> MatrixClient:
+        return self.closing.enter_context(self.homeserver.account(f"{name}-{secrets.token_hex(3)}"))
+
+    def token(self, client: MatrixClient, room: str, device: str = "DEV", **more: Any) -> str:
+        """As Element Call asks today."""
+        openid = client.matrix("POST", f"user/{client.user_id}/openid/request_token", {})
+        body = {"room": room, "openid_token": openid, "device_id": device, **more}
+        answer = client.request("POST", f"{SERVICE}/sfu/get", body)
+        assert answer["url"] == self.url
+        return str(answer["jwt"])
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    program()
+    tmp_path = tmp_path_factory.mktemp("livekit")
+    port = loopback.free_ports(4)
+    url = f"ws://{loopback.ADDRESS}:{port + 1}"
+    (tmp_path / "sfu_secret").write_text(SECRET)
+    registration: dict[str, Any] = {
+        "id": "livekit",
+        "url": None,
+        "as_token": secrets.token_hex(16),
+        "hs_token": secrets.token_hex(16),
+        "sender_localpart": "livekit",
+        "namespaces": {},
+        "io.element.msc4512.proxy_prefix": "rtc/livekit",
+        "io.element.msc4512.proxy_url": loopback.client_url(port) + SERVICE,
+    }
+    (tmp_path / "registration.yaml").write_text(yaml.safe_dump(registration))
+    calls = {
+        "default_who": ["everyone"],
+        "livekit": {"url": url, "key": KEY, "secret_path": str(tmp_path / "sfu_secret")},
+    }
+    homeserver = LoneHomeserver(
+        tmp_path,
+        {"features": {"payments": False, "web": False, "assistant": False}, "calls": calls},
+        port=port,
+        config={
+            "experimental_features": {"msc4143_enabled": True, "msc4512_enabled": True, "msc4140_enabled": True},
+            "app_service_config_files": [str(tmp_path / "registration.yaml")],
+        },
+    )
+    webhook = f"{loopback.client_url(port)}{SERVICE}/sfu_webhook"
+    with homeserver, running(tmp_path, webhook, port + 1), ExitStack() as closing:
+        yield Stage(homeserver, url, closing)
+
+
+def test_five_hear_each_other_and_who_is_kicked_stays_out(stage: Stage) -> None:
+    people = [stage.account(name) for name in ("anna", "ben", "cleo", "dora", "emil")]
+    host, *others = people
+    room = host.create_room(invite=[each.user_id for each in others])
+    for each in others:
+        each.join(room)
+    tokens = [stage.token(each, room) for each in people]
+
+    async def call() -> None:
+        peers = [await Peer(each.user_id).enter(stage.url, token) for each, token in zip(people, tokens, strict=True)]
+        for peer in peers:
+            await peer.speak()
+        for peer in peers:
+            await peer.hears(*(other for other in peers if other is not peer))
+        kicked, rest = peers[-1], peers[:-1]
+        host.matrix("POST", f"rooms/{room}/kick", {"user_id": people[-1].user_id})
+        await kicked.is_removed()
+        with pytest.raises(MatrixError) as refused:
+            stage.token(people[-1], room)
+        assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
+        # The token of before opens the door, and the homeserver shows them out again.
+        again = Peer("again")
+        try:
+            await again.enter(stage.url, tokens[-1])
+        except rtc.ConnectError:
+            again.gone.set()
+        await again.is_removed()
+        # The others go on: sound goes on arriving.
+        before = dict(rest[0].heard)
+        identity = rest[1].room.local_participant.identity
+        await rest[0].hears(rest[1], at_least=before[identity] + 20)
+        for peer in peers:
+            await peer.leave()
+
+    asyncio.run(call())
+
+
+def test_a_room_exists_only_for_who_was_let_in_and_a_leave_event_follows_its_device(stage: Stage) -> None:
+    anna, ben = stage.account("anna"), stage.account("ben")
+    room = anna.create_room(invite=[ben.user_id])
+    ben.join(room)
+    key = f"_{anna.user_id}_DEV_m.call"
+    anna.send_state(room, MEMBER, {"application": "m.call"}, key)
+    delayed = anna.matrix(
+        "PUT", f"rooms/{room}/state/{MEMBER}/{key}", {}, query={"org.matrix.msc4140.delay": 3_600_000}
+    )
+    token = stage.token(anna, room, delay_id=delayed["delay_id"], delay_timeout=3_600_000)
+
+    async def call() -> None:
+        peer = await Peer("anna").enter(stage.url, token)
+        await peer.leave()
+
+    asyncio.run(call())
+
+    def has_left() -> bool:
+        return anna.matrix("GET", f"rooms/{room}/state/{MEMBER}/{key}") == {}
+
+    # The delay is an hour: it is the SFU's word that ends the membership.
+    wait_until(has_left, timeout_s=60, what="the membership to end")
+
+
+def test_synapse_announces_the_sfu_and_passes_on_who_asks_for_a_token(stage: Stage) -> None:
+    anna, ben = stage.account("anna"), stage.account("ben")
+    room = anna.create_room()
+    found = anna.request("GET", "/_matrix/client/unstable/org.matrix.msc4143/rtc/transports")["rtc_transports"]
+    assert {"type": "m.livekit", "url": stage.url} in found
+    well_known = stage.homeserver.answer("/.well-known/matrix/client")
+    (focus,) = well_known["org.matrix.msc4143.rtc_foci"]
+    assert focus["livekit_service_url"] == stage.homeserver.process.client_url + SERVICE
+    path = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token"
+    body = {"url": stage.url, "room_id": room, "slot_id": SLOT, "member_id": "M1"}
+    token = anna.request("POST", path, body)["jwt"]
+
+    async def call() -> None:
+        peer = await Peer("anna").enter(stage.url, token)
+        await peer.leave()
+
+    asyncio.run(call())
+    with pytest.raises(MatrixError) as refused:
+        ben.request("POST", path, body)
+    assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
