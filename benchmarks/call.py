@@ -20,7 +20,9 @@ from super_app.names import AccountDataType, EventType
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.demo_pair import PORTS, DemoPair
 from synapse_super_app.commands.matrix_client import MatrixClient
+from synapse_super_app.config import RolloutConfig
 from synapse_super_app.gate import Gate
+from synapse_super_app.rollout import Rollout
 
 NAMES: Final = ("call.ring", "call.ring.p95", "call.screen", "call.other", "call.flood")
 _ROUNDS: Final = 5
@@ -154,7 +156,7 @@ def _buckets(metrics_port: int) -> dict[float, float]:
 def _other(context: Context) -> Row:
     """What the gate adds to an event that is no ring, in microseconds."""
     context.say(f"call.other: {_OTHER_EVENTS} events")
-    gate = Gate(cast(ModuleApi, _NoApi()))
+    gate = Gate(cast(ModuleApi, _NoApi()), Rollout(RolloutConfig()))
 
     async def never(event: Any) -> str:
         raise AssertionError(f"{event.type} is no ring")

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     ROOM_ENCRYPTED = "room_encrypted"  # a bare payment event; the API posts a commitment instead
     NOT_ALLOWED = "not_allowed"
     ADMIN_ONLY = "admin_only"
+    NOT_ROLLED_OUT = "not_rolled_out"
     OPENID_REFUSED = "openid_refused"
     UNKNOWN_SESSION = "unknown_session"
     SESSION_READS_ONLY = "session_reads_only"

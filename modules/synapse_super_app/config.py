@@ -288,6 +288,13 @@ class WebConfig(_Section):
     sign_in: Annotated[str | None, Field(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+$")] = None
 
 
+class RolloutConfig(_Section):
+    """A careful start: see ``synapse_super_app.rollout``."""
+
+    users_file: str | None = None
+    dry_run: bool = False
+
+
 class RetentionConfig(_Section):
     call_records: DurationMs = 180 * 86_400_000
     memos: DurationMs = 2 * 31_536_000_000
@@ -302,6 +309,7 @@ class Config(_Section):
     assistant: AssistantConfig = AssistantConfig()
     web: WebConfig = WebConfig()
     retention: RetentionConfig = RetentionConfig()
+    rollout: RolloutConfig = RolloutConfig()
 
 
 def parse_config(raw: Mapping[str, Any] | None) -> Config:

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from synapse.module_api import NOT_SPAM, ModuleApi
-from synapse.module_api.errors import Codes
+from synapse.module_api.errors import Codes, SynapseError
 
 from super_app.errors import Reason, Refused
 from super_app.names import NAMESPACE
 from synapse_super_app.http.refusals import error_of
+from synapse_super_app.rollout import Rollout, not_rolled_out
 
 if TYPE_CHECKING:
     from synapse.module_api import EventBase
@@ -31,7 +32,8 @@ GateHandler = Callable[["EventBase"], Awaitable[Verdict]]
 class Gate:
     """Routes events of registered types to their feature. All others leave at the first line."""
 
-    def __init__(self, api: ModuleApi) -> None:
+    def __init__(self, api: ModuleApi, rollout: Rollout) -> None:
+        self._rollout = rollout
         self._handlers: dict[str, GateHandler] = {}
         self._open = False
         self._ready = False
@@ -60,9 +62,24 @@ class Gate:
                 return NOT_SPAM
             raise error_of(Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment."))
         if self._api.is_mine(event.sender):
-            return await handler(event)
+            if event.type.startswith(NAMESPACE) and not self._rollout.includes(event.sender):
+                raise error_of(not_rolled_out())
+            return await self._decide(handler, event)
         try:
-            return await handler(event)
+            return await self._decide(handler, event)
         except Exception:
             logger.exception("The gate failed on the remote event %s (%s); it passes", event.event_id, event.type)
             return NOT_SPAM
+
+    async def _decide(self, handler: GateHandler, event: "EventBase") -> Verdict:
+        """What the handler says; in a dry run its no is written down, and the event passes."""
+        if not self._rollout.dry_run:
+            return await handler(event)
+        try:
+            verdict = await handler(event)
+        except SynapseError as error:
+            self._rollout.would_refuse(event.type, error.errcode, event.event_id)
+            return NOT_SPAM
+        if verdict != NOT_SPAM:
+            self._rollout.would_refuse(event.type, str(verdict), event.event_id)
+        return NOT_SPAM

@@ -23,10 +23,12 @@ from synapse_super_app.database import Database
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.follower import Follower
 from synapse_super_app.gate import Gate
+from synapse_super_app.http.guards import admitting
 from synapse_super_app.http.resource import ApiResource
 from synapse_super_app.payments.fares import PaidFares
 from synapse_super_app.payments.feature import PaymentsFeature
 from synapse_super_app.private_api import PrivateApi, missing
+from synapse_super_app.rollout import Rollout
 from synapse_super_app.runtime import Feature, Runtime
 from synapse_super_app.sign_ins import SignIns
 from synapse_super_app.web.feature import WebFeature
@@ -45,15 +47,17 @@ class SuperApp:
         private = PrivateApi(api) if private is None else private
         database = Database(api, private.engine)
         server_name = ServerName(api.server_name)
+        rollout = Rollout(config.rollout)
         self.runtime = Runtime(
             api=api,
             private=private,
             config=config,
             server_name=server_name,
             database=database,
-            gate=Gate(api),
+            gate=Gate(api, rollout),
             follower=Follower(api, private, database),
             accounts=AccountBook(api, database, server_name),
+            rollout=rollout,
         )
         self.features: list[Feature] = build_features(self.runtime, enabled)
         # Persisted events are followed where the ledger's writer is, or on the background worker if there is none.
@@ -66,7 +70,7 @@ class SuperApp:
         if self.features:
             self._resource.add(sign_ins.routes())
             for feature in self.features:
-                self._resource.add(feature.routes())
+                self._resource.add([admitting(route, rollout) for route in feature.routes()])
                 if isinstance(feature, AssistantFeature):
                     feature.connect(self._resource)
             api.register_web_resource(CLIENT_API_PREFIX, self._resource)

@@ -14,6 +14,7 @@ from synapse_super_app.follower import Follower
 from synapse_super_app.gate import Gate
 from synapse_super_app.http.routes import Route
 from synapse_super_app.private_api import PrivateApi
+from synapse_super_app.rollout import Rollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Runtime:
     gate: Gate
     follower: Follower
     accounts: AccountBook
+    rollout: Rollout
 
     def now_ms(self) -> int:
         return self.api.get_current_time_msec()

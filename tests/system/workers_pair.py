@@ -6,10 +6,7 @@ writes. All three serve clients.
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,44 +14,15 @@ from typing import Any, Final
 import psycopg2
 
 from super_app.db import Engine
-from synapse_super_app.commands import loopback, tied_child
+from synapse_super_app.commands import loopback
 from synapse_super_app.commands.certificates import ThrowAwayCa
 from synapse_super_app.commands.demo_pair import MODULE_CONFIG, PORTS, DemoPair, Side
-from synapse_super_app.commands.homeserver_process import Homeserver, write_config
+from synapse_super_app.commands.homeserver_process import WORKER, Homeserver, write_config
 from synapse_super_app.commands.matrix_client import MatrixClient, wait_until
+from synapse_super_app.commands.redis import PrivateRedis
 
 WRITERS: Final = ("ledger1", "ledger2")
-_WORKER: Final = (sys.executable, "-m", "synapse.app.generic_worker")
 _SECRET: Final = "only-between-these-processes"
-
-
-class Redis:
-    """A Redis server on a socket in a folder of its own. It ends with this process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.socket_path = folder / "redis.sock"
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        program = shutil.which("redis-server")
-        assert program is not None, "redis-server is not installed; make test installs it as root"
-        tie = (sys.executable, "-I", "-S", str(Path(tied_child.__file__)), str(os.getpid()))
-        with (self._folder / "redis.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [*tie, program, "--port", "0", "--unixsocket", str(self.socket_path), "--save", "", "--dir", "."],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self._folder,
-                start_new_session=True,
-            )
-        wait_until(lambda: self.socket_path.exists() or None, timeout_s=30, what="Redis to listen")
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
 
 
 class WorkersPair(DemoPair):
@@ -66,7 +34,7 @@ class WorkersPair(DemoPair):
         self._main_port = first + PORTS
         client_ports = [self._main_port + 1 + 2 * index for index in range(len(WRITERS))]
         self._ports = {name: (port, port + 1) for name, port in zip(WRITERS, client_ports, strict=True)}
-        self._redis = Redis(data)
+        self._redis = PrivateRedis(data)
         self._folder = data
         folder = self.sides[0].folder
         self.workers = {
@@ -74,7 +42,7 @@ class WorkersPair(DemoPair):
                 config_path=folder / f"{name}.yaml",
                 client_url=loopback.client_url(ports[0]),
                 console_path=folder / f"{name}.log",
-                program=_WORKER,
+                program=WORKER,
             )
             for name, ports in self._ports.items()
         }

@@ -83,6 +83,8 @@ class Ears:
             return False
         if event.origin_server_ts < now_ms - _OLD_MS:
             return False
+        if not self._runtime.rollout.includes(event.sender):
+            return False
         user = await self._runtime.api.get_userinfo_by_id(event.sender)
         return user is not None and user.appservice_id is None and not user.is_guest
 

@@ -107,6 +107,8 @@ class AssistantFeature:
         try:
             if user_id == self._account.user_id or not self._account.is_ready:
                 return
+            if not self._runtime.rollout.includes(user_id):
+                return
             user = await self._runtime.api.get_userinfo_by_id(user_id)
             if user is None or user.appservice_id is not None or user.is_guest:
                 return

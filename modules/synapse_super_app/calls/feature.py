@@ -37,7 +37,9 @@ class CallsFeature:
         rooms = Rooms(api, private)
         recent = RecentBook(runtime.database, is_alone=not private.has_workers)
         relations = Relations(api, private, runtime.accounts, runtime.database)
-        screening = Screening(api, private, runtime.accounts, people, runtime.config.calls, recent, relations, fares)
+        screening = Screening(
+            api, private, runtime.accounts, people, runtime.config.calls, recent, relations, fares, runtime.rollout
+        )
         sender = Sender(api)
         silences = Silences(runtime)
         self._follower = CallsFollower(
@@ -64,7 +66,7 @@ class CallsFeature:
         except ValueError as error:
             raise ConfigError(str(error), path=("modules",)) from None
         quota = TurnQuota(runtime.config.calls)
-        private.limit_turn_server(lambda user_id: _refuse(quota.take(user_id, runtime.now_ms())))
+        private.limit_turn_server(lambda user_id: self._limit(quota.take(user_id, runtime.now_ms())))
         self._conferences = Conferences(runtime)
         self._api = CallsApi(runtime, people, screening, turn, quota, self._follower.clockwork)
 
@@ -74,6 +76,12 @@ class CallsFeature:
 
     def routes(self) -> Sequence[Route]:
         return self._api.routes()
+
+    def _limit(self, refused: Refused | None) -> None:
+        if refused is not None and self._runtime.rollout.dry_run:
+            self._runtime.rollout.would_refuse("turn", refused.reason.value)
+        else:
+            _refuse(refused)
 
     async def start(self) -> None:
         self._conferences.start()

@@ -40,6 +40,7 @@ from synapse_super_app.config import CallsConfig
 from synapse_super_app.people import People
 from synapse_super_app.private_api import PrivateApi
 from synapse_super_app.relations import IGNORED_USERS, Relations
+from synapse_super_app.rollout import Rollout
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,9 @@ class Screening:
         recent: RecentBook,
         relations: Relations,
         fares: Fares | None,
+        rollout: Rollout,
     ) -> None:
+        self._rollout = rollout
         self._relations = relations
         self._fares = fares
         self._api = api
@@ -109,17 +112,30 @@ class Screening:
     async def judge(self, user_id: UserId, ring: Ring, *, is_group: bool, now_ms: int) -> Judged:
         """Decide whether a local callee is shown a ring. It counts from now on; see ``take_back``."""
         callee = await self._callee(user_id, ring, is_group=is_group)
-        decision = await self.decide(callee, ring, now_ms)
+        decision = self._rolled_out(callee, await self.decide(callee, ring, now_ms))
         noted = RecentRing(ring_ms=ring.start_ms, caller=ring.caller, shown=decision.shown)
         self._recent.note(callee.local.acct, noted)
         return Judged(callee=callee, decision=decision, noted=noted)
 
+    def _rolled_out(self, callee: Callee, decision: Decision, *, again: bool = False) -> Decision:
+        """What becomes of a decision: who is not let in yet is rung as ever, and a dry run only says, once."""
+        if decision.shown or not self._rollout.includes(callee.local.user_id):
+            return decision if decision.shown else replace(decision, shown=True)
+        if self._rollout.dry_run:
+            if not again:
+                self._rollout.would_refuse("ring", decision.rule.value)
+            return replace(decision, shown=True)
+        return decision
+
     def hide(self, judged: Judged, rule: Rule) -> Judged:
         """Screen a ring after all, by a rule that is no matter of the callee's policy."""
+        decision = self._rolled_out(judged.callee, Decision(shown=False, rule=rule))
+        if decision.shown:
+            return judged
         self.take_back(judged)
         noted = replace(judged.noted, shown=False)
         self._recent.note(judged.callee.local.acct, noted)
-        return Judged(callee=judged.callee, decision=Decision(shown=False, rule=rule), noted=noted)
+        return Judged(callee=judged.callee, decision=decision, noted=noted)
 
     def take_back(self, judged: Judged) -> None:
         """The ring had been decided before: it counts once."""
@@ -128,14 +144,15 @@ class Screening:
     async def callee_and_decision(self, user_id: UserId, ring: Ring, *, is_group: bool) -> tuple[Callee, Decision]:
         """The same without counting it: the gate has counted it, if it saw the ring."""
         callee = await self._callee(user_id, ring, is_group=is_group)
-        return callee, await self.decide(callee, ring, self._api.get_current_time_msec())
+        decision = await self.decide(callee, ring, self._api.get_current_time_msec())
+        return callee, self._rolled_out(callee, decision, again=True)
 
     async def assess(self, user_id: UserId, ring: Ring, *, is_group: bool, now_ms: int) -> Decision:
         """What the policy says of a ring that came out of a room's past: no rate holds, and it counts towards none."""
         callee = await self._callee(user_id, ring, is_group=is_group)
         no_limit = replace(callee.policy.rate, caller=0, server=0, strangers=0)
         unlimited = replace(callee, policy=replace(callee.policy, rate=no_limit))
-        return await self.decide(unlimited, ring, now_ms)
+        return self._rolled_out(callee, await self.decide(unlimited, ring, now_ms), again=True)
 
     async def decide(self, callee: Callee, ring: Ring, now_ms: int) -> Decision:
         policy = callee.policy

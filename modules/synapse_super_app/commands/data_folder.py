@@ -71,7 +71,7 @@ def prepare(config: HomeserverConfig, *, has_accounts: bool) -> list[Path]:
         made.append(signing_key)
     log_config = config.path_at("log_config")
     if log_config is not None and not log_config.exists():
-        log_config.write_text(_LOG_CONFIG.format(path=log_config.parent / "homeserver.log"), encoding="utf-8")
+        write_log_config(log_config, log_config.parent / "homeserver.log")
         made.append(log_config)
     return made
 
@@ -113,6 +113,11 @@ def make_writable(folder: Path, *, mode: int = 0o700) -> None:
         ) from None
 
 
+def write_log_config(path: Path, log: Path) -> None:
+    """How a process logs to ``log``."""
+    path.write_text(_LOG_CONFIG.format(path=log), encoding="utf-8")
+
+
 def _folders(config: HomeserverConfig) -> list[Path]:
     media = config.path_at("media_store_path")
     files = [*config.sqlite_files(), config.path_at("pid_file"), config.path_at("signing_key_path")]
@@ -124,7 +129,7 @@ def _folders(config: HomeserverConfig) -> list[Path]:
 def _make_secret(path: Path) -> bool:
     if path.exists():
         return False
-    _write_private(path, secrets.token_urlsafe(48) + "\n")
+    write_private(path, secrets.token_urlsafe(48) + "\n")
     return True
 
 
@@ -132,10 +137,11 @@ def make_signing_key(path: Path) -> None:
     """Write a new one, for its owner alone; Synapse's own would be readable by everyone."""
     # The form of signedjson: algorithm, version, and the seed as unpadded base64.
     seed = base64.b64encode(secrets.token_bytes(32)).rstrip(b"=").decode("ascii")
-    _write_private(path, f"ed25519 a_{secrets.token_hex(2)} {seed}\n")
+    write_private(path, f"ed25519 a_{secrets.token_hex(2)} {seed}\n")
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that is not there, for its owner alone."""
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as stream:
         stream.write(text)

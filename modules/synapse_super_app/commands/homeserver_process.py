@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -23,6 +24,7 @@ _START_TIMEOUT_S: Final = 120.0
 _TAIL_LINES: Final = 15
 
 SYNAPSE: Final = (sys.executable, "-m", "synapse.app.homeserver")
+WORKER: Final = (sys.executable, "-m", "synapse.app.generic_worker")
 
 
 class HomeserverDied(Exception):
@@ -33,8 +35,8 @@ class Homeserver:
     """A Synapse process that can be started again and again on the same files.
 
     ``console_path`` is appended what Synapse prints: all of its log when the config names no ``log_config``, otherwise
-    only what comes before logging, such as a fault in the config.``program`` replaces
-    ``python -m synapse.app.homeserver`` for tests that must prepare the interpreter first.
+    only what comes before logging, such as a fault in the config. ``program`` replaces
+    ``python -m synapse.app.homeserver``, as for workers. One that does not serve clients is asked at ``/health``.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Homeserver:
         expects_our_api: bool = True,
         program: Sequence[str] = SYNAPSE,
         environment: Mapping[str, str] | None = None,
+        serves_clients: bool = True,
     ) -> None:
         self.config_path = config_path
         self.client_url = client_url
         self.console_path = console_path
         self._folder = folder or config_path.parent
         self._expects_our_api = expects_our_api
+        self._serves_clients = serves_clients
         self._program = tuple(program)
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -124,6 +128,8 @@ class Homeserver:
             return False
         with MatrixClient(self.client_url, timeout_s=_ASK_TIMEOUT_S) as client:
             try:
+                if not self._serves_clients:
+                    return client.request_raw("GET", "/health")[0] == HTTPStatus.OK
                 client.versions()
                 # The document is there before our tables are; what is public and not the document answers after that.
                 # Whoever registers earlier is greeted by nobody, since nobody hears of it.

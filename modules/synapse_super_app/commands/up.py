@@ -2,11 +2,12 @@
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from super_app.names import CLIENT_API_PREFIX, WEB_PREFIX
-from synapse_super_app.commands import config_checks, data_folder, homeserver_config, start_checks
+from synapse_super_app.commands import config_checks, data_folder, homeserver_config, start_checks, workers
 from synapse_super_app.commands.config_checks import Weight
 from synapse_super_app.commands.console import (
     CommandFailed,
@@ -19,6 +20,8 @@ from synapse_super_app.commands.console import (
 )
 from synapse_super_app.commands.homeserver_config import DEFAULT_PATH, HomeserverConfig
 from synapse_super_app.commands.homeserver_process import Homeserver, HomeserverDied
+from synapse_super_app.commands.postgres import PostgresError
+from synapse_super_app.commands.redis import RedisError
 from synapse_super_app.config import Config
 
 _CONSOLE: Final = "console.log"
@@ -35,6 +38,13 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="keep what the config keeps under data/ in DIR")
     parser.add_argument("--port", type=int, metavar="N", help="serve clients on this port")
     parser.add_argument("--server-name", metavar="NAME", help="be this homeserver; fixed at the first start")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        choices=range(1, workers.WORKERS_MAX + 1),
+        metavar="N",
+        help="run as many generic workers, and what belongs to them, on this machine",
+    )
     parser.add_argument("--check", action="store_true", help="only check the config and its database; start nothing")
     parser.set_defaults(run=run)
 
@@ -45,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
             _up(arguments)
     except Stopped as stopped:
         say(f"stopped   ({stopped.signal_name})")
+    except (PostgresError, RedisError) as missing:
+        raise CommandFailed(str(missing)) from None
     return 0
 
 
@@ -63,14 +75,42 @@ def _up(arguments: argparse.Namespace) -> None:
     folder = config.data_folder()
     data_folder.make_writable(folder)
     with data_folder.locked(folder):
-        in_use = start_checks.check_databases(config)
-        start_checks.check_ports(config)
-        made = data_folder.prepare(config, has_accounts=in_use)
-        if made:
-            say(f"made      {', '.join(relative(path) for path in made)}")
+        if arguments.workers is not None:
+            _with_workers(config, module, folder, arguments.workers)
+            return
+        workers.refuse_one_process(config, folder)
+        _prepare(config)
         if not config.is_one_file:
             config = homeserver_config.write_copy(config, folder / _COPY)
         _serve(config, module, folder)
+
+
+def _prepare(config: HomeserverConfig) -> None:
+    in_use = start_checks.check_databases(config)
+    start_checks.check_ports(config)
+    made = data_folder.prepare(config, has_accounts=in_use)
+    if made:
+        say(f"made      {', '.join(relative(path) for path in made)}")
+
+
+def _with_workers(config: HomeserverConfig, module: Config, folder: Path, count: int) -> None:
+    with workers.services(config, folder) as (served, redis):
+        _prepare(served)
+        redis.start()
+        began_s = time.monotonic()
+        try:
+            homeserver = workers.WorkedHomeserver(
+                served, count=count, folder=folder, redis=redis.socket_path, copy=folder / _COPY
+            )
+            with homeserver:
+                told = f"Synapse and {len(homeserver.workers)} workers; their data and logs are in {relative(folder)}"
+                say(f"starting  {told}")
+                homeserver.start()
+                say(f"ready     after {time.monotonic() - began_s:.1f} s")
+                print(homeserver.told() + _next_steps(replace(served, path=folder / _COPY), module), flush=True)
+                homeserver.watch(lambda name, how: say(f"replaced  {name}: {how}"))
+        except (HomeserverDied, TimeoutError, OSError) as error:
+            raise CommandFailed(str(error)) from None
 
 
 def _check(config: HomeserverConfig) -> Config:

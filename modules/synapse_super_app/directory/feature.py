@@ -67,7 +67,7 @@ class DirectoryFeature:
         self._badges = BadgeRoutes(runtime, self._verifying, self.people)
         self._answers.register(self._reader.heard)
         self._verifying.register()
-        Registration(runtime.api, runtime.private, self._own).register()
+        Registration(runtime.api, runtime.private, self._own, runtime.rollout).register()
         runtime.private.wrap_user_search(self._search.in_user_directory)
         runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, self.described))
 

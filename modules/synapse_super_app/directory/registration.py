@@ -15,6 +15,7 @@ from synapse.spam_checker_api import RegistrationBehaviour
 from super_app.ids import UserId
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.private_api import PrivateApi
+from synapse_super_app.rollout import Rollout
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ logger = logging.getLogger(__name__)
 class Registration:
     """Callbacks of Synapse about accounts that come and go."""
 
-    def __init__(self, api: ModuleApi, private: PrivateApi, own: OwnHandles) -> None:
+    def __init__(self, api: ModuleApi, private: PrivateApi, own: OwnHandles, rollout: Rollout) -> None:
+        self._rollout = rollout
         self._api = api
         self._private = private
         self._own = own
@@ -55,7 +57,9 @@ class Registration:
         except Exception:
             logger.exception("Could not ask whether %s is a handle; the registration goes on", ascii(localpart))
             return
-        if blocked:
+        if blocked and self._rollout.dry_run:
+            self._rollout.would_refuse("registration", Codes.USER_IN_USE.value)
+        elif blocked:
             raise SynapseError(
                 HTTPStatus.BAD_REQUEST,
                 f"{localpart} is the handle of somebody on this homeserver; choose another user name.",

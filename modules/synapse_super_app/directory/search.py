@@ -180,6 +180,8 @@ class Search:
 
         @wraps(synapse_search)
         async def search_users(user_id: str, search_term: str, limit: int) -> Mapping[str, Any]:
+            if not self._runtime.rollout.includes(user_id):
+                return await synapse_search(user_id, search_term, limit)
             try:
                 ignored = await self._runtime.private.ignored_either_way(UserId(user_id))
                 # Synapse leaves out the one who asks, too.

@@ -71,7 +71,7 @@ class PaymentsFeature:
                 "with host and port of its replication listener, or take it out",
                 path=("modules",),
             )
-        self._residents = Residents(runtime.private, config.halt_file)
+        self._residents = Residents(runtime.private, config.halt_file, runtime.rollout)
         heard = Heard()
         self._writer = writer = PaymentsWriter(runtime, heard)
         settings = settings_of(config)

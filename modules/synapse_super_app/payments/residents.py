@@ -8,17 +8,22 @@ from super_app.names import AccountDataType
 from super_app.payments.ports import Resident
 from synapse_super_app.private_api import PrivateApi
 from synapse_super_app.relations import blocks_in
+from synapse_super_app.rollout import Rollout
 
 
 class Residents:
     """``super_app.payments.ports.Homeserver``."""
 
-    def __init__(self, private: PrivateApi, halt_file: str | None) -> None:
+    def __init__(self, private: PrivateApi, halt_file: str | None, rollout: Rollout) -> None:
         self._private = private
+        self._rollout = rollout
         self._halt_file = None if halt_file is None else Path(halt_file)
         self._halted = False
 
     def resident(self, cur: Cursor, user_id: UserId) -> Resident | None:
+        if not self._rollout.includes(user_id):
+            # Nobody is paid who cannot see it yet.
+            return None
         found = self._private.resident(cur, user_id, AccountDataType.PAYMENT_POLICY)
         return None if found is None else Resident(user_id=user_id, deactivated=found[0], policy=found[1])
 

@@ -65,7 +65,8 @@ class StickerMenu:
         # Fails open: somebody without the entry has an account all the same.
         try:
             account = await self._runtime.api.get_userinfo_by_id(user_id)
-            if account is not None and not account.is_guest and account.appservice_id is None:
+            is_person = account is not None and not account.is_guest and account.appservice_id is None
+            if is_person and self._runtime.rollout.includes(user_id):
                 await self._install(UserId(user_id))
         except Exception:
             logger.exception("Putting the wallet behind the sticker button of %s failed", user_id)
