@@ -66,6 +66,8 @@ def _group(item: pytest.Item) -> str | None:
     """What goes to one process together; None where it does not matter."""
     if "demo" in getattr(item, "fixturenames", ()):
         return f"demo-{item.callspec.params['demo']}" if isinstance(item, pytest.Function) else "demo"
+    if _suite(item) == "browser" and "pair" in getattr(item, "fixturenames", ()):
+        return "pair"
     return item.path.stem if _suite(item) in _SHARED_BY_FILE else None
 
 

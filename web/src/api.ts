@@ -66,13 +66,20 @@ export type Json = Record<string, unknown>;
  *
  * @throws {Problem} it was refused, or nobody answered.
  */
-export async function matrix(tokens: Tokens, method: string, path: string, body?: Json): Promise<Json> {
+export async function matrix(
+  tokens: Tokens,
+  method: string,
+  path: string,
+  body?: Json,
+  more: { signal?: AbortSignal; keepalive?: boolean } = {},
+): Promise<Json> {
   const request = new Request(`${HOMESERVER}_matrix/client/${path}`, {
     method,
     cache: "no-store",
     credentials: "omit",
     headers: body === undefined ? {} : { "Content-Type": "application/json" },
     body: body === undefined ? null : JSON.stringify(body),
+    ...more,
   });
   try {
     const response = await send(tokens, request);

@@ -87,8 +87,26 @@ export function Shell() {
         <Unfinished />
         <Where key={route.path.join("/")} route={route} features={about.features} />
       </main>
+      {widget === null && about.features.includes("calls") && <Telephone />}
     </div>
   );
+}
+
+/** Rings and calls; it is loaded once the screen is there. */
+function Telephone() {
+  const [Place, setPlace] = useState<ComponentType | null>(null);
+  useEffect(() => {
+    let here = true;
+    import("./calling/place.tsx").then(
+      ({ CallPlace }) => here && setPlace(() => CallPlace),
+      // Without it nothing rings on this page until it is opened again; everything else is there.
+      () => undefined,
+    );
+    return () => {
+      here = false;
+    };
+  }, []);
+  return Place === null ? null : <Place />;
 }
 
 function skip(event: Event): void {

@@ -52,6 +52,8 @@ class StartCall(WireModel):
     room_id: Annotated[Text | None, Field(min_length=1, max_length=255)] = None
     offer: Offer | None = None
     membership: Annotated[Text | None, Field(min_length=1, max_length=255)] = None
+    matrixrtc: bool = True
+    """False from a client that does not speak MatrixRTC: who answered by joining would find nobody there."""
 
 
 class CallStarted(BaseModel):
@@ -145,7 +147,7 @@ class CallStarter:
 
     async def _ring(self, call: Call, callee: UserId, room_id: RoomId, body: StartCall) -> None:
         call_id, media = CallId(body.call_id), Media(body.media)
-        written = None if body.membership else await self._join(call, room_id, body)
+        written = None if body.membership or not body.matrixrtc else await self._join(call, room_id, body)
         membership = EventId(body.membership) if body.membership else written
         try:
             content = events.ring_content(call_id, media, callee, body.lifetime, membership)

@@ -53,11 +53,14 @@ export function PersonScreen({ handle }: { handle: string }) {
           <Handle handle={shown} /> <BadgeMark badges={badges.value ?? []} />
         </p>
         {!me && (
-          <div class="pair">
+          <div class="choices">
             {about.features.includes("payments") && (
               <LinkButton href={to("send", { to: shown })} icon="send" kind="main">
                 {t("send")}
               </LinkButton>
+            )}
+            {about.features.includes("calls") && widget === null && record.value?.services.call !== false && (
+              <CallButtons callee={shown} />
             )}
             {contacts.value !== undefined && widget === null && (
               <ContactButton handle={contact?.handle ?? shown} known={contact !== undefined} />
@@ -80,6 +83,31 @@ export function PersonScreen({ handle }: { handle: string }) {
         </Section>
       )}
     </Screen>
+  );
+}
+
+function CallButtons({ callee }: { callee: string }) {
+  const home = useHome();
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const ring = async (media: "audio" | "video") => {
+    try {
+      setProblem(null);
+      const { phoneOf } = await import("../calling/phone.ts");
+      await phoneOf(home).ring(callee, media);
+    } catch (thrown) {
+      setProblem(asProblem(thrown));
+    }
+  };
+  return (
+    <>
+      <Button icon="phone" onClick={() => ring("audio")}>
+        {t("phone.call")}
+      </Button>
+      <Button icon="video" onClick={() => ring("video")}>
+        {t("phone.video_call")}
+      </Button>
+      {problem !== null && <Failure problem={problem} />}
+    </>
   );
 }
 
