@@ -41,6 +41,8 @@ class Reason(StrEnum):
     SESSION_READS_ONLY = "session_reads_only"
     UNKNOWN_PAYMENT = "unknown_payment"
     UNKNOWN_REQUEST = "unknown_request"
+    UNKNOWN_GIFT = "unknown_gift"
+    UNKNOWN_CLAIM = "unknown_claim"
     UNKNOWN_HANDLE = "unknown_handle"
     UNKNOWN_CONTACT = "unknown_contact"
     UNKNOWN_CALL = "unknown_call"
@@ -55,6 +57,9 @@ class Reason(StrEnum):
     REFUND_EXCEEDS_PAYMENT = "refund_exceeds_payment"
     REQUEST_CLOSED = "request_closed"  # paid, being paid, declined, cancelled or expired
     REQUEST_MISMATCH = "request_mismatch"  # not what the request asks for
+    GIFT_GONE = "gift_gone"  # all of it is claimed
+    WRONG_CLAIMER = "wrong_claimer"
+    REMINDED_RECENTLY = "reminded_recently"
     LIMIT_EXCEEDED = "limit_exceeded"
     PAYEE_LIMIT = "payee_limit"
     PIN_REQUIRED = "pin_required"

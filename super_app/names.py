@@ -14,6 +14,8 @@ LIVEKIT_PREFIX: Final = "/_synapse/client/superapp/livekit"
 """The MatrixRTC authorisation service of this homeserver, and where its SFU sends webhooks."""
 CLEARING_PATH: Final = "/_matrix/federation/unstable/org.superapp/clearing"
 
+POTS_PATH: Final = "/_matrix/federation/unstable/org.superapp/pots"
+
 
 class EventType(StrEnum):
     """Our room event types."""
@@ -24,6 +26,7 @@ class EventType(StrEnum):
     PAYMENT_REQUEST_END = "org.superapp.payment.request.end"
     GIFT = "org.superapp.gift"
     GIFT_CLAIM = "org.superapp.gift.claim"
+    GIFT_END = "org.superapp.gift.end"
     CONTACT = "org.superapp.contact"
     CALL_RING = "org.superapp.call.ring"
     CALL_RINGING = "org.superapp.call.ringing"

@@ -665,6 +665,15 @@ class PrivateApi:
         )
         return cur.fetchone() is not None
 
+    def is_member(self, cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
+        """Whether anybody, of whatever homeserver, is joined to a room that this homeserver is in."""
+        cur.execute(
+            "SELECT 1 FROM current_state_events WHERE room_id = ? AND type = 'm.room.member' AND state_key = ?"
+            " AND membership = 'join'",
+            (room_id, user_id),
+        )
+        return cur.fetchone() is not None
+
     def share_a_room(self, cur: Cursor, user_id: UserId, other: UserId) -> bool:
         """Whether a user of this homeserver is joined to some room with somebody else."""
         cur.execute(

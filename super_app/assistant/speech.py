@@ -502,6 +502,22 @@ class Speech:
         how = EMPTY if state == "open" else joined([value("–"), self.state(state)])
         return lines([joined([line, how]), self._what_for(memo)])
 
+    def claim_invitation(self, payer: str, money: Money, memo: str, url: str, until_ms: int) -> Text:
+        """For somebody who may never have heard of us."""
+        said = {"payer": value(payer), "amount": self.money(money)}
+        return lines(
+            [
+                self.say("{payer} has put {amount} aside for you.", **said),
+                self._what_for(memo),
+                self.say("To claim it, open this page, which says how: {url}", url=link(url, url)),
+                self.say(
+                    "With an account on a homeserver that has the Super App you can also write `claim` and that link "
+                    "to its assistant. Whoever has the link can claim the money, so pass it on to nobody."
+                ),
+                self.say("If nobody claims it until {time}, it goes back.", time=self.time(until_ms)),
+            ]
+        )
+
     def card_of_missed_call(self, caller: str, at_ms: int) -> Text:
         return self.say(
             "📞 {caller} called, and nobody answered ({time}).", caller=value(caller), time=self.time(at_ms)

@@ -75,6 +75,11 @@ def held(acct: Acct, currency: AssetCode) -> AccountKey:
     return AccountKey(owner=acct, currency=currency, kind=AccountKind.HELD)
 
 
+def aside(acct: Acct, currency: AssetCode) -> AccountKey:
+    """What somebody has put aside for others to claim."""
+    return AccountKey(owner=acct, currency=currency, kind=AccountKind.GIFT)
+
+
 def house(kind: AccountKind, currency: AssetCode) -> AccountKey:
     return AccountKey(owner=HOUSE, currency=currency, kind=kind)
 
@@ -109,6 +114,10 @@ class Cause(StrEnum):
     FEE = "fee"  # part of a hold -> fees
     RELEASE = "release"  # what a post in part leaves of a hold -> available
     BURN = "burn"  # available -> issued
+    POT = "pot"  # available -> gift: put aside for others to claim
+    POT_OUT = "pot_out"  # gift -> available, in one transaction with the hold of the payment that pays it out
+    POT_BACK = "pot_back"  # available -> gift: that payment came to nothing
+    POT_END = "pot_end"  # gift -> available: what nobody has claimed
     ADVANCE = "advance"  # suspense -> available, at the operator's risk, while a peer is gone
     ADVANCE_BACK = "advance_back"  # available -> suspense: what was advanced has come back by itself
     RESTORE = "restore"  # to where the peer's objects say that it belongs; what nobody has comes from suspense
@@ -120,7 +129,7 @@ class Cause(StrEnum):
         return self in _PAYMENTS
 
 
-_PAYMENTS: Final = frozenset({Cause.HOLD, Cause.PAYMENT, Cause.FEE, Cause.COMMIT, Cause.CREDIT})
+_PAYMENTS: Final = frozenset({Cause.HOLD, Cause.POT, Cause.PAYMENT, Cause.FEE, Cause.COMMIT, Cause.CREDIT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,6 +105,11 @@ def judge_payee(cur: Cursor, owner: Acct) -> Refused | None:
     return None if store.frozen_since_ms(cur, owner) is None else rules.account_frozen(payer=False)
 
 
+def judge_payer(cur: Cursor, owner: Acct) -> Refused | None:
+    """ACCOUNT_FROZEN if no payment may leave the owner."""
+    return None if store.frozen_since_ms(cur, owner) is None else rules.account_frozen(payer=True)
+
+
 def acts(cur: Cursor, before: int | None, limit: int) -> tuple[Act, ...]:
     """A page of the operators' log, newest first. ``before`` is the ``act_id`` of the last line of the page before."""
     return store.acts(cur, before, min(limit, MAX_PAGE))

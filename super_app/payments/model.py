@@ -28,6 +28,9 @@ LINK_PATIENCE_MS: Final = 600_000
 ACCEPTANCE_MS: Final = 86_400_000
 """How long a payee who wants to be asked has to answer."""
 
+NO_EVENT: Final = -1
+"""The ``position`` of a payment that no room event carries: one out of a pot."""
+
 PayerKey = NewType("PayerKey", str)
 """Whose id space a payment id belongs to: the acct of a payer of this homeserver, the user id of any other."""
 
@@ -225,8 +228,8 @@ class Payment:
 
     @property
     def is_bound(self) -> bool:
-        """Whether a room event carries it. A payment from elsewhere came with its room event, or with none."""
-        return self.event_id is not None or self.payer_acct is None
+        """Whether a room event carries it, or none is to. One from elsewhere came with its room event, or with none."""
+        return self.event_id is not None or self.payer_acct is None or self.position == NO_EVENT
 
     @property
     def waits_for_link(self) -> bool:

@@ -90,6 +90,18 @@ class Requests(Protocol):
         ...
 
 
+class Pots(Protocol):
+    """Money put aside for people who claim it. ``super_app.pots.service.Pots`` is one."""
+
+    def changed(self, cur: Cursor, payment: Payment, now_ms: int) -> None:
+        """A payment of ours that may pay a share out is new or has moved."""
+        ...
+
+    def expects(self, cur: Cursor, payee: UserId, payer: UserId, payment_id: PaymentId, now_ms: int) -> bool:
+        """Whether the payee has claimed a payment that is offered by another homeserver."""
+        ...
+
+
 class Changes(Protocol):
     """Hears what a transaction did, so that the edge can carry on once it has committed.
 

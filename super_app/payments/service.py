@@ -19,12 +19,13 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct, EventId, PaymentId, RoomId, ServerName, UserId, localpart_of, server_of
 from super_app.ledger import operators
 from super_app.ledger import service as ledger
-from super_app.ledger.model import Cause, Hold, Posted, Violation, available
+from super_app.ledger.model import Cause, Hold, Posted, Transfer, Violation, available
 from super_app.money import Asset, AssetCode, Money
 from super_app.payments import restored, rules, store
 from super_app.payments.model import (
     ACCEPTANCE_MS,
     LINK_PATIENCE_MS,
+    NO_EVENT,
     UNBOUND_HOLD_MS,
     Acceptance,
     Order,
@@ -41,7 +42,7 @@ from super_app.payments.model import (
     Venue,
     end_of,
 )
-from super_app.payments.ports import Changes, Clears, Guards, Homeserver, Requests
+from super_app.payments.ports import Changes, Clears, Guards, Homeserver, Pots, Requests
 from super_app.signing import digest
 
 MAX_PAGE: Final = 100
@@ -67,10 +68,15 @@ class Payments:
         self._changes = changes
         self._clears: Clears | None = None
         self._requests: Requests | None = None
+        self._pots: Pots | None = None
 
     def answer_requests(self, requests: Requests) -> None:
         """Connect requests, which stand on payments themselves. Without it a request is a reference like any other."""
         self._requests = requests
+
+    def pay_out_of(self, pots: Pots) -> None:
+        """Connect pots, which stand on payments themselves."""
+        self._pots = pots
 
     def clear_through(self, clearing: Clears) -> None:
         """Connect clearing, which needs this service itself. Once, before anything else is asked."""
@@ -154,6 +160,80 @@ class Payments:
         store.add(cur, payment)
         self._changed(cur, payment, now_ms)
         return payment
+
+    def judge_payout(self, cur: Cursor, order: Order, now_ms: int) -> Refused | None:
+        """What stands against paying somebody who has claimed it, apart from the money itself.
+
+        The payer has proven themselves and was held to their limits when they put it aside; the payee asks for it, so
+        their policy is not asked. Refusals: CONFLICT, PAYMENTS_HALTED, UNKNOWN_PAYEE, PAYEE_GONE, ACCOUNT_FROZEN (of
+        either), PAYEE_LIMIT, what clearing refuses (NO_LINK, …).
+        """
+        if store.find(cur, PaymentKey(payer_key=PayerKey(order.payer_acct), payment_id=order.payment_id)) is not None:
+            return Refused(
+                reason=Reason.CONFLICT,
+                message=f"{order.payer} has used payment_id {order.payment_id} already; claim with a new one.",
+            )
+        if self._homeserver.payments_are_halted():
+            return payments_halted()
+        refused = operators.judge_payer(cur, order.payer_acct)
+        if refused is not None:
+            return refused
+        if order.payee_server != self._server_name:
+            return self._clearing.can_pay(cur, order.payee_server, order.money)
+        resident = self._homeserver.resident(cur, order.payee.user_id)
+        if resident is None:
+            return _unknown_payee(order.payee.user_id)
+        if resident.deactivated:
+            return payee_gone(order.payee.user_id)
+        payee = Acct(order.payee.acct)
+        return operators.judge_payee(cur, payee) or self._guards.judge_receiving(cur, payee, order.money, now_ms)
+
+    def pay_out(self, cur: Cursor, order: Order, freed: Transfer, salts: Salts, now_ms: int) -> Payment:
+        """Pay somebody, whom ``judge_payout`` let pass, what ``freed`` gives back to the payer.
+
+        No room event carries it. The payment that comes of it may have ended already, with success or without.
+        """
+        posted = ledger.transfer(cur, freed, now_ms)
+        hold = (
+            posted
+            if isinstance(posted, Refused)
+            else ledger.place_hold(cur, order.hold_id, order.payer_acct, order.money, now_ms)
+        )
+        if isinstance(hold, Refused):
+            raise RuntimeError(f"what was put aside for {order.hold_id} does not move: {hold.message}")
+        payee_acct = Acct(order.payee.acct) if order.payee_server == self._server_name else None
+        payment = Payment(
+            payer_key=PayerKey(order.payer_acct),
+            payment_id=order.payment_id,
+            payer=order.payer,
+            payer_acct=order.payer_acct,
+            payee=order.payee,
+            payee_acct=payee_acct,
+            money=order.money,
+            memo=order.memo,
+            request=None,
+            refund_of=None,
+            invoice=order.invoice,
+            order_hash=order.order_hash(),
+            salts=salts,
+            wire_id=None,
+            room_id=None,
+            event_id=None,
+            venue=Venue.OPEN,
+            payee_joined=False,
+            position=NO_EVENT,
+            state=State.HELD,
+            reason=None,
+            answered=False,
+            created_ms=now_ms,
+            due_ms=None,
+            signed=None,
+        )
+        store.add(cur, payment)
+        self._changed(cur, payment, now_ms)
+        if payee_acct is not None:
+            return self._credit(cur, payment, payment, payee_acct, now_ms)
+        return self._offer(cur, payment, now_ms) or self._again(cur, payment.key)
 
     def move(self, cur: Cursor, key: PaymentKey, placement: Placement) -> Payment | Refused:
         """Say where the event of a placed order is about to be sent, once that is known."""
@@ -302,14 +382,18 @@ class Payments:
         refused = operators.judge_payee(cur, acct) or self._judge_refund(
             cur, incoming.payer.user_id, payee, incoming.refund_of, incoming.money
         )
+        claimed = self._pots is not None and self._pots.expects(
+            cur, payee, incoming.payer.user_id, incoming.payment_id, now_ms
+        )
         if refused is None and incoming.refund_of is None:
-            standing = self._standing(cur, policy, acct, payee, incoming.payer.user_id)
-            refused = rules.judge_sender(
-                policy, payee, incoming.money, standing, self._assets
-            ) or self._guards.judge_receiving(cur, acct, incoming.money, now_ms)
+            if not claimed:
+                # Who has claimed it has said yes to it.
+                standing = self._standing(cur, policy, acct, payee, incoming.payer.user_id)
+                refused = rules.judge_sender(policy, payee, incoming.money, standing, self._assets)
+            refused = refused or self._guards.judge_receiving(cur, acct, incoming.money, now_ms)
         if refused is not None:
             return refused
-        ask = policy.acceptance is Acceptance.ASK and incoming.refund_of is None
+        ask = policy.acceptance is Acceptance.ASK and incoming.refund_of is None and not claimed
         until_ms = now_ms + ACCEPTANCE_MS
         room_id = incoming.room_id
         payment = Payment(
@@ -537,6 +621,8 @@ class Payments:
         self._changes.payment_changed(payment)
         if self._requests is not None:
             self._requests.changed(cur, payment, now_ms)
+        if self._pots is not None and payment.invoice is not None and payment.payer_acct is not None:
+            self._pots.changed(cur, payment, now_ms)
 
     def _owe_receipt(self, cur: Cursor, payment: Payment, now_ms: int) -> None:
         posting = rules.posting(payment)

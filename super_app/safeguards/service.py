@@ -5,12 +5,12 @@ are hashed outside, where time may be spent: here are only their hashes. A refus
 a PIN, which count before they are looked at.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from super_app.db import Cursor
 from super_app.errors import Refused
-from super_app.ids import Acct
+from super_app.ids import Acct, UserId
 from super_app.ledger import service as ledger
 from super_app.money import Asset, AssetCode, Money
 from super_app.payments.model import Order
@@ -26,11 +26,19 @@ from super_app.safeguards.model import (
     WindowLimits,
 )
 
+Aside = Callable[[Cursor, Acct, AssetCode], int]
+"""How many minor units of a person lie aside for others."""
+
 
 class Safeguards:
     def __init__(self, *, assets: Mapping[AssetCode, Asset], settings: Settings) -> None:
         self._assets = assets
         self._settings = settings
+        self._aside: Aside | None = None
+
+    def count_aside(self, aside: Aside) -> None:
+        """Count what people have put aside for others among what they send. It is sent when it is claimed."""
+        self._aside = aside
 
     # What payments ask.
 
@@ -43,16 +51,19 @@ class Safeguards:
         locked = rules.judge_lock(safeguard)
         if locked is not None or order.refund_of is not None:
             return locked
-        asset = self._assets[order.money.currency]
-        for use in self._sending(cur, safeguard, order.money.currency, now_ms):
-            refused = rules.judge_use(use, order.money, asset)
-            if refused is not None:
-                return refused
-        if proven:
-            return None
-        minds = rules.minds_new_payees(safeguard.pin, self._settings)
-        new_payee = minds and not store.has_paid(cur, order.payer_acct, order.payee.user_id)
-        return rules.judge_pin(safeguard.pin, self._settings, order.money, asset, new_payee=new_payee)
+        return self._judge_sending(cur, safeguard, order.money, order.payee.user_id, proven=proven, now_ms=now_ms)
+
+    def judge_aside(
+        self, cur: Cursor, acct: Acct, money: Money, payee: UserId | None, *, proven: bool, now_ms: int
+    ) -> Refused | None:
+        """Whether somebody may put money aside for others, as ``judge_order``. ``payee`` None: for whoever comes.
+
+        It is not asked again when the money is claimed.
+        """
+        safeguard = store.find(cur, acct)
+        return rules.judge_lock(safeguard) or self._judge_sending(
+            cur, safeguard, money, payee, proven=proven, now_ms=now_ms
+        )
 
     def judge_receiving(self, cur: Cursor, payee: Acct, money: Money, now_ms: int) -> Refused | None:
         """PAYEE_LIMIT if the payee may not have that much more."""
@@ -155,6 +166,20 @@ class Safeguards:
             return rules.unknown_tier(tier, self._settings.tiers)
         return self._put(cur, replace(store.find(cur, acct), tier=tier))
 
+    def _judge_sending(
+        self, cur: Cursor, safeguard: Safeguard, money: Money, payee: UserId | None, *, proven: bool, now_ms: int
+    ) -> Refused | None:
+        asset = self._assets[money.currency]
+        for use in self._sending(cur, safeguard, money.currency, now_ms):
+            refused = rules.judge_use(use, money, asset)
+            if refused is not None:
+                return refused
+        if proven:
+            return None
+        minds = rules.minds_new_payees(safeguard.pin, self._settings)
+        new_payee = minds and (payee is None or not store.has_paid(cur, safeguard.acct, payee))
+        return rules.judge_pin(safeguard.pin, self._settings, money, asset, new_payee=new_payee)
+
     def _put(self, cur: Cursor, safeguard: Safeguard) -> Safeguard:
         store.put(cur, safeguard)
         return safeguard
@@ -170,8 +195,11 @@ class Safeguards:
     def _uses(
         self, cur: Cursor, acct: Acct, direction: Direction, currency: AssetCode, limits: WindowLimits, now_ms: int
     ) -> Iterator[Use]:
+        aside_minor = 0
+        if self._aside is not None and direction is Direction.SENT and any(window.length_ms for window in limits):
+            aside_minor = self._aside(cur, acct, currency)
         sums_minor = {
-            window: store.moved_minor(cur, acct, direction, currency, now_ms - window.length_ms)
+            window: store.moved_minor(cur, acct, direction, currency, now_ms - window.length_ms) + aside_minor
             for window in limits
             if window.length_ms
         }

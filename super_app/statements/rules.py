@@ -17,7 +17,7 @@ _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 _YEAR: Final = re.compile(r"\d{4}")
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9000
-_OWN: Final = (AccountKind.AVAILABLE, AccountKind.HELD)
+_OWN: Final = (AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.GIFT)
 
 
 def month_ms(text: str, zone: tzinfo) -> tuple[int, int] | Refused:

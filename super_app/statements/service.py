@@ -10,7 +10,7 @@ from super_app.db import Cursor
 from super_app.errors import Refused
 from super_app.ids import Acct, PaymentId, UserId
 from super_app.ledger import journal
-from super_app.ledger.model import Cause, Entry, available, held
+from super_app.ledger.model import Cause, Entry, aside, available, held
 from super_app.money import Asset
 from super_app.payments.model import PayerKey, Payment, PaymentKey
 from super_app.statements import rules, store
@@ -41,7 +41,7 @@ def statement(cur: Cursor, acct: Acct, owner: UserId, asset: Asset, from_ms: int
     """All that was booked to an account in a time. INVALID_VALUE if that is more than ``MAX_LINES``."""
     opening_minor, is_partly_archived = 0, False
     entries: dict[int, Entry] = {}
-    for key in (available(acct, asset.code), held(acct, asset.code)):
+    for key in (available(acct, asset.code), held(acct, asset.code), aside(acct, asset.code)):
         since: int | None = None
         first = True
         while first or since is not None:

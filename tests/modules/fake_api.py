@@ -466,6 +466,9 @@ class FakePrivateApi:
     def is_joined(self, cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
         return room_id in self._homeserver.rooms and self._homeserver.memberships(room_id).get(user_id) == "join"
 
+    def is_member(self, cur: Cursor, user_id: UserId, room_id: RoomId) -> bool:
+        return self.is_joined(cur, user_id, room_id)
+
     def share_a_room(self, cur: Cursor, user_id: UserId, other: UserId) -> bool:
         each_room = (self._homeserver.memberships(room_id) for room_id in self._homeserver.rooms)
         return any(room.get(user_id) == room.get(other) == "join" for room in each_room)

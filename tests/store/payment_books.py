@@ -22,7 +22,8 @@ from super_app.safeguards.service import Safeguards
 PACKAGES = ("super_app.accounts", "super_app.ledger", "super_app.payments", "super_app.safeguards")
 HERE = ServerName("hs1.test")
 EUR = AssetCode("EUR")
-ASSETS = {EUR: Asset(code=EUR, scale=2), AssetCode("PTS"): Asset(code=AssetCode("PTS"), scale=0)}
+SCALES = {"EUR": 2, "PTS": 0, "JPY": 0, "BHD": 3, "KWD": 3}
+ASSETS = {AssetCode(code): Asset(code=AssetCode(code), scale=scale) for code, scale in SCALES.items()}
 SALTS = Salts(wire="00" * 16, parties=("11" * 16, "22" * 16, "33" * 16), room="44" * 16)
 ROOM = RoomId("!room:hs1.test")
 EVENT = EventId("$event")
@@ -137,12 +138,12 @@ class Books:
             self.issue(acct, minor)
         return acct
 
-    def issue(self, acct: Acct, minor: int) -> None:
+    def issue(self, acct: Acct, minor: int, currency: AssetCode = EUR) -> None:
         self.transaction(
             lambda cur: ledger.issue(
                 cur,
                 acct,
-                Money(amount_minor=minor, currency=EUR),
+                Money(amount_minor=minor, currency=currency),
                 reference=f"{acct} {minor}",
                 operator="@admin:hs1.test",
                 now_ms=self.now_ms,

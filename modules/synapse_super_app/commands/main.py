@@ -21,6 +21,7 @@ from synapse_super_app.commands import (
     settle,
     statement,
     up,
+    verify_gift,
     verify_receipt,
 )
 from synapse_super_app.commands.console import CommandFailed, say
@@ -42,6 +43,7 @@ _COMMANDS: Final = (
     archive,
     backup,
     restore,
+    verify_gift,
     verify_receipt,
 )
 _INTERRUPTED: Final = 130  # what a shell reports for SIGINT

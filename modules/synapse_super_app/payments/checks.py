@@ -11,6 +11,7 @@ from super_app.ledger import store as ledger_store
 from super_app.ledger.model import Violation
 from super_app.payments import store
 from super_app.payments.service import Payments
+from super_app.pots.service import Pots
 from synapse_super_app.payments import metrics
 from synapse_super_app.runtime import Runtime
 
@@ -32,10 +33,11 @@ class Findings:
 
 
 class Checks:
-    def __init__(self, runtime: Runtime, payments: Payments, clearing: ClearingBooks) -> None:
+    def __init__(self, runtime: Runtime, payments: Payments, clearing: ClearingBooks, pots: Pots) -> None:
         self._runtime = runtime
         self._payments = payments
         self._clearing = clearing
+        self._pots = pots
 
     async def look(self) -> Findings:
         """Check everything in one snapshot of the database, beside which payments go on."""
@@ -56,6 +58,7 @@ class Checks:
                 *ledger.violations(cur),
                 *self._clearing.violations(cur),
                 *self._payments.violations(cur),
+                *self._pots.violations(cur),
             ),
             checked={
                 "links": len(self._clearing.links(cur)),

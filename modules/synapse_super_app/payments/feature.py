@@ -37,6 +37,7 @@ from synapse_super_app.payments.residents import Residents
 from synapse_super_app.payments.rooms import Rooms
 from synapse_super_app.payments.watch import Watch
 from synapse_super_app.people import UserIdsOnly
+from synapse_super_app.pots.shell import PotsShell
 from synapse_super_app.requests.shell import RequestsShell
 from synapse_super_app.runtime import Runtime
 from synapse_super_app.safeguards.api import SafeguardsApi
@@ -58,6 +59,7 @@ class PaymentsFeature:
         "super_app.payments",
         "super_app.safeguards",
         "super_app.requests",
+        "super_app.pots",
     )
 
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
@@ -98,7 +100,21 @@ class PaymentsFeature:
         follow = Follow(
             runtime=runtime, payments=payments, writer=writer, receipts=receipts, clearing=self._clearing_shell
         )
-        checks = Checks(runtime, payments, clearing)
+        self.pots = PotsShell(
+            runtime=runtime,
+            payments=payments,
+            safeguards=safeguards,
+            residents=self._residents,
+            writer=writer,
+            people=UserIdsOnly(runtime.api, runtime.accounts) if directory is None else directory.people,
+            rooms=rooms,
+            announced=announced,
+            watch=watch,
+            relay=relay,
+            clearing=self._clearing_shell,
+            pins=pins,
+        )
+        checks = Checks(runtime, payments, clearing, self.pots.pots)
         if directory is not None:
             directory.described.tell("payments", PaymentsDescription(runtime, clearing).describe)
         self._deadlines = Deadlines(
@@ -170,6 +186,7 @@ class PaymentsFeature:
             *self._api.routes(),
             *self._safeguards_api.routes(),
             *self.requests.routes(),
+            *self.pots.routes(),
             *self._statements_api.routes(),
             *self._ledger_admin.routes(),
             *self._clearing_shell.routes(),
@@ -186,6 +203,7 @@ class PaymentsFeature:
         self._clearing_shell.start()
         self._deadlines.start()
         self.requests.start()
+        self.pots.start()
 
     async def _may_create_room(self, user_id: str, room_config: dict[str, Any]) -> Literal["NOT_SPAM"] | Codes:
         """The initial state of a room passes no gate, so our types are refused here. Fails closed.

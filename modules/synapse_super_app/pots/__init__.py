@@ -1,0 +1,1 @@
+"""Pots in the homeserver: gifts and links over HTTP, between homeservers, in rooms, and on time."""
