@@ -15,6 +15,7 @@ LIVEKIT_PREFIX: Final = "/_synapse/client/superapp/livekit"
 CLEARING_PATH: Final = "/_matrix/federation/unstable/org.superapp/clearing"
 
 POTS_PATH: Final = "/_matrix/federation/unstable/org.superapp/pots"
+RECOVERY_PATH: Final = "/_matrix/federation/unstable/org.superapp/recovery"
 
 
 class EventType(StrEnum):
@@ -52,6 +53,7 @@ class AccountDataType(StrEnum):
     PAYMENT_POLICY = "org.superapp.payment.policy"
     CONTACTS = "org.superapp.contacts"
     PREFERENCES = "org.superapp.preferences"
+    RECOVERY = "org.superapp.recovery"
 
 
 WIDGETS: Final = "m.widgets"

@@ -10,7 +10,7 @@ from fake_api import FakeHomeserver
 
 from synapse_super_app.http.resource import ApiResource
 
-homeserver = FakeHomeserver("hs1.test", config={})
+homeserver = FakeHomeserver("hs1.test", config={"features": {"recovery": True}})
 homeserver.start()
 resource = next(each for each in homeserver.api.web_resources.values() if isinstance(each, ApiResource))
 print(json.dumps(resource.document, indent=1, sort_keys=True))

@@ -295,6 +295,48 @@ class RolloutConfig(_Section):
     dry_run: bool = False
 
 
+_Server = Annotated[str, Field(pattern=r"^[A-Za-z0-9.\-\[\]:]+$")]
+_Operator = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class RealmConfig(_Section):
+    """Another homeserver that guards shares of people here. ``leaving``: for sets that have it, for no new one."""
+
+    server: _Server
+    operator: _Operator
+    leaving: bool = False
+
+
+class RecoveryConfig(_Section):
+    operator: _Operator | None = None
+    """Who runs this homeserver; its name if not given."""
+    realms: tuple[RealmConfig, ...] = ()
+    serve: tuple[_Server, ...] | None = None
+    """The homeservers for whose people this one guards shares; those of ``realms`` if not given."""
+    shares: Annotated[int, Field(ge=3, le=9)] = 5
+    threshold: Annotated[int, Field(ge=2, le=9)] = 3
+    leaving: bool = False
+    """Take no new shares; serve those that are here."""
+    key_path: str | None = None
+    guesses_per_server: Annotated[int, Field(ge=1)] = 600
+    """Guesses of all people of one homeserver in an hour."""
+
+    @model_validator(mode="after")
+    def _realms_are_distinct(self) -> "RecoveryConfig":
+        if self.threshold > self.shares:
+            raise ValueError("threshold must not be more than shares")
+        servers = [each.server for each in self.realms]
+        operators = [each.operator for each in self.realms] + ([self.operator] if self.operator is not None else [])
+        if len(set(servers)) != len(servers):
+            raise ValueError("realms must name each homeserver once")
+        if len({each.casefold().strip() for each in operators}) != len(operators):
+            raise ValueError("realms must be of different operators, and none of your own")
+        return self
+
+    def served(self) -> frozenset[str]:
+        return frozenset([each.server for each in self.realms] if self.serve is None else self.serve)
+
+
 class RetentionConfig(_Section):
     call_records: DurationMs = 180 * 86_400_000
     memos: DurationMs = 2 * 31_536_000_000
@@ -308,8 +350,18 @@ class Config(_Section):
     payments: PaymentsConfig = PaymentsConfig()
     assistant: AssistantConfig = AssistantConfig()
     web: WebConfig = WebConfig()
+    recovery: RecoveryConfig = RecoveryConfig()
     retention: RetentionConfig = RetentionConfig()
     rollout: RolloutConfig = RolloutConfig()
+
+    @model_validator(mode="after")
+    def _wrong_guesses_are_told(self) -> "Config":
+        if self.features.recovery and self.recovery.realms and not (self.features.assistant and self.features.web):
+            raise ValueError(
+                "features.recovery needs features.web, for its page, and features.assistant, which tells people of "
+                "wrong guesses; switch them on, or name no recovery.realms"
+            )
+        return self
 
 
 def parse_config(raw: Mapping[str, Any] | None) -> Config:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from synapse.module_api import ModuleApi
 from synapse.module_api.errors import ConfigError
@@ -32,6 +32,9 @@ from synapse_super_app.rollout import Rollout
 from synapse_super_app.runtime import Feature, Runtime
 from synapse_super_app.sign_ins import SignIns
 from synapse_super_app.web.feature import WebFeature
+
+if TYPE_CHECKING:
+    from synapse_super_app.recovery.feature import RecoveryFeature
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +154,7 @@ def build_features(runtime: Runtime, enabled: tuple[FeatureName, ...]) -> list[F
             runtime, directory, PaidFares(runtime.database) if FeatureName.PAYMENTS in enabled else None
         ),
         FeatureName.WEB: lambda: WebFeature(runtime),
+        FeatureName.RECOVERY: lambda: _recovery(runtime),
     }
     features.extend(build() for name, build in builders.items() if name in enabled)
     # Last: these speak of what the others do.
@@ -159,5 +163,16 @@ def build_features(runtime: Runtime, enabled: tuple[FeatureName, ...]) -> list[F
     if FeatureName.CARDS in enabled:
         features.append(CardsFeature(runtime, payments, calls))
     if FeatureName.ASSISTANT in enabled:
-        features.append(AssistantFeature(runtime, frozenset(enabled), payments, calls))
+        assistant = AssistantFeature(runtime, frozenset(enabled), payments, calls)
+        features.append(assistant)
+        for each in features:
+            if each.name == FeatureName.RECOVERY:
+                cast("RecoveryFeature", each).when_something_happened(assistant.tell_of_recovery)
     return features
+
+
+def _recovery(runtime: Runtime) -> "RecoveryFeature":
+    # It loads libsodium, which nobody else needs.
+    from synapse_super_app.recovery.feature import RecoveryFeature
+
+    return RecoveryFeature(runtime)

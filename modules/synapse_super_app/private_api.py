@@ -52,7 +52,7 @@ USES: Final[tuple[PrivateUse, ...]] = (
     ),
     PrivateUse(
         symbol="synapse.logging.context:PreserveLoggingContext",
-        features=frozenset({FeatureName.PAYMENTS}),
+        features=frozenset({FeatureName.PAYMENTS, FeatureName.RECOVERY}),
         reason="to fire the Deferreds of others by the rules of log contexts; ModuleApi has the other half",
     ),
     PrivateUse(
@@ -117,7 +117,7 @@ USES: Final[tuple[PrivateUse, ...]] = (
     ),
     PrivateUse(
         symbol="synapse.config._base:read_config_files",
-        features=frozenset({FeatureName.DIRECTORY, FeatureName.PAYMENTS}),
+        features=frozenset({FeatureName.DIRECTORY, FeatureName.PAYMENTS, FeatureName.RECOVERY}),
         reason="where the signing key is, to keep our keys beside it; Synapse does not remember the path",
     ),
     PrivateUse(
@@ -132,17 +132,17 @@ USES: Final[tuple[PrivateUse, ...]] = (
     ),
     PrivateUse(
         symbol="synapse.federation.transport.server:SERVLET_GROUPS",
-        features=frozenset({FeatureName.PAYMENTS}),
+        features=frozenset({FeatureName.PAYMENTS, FeatureName.RECOVERY}),
         reason="signed objects arrive by PUT on a federation path, which no web resource of a module can have",
     ),
     PrivateUse(
         symbol="synapse.federation.transport.server._base:BaseFederationServlet.RATELIMIT",
-        features=frozenset({FeatureName.PAYMENTS}),
+        features=frozenset({FeatureName.PAYMENTS, FeatureName.RECOVERY}),
         reason="authenticates those requests by X-Matrix; they have a limit of their own instead of rc_federation",
     ),
     PrivateUse(
         symbol="synapse.http.matrixfederationclient:MatrixFederationHttpClient.put_json",
-        features=frozenset({FeatureName.PAYMENTS}),
+        features=frozenset({FeatureName.PAYMENTS, FeatureName.RECOVERY}),
         reason="to send signed objects to other servers; clearing keeps its own pauses",
     ),
     PrivateUse(

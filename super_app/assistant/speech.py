@@ -431,6 +431,20 @@ class Speech:
             ]
         )
 
+    def recovery_pin_was_wrong(self, device: str) -> Text:
+        return self.say(
+            "Somebody tried the PIN of your recovery key in vain, in the session {device}. If that was not you, sign "
+            "that session out and change your password: after ten wrong PINs the way to your key by PIN is destroyed.",
+            device=device or "?",
+        )
+
+    def recovery_pin_was_set(self, device: str) -> Text:
+        return self.say(
+            "A PIN for your recovery key was set up, in the session {device}; the one before does not work any more. "
+            "If that was not you, sign that session out, change your password and set up a PIN anew.",
+            device=device or "?",
+        )
+
     def you_are_offered(self, person: Person, money: Money, memo: str, place: Text) -> Text:
         return lines(
             [

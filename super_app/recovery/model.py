@@ -2,10 +2,11 @@
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Final, NewType
 
+from nacl.signing import SigningKey
 from pydantic import Field
 
 from super_app.errors import Reason, Refused
@@ -13,7 +14,7 @@ from super_app.ids import ServerName, UserId
 from super_app.recovery import group
 from super_app.recovery.group import Element, Scalar
 from super_app.recovery.voprf import Proof
-from super_app.signing import from_b64, to_b64
+from super_app.signing import from_b64, public_b64, sign, to_b64, verify
 from super_app.wire import Text, WireModel
 
 Version = NewType("Version", int)
@@ -146,6 +147,26 @@ class Mark:
     """The guess that brought it here; None after a right PIN."""
     gone: bool
     """The share was destroyed or given up."""
+    signature: str = ""
+    """Of ``realm``, so that whoever keeps it cannot make one up."""
+
+    def _said(self) -> dict[str, object]:
+        return {
+            "type": "org.superapp.recovery.mark",
+            "realm": self.realm,
+            "user_id": self.user_id,
+            "version": self.version,
+            "epoch": self.epoch,
+            "guesses": self.guesses,
+            "attempt_id": self.attempt_id,
+            "gone": self.gone,
+        }
+
+    def signed(self, key: SigningKey) -> "Mark":
+        return replace(self, signature=sign(self._said(), key))
+
+    def is_signed_by(self, key: SigningKey) -> bool:
+        return verify({**self._said(), "signature": self.signature}, public_b64(key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

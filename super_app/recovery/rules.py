@@ -123,5 +123,13 @@ def _behind(known: Mark) -> Refused:
     return Refused(
         reason=Reason.RECOVERY_BEHIND,
         message=f"Guess {known.epoch} of this share was told before; your database is older than that.",
-        fields=MappingProxyType({"epoch": known.epoch, "guesses": known.guesses, "gone": known.gone}),
+        fields=MappingProxyType(
+            {
+                "epoch": known.epoch,
+                "guesses": known.guesses,
+                "attempt_id": known.attempt_id,
+                "gone": known.gone,
+                "signature": known.signature,
+            }
+        ),
     )

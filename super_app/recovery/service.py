@@ -202,25 +202,12 @@ def witness(cur: Cursor, told: Mark) -> Refused | None:
 
 
 def recall(cur: Cursor, realm: ServerName, user_id: UserId, version: Version) -> Mark | None:
-    """What is known here of another realm's share; None if nothing is."""
-    known = store.mark(cur, realm, user_id, version)
-    ours = store.share(cur, user_id, version)
-    if ours is None or ours.state is not State.RETIRED:
-        return known
-    # A set that was replaced or given up is over everywhere.
-    return Mark(
-        realm=realm,
-        user_id=user_id,
-        version=version,
-        epoch=0 if known is None else known.epoch,
-        guesses=0 if known is None else known.guesses,
-        attempt_id=None if known is None else known.attempt_id,
-        gone=True,
-    )
+    """What another realm told us last of its share; None if nothing."""
+    return store.mark(cur, realm, user_id, version)
 
 
 def catch_up(cur: Cursor, user_id: UserId, version: Version, marks: Iterable[Mark], now_ms: int) -> None:
-    """Take over what others know of our share, where that is newer than our own database."""
+    """Take over what others know of our share, where that is newer than our own database. We signed all of it."""
     for mark in marks:
         share = store.share(cur, user_id, version)
         if share is None or not share.state.held or not rules.is_older(share, mark):

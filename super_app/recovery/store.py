@@ -129,14 +129,14 @@ def forget_guesses(cur: Cursor, user_id: UserId, version: Version) -> None:
 
 def mark(cur: Cursor, realm: ServerName, user_id: UserId, version: Version) -> Mark | None:
     cur.execute(
-        "SELECT epoch, guesses, attempt_id, gone FROM superapp_recovery_mark"
+        "SELECT epoch, guesses, attempt_id, gone, signature FROM superapp_recovery_mark"
         " WHERE realm = ? AND user_id = ? AND version = ?",
         (realm, user_id, version),
     )
     row = cur.fetchone()
     if row is None:
         return None
-    epoch, guesses, attempt_id, gone = cast(tuple[int, int, str | None, int], row)
+    epoch, guesses, attempt_id, gone, signature = cast(tuple[int, int, str | None, int, str], row)
     return Mark(
         realm=realm,
         user_id=user_id,
@@ -145,18 +145,29 @@ def mark(cur: Cursor, realm: ServerName, user_id: UserId, version: Version) -> M
         guesses=guesses,
         attempt_id=None if attempt_id is None else AttemptId(attempt_id),
         gone=bool(gone),
+        signature=signature,
     )
 
 
 def put_mark(cur: Cursor, told: Mark) -> bool:
     """Keep the newer one; False if it is not ``told``, since another came in between."""
     cur.execute(
-        "INSERT INTO superapp_recovery_mark (realm, user_id, version, epoch, guesses, attempt_id, gone)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (realm, user_id, version) DO UPDATE SET epoch = excluded.epoch,"
-        " guesses = excluded.guesses, attempt_id = excluded.attempt_id, gone = excluded.gone"
+        "INSERT INTO superapp_recovery_mark (realm, user_id, version, epoch, guesses, attempt_id, gone, signature)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (realm, user_id, version) DO UPDATE SET epoch = excluded.epoch,"
+        " guesses = excluded.guesses, attempt_id = excluded.attempt_id, gone = excluded.gone,"
+        " signature = excluded.signature"
         " WHERE superapp_recovery_mark.epoch < excluded.epoch"
         " OR (superapp_recovery_mark.epoch = excluded.epoch AND excluded.gone = 1)",
-        (told.realm, told.user_id, told.version, told.epoch, told.guesses, told.attempt_id, int(told.gone)),
+        (
+            told.realm,
+            told.user_id,
+            told.version,
+            told.epoch,
+            told.guesses,
+            told.attempt_id,
+            int(told.gone),
+            told.signature,
+        ),
     )
     return cur.rowcount == 1
 
@@ -186,13 +197,17 @@ def begin_attempt(cur: Cursor, user_id: UserId, attempt_id: AttemptId, device_id
     )
 
 
-def end_attempt(cur: Cursor, user_id: UserId, attempt_id: AttemptId, outcome: LiteralString) -> bool:
-    """Whether it was open until now."""
+def end_attempt(cur: Cursor, user_id: UserId, attempt_id: AttemptId, outcome: LiteralString) -> str | None:
+    """The device that tried; None if it was not open any more."""
+    cur.execute(
+        "SELECT device_id FROM superapp_recovery_attempt WHERE user_id = ? AND attempt_id = ?", (user_id, attempt_id)
+    )
+    row = cur.fetchone()
     cur.execute(
         "UPDATE superapp_recovery_attempt SET outcome = ? WHERE user_id = ? AND attempt_id = ? AND outcome = 'open'",
         (outcome, user_id, attempt_id),
     )
-    return cur.rowcount == 1
+    return None if row is None or cur.rowcount == 0 else str(row[0])
 
 
 def left_open(cur: Cursor, before_ms: int) -> Sequence[tuple[UserId, AttemptId]]:
@@ -206,3 +221,9 @@ def left_open(cur: Cursor, before_ms: int) -> Sequence[tuple[UserId, AttemptId]]
 
 def forget_attempts(cur: Cursor, before_ms: int) -> None:
     cur.execute("DELETE FROM superapp_recovery_attempt WHERE outcome <> 'open' AND begun_ms <= ?", (before_ms,))
+
+
+def census(cur: Cursor) -> Sequence[tuple[UserId, State]]:
+    """Whose shares there are, and in which state; for the operator."""
+    cur.execute("SELECT user_id, state FROM superapp_recovery_share")
+    return [(UserId(str(row[0])), State(str(row[1]))) for row in cur.fetchall()]

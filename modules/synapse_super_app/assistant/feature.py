@@ -102,6 +102,10 @@ class AssistantFeature:
     async def _calls_reached(self, reached: Sequence[Record]) -> None:
         await self._tasks.add(self._news.of_calls(reached, self._runtime.now_ms()))
 
+    async def tell_of_recovery(self, user_id: UserId, happened: str, device_id: str) -> None:
+        """Somebody tried a person's recovery PIN in vain, or set one up."""
+        await self._tasks.add(self._news.of_recovery(user_id, happened, device_id, self._runtime.now_ms()))
+
     async def _registered(self, user_id: str) -> None:
         """Somebody registered, in this process. Fails open: they are not greeted."""
         try:

@@ -88,6 +88,21 @@ class News:
             if record.direction is Direction.INCOMING and record.state in (CallState.MISSED, CallState.CANCELLED)
         )
 
+    def of_recovery(self, user_id: UserId, happened: str, device_id: str, now_ms: int) -> tuple[Task, ...]:
+        """``happened`` is ``wrong:`` or ``set:`` and an id of it."""
+        if not self._account.is_ready:
+            return ()
+        content = {"about": "recovery", "what": happened.partition(":")[0], "device_id": device_id}
+        task = Task(
+            task_id=TaskId(f"news:recovery:{user_id}:{happened}"),
+            user_id=user_id,
+            kind=Kind.NEWS,
+            content=content,
+            made_ms=now_ms,
+            due_ms=now_ms + NEWS_PAUSE_MS,
+        )
+        return (task,)
+
     async def _tell_of_call(self, task: Task, speech: Speech) -> tuple[Text, Json | None, bool] | None:
         content = task.content
         page = await self._inside.ask(task.user_id, "GET", "calls", query={"limit": "50"})
@@ -119,6 +134,11 @@ class News:
                 return await self._tell_of_request(task, speech)
             case "call":
                 return await self._tell_of_call(task, speech)
+            case "recovery":
+                device_id = task.content["device_id"]
+                if task.content["what"] == "set":
+                    return speech.recovery_pin_was_set(device_id), None, True
+                return speech.recovery_pin_was_wrong(device_id), None, True
             case _:
                 return None
 

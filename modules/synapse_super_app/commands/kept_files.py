@@ -11,6 +11,7 @@ from synapse_super_app import key_files
 from synapse_super_app.clearing import identity
 from synapse_super_app.commands import config_checks
 from synapse_super_app.commands.homeserver_config import SECRET_KEYS, HomeserverConfig
+from synapse_super_app.recovery import keys as recovery_keys
 
 MANIFEST: Final = "manifest.json"
 CONFIG: Final = "homeserver.yaml"
@@ -28,6 +29,7 @@ def key_files_of(config: HomeserverConfig) -> Iterator[tuple[str, Path]]:
     places = {key: path for key in ("signing_key_path", *SECRET_KEYS) if (path := config.path_at(key)) is not None}
     places["payment.key"] = config.resolve(str(payment))
     places["directory.key"] = config.resolve(str(key_files.key_path(folder, server, module.directory.key_path)))
+    places["recovery.key"] = config.resolve(str(recovery_keys.key_path(folder, server, module.recovery.key_path)))
     yield from ((name, path) for name, path in places.items() if path.exists())
     kept = places["payment.key"]
     for path in sorted(kept.parent.glob(f"{glob.escape(kept.name)}.retired-*")):
@@ -45,6 +47,8 @@ def place_of(config: HomeserverConfig, name: str) -> Path:
         return payment.with_name(payment.name + name.removeprefix("payment.key"))
     if name == "directory.key":
         return config.resolve(str(key_files.key_path(folder, server, module.directory.key_path)))
+    if name == "recovery.key":
+        return config.resolve(str(recovery_keys.key_path(folder, server, module.recovery.key_path)))
     place = config.path_at(name)
     if place is None:
         raise KeyError(name)

@@ -21,7 +21,7 @@ from super_app.recovery.model import (
     Wiped,
     unlock_tag,
 )
-from super_app.signing import to_b64
+from super_app.signing import generate_key, to_b64
 
 pytestmark = pytest.mark.packages("super_app.recovery")
 
@@ -256,16 +256,38 @@ def test_a_restored_realm_takes_over_what_others_know_and_gives_no_guess_back(tr
 
 def test_a_restored_realm_destroys_a_share_that_the_others_know_to_be_gone(transaction: Transaction) -> None:
     put(transaction)
+    gone = replace(MARK, realm=HERE, epoch=0, guesses=0, attempt_id=None, gone=True)
+
+    transaction(lambda cur: service.catch_up(cur, ALICE, ONE, [gone], 5))
+
+    assert states(transaction) == {1: State.RETIRED}
+
+
+def test_a_share_that_is_given_up_is_told_to_be_gone(transaction: Transaction) -> None:
+    put(transaction)
     put(transaction, 2)
-    transaction(lambda cur: service.put_in_use(cur, HERE, ALICE, Version(2)))
-    # The other realm of the set asks this one, which has the newer set in use.
-    known = transaction(lambda cur: service.recall(cur, REALMS[0], ALICE, ONE))
-    assert known is not None
-    assert known.gone
+    guess(transaction, 1, 0, version=2)
+    told = transaction(lambda cur: service.give_up(cur, HERE, ALICE, Version(2)))
+    assert [(each.version, each.epoch, each.gone) for each in told] == [(2, 1, True)]
+    assert transaction(lambda cur: service.give_up(cur, HERE, ALICE, Version(2))) == ()
 
-    transaction(lambda cur: service.catch_up(cur, ALICE, Version(2), [replace(known, version=Version(2))], 5))
 
-    assert states(transaction) == {1: State.RETIRED, 2: State.RETIRED}
+def test_a_mark_is_its_realms_own_or_nothing() -> None:
+    key, other = generate_key(b"\1" * 32), generate_key(b"\2" * 32)
+    signed = MARK.signed(key)
+    assert signed.is_signed_by(key)
+    assert not signed.is_signed_by(other)
+    assert not MARK.is_signed_by(key)
+    changes: list[dict[str, Any]] = [
+        {"epoch": 9},
+        {"guesses": 9},
+        {"gone": True},
+        {"user_id": BOB},
+        {"realm": HERE},
+        {"version": Version(2)},
+    ]
+    for change in changes:
+        assert not replace(signed, **change).is_signed_by(key)
 
 
 def test_the_tries_of_a_person_are_told_once_and_forgotten(transaction: Transaction) -> None:
@@ -273,8 +295,9 @@ def test_the_tries_of_a_person_are_told_once_and_forgotten(transaction: Transact
     transaction(lambda cur: store.begin_attempt(cur, ALICE, attempt(1), "PHONE", 2_000))
     transaction(lambda cur: store.begin_attempt(cur, ALICE, attempt(2), "PHONE", 3_000))
     assert transaction(lambda cur: store.left_open(cur, 2_000)) == [(ALICE, attempt(1))]
-    assert transaction(lambda cur: store.end_attempt(cur, ALICE, attempt(1), "wrong"))
-    assert not transaction(lambda cur: store.end_attempt(cur, ALICE, attempt(1), "right"))
+    assert transaction(lambda cur: store.end_attempt(cur, ALICE, attempt(1), "wrong")) == "PHONE"
+    assert transaction(lambda cur: store.end_attempt(cur, ALICE, attempt(1), "right")) is None
+    assert transaction(lambda cur: store.end_attempt(cur, BOB, attempt(2), "right")) is None
     assert transaction(lambda cur: store.left_open(cur, 2_000)) == []
     transaction(lambda cur: store.forget_attempts(cur, 9_000))
     assert transaction(lambda cur: store.left_open(cur, 9_000)) == [(ALICE, attempt(2))]

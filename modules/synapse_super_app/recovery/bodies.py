@@ -1,0 +1,137 @@
+"""What homeservers send each other for recovery: ``PUT …/recovery/{what}``, each with a body of its own.
+
+The same bodies, less ``user_id``, are what a client sends to its own homeserver, which passes them on.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field
+
+from super_app.recovery.model import GUESSES, MAX_VERSION
+from super_app.wire import OpenWireModel, Text, WireModel
+
+
+class What(StrEnum):
+    """What is asked of a realm. The last two realms ask each other."""
+
+    ABOUT = "about"
+    SHARE = "share"
+    GUESS = "guess"
+    UNLOCK = "unlock"
+    USE = "use"
+    GIVE_UP = "give_up"
+    STATE = "state"
+    WITNESS = "witness"
+    RECALL = "recall"
+
+
+VersionJson = Annotated[int, Field(ge=1, le=MAX_VERSION)]
+AttemptJson = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="32 hexadecimal digits, random")]
+Bytes32 = Annotated[str, Field(min_length=43, max_length=43, description="32 bytes, unpadded base64url")]
+_UserJson = Annotated[Text, Field(max_length=255)]
+_Epoch = Annotated[int, Field(ge=0, le=MAX_VERSION)]
+_SEALED_MAX: Final = 8_192
+
+
+class ShareBody(WireModel):
+    """``in_use`` is the version that the account data names, which stays."""
+
+    version: VersionJson
+    sealed: Annotated[Text, Field(max_length=_SEALED_MAX, description="HPKE for the realm's key, unpadded base64url")]
+    in_use: VersionJson | None = None
+
+
+class GuessBody(WireModel):
+    version: VersionJson
+    attempt_id: AttemptJson
+    blinded: Bytes32
+
+
+class UnlockBody(WireModel):
+    version: VersionJson
+    attempt_id: AttemptJson
+    tag: Bytes32
+
+
+class VersionBody(WireModel):
+    version: VersionJson
+
+
+class NothingBody(WireModel):
+    pass
+
+
+class UserShareBody(ShareBody):
+    user_id: _UserJson
+
+
+class UserGuessBody(GuessBody):
+    user_id: _UserJson
+
+
+class UserUnlockBody(UnlockBody):
+    user_id: _UserJson
+
+
+class UserVersionBody(VersionBody):
+    user_id: _UserJson
+
+
+class UserBody(WireModel):
+    user_id: _UserJson
+
+
+class MarkBody(UserVersionBody):
+    epoch: _Epoch
+    guesses: Annotated[int, Field(ge=0, le=GUESSES)]
+    attempt_id: AttemptJson | None = None
+    gone: bool
+    signature: Annotated[str, Field(max_length=128)]
+
+
+class KnownMark(OpenWireModel):
+    """A mark as another realm gives it back."""
+
+    epoch: _Epoch
+    guesses: Annotated[int, Field(ge=0, le=GUESSES)]
+    attempt_id: AttemptJson | None = None
+    gone: bool
+    signature: Annotated[str, Field(max_length=128)]
+
+
+class KnownBody(OpenWireModel):
+    mark: KnownMark | None = None
+
+
+# Answers.
+
+
+class AboutJson(OpenWireModel):
+    operator: Annotated[Text, Field(min_length=1, max_length=100)]
+    public_key: Bytes32
+    leaving: bool
+
+
+class DoneJson(BaseModel):
+    """``changed`` is false where all was so before."""
+
+    changed: bool = True
+
+
+class EvaluationJson(BaseModel):
+    element: str
+    proof: str
+    nonce: str
+    guesses_left: int
+
+
+class ShareStateJson(BaseModel):
+    version: int
+    state: str
+    guesses_left: int
+    retry_after_ms: int
+
+
+class SharesJson(BaseModel):
+    shares: list[ShareStateJson]
