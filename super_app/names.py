@@ -13,7 +13,6 @@ LOG_PREFIX: Final = "/_synapse/client/superapp/log"
 LIVEKIT_PREFIX: Final = "/_synapse/client/superapp/livekit"
 """The MatrixRTC authorisation service of this homeserver, and where its SFU sends webhooks."""
 CLEARING_PATH: Final = "/_matrix/federation/unstable/org.superapp/clearing"
-
 POTS_PATH: Final = "/_matrix/federation/unstable/org.superapp/pots"
 RECOVERY_PATH: Final = "/_matrix/federation/unstable/org.superapp/recovery"
 
