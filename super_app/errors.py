@@ -43,6 +43,7 @@ class Reason(StrEnum):
     UNKNOWN_REQUEST = "unknown_request"
     UNKNOWN_GIFT = "unknown_gift"
     UNKNOWN_CLAIM = "unknown_claim"
+    UNKNOWN_SCHEDULE = "unknown_schedule"
     UNKNOWN_HANDLE = "unknown_handle"
     UNKNOWN_CONTACT = "unknown_contact"
     UNKNOWN_CALL = "unknown_call"

@@ -65,6 +65,17 @@ class Safeguards:
             cur, safeguard, money, payee, proven=proven, now_ms=now_ms
         )
 
+    def judge_pin(self, cur: Cursor, payer: Acct, payee: UserId | None, money: Money) -> Refused | None:
+        """PIN_REQUIRED or PIN_NOT_SET, if paying somebody so much takes the PIN. ``payee`` None: whoever comes."""
+        pin = store.find(cur, payer).pin
+        minds = rules.minds_new_payees(pin, self._settings)
+        new_payee = minds and (payee is None or not store.has_paid(cur, payer, payee))
+        return rules.judge_pin(pin, self._settings, money, self._assets[money.currency], new_payee=new_payee)
+
+    def judge_lock(self, cur: Cursor, acct: Acct) -> Refused | None:
+        """WALLET_LOCKED, if nothing is sent now."""
+        return rules.judge_lock(store.find(cur, acct))
+
     def judge_receiving(self, cur: Cursor, payee: Acct, money: Money, now_ms: int) -> Refused | None:
         """PAYEE_LIMIT if the payee may not have that much more."""
         if not self._settings.tiers:
@@ -174,11 +185,7 @@ class Safeguards:
             refused = rules.judge_use(use, money, asset)
             if refused is not None:
                 return refused
-        if proven:
-            return None
-        minds = rules.minds_new_payees(safeguard.pin, self._settings)
-        new_payee = minds and (payee is None or not store.has_paid(cur, safeguard.acct, payee))
-        return rules.judge_pin(safeguard.pin, self._settings, money, asset, new_payee=new_payee)
+        return None if proven else self.judge_pin(cur, safeguard.acct, payee, money)
 
     def _put(self, cur: Cursor, safeguard: Safeguard) -> Safeguard:
         store.put(cur, safeguard)

@@ -43,6 +43,7 @@ from synapse_super_app.runtime import Runtime
 from synapse_super_app.safeguards.api import SafeguardsApi
 from synapse_super_app.safeguards.pins import Pins
 from synapse_super_app.safeguards.settings import settings_of
+from synapse_super_app.schedules.shell import SchedulesShell
 from synapse_super_app.statements.api import StatementsApi
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class PaymentsFeature:
         "super_app.safeguards",
         "super_app.requests",
         "super_app.pots",
+        "super_app.schedules",
     )
 
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
@@ -153,10 +155,12 @@ class PaymentsFeature:
             announced=announced,
         )
         orders.answer_requests(self.requests)
+        self.schedules = SchedulesShell(runtime=runtime, orders=orders, writer=writer, safeguards=safeguards, pins=pins)
         self._statements_api = StatementsApi(runtime, payments)
         self._ledger_admin = LedgerAdmin(runtime, writer)
         self.tenure.while_held(self._clearing_shell.begin, self._clearing_shell.end)
         self.tenure.while_held(self._deadlines.begin, self._deadlines.end)
+        self.tenure.while_held(self.schedules.begin, self.schedules.end)
         runtime.private.on_shutdown(self.tenure.stop)
         writer.on_payment(watch.heard)
         writer.on_payment(self._deadlines.payment_heard)
@@ -187,6 +191,7 @@ class PaymentsFeature:
             *self._safeguards_api.routes(),
             *self.requests.routes(),
             *self.pots.routes(),
+            *self.schedules.routes(),
             *self._statements_api.routes(),
             *self._ledger_admin.routes(),
             *self._clearing_shell.routes(),
@@ -204,6 +209,7 @@ class PaymentsFeature:
         self._deadlines.start()
         self.requests.start()
         self.pots.start()
+        self.schedules.start()
 
     async def _may_create_room(self, user_id: str, room_config: dict[str, Any]) -> Literal["NOT_SPAM"] | Codes:
         """The initial state of a room passes no gate, so our types are refused here. Fails closed.

@@ -177,9 +177,17 @@ class Orders:
     # The API.
 
     async def pay(
-        self, payer: UserId, content: PaymentContent, room_id: RoomId | None, pin: str | None = None
+        self,
+        payer: UserId,
+        content: PaymentContent,
+        room_id: RoomId | None,
+        pin: str | None = None,
+        *,
+        proven: bool = False,
     ) -> Payment | Refused:
         """Order a payment and wait a moment for what becomes of it. ``pin`` is looked at only where it is asked for.
+
+        ``proven`` says that the person has confirmed just this before, with the PIN where it takes one.
 
         The same order again gives the payment as it now is, and sends its event again only where none stands.
 
@@ -207,12 +215,17 @@ class Orders:
         placement = await self._choose_room(order, room_id)
         if isinstance(placement, Refused):
             return placement
-        placed = await self._place(order, placement)
+        placed = await self._place(order, placement, proven=proven)
         if isinstance(placed, Refused) and placed.reason is Reason.PIN_REQUIRED and pin is not None:
             placed = await self._pins.prove(order.payer_acct, pin) or await self._place(order, placement, proven=True)
         if isinstance(placed, Refused):
             return placed
         return await self._carry(placed, order, intent)
+
+    async def resolve(self, payer: UserId, content: PaymentContent) -> Order | Refused:
+        """The order as it would be placed now; nothing is paid."""
+        intent = rules.read_order(content, self._assets)
+        return intent if isinstance(intent, Refused) else await self._resolve(payer, intent)
 
     async def find(self, key: PaymentKey) -> Payment | None:
         return await self._runtime.database.run("payment_find", lambda cur: store.find(cur, key))

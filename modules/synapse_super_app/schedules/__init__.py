@@ -1,0 +1,1 @@
+"""The Synapse shell of scheduled payments: routes and the clock."""

@@ -1,0 +1,1 @@
+"""Payments that are made later or again and again, on their own day."""
