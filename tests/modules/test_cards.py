@@ -57,7 +57,9 @@ def test_a_payment_that_is_made_at_once_has_one_card_by_its_payer(street: Street
     assert "paid" in card["body"]
     assert "lunch <b>" in card["body"]
     assert "lunch &lt;b&gt;" in card["formatted_body"]
-    assert card[CARD_KEY] == {"v": 1, "kind": "payment", "payment_id": ID, "payer": ALICE, "event_id": event_id}
+    terms = {"amount": 500, "currency": "EUR", "scale": 2, "memo": "lunch <b>", "state": "completed"}
+    pointing = {"payment_id": ID, "payer": ALICE, "payee": BOB, "event_id": event_id}
+    assert card[CARD_KEY] == {"v": 1, "kind": "payment", **pointing, **terms}
     assert card["m.mentions"] == {}
 
 
@@ -72,7 +74,8 @@ def test_a_card_is_edited_in_place_as_its_payment_goes_on(street: Street) -> Non
     _, edit = street.cards()
     assert edit["m.relates_to"] == {"rel_type": "m.replace", "event_id": waiting["id"]}
     assert "declined" in edit["m.new_content"]["body"]
-    assert edit["m.new_content"][CARD_KEY] == waiting[CARD_KEY]
+    assert waiting[CARD_KEY]["state"] == "awaiting_acceptance"
+    assert edit["m.new_content"][CARD_KEY] == {**waiting[CARD_KEY], "state": "declined"}
 
 
 def test_a_request_has_a_card_until_it_is_paid_or_expires(street: Street) -> None:
@@ -81,6 +84,7 @@ def test_a_request_has_a_card_until_it_is_paid_or_expires(street: Street) -> Non
     street.advance(5)
     (card,) = street.cards()
     assert (card["sender"], card[CARD_KEY]["kind"]) == (BOB, "request")
+    assert (card[CARD_KEY]["payers"], card[CARD_KEY]["state"]) == ([ALICE], "open")
     street.call("POST", "payments", ALICE, {**ORDER, "request": ID})
     street.advance(10)
     edits = [each["m.new_content"]["body"] for each in street.cards() if "m.new_content" in each]

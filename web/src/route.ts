@@ -2,6 +2,8 @@
 
 import { useEffect, useState } from "preact/hooks";
 
+export { to } from "./address.ts";
+
 export interface Route {
   /** "payment", "0011…" */
   path: readonly string[];
@@ -19,18 +21,6 @@ function decode(text: string): string {
   } catch {
     return text;
   }
-}
-
-/** The address of a screen: ``to("payment", id)``, with a query if there is one. */
-export function to(...parts: (string | Record<string, string | undefined>)[]): string {
-  const names = parts.filter((part) => typeof part === "string").map(encodeURIComponent);
-  const query = new URLSearchParams();
-  for (const part of parts) {
-    if (typeof part === "string") continue;
-    for (const [name, value] of Object.entries(part)) if (value !== undefined) query.set(name, value);
-  }
-  const text = query.toString();
-  return `#/${names.join("/")}${text === "" ? "" : `?${text}`}`;
 }
 
 export function go(address: string): void {

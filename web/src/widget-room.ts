@@ -7,6 +7,8 @@ export interface Card {
   paymentId: string;
   payer: string;
   text: string;
+  /** The same for clients that draw a card of their own. */
+  terms: { payee: string; amount: number; currency: string; scale: number; memo?: string; state: string };
 }
 
 const ENCRYPTION = "m.room.encryption";
@@ -54,7 +56,7 @@ export class Room {
     await this.#client.sendRoomEvent("m.room.message", {
       msgtype: "m.notice",
       body: card.text,
-      [CARD_KEY]: { v: 1, kind: "payment", payment_id: card.paymentId, payer: card.payer },
+      [CARD_KEY]: { v: 1, kind: "payment", payment_id: card.paymentId, payer: card.payer, ...card.terms },
     });
   }
 

@@ -20,6 +20,7 @@ from super_app.cards import store
 from super_app.cards.store import Card, Kind
 from super_app.db import Cursor
 from super_app.ids import EventId, PaymentId, RoomId, UserId
+from super_app.money import Money
 from super_app.names import CARD_KEY, AccountDataType
 from super_app.payments import store as payments
 from super_app.payments.model import PayerKey, Payment, PaymentKey, Venue
@@ -65,7 +66,8 @@ class CardsFeature:
     def __init__(self, runtime: Runtime, payments_feature: PaymentsFeature | None, calls: CallsFeature | None) -> None:
         self._runtime = runtime
         language = runtime.config.assistant.language
-        self._speech = Speech(language, catalogue(language), runtime.config.payments.by_code())
+        self._assets = runtime.config.payments.by_code()
+        self._speech = Speech(language, catalogue(language), self._assets)
         self._next_ms = 0
         self._busy = False
         if payments_feature is not None:
@@ -203,7 +205,12 @@ class CardsFeature:
         said = self._speech.card_of_payment(
             payment.payer, payment.payee.user_id, payment.money, payment.memo or "", payment.state.value
         )
-        pointing = {"payment_id": payment.payment_id, "payer": payment.payer}
+        pointing = {
+            "payment_id": payment.payment_id,
+            "payer": payment.payer,
+            "payee": payment.payee.user_id,
+            **self._terms(payment.money, payment.memo, payment.state.value),
+        }
         return Face(
             room_id=payment.room_id, sender=payment.payer, said=said, key=_key("payment", payment.event_id, pointing)
         )
@@ -217,7 +224,12 @@ class CardsFeature:
         state = request_rules.state_of(request, request.requester, now_ms)
         asked = [payer.user_id for payer in request.payers]
         said = self._speech.card_of_request(request.requester, asked, request.money, request.memo or "", state.value)
-        pointing = {"request_id": request.request_id, "requester": request.requester}
+        pointing = {
+            "request_id": request.request_id,
+            "requester": request.requester,
+            "payers": asked,
+            **self._terms(request.money, request.memo, state.value),
+        }
         return Face(
             room_id=request.room_id,
             sender=request.requester,
@@ -225,6 +237,13 @@ class CardsFeature:
             key=_key("request", request.event_id, pointing),
             again_ms=request.expires_ms if state is RequestState.OPEN else None,
         )
+
+    def _terms(self, money: Money, memo: str | None, state: str) -> dict[str, Any]:
+        """The same that the text says, for clients that draw a card of their own."""
+        asset = self._assets.get(money.currency)
+        scale = {} if asset is None else {"scale": asset.scale}
+        said = {"memo": memo} if memo else {}
+        return {"amount": money.amount_minor, "currency": money.currency, **scale, **said, "state": state}
 
     async def _call(self, card: Card) -> Face | None:
         session_id = SessionId(card.subject["session_id"])

@@ -395,8 +395,10 @@ function InApp(props: { order: Order; onBack: () => void; onPaid: (payment: Paym
   useEffect(() => {
     if (payment.value === undefined) return;
     const text = t("card.paid", { payer: home.session.userId, payee: wanted.payee, amount: money(wanted) });
-    const { payment_id, payer } = payment.value;
-    void home.widget?.postCard({ paymentId: payment_id, payer, text });
+    const { payment_id, payer, payee, amount, currency, memo, state } = payment.value;
+    const scale = scaleOf(home.about, currency);
+    const terms = { payee, amount, currency, scale, ...(memo == null ? {} : { memo }), state };
+    void home.widget?.postCard({ paymentId: payment_id, payer, text, terms });
     props.onPaid(payment.value);
   }, [payment.value === undefined]);
   const address = to("send", {

@@ -1,0 +1,100 @@
+// A module of Element Web, for operators who host it: payments, requests and contacts as cards of the timeline, a button
+// to pay in the header of a room and beside the composer, and the wallet without questions.
+//
+// It is named in Element's config.json ("modules") and runs in Element's page, with what Element's module API lets it do. It
+// holds no session, asks no server and moves nothing: whatever does leads to the wallet.
+
+import type { Api, Module, ModuleFactory } from "@element-hq/element-web-module-api";
+import { type CardEvent, readCard, readEvent } from "./cards.ts";
+import { TEXTS } from "./text.ts";
+import { View } from "./view.ts";
+
+/** ``"org.superapp"`` in Element's config.json. */
+interface Settings {
+  /** Where the homeserver's pages are; the default homeserver's, if it is left out. */
+  wallet?: string;
+  /** Show orders and requests themselves, for homeservers that send no cards. */
+  events?: boolean;
+}
+
+const SETTINGS = "org.superapp";
+const WIDGET_TYPE = "m.stickerpicker";
+/** What our widget asks for, and no more (web/src/widget-room.ts). */
+const CAPABILITIES: ReadonlySet<string> = new Set([
+  "org.matrix.msc2762.receive.state_event:m.room.encryption#",
+  "org.matrix.msc2762.send.event:m.room.message#m.notice",
+]);
+
+class SuperAppModule implements Module {
+  static readonly moduleApiVersion = "^2.0.0";
+  readonly #api: Api;
+
+  constructor(api: Api) {
+    this.#api = api;
+  }
+
+  async load(): Promise<void> {
+    const api = this.#api;
+    const settings = settingsOf(api);
+    const wallet = walletOf(api, settings);
+    if (wallet === null) {
+      console.error("Super App: say where the homeserver's pages are, as org.superapp.wallet in config.json");
+      return;
+    }
+    api.i18n.register(TEXTS);
+    const open = (address: string) => void window.open(new URL(`app/${address}`, wallet), "_blank", "noopener");
+    const view = new View(api, open);
+    const read = (event: CardEvent) => readCard(event) ?? (settings.events === true ? readEvent(event) : null);
+    api.customComponents.registerMessageRenderer(
+      (event) => read(event) !== null,
+      (props, original) => {
+        const card = read(props.mxEvent);
+        // An edit may have made something else of it since.
+        return card === null ? (original?.() ?? window.React.createElement("span")) : view.card(card);
+      },
+      { allowEditingEvent: false },
+    );
+    api.extras.addRoomHeaderButtonCallback((roomId) => view.payButton(roomId));
+    api.composer.addFileUploadOption({
+      type: "org.superapp.pay",
+      label: api.i18n.translate("superapp_pay"),
+      onSelected: (roomId) => open(roomId === undefined ? "#/send" : `#/send?room=${encodeURIComponent(roomId)}`),
+    });
+    const isOurs = (widget: { type: string; templateUrl: string }) =>
+      widget.type === WIDGET_TYPE && widget.templateUrl.startsWith(new URL("widget/", wallet).href);
+    api.widgetLifecycle.registerPreloadApprover((widget) => isOurs(widget) || undefined);
+    api.widgetLifecycle.registerIdentityApprover((widget) => isOurs(widget) || undefined);
+    api.widgetLifecycle.registerCapabilitiesApprover((widget, asked) =>
+      isOurs(widget) ? new Set([...asked].filter((each) => CAPABILITIES.has(each))) : undefined,
+    );
+  }
+}
+
+export default SuperAppModule satisfies ModuleFactory;
+
+/** What the operator wrote, as far as it can be read. */
+function settingsOf(api: Api): Settings {
+  const found = (api.config.get() as unknown as Record<string, unknown>)[SETTINGS];
+  if (typeof found !== "object" || found === null) return {};
+  const { wallet, events } = found as Record<string, unknown>;
+  return {
+    ...(typeof wallet === "string" ? { wallet } : {}),
+    ...(typeof events === "boolean" ? { events } : {}),
+  };
+}
+
+function walletOf(api: Api, settings: Settings): URL | null {
+  const config = api.config.get() as unknown as {
+    default_server_config?: { "m.homeserver"?: { base_url?: unknown } };
+  };
+  const homeserver = config.default_server_config?.["m.homeserver"]?.base_url;
+  const said =
+    settings.wallet ?? (typeof homeserver === "string" ? `${homeserver.replace(/\/$/, "")}/superapp/` : null);
+  if (said === null) return null;
+  try {
+    const url = new URL(said.endsWith("/") ? said : `${said}/`);
+    return ["https:", "http:"].includes(url.protocol) ? url : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,183 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Api, type MatrixEvent, ModuleLoader } from "@element-hq/element-web-module-api";
+import * as React from "react";
+import { renderToStaticMarkup } from "react-dom/server";
+import { readCard, readEvent } from "../element-module/src/cards.ts";
+import { stateKey, TEXTS } from "../element-module/src/text.ts";
+
+const ALICE = "@alice:one.example";
+const BOB = "@bob:two.example";
+const ID = "ab".repeat(16);
+const WALLET = "https://one.example/superapp/";
+
+function event(type: string, content: Record<string, unknown>, sender = ALICE): MatrixEvent {
+  return { eventId: "$e", roomId: "!r", sender, content, unsigned: {}, type, originServerTs: 0 };
+}
+
+function notice(key: Record<string, unknown>, sender = ALICE, body = "💸 paid\nFor: lunch"): MatrixEvent {
+  return event("m.room.message", { msgtype: "m.notice", body, "org.superapp.card": { v: 1, ...key } }, sender);
+}
+
+const terms = { amount: 1250, currency: "EUR", scale: 2, memo: "lunch <b>", state: "completed" };
+const payment = { kind: "payment", payment_id: ID, payer: ALICE, payee: BOB, ...terms };
+const request = { kind: "request", request_id: ID, requester: BOB, payers: [ALICE], ...terms, state: "open" };
+
+test("a card is read where its sender is who it is about, and nowhere else", () => {
+  assert.equal(readCard(notice(payment))?.address, `#/payment/${ID}?payer=${encodeURIComponent(ALICE)}`);
+  // Somebody who says that another has paid.
+  assert.equal(readCard(notice(payment, BOB)), null);
+  assert.equal(readCard(notice(request)), null);
+  assert.deepEqual(readCard(notice(request, BOB))?.to, [ALICE]);
+  assert.equal(readCard(notice({ kind: "call", caller: BOB })), null);
+  assert.equal(readCard(notice({ ...payment, payment_id: "../x" })), null);
+  assert.equal(readCard(notice({ ...payment, kind: "gift" })), null);
+  assert.equal(readCard({ ...notice(payment), stateKey: "" }), null);
+  assert.equal(readCard(event("m.room.message", { body: "hello" })), null);
+});
+
+test("an amount that is none is not shown as one, and the text for everybody is", () => {
+  for (const wrong of [{ amount: 1.5 }, { amount: -1 }, { amount: "1" }, { amount: 2 ** 53 }, { currency: "€" }]) {
+    const card = readCard(notice({ ...payment, ...wrong }));
+    assert.equal(card?.money, null);
+    assert.deepEqual(card?.lines, ["💸 paid", "For: lunch"]);
+  }
+  assert.equal(readCard(notice({ ...payment, scale: -1 }))?.money?.scale, null);
+});
+
+test("orders and requests are cards themselves where the operator wants that; state events never are", () => {
+  const order = { payment_id: ID, payee: BOB, amount: 500, currency: "EUR" };
+  assert.deepEqual(readEvent(event("org.superapp.payment", order))?.to, [BOB]);
+  // In an encrypted room there is nothing else in it.
+  assert.equal(readEvent(event("org.superapp.payment", { payment_id: ID, commitment: "x" }))?.money, null);
+  assert.equal(readEvent({ ...event("org.superapp.payment", order), stateKey: "" }), null);
+  assert.equal(readEvent(event("org.superapp.payment.receipt", order)), null);
+});
+
+test("every text is there in both languages, and states of payments and requests have one", () => {
+  for (const [key, each] of Object.entries(TEXTS)) for (const text of [each.en, each.de]) assert.ok(text, key);
+  for (const state of ["held", "awaiting_acceptance", "committed", "completed", "declined", "expired", "cancelled"])
+    assert.ok(stateKey(state), state);
+  for (const state of ["failed", "open", "paid"]) assert.ok(stateKey(state), state);
+  assert.equal(stateKey("constructor"), null);
+});
+
+/** Element, as far as the module touches it: what was registered, and what was opened. */
+function element(config: Record<string, unknown>) {
+  const found = {
+    renderers: [] as {
+      applies: (event: MatrixEvent) => boolean;
+      render: (props: { mxEvent: MatrixEvent }) => React.JSX.Element;
+    }[],
+    header: [] as ((roomId: string) => React.JSX.Element)[],
+    options: [] as { label: string; onSelected: (roomId?: string) => void }[],
+    approvers: [] as ((widget: unknown, asked: Set<string>) => unknown)[],
+    opened: [] as string[],
+    links: [] as string[],
+  };
+  let texts: Record<string, Record<string, string>> = {};
+  const api = {
+    config: { get: () => config },
+    profile: { value: { userId: ALICE } },
+    i18n: {
+      language: "de",
+      register: (more: typeof texts) => (texts = more),
+      translate: (key: string, values?: Record<string, React.ReactNode>, tags?: object) => {
+        const text = texts[key]?.de ?? key;
+        if (tags === undefined) return text;
+        const parts = text.split(/(%\(\w+\)s)/).map((part) => values?.[part.slice(2, -2)] ?? part);
+        return React.createElement("span", null, ...parts);
+      },
+    },
+    customComponents: {
+      registerMessageRenderer: (applies: never, render: never) => found.renderers.push({ applies, render }),
+    },
+    extras: { addRoomHeaderButtonCallback: (callback: never) => found.header.push(callback) },
+    composer: { addFileUploadOption: (option: never) => found.options.push(option) },
+    navigation: { toMatrixToLink: async (link: string) => void found.links.push(link) },
+    widgetLifecycle: Object.fromEntries(
+      ["Preload", "Identity", "Capabilities"].map((each) => [
+        `register${each}Approver`,
+        (approver: never) => found.approvers.push(approver),
+      ]),
+    ),
+  };
+  Object.assign(globalThis, { window: { React, open: (url: URL) => found.opened.push(url.href) } });
+  return { api: api as unknown as Api, found };
+}
+
+/** The file that operators install, loaded as Element loads it. */
+async function loaded(config: Record<string, unknown>) {
+  const { api, found } = element(config);
+  const loader = new ModuleLoader(api);
+  const file = new URL("../../modules/synapse_super_app/web/built/element/super-app.js", import.meta.url);
+  await loader.load((await import(file.href)) as Parameters<ModuleLoader["load"]>[0]);
+  await loader.start();
+  return found;
+}
+
+function press(tree: React.JSX.Element, text: string): void {
+  const { children, onClick } = tree.props as { children?: unknown; onClick?: () => void };
+  const inside = [children].flat(9) as unknown[];
+  if (onClick !== undefined && inside.includes(text)) onClick();
+  for (const child of inside) if (React.isValidElement(child)) press(child as React.JSX.Element, text);
+}
+
+test("Element loads the built module, which draws cards and leads to the wallet", async () => {
+  const found = await loaded({ default_server_config: { "m.homeserver": { base_url: "https://one.example" } } });
+  const [renderer] = found.renderers;
+  assert.ok(renderer);
+  assert.equal(renderer.applies(event("m.room.message", { body: "hello" })), false);
+  assert.equal(renderer.applies(event("org.superapp.payment", { payment_id: ID })), false);
+  const paid = renderer.render({ mxEvent: notice(payment) });
+  const html = renderToStaticMarkup(paid);
+  assert.match(html, /12,50\s€/);
+  assert.match(html, /@alice:one\.example.* an .*@bob:two\.example/);
+  assert.match(html, /lunch &lt;b&gt;/);
+  assert.match(html, /Bezahlt/);
+  press(paid, "Im Geldbeutel öffnen");
+  const asked = renderer.render({ mxEvent: notice(request, BOB) });
+  press(asked, "Bezahlen oder ablehnen");
+  const shared = renderer.render({ mxEvent: event("org.superapp.contact", { v: 1, record: { handle: BOB } }, ALICE) });
+  assert.doesNotMatch(renderToStaticMarkup(shared), /✓/);
+  press(shared, "Schreiben");
+  press(shared, "Sehen, wer sie geprüft hat");
+  const [header] = found.header;
+  press(header?.("!room:x") as React.JSX.Element, "Bezahlen");
+  found.options[0]?.onSelected("!room:x");
+  assert.deepEqual(found.opened, [
+    `${WALLET}app/#/payment/${ID}?payer=%40alice%3Aone.example`,
+    `${WALLET}app/#/asked/${ID}?requester=%40bob%3Atwo.example`,
+    `${WALLET}app/#/person/%40bob%3Atwo.example`,
+    `${WALLET}app/#/send?room=!room%3Ax`,
+    `${WALLET}app/#/send?room=!room%3Ax`,
+  ]);
+  assert.deepEqual(found.links, ["https://matrix.to/#/%40bob%3Atwo.example"]);
+});
+
+test("the wallet opens without questions, and no other widget does", async () => {
+  const found = await loaded({ "org.superapp": { wallet: WALLET, events: true } });
+  const ours = { type: "m.stickerpicker", templateUrl: `${WALLET}widget/?widgetId=x` };
+  const asked = new Set(["org.matrix.msc2762.send.event:m.room.message#m.notice", "org.matrix.msc2762.send.event"]);
+  assert.deepEqual(
+    found.approvers.map((approve) => approve(ours, asked)),
+    [true, true, new Set(["org.matrix.msc2762.send.event:m.room.message#m.notice"])],
+  );
+  for (const other of [
+    { ...ours, templateUrl: "https://evil.example/superapp/widget/" },
+    { ...ours, templateUrl: "https://one.example.evil/superapp/widget/" },
+    { ...ours, type: "m.custom" },
+  ])
+    assert.deepEqual(
+      found.approvers.map((approve) => approve(other, asked)),
+      [undefined, undefined, undefined],
+    );
+  assert.equal(found.renderers[0]?.applies(event("org.superapp.payment", { payment_id: ID })), true);
+});
+
+test("without an address of the wallet it does nothing and says what is missing", async (context) => {
+  const said = context.mock.method(console, "error", () => undefined);
+  const found = await loaded({ "org.superapp": { wallet: "javascript:alert(1)" } });
+  assert.equal(found.renderers.length, 0);
+  assert.match(String(said.mock.calls[0]?.arguments[0]), /org\.superapp\.wallet/);
+});
