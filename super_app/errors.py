@@ -30,6 +30,8 @@ class Reason(StrEnum):
     AMBIGUOUS_PAYEE = "ambiguous_payee"
     PAYEE_IS_SELF = "payee_is_self"
     PAYEE_GONE = "payee_gone"
+    PAYEE_MOVED = "payee_moved"  # to another homeserver; ``moved_to`` says where
+    MOVED_RECENTLY = "moved_recently"  # the payee moved within 72 h, and the amount is above the limit for that time
     PAYEE_NOT_IN_ROOM = "payee_not_in_room"
     NOT_IN_ROOM = "not_in_room"
     ROOM_ENCRYPTED = "room_encrypted"  # a bare payment event; the API posts a commitment instead

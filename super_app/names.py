@@ -67,3 +67,4 @@ class FederationQuery(StrEnum):
     DIRECTORY_HEAD = "org.superapp.directory.head"
     DIRECTORY_PEERS = "org.superapp.directory.peers"
     DIRECTORY_BADGE = "org.superapp.directory.badge"
+    DIRECTORY_MOVE = "org.superapp.directory.move"

@@ -206,11 +206,12 @@ class TierConfig(_Section):
 
 
 class LimitsConfig(_Section):
-    """``tiers`` by name; ``default_tier`` is that of who was given none. ``after_lock``: see docs/payments.md."""
+    """``tiers`` by name; ``default_tier`` is that of who was given none. The others: see docs/payments.md."""
 
     tiers: dict[str, TierConfig] = {}
     default_tier: str | None = None
     after_lock: _ByCurrency | None = None
+    after_move: _ByCurrency | None = None
 
     @model_validator(mode="after")
     def _default_is_there(self) -> "LimitsConfig":
@@ -221,7 +222,7 @@ class LimitsConfig(_Section):
         return self
 
     def currencies(self) -> set[str]:
-        named = set(self.after_lock or ())
+        named = {*(self.after_lock or ()), *(self.after_move or ())}
         for tier in self.tiers.values():
             named |= {*tier.sent, *tier.received, *tier.balance}
         return named

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, Field
 
 from super_app.accounts import store, vcard
-from super_app.accounts.model import MAX_CONTACTS, MAX_NOTE, Contact
+from super_app.accounts.model import MAX_CONTACTS, MAX_NOTE, Contact, MovedRelations
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle, UserId
@@ -86,6 +86,8 @@ class ContactsFeature:
         self.relations = Relations(runtime.api, runtime.private, runtime.accounts, runtime.database)
         self._relation_routes = RelationRoutes(runtime, self._people, self.relations)
         Invites(runtime.api, self.relations).register()
+        if directory is not None:
+            directory.moves.when_moved(self._moved)
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -263,6 +265,17 @@ class ContactsFeature:
             return _no_contact(typed, "nothing was removed")
         await self._mirror(call.user_id)
         return _shown(removed)
+
+    async def _moved(self, user_id: UserId, went: MovedRelations) -> None:
+        """Somebody moved to ``user_id``: what clients see of our people's relations to them goes along."""
+        for owner in went.contacts:
+            await self._mirror(owner)
+        for owner in went.blocks:
+            try:
+                await self.relations.ignore(owner, user_id)
+            except Exception:
+                # Our own table has the block, and either is enough.
+                logger.exception("The ignore list of %s could not follow %s", owner, user_id)
 
     def _full(self, text: str) -> str:
         return full_name(text, self._runtime.server_name)

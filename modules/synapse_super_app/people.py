@@ -21,6 +21,10 @@ class Person:
     user_id: UserId
     acct: Acct | None = None
     handle: Handle | None = None
+    moved_ms: int | None = None
+    """When they last moved between homeservers, if that is known: for some days a large payment to them waits."""
+    was: UserId | None = None
+    """Who was asked for, where they have moved since: what was paid from there goes back there."""
 
     @property
     def server(self) -> ServerName:
@@ -33,7 +37,9 @@ class People(Protocol):
 
         ``max_age_ms`` bounds how old a cached answer may be: 60 000 for payments, more for chat. Refusals:
         UNKNOWN_HANDLE (nobody, or hidden from ``asker``), AMBIGUOUS_PAYEE, HANDLE_FROZEN, PEER_UNREACHABLE,
-        BAD_RECORD, TOO_MANY_REQUESTS (``asker`` tried out too many names).
+        BAD_RECORD, TOO_MANY_REQUESTS (``asker`` tried out too many names), PAYEE_MOVED (their homeserver says that
+        they moved, and the new one does not confirm it). Whoever moved for certain is the person at the new place: its
+        ``user_id`` is another one than was asked for.
         """
         ...
 

@@ -1,6 +1,7 @@
 """What an account and a contact are."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from super_app.ids import Acct, Handle, ServerName, UserId
@@ -74,3 +75,18 @@ class Peer:
     since_ms: int
     mutual: bool = False
     """They follow each other, as far as this homeserver knows: only its own people's follows are known here."""
+
+
+class Unnamed(Enum):
+    """What becomes of relations without an acct, from a time when no directory told one, when somebody moves."""
+
+    GO_ALONG = "go_along"  # their own homeserver said that they moved
+    STAY = "stay"  # all there is is the word of a recovery key, which speaks for an acct and not for a user id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedRelations:
+    """Whose relations to somebody went along with them: who has them as a contact, and who blocks them."""
+
+    contacts: tuple[UserId, ...] = ()
+    blocks: tuple[UserId, ...] = ()

@@ -1,6 +1,6 @@
 """SQL of whom people follow and block, and of what becomes of all relations when somebody moves."""
 
-from super_app.accounts.model import Peer
+from super_app.accounts.model import MovedRelations, Peer, Unnamed
 from super_app.db import Cursor, Row
 from super_app.ids import Acct, Handle, UserId
 
@@ -102,6 +102,88 @@ def blocked(cur: Cursor, owner: Acct, text: str) -> Peer | None:
     )
     row = cur.fetchone()
     return None if row is None else _peer(row)
+
+
+# Moving.
+
+
+def know(cur: Cursor, acct: Acct, user_id: UserId) -> bool:
+    """Whether anybody here has somebody of this acct and user id as a contact, follows or blocks them."""
+    cur.execute(
+        "SELECT 1 FROM superapp_contact WHERE peer_user_id = ? AND peer_acct = ?"
+        " UNION ALL SELECT 1 FROM superapp_follow WHERE peer_user_id = ? AND peer_acct = ?"
+        " UNION ALL SELECT 1 FROM superapp_block WHERE peer_user_id = ? AND peer_acct = ? LIMIT 1",
+        (user_id, acct, user_id, acct, user_id, acct),
+    )
+    return cur.fetchone() is not None
+
+
+def knows(cur: Cursor, user_id: UserId) -> bool:
+    """Whether anybody here has a user id as a contact, follows or blocks it."""
+    cur.execute(
+        "SELECT 1 FROM superapp_contact WHERE peer_user_id = ?"
+        " UNION ALL SELECT 1 FROM superapp_follow WHERE peer_user_id = ?"
+        " UNION ALL SELECT 1 FROM superapp_block WHERE peer_user_id = ? LIMIT 1",
+        (user_id, user_id, user_id),
+    )
+    return cur.fetchone() is not None
+
+
+def moved(cur: Cursor, before: Peer, after: Peer, *, unnamed: Unnamed) -> MovedRelations:
+    """Somebody goes by another acct and user id from now on: all relations of people here to them go along.
+
+    What their owners keep (since when, favourite, note) stays. Whoever had a relation to both has one. ``before`` is
+    matched by user id and acct: another homeserver cannot take somebody along by naming their acct. ``unnamed`` says
+    whether relations from a time when no directory told an acct are theirs too.
+    """
+    accts = (before.acct, "" if unnamed is Unnamed.GO_ALONG else before.acct)
+    whose = "WHERE peer_user_id = ? AND peer_acct IN (?, ?)"
+    found = (before.user_id, *accts)
+    now = (after.user_id, after.acct, after.handle)
+    cur.execute("SELECT owner_acct FROM superapp_contact " + whose, found)
+    contacts = _accts(cur.fetchall())
+    cur.execute("SELECT owner_acct FROM superapp_follow " + whose, found)
+    follows = _accts(cur.fetchall())
+    cur.execute("SELECT owner_acct FROM superapp_block " + whose, found)
+    blocks = _accts(cur.fetchall())
+    for owner in contacts:
+        _keep_details(cur, owner, before.user_id, after.user_id)
+        cur.execute("DELETE FROM superapp_contact WHERE owner_acct = ? AND peer_user_id = ?", (owner, after.user_id))
+    for owner in follows:
+        cur.execute("DELETE FROM superapp_follow WHERE owner_acct = ? AND peer_user_id = ?", (owner, after.user_id))
+    for owner in blocks:
+        cur.execute("DELETE FROM superapp_block WHERE owner_acct = ? AND peer_user_id = ?", (owner, after.user_id))
+    cur.execute("UPDATE superapp_contact SET peer_user_id = ?, peer_acct = ?, handle = ? " + whose, (*now, *found))
+    cur.execute("UPDATE superapp_follow SET peer_user_id = ?, peer_acct = ?, handle = ? " + whose, (*now, *found))
+    cur.execute("UPDATE superapp_block SET peer_user_id = ?, peer_acct = ?, handle = ? " + whose, (*now, *found))
+    return MovedRelations(contacts=_owners(cur, contacts), blocks=_owners(cur, blocks))
+
+
+def _keep_details(cur: Cursor, owner: Acct, before: UserId, after: UserId) -> None:
+    """What the owner kept about either is kept about the one that stays; the older note comes first."""
+    cur.execute(
+        "SELECT favourite, note FROM superapp_contact WHERE owner_acct = ? AND peer_user_id = ?", (owner, after)
+    )
+    row = cur.fetchone()
+    if row is None:
+        return
+    cur.execute(
+        "UPDATE superapp_contact SET favourite = CASE WHEN favourite = 1 THEN 1 ELSE ? END,"
+        " note = CASE WHEN note = '' THEN ? ELSE note END WHERE owner_acct = ? AND peer_user_id = ?",
+        (int(row[0] or 0), str(row[1]), owner, before),
+    )
+
+
+def _accts(rows: list[Row]) -> tuple[Acct, ...]:
+    return tuple(sorted(Acct(str(row[0])) for row in rows))
+
+
+def _owners(cur: Cursor, accts: tuple[Acct, ...]) -> tuple[UserId, ...]:
+    owners: list[UserId] = []
+    for acct in accts:
+        cur.execute("SELECT user_id FROM superapp_account WHERE acct = ?", (acct,))
+        owners += [UserId(str(row[0])) for row in cur.fetchall()]
+    return tuple(owners)
 
 
 _FOLLOWING = (

@@ -78,6 +78,27 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MovedTo:
+    """Where somebody went, as their former homeserver says; ``accept`` is the word of the new one at that time."""
+
+    user_id: UserId
+    acct: Acct
+    handle: Handle
+    since_ms: int
+    accept: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedFrom:
+    """Where somebody came from, as their homeserver says; ``claim`` if the word of a recovery key is all there is."""
+
+    user_id: UserId
+    acct: Acct
+    since_ms: int
+    claim: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
     """A name at its home server. ``digest`` is the hash of the newest record, ``record`` that record as JSON."""
 
@@ -101,6 +122,9 @@ class Holding:
     kept_for: KeptFor | None = None
     badges: tuple[Mapping[str, Any], ...] = ()
     """Signed badges, as they stand in the record."""
+    moved_to: Mapping[str, Any] | None = None
+    """Where its account went, as it stands in the record; None too once this homeserver forwards no more."""
+    moved_from: Mapping[str, Any] | None = None
 
     @property
     def status(self) -> Status:
@@ -164,6 +188,9 @@ class Record:
     expires_ms: int
     badges: tuple[Mapping[str, Any], ...]
     content: Mapping[str, Any]
+    moved_to: MovedTo | None = None
+    """With the status ``moved`` only."""
+    moved_from: MovedFrom | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +212,8 @@ class ServicesPart:
     user_id: UserId
     issued_ms: int
     expires_ms: int
+    moved_to: MovedTo | None = None
+    moved_from: MovedFrom | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

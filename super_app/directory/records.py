@@ -23,10 +23,12 @@ from super_app.directory.model import (
     Name,
     Record,
     ServicesPart,
+    State,
     Status,
     Withdrawal,
     full,
 )
+from super_app.directory.moves import read_moved_from, read_moved_to
 from super_app.directory.naming import spellings
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle, ServerName, UserId, localpart_of, parse_user_id, server_of
@@ -74,6 +76,8 @@ class _Record(_Signed):
     expires: Ms
     services: dict[str, bool]
     badges: list[dict[str, Any]]
+    moved_to: dict[str, Any] | None = None
+    moved_from: dict[str, Any] | None = None
 
 
 class _Withdrawal(_Signed):
@@ -88,6 +92,8 @@ class _Services(_Signed):
     acct: str
     expires: Ms
     services: dict[str, bool]
+    moved_to: dict[str, Any] | None = None
+    moved_from: dict[str, Any] | None = None
 
 
 class _Absent(_Signed):
@@ -154,7 +160,16 @@ def stable_part(held: Holding, server: ServerName, facts: Facts, *, alias_of: Na
         content["frozen_for"] = held.frozen_for.value
     if alias_of is not None:
         content["alias_of"] = full(alias_of, server)
-    return content
+    return {**content, **_moves(held)}
+
+
+def _moves(held: Holding) -> dict[str, Any]:
+    """Where its account went and came from; a name that did not go with it (a frozen one) says nothing of that."""
+    went = held.moved_to if held.state is State.MOVED else None
+    return {
+        **({} if went is None else {"moved_to": dict(went)}),
+        **({} if held.moved_from is None else {"moved_from": dict(held.moved_from)}),
+    }
 
 
 def withdrawal(handle: Handle, seq: int, key: SigningKey, *, issued_ms: int) -> dict[str, Any]:
@@ -183,6 +198,7 @@ def services_part(
             "user_id": held.user_id,
             "acct": held.acct,
             "services": dict(facts.services),
+            **_moves(held),
             "issued": issued_ms,
             "expires": issued_ms + RECORD_LIFETIME_MS,
         },
@@ -249,6 +265,9 @@ def read_record(content: object, server: ServerName, public_key: str, now_ms: in
     late = _out_of_time(server, wire.issued, wire.expires, now_ms)
     if late is not None:
         return late
+    moved_to = None if wire.status != "moved" else read_moved_to(wire.moved_to, server)
+    if wire.status == "moved" and moved_to is None:
+        return _bad(server, "a record says that somebody moved, and not to which other homeserver")
     return Record(
         handle=Handle(wire.handle),
         server=server,
@@ -263,7 +282,14 @@ def read_record(content: object, server: ServerName, public_key: str, now_ms: in
         expires_ms=wire.expires,
         badges=tuple(wire.badges),
         content=_as_object(content) or {},
+        moved_to=moved_to,
+        moved_from=read_moved_from(wire.moved_from, server),
     )
+
+
+def is_acct(text: str) -> bool:
+    """Whether a text has the form of an acct."""
+    return _ACCT.fullmatch(text) is not None
 
 
 def read_feed_entry(content: object, server: ServerName, public_key: str, now_ms: int) -> Record | Withdrawal | Refused:
@@ -311,6 +337,8 @@ def read_answer(
                 user_id=UserId(services_wire.user_id),
                 issued_ms=services_wire.issued,
                 expires_ms=services_wire.expires,
+                moved_to=read_moved_to(services_wire.moved_to, server),
+                moved_from=read_moved_from(services_wire.moved_from, server),
             )
         )
     found = read_record(content, server, public_key, now_ms)

@@ -61,6 +61,9 @@ def decide_claim(
     ``held`` is the holding of that name, if any; ``localpart_of`` the account of this homeserver whose localpart it
     is, if any (it need not have a holding yet).
     """
+    gone = next((each for each in standing.holdings if each.state is State.MOVED), None)
+    if gone is not None:
+        return has_moved(gone.name)
     if held is not None and held.acct == standing.acct and not is_free(held, now_ms):
         return _claim_own(standing, held, role, now_ms)
     # Asked first, so that a short localpart is said to be taken and not too short.
@@ -198,7 +201,7 @@ def sight_of(held: Holding, by: AskedBy, *, is_owner: bool, shares_room: bool) -
     Whoever asks by user id knows the localpart, which is a handle too; a hidden person with a room in common can
     still be paid and rung.
     """
-    if held.state in (State.RELEASED, State.FREE):
+    if held.state in (State.RELEASED, State.FREE) or forwards_no_more(held):
         return Sight.NOTHING
     if is_owner or held.discover is not Discover.NONE:
         return Sight.RECORD
@@ -206,7 +209,14 @@ def sight_of(held: Holding, by: AskedBy, *, is_owner: bool, shares_room: bool) -
 
 
 def in_feed(held: Holding) -> bool:
+    if forwards_no_more(held):
+        return False
     return held.discover is Discover.PUBLIC and held.state in (State.ACTIVE, State.FROZEN, State.MOVED)
+
+
+def forwards_no_more(held: Holding) -> bool:
+    """Whether its account moved so long ago that this homeserver does not say where any more."""
+    return held.state is State.MOVED and held.moved_to is None
 
 
 def name_taken(name: str) -> Refused:

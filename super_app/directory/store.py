@@ -23,13 +23,14 @@ from super_app.directory.model import (
     Status,
     Withdrawal,
 )
+from super_app.directory.moves import read_moved_from, read_moved_to
 from super_app.ids import Acct, Handle, ServerName, UserId, localpart_of
 from super_app.signing import canonical
 
 _HOLDINGS: Final[LiteralString] = (
     "SELECT h.name, h.acct, a.user_id, h.origin, h.state, h.frozen_for, h.contested_by, h.discover, h.chosen,"
     " CASE WHEN o.primary_name = h.name OR (o.primary_name IS NULL AND h.origin = 'localpart') THEN 1 ELSE 0 END,"
-    " h.since_ms, h.released_ms, h.seq, h.digest, h.record, h.renew_ms, h.kept_for, h.badges"
+    " h.since_ms, h.released_ms, h.seq, h.digest, h.record, h.renew_ms, h.kept_for, h.badges, o.moved_to, o.moved_from"
     " FROM superapp_directory_handle h JOIN superapp_account a ON a.acct = h.acct"
     " LEFT JOIN superapp_directory_owner o ON o.acct = h.acct"
 )
@@ -275,6 +276,12 @@ def acct_of(cur: Cursor, user_id: UserId) -> Acct:
     return Acct(str(_one(cur)[0]))
 
 
+def user_of(cur: Cursor, acct: Acct) -> UserId:
+    """The user id of a local account that exists."""
+    cur.execute("SELECT user_id FROM superapp_account WHERE acct = ?", (acct,))
+    return UserId(str(_one(cur)[0]))
+
+
 def held_by_others(cur: Cursor, accounts: Sequence[NewAccount]) -> tuple[tuple[NewAccount, Holding], ...]:
     """The accounts whose localpart is a name of somebody else, with that holding."""
     found: list[tuple[NewAccount, Holding]] = []
@@ -502,10 +509,11 @@ def known_by_handle(cur: Cursor, handle: Handle, now_ms: int) -> Known | None:
 
 
 def known_by_user_id(cur: Cursor, user_id: UserId, now_ms: int) -> Known | None:
-    """The record of somebody's primary handle, as far as it is known here."""
+    """The record of somebody's primary handle, as far as it is known here; of who moved, one that says where."""
     cur.execute(
-        _REPLICAS + " WHERE r.user_id = ? AND r.expires_ms > ? AND r.status = 'active'"
-        " ORDER BY CASE WHEN r.alias_of IS NULL THEN 0 ELSE 1 END, r.issued_ms DESC LIMIT 1",
+        _REPLICAS + " WHERE r.user_id = ? AND r.expires_ms > ? AND r.status IN ('active', 'moved')"
+        " ORDER BY CASE WHEN r.status = 'moved' THEN 0 WHEN r.alias_of IS NULL THEN 1 ELSE 2 END,"
+        " r.issued_ms DESC LIMIT 1",
         (user_id, now_ms),
     )
     row = cur.fetchone()
@@ -552,6 +560,8 @@ def _holding(row: Row) -> Holding:
         renew_ms=int(row[15] or 0),
         kept_for=None if row[16] is None else KeptFor(str(row[16])),
         badges=() if row[17] == "[]" else tuple(json.loads(str(row[17]))),
+        moved_to=None if row[18] is None else loaded(row[18]),
+        moved_from=None if row[19] is None else loaded(row[19]),
     )
 
 
@@ -570,9 +580,10 @@ def _peer(row: Row) -> Peer:
 def _known(row: Row) -> Known:
     content = loaded(row[0])
     # It was verified when it was stored, so its fields are what they say.
+    server = ServerName(content["server"])
     record = Record(
         handle=Handle(content["handle"]),
-        server=ServerName(content["server"]),
+        server=server,
         acct=Acct(content["acct"]),
         user_id=UserId(content["user_id"]),
         seq=content["seq"],
@@ -584,6 +595,8 @@ def _known(row: Row) -> Known:
         expires_ms=content["expires"],
         badges=tuple(content["badges"]),
         content=content,
+        moved_to=read_moved_to(content.get("moved_to"), server) if content["status"] == Status.MOVED else None,
+        moved_from=read_moved_from(content.get("moved_from"), server),
     )
     return Known(record=record, current_ms=int(row[1] or 0))
 

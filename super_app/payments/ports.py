@@ -7,7 +7,7 @@ from super_app.clearing.ports import Order as ClearingOrder
 from super_app.clearing.ports import WireId
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
-from super_app.ids import Acct, PaymentId, RoomId, ServerName, UserId
+from super_app.ids import Acct, Handle, PaymentId, RoomId, ServerName, UserId
 from super_app.money import Money
 from super_app.payments.model import Order, Payment, Receipt, Venue
 
@@ -19,6 +19,8 @@ class Resident:
     user_id: UserId
     deactivated: bool
     policy: object
+    moved_to: Handle | None = None
+    """Where they are now, if they moved to another homeserver."""
 
 
 class Homeserver(Protocol):

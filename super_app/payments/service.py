@@ -7,6 +7,7 @@ hears from (it is clearing's ``Payee`` and ``Payer``).
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from super_app.accounts import store as accounts
@@ -16,7 +17,7 @@ from super_app.clearing.ports import Accept, Ask, Incoming, Party, WireId
 from super_app.clearing.ports import Order as ClearingOrder
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
-from super_app.ids import Acct, EventId, PaymentId, RoomId, ServerName, UserId, localpart_of, server_of
+from super_app.ids import Acct, EventId, Handle, PaymentId, RoomId, ServerName, UserId, localpart_of, server_of
 from super_app.ledger import operators
 from super_app.ledger import service as ledger
 from super_app.ledger.model import Cause, Hold, Posted, Transfer, Violation, available
@@ -101,10 +102,10 @@ class Payments:
 
         ``proven`` says that the payer's PIN came with it and was right.
 
-        Refusals, in this order: CONFLICT, PAYMENT_ID_SPENT, PAYMENTS_HALTED, UNKNOWN_PAYEE, PAYEE_GONE, ACCOUNT_FROZEN
-        (the payee's), NOT_ALLOWED, what clearing refuses (NO_LINK, …), UNKNOWN_PAYMENT and REFUND_EXCEEDS_PAYMENT of a
-        refund, ACCOUNT_FROZEN (the payer's), INSUFFICIENT_FUNDS, PAYEE_LIMIT, WALLET_LOCKED, LIMIT_EXCEEDED,
-        PIN_NOT_SET, PIN_REQUIRED.
+        Refusals, in this order: CONFLICT, PAYMENT_ID_SPENT, PAYMENTS_HALTED, UNKNOWN_PAYEE, PAYEE_MOVED, PAYEE_GONE,
+        ACCOUNT_FROZEN (the payee's), NOT_ALLOWED, what clearing refuses (NO_LINK, …), UNKNOWN_PAYMENT and
+        REFUND_EXCEEDS_PAYMENT of a refund, ACCOUNT_FROZEN (the payer's), INSUFFICIENT_FUNDS, PAYEE_LIMIT,
+        WALLET_LOCKED, LIMIT_EXCEEDED, PIN_NOT_SET, PIN_REQUIRED.
         """
         key = PaymentKey(payer_key=PayerKey(order.payer_acct), payment_id=order.payment_id)
         existing = store.find(cur, key)
@@ -375,6 +376,8 @@ class Payments:
         resident = self._homeserver.resident(cur, payee)
         if resident is None:
             return _unknown_payee(payee)
+        if resident.moved_to is not None and incoming.refund_of is None:
+            return payee_moved(payee, resident.moved_to)
         if resident.deactivated:
             return payee_gone(payee)
         acct = self._ensure_account(cur, incoming, now_ms)
@@ -643,6 +646,8 @@ class Payments:
         resident = self._homeserver.resident(cur, order.payee.user_id)
         if resident is None:
             return _unknown_payee(order.payee.user_id)
+        if resident.moved_to is not None and order.refund_of is None:
+            return payee_moved(order.payee.user_id, resident.moved_to)
         if resident.deactivated:
             return payee_gone(order.payee.user_id)
         frozen = operators.judge_payee(cur, payee)
@@ -777,6 +782,15 @@ def payee_gone(payee: UserId) -> Refused:
     return Refused(
         reason=Reason.PAYEE_GONE,
         message=f"The account {payee} was deactivated and takes no payments; reach them another way.",
+    )
+
+
+def payee_moved(payee: str, to: Handle) -> Refused:
+    return Refused(
+        reason=Reason.PAYEE_MOVED,
+        message=f"{payee} moved to {to}, and nothing was paid. Pay {to} instead, once you are sure that it is the same "
+        "person.",
+        fields=MappingProxyType({"moved_to": to}),
     )
 
 

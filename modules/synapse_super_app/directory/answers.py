@@ -11,7 +11,7 @@ from typing import Any, Final
 from prometheus_client import Counter
 
 from super_app.directory import heads, records, rules, service
-from super_app.directory.model import FEED_PAGE, AskedBy, Discover, Holding
+from super_app.directory.model import FEED_PAGE, AskedBy, Discover, Holding, State
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, ServerName, UserId, localpart_of, server_of
 from super_app.names import FederationQuery
@@ -105,6 +105,9 @@ class Answers:
         return meets or (held is not None and rules.in_feed(held))
 
     async def _seen(self, held: Holding, by: AskedBy, origin: ServerName) -> Mapping[str, Any] | None:
+        # Whoever hides and moved is seen by the homeserver to which they moved: it has to know that they did.
+        if held.state is State.MOVED and _went_to(held) == origin:
+            return await self._own.record(held)
         # A contested name is frozen; its record says so whoever of the two is meant by the user id.
         hidden = by is AskedBy.USER_ID and held.discover is Discover.NONE
         shares_room = hidden and await self._runtime.private.shares_a_room(held.user_id, origin)
@@ -181,6 +184,10 @@ class Answers:
         if self._heard is not None:
             self._heard(origin)
         return origin
+
+
+def _went_to(held: Holding) -> ServerName | None:
+    return None if held.moved_to is None else server_of(UserId(held.moved_to["user_id"]))
 
 
 def _subject_of(entry: Mapping[str, Any]) -> tuple[str, str] | None:

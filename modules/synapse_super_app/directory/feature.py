@@ -18,6 +18,8 @@ from synapse_super_app.directory.feed import FeedReader
 from synapse_super_app.directory.gossip import Gossip
 from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.log import LogFiles, OwnLog
+from synapse_super_app.directory.move_routes import MoveRoutes
+from synapse_super_app.directory.moves import Moves
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import Peers
 from synapse_super_app.directory.people import DirectoryPeople
@@ -52,11 +54,12 @@ class DirectoryFeature:
         self._log = OwnLog(runtime, self._own)
         self.described = SelfDescription(runtime, self._own)
         self._answers = Answers(runtime, self._own, self._peers, self._log, self._heads, self.described)
-        self._reader = FeedReader(runtime, self._peers)
+        self.moves = Moves(runtime, self._own, self._peers)
+        self._reader = FeedReader(runtime, self._peers, self.moves.notice)
         self._gossip = Gossip(runtime, self._peers, self._heads)
         domains = Domains(runtime.private, runtime.config.directory.dns_servers)
         self._verifying = Verifying(runtime, self._own, self._peers, domains)
-        self.people = DirectoryPeople(runtime, self._own, self._peers, self._heads, self._verifying)
+        self.people = DirectoryPeople(runtime, self._own, self._peers, self._heads, self._verifying, self.moves)
         self._search = Search(runtime, self.people, self._heads)
         self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, self._search, self._answers)
         self._custody = CustodyRoutes(runtime, self._own)
@@ -65,7 +68,9 @@ class DirectoryFeature:
         self._trust = TrustRoutes(runtime, self._own, self._peers, self._heads, self.described, chains)
         self._cards = CardRoutes(runtime, self._own, self._peers, self.people)
         self._badges = BadgeRoutes(runtime, self._verifying, self.people)
+        self._move_routes = MoveRoutes(runtime, self._own, self.moves)
         self._answers.register(self._reader.heard)
+        self.moves.register()
         self._verifying.register()
         Registration(runtime.api, runtime.private, self._own, runtime.rollout).register()
         runtime.private.wrap_user_search(self._search.in_user_directory)
@@ -79,6 +84,7 @@ class DirectoryFeature:
             *self._trust.routes(),
             *self._cards.routes(),
             *self._badges.routes(),
+            *self._move_routes.routes(),
         )
 
     async def start(self) -> None:
@@ -100,6 +106,7 @@ class DirectoryFeature:
         try:
             await self._own.adopt_missing()
             await self._own.tidy()
+            await self.moves.upkeep()
             # Readers have checkpoints made as they need them; this keeps few leaves waiting where there is none.
             await self._log.newest()
         except Exception:

@@ -5,7 +5,7 @@ with us every minute; failures double the pause, and a peer that asks us somethi
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeGuard, cast
@@ -56,9 +56,11 @@ class _Pace:
 class FeedReader:
     """Reads feeds into the table of replicas."""
 
-    def __init__(self, runtime: Runtime, peers: Peers) -> None:
+    def __init__(self, runtime: Runtime, peers: Peers, notice: Callable[[Collection[Record]], None]) -> None:
+        """``notice`` is shown the records that came, once they are kept."""
         self._runtime = runtime
         self._peers = peers
+        self._notice = notice
         self._interval_ms = runtime.config.directory.feed_interval
         own = runtime.server_name
         self._named = tuple(ServerName(name) for name in runtime.config.directory.peers if name != own)
@@ -203,6 +205,7 @@ class FeedReader:
                 now_ms=now_ms,
             ),
         )
+        self._notice([entry for entry in kept if isinstance(entry, Record)])
         _replicated.inc(len(kept))
         pace.kept += len(kept)
         pace.noted_ms = now_ms

@@ -205,6 +205,14 @@ class Peers:
                 return head
         return _busy(server)
 
+    async def move(
+        self, server: ServerName, arguments: Mapping[str, str], timeout_ms: int
+    ) -> Mapping[str, Any] | NoDirectory | Refused:
+        """Ask the homeserver to which somebody of ours moves; nothing of the answer is verified yet."""
+        if await self._heads.is_frozen(server):
+            return heads.frozen_refusal(server)
+        return await self._query(server, FederationQuery.DIRECTORY_MOVE, arguments, timeout_ms)
+
     async def told(self, server: ServerName) -> Sequence[object]:
         """The heads of servers that another one has seen; none if it does not say."""
         content = await self._query(server, FederationQuery.DIRECTORY_PEERS, {}, _HEAD_TIMEOUT_MS)

@@ -46,7 +46,10 @@ class HandleRecord(BaseModel):
     badges: list[dict[str, Any]]
     alias_of: str | None = None
     frozen_for: str | None = None
-    moved_to: str | None = None
+    moved_to: dict[str, Any] | None = None
+    """With the status ``moved``: where its owner went (``user_id``, ``acct``, ``handle``, ``since``, ``accept``)."""
+    moved_from: dict[str, Any] | None = None
+    """For a year after a move: where its owner came from (``user_id``, ``acct``, ``since``, ``claim``)."""
     key_id: str
     signature: str
 

@@ -33,6 +33,8 @@ _ORDER_REASONS: Final = (
     Reason.AMBIGUOUS_PAYEE,
     Reason.PAYEE_IS_SELF,
     Reason.PAYEE_GONE,
+    Reason.PAYEE_MOVED,
+    Reason.MOVED_RECENTLY,
     Reason.HANDLE_FROZEN,
     Reason.BAD_RECORD,
     Reason.PAYEE_NOT_IN_ROOM,

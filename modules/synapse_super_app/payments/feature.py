@@ -42,7 +42,7 @@ from synapse_super_app.requests.shell import RequestsShell
 from synapse_super_app.runtime import Runtime
 from synapse_super_app.safeguards.api import SafeguardsApi
 from synapse_super_app.safeguards.pins import Pins
-from synapse_super_app.safeguards.settings import settings_of
+from synapse_super_app.safeguards.settings import after_move_of, settings_of
 from synapse_super_app.schedules.shell import SchedulesShell
 from synapse_super_app.statements.api import StatementsApi
 
@@ -75,7 +75,7 @@ class PaymentsFeature:
                 "with host and port of its replication listener, or take it out",
                 path=("modules",),
             )
-        self._residents = Residents(runtime.private, config.halt_file, runtime.rollout)
+        self._residents = Residents(runtime.private, config.halt_file, runtime.rollout, directory=directory is not None)
         heard = Heard()
         self._writer = writer = PaymentsWriter(runtime, heard)
         settings = settings_of(config)
@@ -133,6 +133,7 @@ class PaymentsFeature:
             relay=relay,
             clearing=self._clearing_shell,
             pins=pins,
+            after_move=after_move_of(config),
         )
         self._safeguards_api = SafeguardsApi(
             runtime=runtime, writer=writer, safeguards=safeguards, pins=pins, settings=settings

@@ -15,8 +15,10 @@ from synapse.module_api import NOT_SPAM, EventBase
 from synapse.module_api.errors import SynapseError
 
 from super_app.clearing.ports import Party
+from super_app.directory import moves
 from super_app.errors import Reason, Refused
-from super_app.ids import EventId, RoomId, ServerName, UserId, parse_user_id
+from super_app.ids import EventId, Handle, RoomId, ServerName, UserId, parse_user_id, server_of
+from super_app.money import AssetCode, format_money
 from super_app.names import EventType
 from super_app.payments import rules, store
 from super_app.payments.model import (
@@ -31,7 +33,7 @@ from super_app.payments.model import (
     State,
     Venue,
 )
-from super_app.payments.service import Payments, payee_gone
+from super_app.payments.service import Payments, payee_gone, payee_moved
 from synapse_super_app.gate import Verdict
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.ledger.relay import Relay, refused_from, refused_json
@@ -40,7 +42,7 @@ from synapse_super_app.payments.announced import Announced
 from synapse_super_app.payments.commits import PaymentsWriter
 from synapse_super_app.payments.rooms import Rooms, RoomView
 from synapse_super_app.payments.watch import Condition, Watch, is_bound, is_settled
-from synapse_super_app.people import People
+from synapse_super_app.people import People, Person
 from synapse_super_app.runtime import Runtime
 from synapse_super_app.safeguards.pins import Pins
 
@@ -85,6 +87,7 @@ class Orders:
         relay: Relay,
         clearing: Settles,
         pins: Pins,
+        after_move: Mapping[AssetCode, int],
     ) -> None:
         self._runtime = runtime
         self._payments = payments
@@ -98,6 +101,7 @@ class Orders:
         self._relay = relay
         self._clearing = clearing
         self._pins = pins
+        self._after_move = after_move
         self._requests: AskedIn | None = None
         relay.serve(_RELAYED, self._judge_relayed)
 
@@ -158,6 +162,9 @@ class Orders:
         order = await self._resolve(sender, intent)
         if isinstance(order, Refused):
             return order
+        if _was_led_on(intent, order):
+            # The event says another payee than would be paid, and nobody can change it.
+            return payee_moved(intent.payee, order.payee.handle or Handle(order.payee.user_id))
         view = await self._rooms.look(room_id, order.payer, order.payee.user_id)
         refused = _judge_membership(view, order)
         if refused is None and view.venue is Venue.HIDDEN:
@@ -220,7 +227,11 @@ class Orders:
             placed = await self._pins.prove(order.payer_acct, pin) or await self._place(order, placement, proven=True)
         if isinstance(placed, Refused):
             return placed
-        return await self._carry(placed, order, intent)
+        carried = await self._carry(placed, order, intent)
+        if isinstance(carried, Payment) and carried.reason is Reason.PAYEE_MOVED:
+            # What was known of them here was old; with this it is not, and the next order goes to the new place.
+            await self._people.resolve(intent.payee, asker=payer, max_age_ms=0)
+        return carried
 
     async def resolve(self, payer: UserId, content: PaymentContent) -> Order | Refused:
         """The order as it would be placed now; nothing is paid."""
@@ -292,7 +303,8 @@ class Orders:
             return placed
         if placed.salts is None or placed.room_id is None:
             raise RuntimeError(f"{placed.key} has no room or no salts")
-        content: dict[str, Any] = {**order.content(), "payee": intent.payee}
+        written = (order.payee.handle or order.payee.user_id) if _was_led_on(intent, order) else intent.payee
+        content: dict[str, Any] = {**order.content(), "payee": written}
         if placed.venue is Venue.HIDDEN:
             content = {"payment_id": order.payment_id, "commitment": order.commitment(placed.salts)}
         try:
@@ -339,7 +351,10 @@ class Orders:
             if person.reason not in (Reason.UNKNOWN_HANDLE, Reason.HANDLE_INVALID):
                 return person
             return await self._gone(intent.payee) or Refused(reason=Reason.UNKNOWN_PAYEE, message=person.message)
-        refused = rules.is_self(payer, person.user_id)
+        if person.was is not None and intent.refund_of is not None:
+            # What was paid from there goes back there, and from there only.
+            person = Person(user_id=person.was)
+        refused = rules.is_self(payer, person.user_id) or self._judge_moved(person, intent)
         if refused is not None:
             return refused
         accounts = self._runtime.accounts
@@ -355,6 +370,26 @@ class Orders:
             request=intent.request,
             refund_of=intent.refund_of,
             invoice=intent.invoice,
+        )
+
+    def _judge_moved(self, person: Person, intent: Intent) -> Refused | None:
+        """Whether a payment to somebody who has just moved waits: it may not be they who moved."""
+        now_ms = self._runtime.now_ms()
+        if person.moved_ms is None or intent.refund_of is not None or not moves.is_careful(person.moved_ms, now_ms):
+            return None
+        asset = self._assets[intent.money.currency]
+        most_minor = self._after_move.get(asset.code, 0)
+        if intent.money.amount_minor <= most_minor:
+            return None
+        wait_ms = person.moved_ms + moves.CAREFUL_MS - now_ms
+        return Refused(
+            reason=Reason.MOVED_RECENTLY,
+            message=(
+                f"{person.handle or person.user_id} moved between homeservers less than 72 hours ago. Until then a "
+                f"payment to them may be {format_money(most_minor, asset)} at the most; ask them whether it was they, "
+                "and pay later."
+            ),
+            fields={"limit": most_minor, "currency": asset.code, "retry_after_ms": wait_ms},
         )
 
     async def _can_reach(self, server: ServerName, intent: Intent) -> Refused | None:
@@ -389,6 +424,11 @@ class Orders:
             payee_joined=view.payee == _JOIN,
             position=self._runtime.private.persisted_up_to(),
         )
+
+
+def _was_led_on(intent: Intent, order: Order) -> bool:
+    """Whether the payee moved: a handle and its account are of one homeserver."""
+    return intent.payee.partition(":")[2] != server_of(order.payee.user_id)
 
 
 def not_a_message() -> Refused:

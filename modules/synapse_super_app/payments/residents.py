@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from super_app.db import Cursor
+from super_app.directory import move_store
 from super_app.ids import RoomId, UserId
 from super_app.names import AccountDataType
 from super_app.payments.ports import Resident
@@ -14,9 +15,11 @@ from synapse_super_app.rollout import Rollout
 class Residents:
     """``super_app.payments.ports.Homeserver``."""
 
-    def __init__(self, private: PrivateApi, halt_file: str | None, rollout: Rollout) -> None:
+    def __init__(self, private: PrivateApi, halt_file: str | None, rollout: Rollout, *, directory: bool) -> None:
+        """``directory`` says whether that feature is on, and with it, who moved to another homeserver."""
         self._private = private
         self._rollout = rollout
+        self._directory = directory
         self._halt_file = None if halt_file is None else Path(halt_file)
         self._halted = False
 
@@ -25,7 +28,15 @@ class Residents:
             # Nobody is paid who cannot see it yet.
             return None
         found = self._private.resident(cur, user_id, AccountDataType.PAYMENT_POLICY)
-        return None if found is None else Resident(user_id=user_id, deactivated=found[0], policy=found[1])
+        if found is None:
+            return None
+        gone = move_store.departure_of(cur, user_id) if self._directory else None
+        return Resident(
+            user_id=user_id,
+            deactivated=found[0],
+            policy=found[1],
+            moved_to=None if gone is None else gone.to_handle,
+        )
 
     def share_a_room(self, cur: Cursor, resident: UserId, other: UserId) -> bool:
         return self._private.share_a_room(cur, resident, other)

@@ -7,7 +7,7 @@ from super_app.money import Asset, AssetCode
 from super_app.safeguards.model import Settings, Tier, Window, WindowLimits
 from synapse_super_app.config import PaymentsConfig, TierConfig, WindowName
 
-_AFTER_LOCK_UNITS: Final = 50
+_SMALL_UNITS: Final = 50
 
 
 def settings_of(config: PaymentsConfig) -> Settings:
@@ -23,9 +23,15 @@ def settings_of(config: PaymentsConfig) -> Settings:
     )
 
 
+def after_move_of(config: PaymentsConfig) -> dict[AssetCode, int]:
+    """The most that a payment may be to somebody who has just moved between homeservers."""
+    most = config.limits.after_move or {}
+    return {code: most.get(code, _small(asset)) for code, asset in config.by_code().items()}
+
+
 def _small(asset: Asset) -> int:
-    """What may be sent in the day after a lock where the operator says nothing: fifty units."""
-    return int(_AFTER_LOCK_UNITS * 10**asset.scale)
+    """What is little where the operator says nothing: fifty units."""
+    return int(_SMALL_UNITS * 10**asset.scale)
 
 
 def _tier(tier: TierConfig) -> Tier:
