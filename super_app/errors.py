@@ -38,6 +38,7 @@ class Reason(StrEnum):
     NOT_ALLOWED = "not_allowed"
     ADMIN_ONLY = "admin_only"
     NOT_ROLLED_OUT = "not_rolled_out"
+    FOUR_EYES = "four_eyes"
     OPENID_REFUSED = "openid_refused"
     UNKNOWN_SESSION = "unknown_session"
     SESSION_READS_ONLY = "session_reads_only"
@@ -51,6 +52,7 @@ class Reason(StrEnum):
     UNKNOWN_CALL = "unknown_call"
     UNKNOWN_PEER = "unknown_peer"
     UNKNOWN_SETTLEMENT = "unknown_settlement"
+    UNKNOWN_PROPOSAL = "unknown_proposal"
 
     # Money.
     INSUFFICIENT_FUNDS = "insufficient_funds"

@@ -239,6 +239,8 @@ class PaymentsConfig(_Section):
     acknowledge: AcknowledgeConfig | None = None
     pin: PinConfig = PinConfig()
     limits: LimitsConfig = LimitsConfig()
+    four_eyes: bool = False
+    """Whether two server admins must agree before money is issued or burnt."""
     halt_file: str | None = None
     key_path: str | None = None
     """File of the payment key; beside the homeserver's signing key if not given."""
@@ -287,6 +289,18 @@ class WebConfig(_Section):
 
     sticker_menu: bool = True
     sign_in: Annotated[str | None, Field(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+$")] = None
+
+
+_PerMinute = Annotated[int, Field(ge=0, le=100_000)]
+
+
+class RequestsConfig(_Section):
+    """How many requests to our routes a minute: of one person, and of one address on public ones. 0 for any number."""
+
+    reads: _PerMinute = 600
+    writes: _PerMinute = 120
+    public: _PerMinute = 300
+    admin: _PerMinute = 3_000
 
 
 class RolloutConfig(_Section):
@@ -354,6 +368,7 @@ class Config(_Section):
     recovery: RecoveryConfig = RecoveryConfig()
     retention: RetentionConfig = RetentionConfig()
     rollout: RolloutConfig = RolloutConfig()
+    requests: RequestsConfig = RequestsConfig()
 
     @model_validator(mode="after")
     def _wrong_guesses_are_told(self) -> "Config":

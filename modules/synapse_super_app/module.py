@@ -23,8 +23,10 @@ from synapse_super_app.database import Database
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.follower import Follower
 from synapse_super_app.gate import Gate
-from synapse_super_app.http.guards import admitting
+from synapse_super_app.http.guards import RequestLimits, admitting, audited, four_eyed
 from synapse_super_app.http.resource import ApiResource
+from synapse_super_app.http.routes import Route
+from synapse_super_app.operations.feature import DIRECT, OperationsFeature
 from synapse_super_app.payments.fares import PaidFares
 from synapse_super_app.payments.feature import PaymentsFeature
 from synapse_super_app.private_api import PrivateApi, missing
@@ -70,10 +72,12 @@ class SuperApp:
         sessions = next((each for each in self.features if isinstance(each, WebFeature)), None)
         sign_ins = SignIns(self.runtime)
         self._resource = ApiResource(api, version("super-app-matrix"), sign_ins.is_fresh, sessions)
+        limits = RequestLimits(self.runtime, config.requests)
         if self.features:
-            self._resource.add(sign_ins.routes())
+            routes = self._all_routes(enabled)
+            self._resource.add([limits.limiting(route) for route in sign_ins.routes()])
+            self._resource.add([self._guarded(route, limits) for route in routes])
             for feature in self.features:
-                self._resource.add([admitting(route, rollout) for route in feature.routes()])
                 if isinstance(feature, AssistantFeature):
                     feature.connect(self._resource)
             api.register_web_resource(CLIENT_API_PREFIX, self._resource)
@@ -85,6 +89,21 @@ class SuperApp:
             return parse_config(config)
         except InvalidConfig as error:
             raise ConfigError(str(error), path=("modules",)) from None
+
+    def _all_routes(self, enabled: tuple[FeatureName, ...]) -> list[Route]:
+        """Those of the features, once each, and what operations make of them."""
+        routes = [route for feature in self.features for route in feature.routes()]
+        packages = [package for feature in self.features for package in feature.packages]
+        operations = OperationsFeature(self.runtime, packages, enabled)
+        operations.connect(routes)
+        self.features.append(operations)
+        return [*routes, *operations.routes()]
+
+    def _guarded(self, route: Route, limits: RequestLimits) -> Route:
+        """From the inside out: who is let in, what two must agree on, what is written down, how often."""
+        if self.runtime.config.payments.four_eyes and route.path in DIRECT.values():
+            route = four_eyed(route)
+        return limits.limiting(audited(admitting(route, self.runtime.rollout), self.runtime))
 
     async def _start(self) -> None:
         packages = list(dict.fromkeys(package for feature in self.features for package in feature.packages))
@@ -107,14 +126,15 @@ class SuperApp:
         await database.run("migrations_prepare", migrations.prepare)
         for package in packages:
             done = await database.run("migrations_read", partial(migrations.applied, package=package))
-            for migration in migrations.load(package, database.engine)[done:]:
+            found = migrations.load(package, database.engine)
+            for migration in migrations.due(found, done, others_run=self.runtime.private.has_workers):
                 logger.info("Migrating %s: %s", package, migration.name)
                 await database.run("migrate", partial(migrations.apply, migration=migration))
 
     async def _wait_for_schema(self, packages: list[str]) -> None:
         database = self.runtime.database
         for package in packages:
-            wanted = len(migrations.load(package, database.engine))
+            wanted = migrations.needed(migrations.load(package, database.engine))
             while await self._applied(package) < wanted:
                 await self._api.sleep(_SCHEMA_POLL_S)
 

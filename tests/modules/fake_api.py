@@ -730,6 +730,9 @@ class FakeHomeserver:
         self.statements: list[str] = []
         # What speaks by itself is on where a test asks for it: others count rooms and events.
         self._config = {**(config or {})}
+        # Tests ask as fast as they can.
+        unlimited = dict.fromkeys(("reads", "writes", "public", "admin"), 0)
+        self._config["requests"] = {**unlimited, **self._config.get("requests", {})}
         self._config["features"] = {"assistant": False, "cards": False, **self._config.get("features", {})}
 
     # Processes.

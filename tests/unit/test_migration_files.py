@@ -126,3 +126,34 @@ def test_what_ran_is_written_down_last() -> None:
         "SELECT 1;",
         "INSERT INTO superapp_migration (package, number, name) VALUES (?, ?, ?)",
     ]
+
+
+def _some(*waits: bool) -> tuple[Migration, ...]:
+    return tuple(
+        Migration(package="p", number=number, name=f"{number:04}_x.sql", sql="", waits=each)
+        for number, each in enumerate(waits, start=1)
+    )
+
+
+def test_what_older_code_cannot_live_with_says_so_in_its_name(package: Callable[[Iterable[str]], str]) -> None:
+    name = package(["0001_one.sql", "0002_two.post.sql", "0003_three.sqlite.post.sql", "0003_three.postgresql.sql"])
+    assert [each.waits for each in migrations.load(name, Engine.SQLITE)] == [False, True, True]
+    assert [each.waits for each in migrations.load(name, Engine.POSTGRESQL)] == [False, True, False]
+
+
+def test_beside_older_processes_what_only_adds_is_applied_and_the_rest_waits() -> None:
+    found = _some(False, False, True)
+    assert migrations.due(found, 1, others_run=True) == found[1:2]
+    assert migrations.due(found, 2, others_run=True) == ()
+    assert migrations.due(found, 1, others_run=False) == found[1:]
+    assert migrations.needed(found) == 2
+
+
+def test_a_new_database_waits_for_nothing() -> None:
+    assert migrations.due(_some(False, True), 0, others_run=True) == _some(False, True)
+
+
+def test_what_an_earlier_version_left_waiting_waits_no_longer() -> None:
+    found = _some(False, True, False, True)
+    assert migrations.due(found, 1, others_run=True) == found[1:3]
+    assert migrations.needed(found) == 3

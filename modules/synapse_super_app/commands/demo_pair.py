@@ -36,6 +36,7 @@ _DYING_S: Final = 3.0
 _CHECK_PAUSE_S: Final = 0.05
 
 MODULE_CONFIG: Final[dict[str, Any]] = {
+    "requests": {"reads": 0, "writes": 0, "public": 0, "admin": 0},
     "features": {"directory": True, "calls": True, "payments": True, "web": True, "assistant": True},
     # A demo that quietly lacks a feature would show the wrong thing.
     "on_private_api_change": "refuse_start",

@@ -22,6 +22,7 @@ PORTS = range(20_000, 32_000)
 """Where free ports are looked for: below those that the kernel gives to connections. Tests at once share it out."""
 _PORT_TRIES: Final = 200
 _PLENTY: Final = {"per_second": 10_000, "burst_count": 10_000}
+_UNLIMITED: Final = {"requests": {"reads": 0, "writes": 0, "public": 0, "admin": 0}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,7 @@ def synapse_config(
         # A new database is finished at once instead of over half a minute.
         "background_updates": {"sleep_enabled": False},
         **_no_rate_limits(),
-        "modules": [] if module_config is None else [{"module": MODULE, "config": dict(module_config)}],
+        "modules": [] if module_config is None else [{"module": MODULE, "config": {**_UNLIMITED, **module_config}}],
         **(more or {}),
     }
 

@@ -16,6 +16,7 @@ from synapse_super_app.commands import (
     ledger,
     link,
     login,
+    operations,
     recovery,
     register,
     restore,
@@ -47,6 +48,7 @@ _COMMANDS: Final = (
     restore,
     verify_gift,
     verify_receipt,
+    operations,
 )
 _INTERRUPTED: Final = 130  # what a shell reports for SIGINT
 

@@ -30,6 +30,7 @@ from synapse_super_app.payments.commits import Committing, Heard, PaymentsWriter
 from synapse_super_app.payments.deadlines import Deadlines
 from synapse_super_app.payments.description import PaymentsDescription
 from synapse_super_app.payments.follow import Follow
+from synapse_super_app.payments.halting import Halting
 from synapse_super_app.payments.orders import Orders, not_a_message
 from synapse_super_app.payments.receipts import Receipts
 from synapse_super_app.payments.relayed_routes import relayed
@@ -55,6 +56,7 @@ class PaymentsFeature:
     name = FeatureName.PAYMENTS
     packages = (
         "super_app.accounts",
+        "super_app.operations",
         "super_app.ledger",
         "super_app.clearing",
         "super_app.payments",
@@ -76,6 +78,7 @@ class PaymentsFeature:
                 path=("modules",),
             )
         self._residents = Residents(runtime.private, config.halt_file, runtime.rollout, directory=directory is not None)
+        self._halting = Halting(runtime, self._residents)
         heard = Heard()
         self._writer = writer = PaymentsWriter(runtime, heard)
         settings = settings_of(config)
@@ -159,6 +162,7 @@ class PaymentsFeature:
         self.schedules = SchedulesShell(runtime=runtime, orders=orders, writer=writer, safeguards=safeguards, pins=pins)
         self._statements_api = StatementsApi(runtime, payments)
         self._ledger_admin = LedgerAdmin(runtime, writer)
+        self.tenure.while_held(self._halting.begin, self._halting.end)
         self.tenure.while_held(self._clearing_shell.begin, self._clearing_shell.end)
         self.tenure.while_held(self._deadlines.begin, self._deadlines.end)
         self.tenure.while_held(self.schedules.begin, self.schedules.end)
@@ -195,6 +199,7 @@ class PaymentsFeature:
             *self.schedules.routes(),
             *self._statements_api.routes(),
             *self._ledger_admin.routes(),
+            *self._halting.routes(),
             *self._clearing_shell.routes(),
         )
 

@@ -21,6 +21,10 @@ violations_checked: Final = Gauge(
     "superapp_invariants_checked_timestamp_seconds", "When the invariants of money were last checked."
 )
 
+halted: Final = Gauge(
+    "superapp_payments_halted", "1 where payments are decided and an operator has halted them by the admin API."
+)
+
 
 def count(refused: Refused) -> Refused:
     refused_total.labels(refused.reason.value).inc()

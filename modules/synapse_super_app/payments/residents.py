@@ -22,6 +22,8 @@ class Residents:
         self._directory = directory
         self._halt_file = None if halt_file is None else Path(halt_file)
         self._halted = False
+        self.halted_by_operator = False
+        """As ``halting`` says, where payments are decided."""
 
     def resident(self, cur: Cursor, user_id: UserId) -> Resident | None:
         if not self._rollout.includes(user_id):
@@ -52,6 +54,10 @@ class Residents:
         self._halted = True
 
     def payments_are_halted(self) -> bool:
+        return self.halted_by_operator or self.is_halted_otherwise()
+
+    def is_halted_otherwise(self) -> bool:
+        """By the halt file, or because payments cannot be kept safe here."""
         if self._halted:
             return True
         # One stat() for an order. An unreadable path counts as halted: the switch fails to the safe side.

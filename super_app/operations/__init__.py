@@ -1,0 +1,1 @@
+"""What operators do with the homeserver as a whole: the switch that halts payments, the audit log, four eyes."""
