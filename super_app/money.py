@@ -1,6 +1,6 @@
 """Amounts and assets. Money is an integer of minor units with a code; no float ever meets it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NewType
 
@@ -69,3 +69,17 @@ def format_money(amount_minor: int, asset: Asset) -> str:
     if asset.scale == 0:
         return f"{sign}{digits} {asset.code}"
     return f"{sign}{digits[: -asset.scale]}.{digits[-asset.scale :]} {asset.code}"
+
+
+def shares_by_weight(total_minor: int, weights: Sequence[int]) -> tuple[int, ...]:
+    """``total_minor`` by whole weights above 0, exactly: what rounding leaves goes to the largest remainders.
+
+    Of equal remainders the earlier one gets it, so the same weights in the same order always give the same.
+    """
+    whole = sum(weights)
+    shares = [total_minor * weight // whole for weight in weights]
+    left = total_minor - sum(shares)
+    by_remainder = sorted(range(len(weights)), key=lambda index: (-(total_minor * weights[index] % whole), index))
+    for index in by_remainder[:left]:
+        shares[index] += 1
+    return tuple(shares)

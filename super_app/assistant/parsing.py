@@ -36,6 +36,8 @@ _GROUP: Final = re.compile(r"\d[\d.,'’]*")
 _PERSON: Final = re.compile(r"@[^\s,;]+")
 _EDGES: Final = ".,!?;:…\"'“”„«»()[]"
 _WITH_MONEY: Final = frozenset({Command.PAY, Command.REQUEST})
+_WITH_MONEY_ALONE: Final = frozenset({Command.GIFT, Command.LINK, Command.SPLIT, Command.COLLECT})
+_INTO: Final = frozenset({"in", "into", "auf"})
 _WITH_A_PERSON: Final = frozenset({Command.CALL, Command.FIND, Command.CONTACTS})
 
 
@@ -54,6 +56,8 @@ class Intent:
     amount: Money | Wrong | None = None
     rest: str = ""
     number: int | None = None
+    people: tuple[str, ...] = ()
+    """Everybody who is named, where that may be several."""
     language: str | None = None
 
 
@@ -87,6 +91,8 @@ def read(text: str, assets: Mapping[AssetCode, Asset], locale: Locale) -> Intent
     intent = Intent(command=command, language=language, rest=" ".join(rest))
     if command in _WITH_MONEY:
         return _with_money(intent, rest, assets, locale)
+    if command in _WITH_MONEY_ALONE:
+        return _with_money_alone(intent, rest, assets, locale)
     if command in _WITH_A_PERSON:
         return replace(intent, person=next((_trimmed(word) for word in rest if _is_person(word)), None))
     return intent
@@ -136,6 +142,21 @@ def _with_money(intent: Intent, words: list[str], assets: Mapping[AssetCode, Ass
     while rest and _folded(rest[0]) in FILLERS:
         rest.pop(0)
     return replace(intent, person=person, is_guess=is_guess, amount=amount, rest=" ".join(rest))
+
+
+def _with_money_alone(intent: Intent, words: list[str], assets: Mapping[AssetCode, Asset], locale: Locale) -> Intent:
+    """An amount, people who are named in full, and with ``in 5`` a number of shares; no bare word is a person here."""
+    people = tuple(_trimmed(word) for word in words if _is_person(word))
+    rest, number = [word for word in words if not _is_person(word)], None
+    for index, word in enumerate(rest[:-1]):
+        if _folded(word) in _INTO and rest[index + 1].strip(_EDGES).isdecimal():
+            number = int(rest[index + 1].strip(_EDGES)[:4])
+            del rest[index : index + 2]
+            break
+    amount, rest = _take_amount(rest, 0, assets, locale)
+    while rest and _folded(rest[0]) in FILLERS:
+        rest.pop(0)
+    return replace(intent, people=people, number=number, amount=amount, rest=" ".join(rest))
 
 
 def _says_what_for(words: list[str], word: str) -> bool:

@@ -69,6 +69,10 @@ class Balance:
     held_minor: int
 
 
+_MARKS: Final = {"paid": "✅", "declined": "✖", "excused": "✖", "paying": "⏳"}
+_BAR: Final = 10
+_SHOWN_CLAIMS: Final = 20
+"""Of those who have claimed, the last ones; a card is a message, and not a ledger."""
 FEATURES: Final = ("payments", "directory", "calls")
 
 
@@ -131,6 +135,9 @@ class Speech:
                 self.say("`request @bob 5 lunch`: ask somebody for money"),
                 self.say("`accept` or `decline`: answer a payment or a request; reply to its message to say which"),
                 self.say("`cancel`: take back what is still under way"),
+                self.say("`!split 40 dinner` or `!collect 200 boat` in a room: ask several; `remind` reminds them"),
+                self.say("`!gift 10 in 5` in a room: a gift in shares; `!claim` takes one"),
+                self.say("`link 20`: money for somebody who has no account yet; `claim` and a link takes it"),
                 self.say("`history`: your last payments"),
                 self.say("`who may pay me`: see or choose who may, as in `who may pay me contacts`"),
             ]
@@ -506,6 +513,92 @@ class Speech:
                 line = self.say("💸 {payer} is paying {payee} {amount}.", **said)
         return lines([line, self._what_for(memo)])
 
+    def card_of_split(
+        self,
+        requester: str,
+        parts: Sequence[tuple[str, Money, str]],
+        money: Money,
+        paid_minor: int,
+        memo: str,
+        state: str,
+    ) -> Text:
+        """``parts``: who owes how much, and how far they are (an answer, or ``left``)."""
+        said = {"requester": value(requester), "amount": self.money(money)}
+        head = self.say("🧾 {requester} splits {amount}.", **said)
+        how = EMPTY if state == "open" else joined([value("–"), self.state(state)])
+        shown = [
+            joined([value(_MARKS.get(answer, "•")), value(user_id), self.money(part), self._answer(answer)])
+            for user_id, part, answer in parts
+        ]
+        return lines([joined([head, how]), self._what_for(memo), *shown, self._progress(money, paid_minor)])
+
+    def card_of_goal(self, requester: str, money: Money, paid_minor: int, people: int, memo: str, state: str) -> Text:
+        said = {"requester": value(requester), "amount": self.money(money)}
+        head = self.say("🎯 {requester} collects {amount}.", **said)
+        how = EMPTY if state == "open" else joined([value("–"), self.state(state)])
+        by = self.say_many("{count} person has put something in.", "{count} people have put something in.", people)
+        return lines(
+            [joined([head, how]), self._what_for(memo), self._progress(money, paid_minor), *([by] if people else [])]
+        )
+
+    def _progress(self, money: Money, paid_minor: int) -> Text:
+        filled = min(_BAR, _BAR * paid_minor // money.amount_minor)
+        asset = self._assets[money.currency]
+        return joined(
+            [
+                value("▰" * filled + "▱" * (_BAR - filled)),
+                self.say(
+                    "{paid} of {amount}",
+                    paid=amounts.show_minor(paid_minor, asset, self.locale),
+                    amount=amounts.show_minor(money.amount_minor, asset, self.locale),
+                ),
+            ]
+        )
+
+    def _answer(self, answer: str) -> Text:
+        match answer:
+            case "paying":
+                return self.say("(on its way)")
+            case "declined":
+                return self.say("(declined)")
+            case "excused":
+                return self.say("(let off)")
+            case "left":
+                return self.say("(left the room)")
+            case _:
+                return EMPTY
+
+    def card_of_gift(
+        self,
+        giver: str,
+        money: Money,
+        shares: int,
+        got: Sequence[tuple[str, Money]],
+        memo: str,
+        state: str,
+        luckiest: str | None,
+    ) -> Text:
+        """``got``: who has claimed how much, so far."""
+        head = self.say_many(
+            "🧧 {giver} gives {amount}, to one of you.",
+            "🧧 {giver} gives {amount}, in {count} shares.",
+            shares,
+            giver=value(giver),
+            amount=self.money(money),
+        )
+        taken = self.say("{taken} of {shares} are taken.", taken=len(got), shares=shares)
+        shown = [joined([value("•"), value(user_id), self.money(part)]) for user_id, part in got[-_SHOWN_CLAIMS:]]
+        if luckiest is not None:
+            shown.append(self.say("🍀 {person} was the luckiest.", person=value(luckiest)))
+        match state:
+            case "open":
+                end = self.say("Write `!claim` to have a share.")
+            case "emptied":
+                end = self.say("That was all of it.")
+            case _:
+                end = self.say("It is over; what was left went back to {giver}.", giver=value(giver))
+        return lines([head, self._what_for(memo), taken, *shown, end])
+
     def card_of_request(self, requester: str, asked: Sequence[str], money: Money, memo: str, state: str) -> Text:
         said = {
             "requester": value(requester),
@@ -515,6 +608,85 @@ class Speech:
         line = self.say("🧾 {requester} asks {asked} for {amount}.", **said)
         how = EMPTY if state == "open" else joined([value("–"), self.state(state)])
         return lines([joined([line, how]), self._what_for(memo)])
+
+    def how_to_give(self) -> Text:
+        return self.say(
+            "Say it in the room that the gift is for, as in `!gift 10 in 5 happy new year`: 10 in five random shares. "
+            "`!gift 10 in 5 equal` makes them equal."
+        )
+
+    def gave(self, money: Money, shares: int) -> Text:
+        return self.say_many(
+            "{amount} lie there for whoever is first. What nobody takes in a day comes back.",
+            "{amount} lie there in {count} shares. What nobody takes in a day comes back.",
+            shares,
+            amount=self.money(money),
+        )
+
+    def what_to_claim(self) -> Text:
+        return self.say(
+            "There is no gift to claim. Say `!claim` in the room of a gift, or here `claim` and the link that you got."
+        )
+
+    def claimed(self, giver: str, money: Money, state: str) -> Text:
+        said = {"amount": self.money(money), "giver": value(giver)}
+        match state:
+            case "paid":
+                return self.say("You got {amount} from {giver}.", **said)
+            case "failed":
+                return self.say("{amount} from {giver} could not be paid to you. Try again later.", **said)
+            case _:
+                return self.say("{amount} from {giver} are on their way to you.", **said)
+
+    def how_to_link(self) -> Text:
+        return self.say(
+            "Say how much, as in `link 20 welcome`; `link 20 @bob:example.org` also writes to them. Whoever gets the "
+            "link can claim the money, with an account that they may make for it."
+        )
+
+    def linked(self, money: Money, url: str, told: str | None, until_ms: int) -> Text:
+        said = self.say("{amount} lie under this link: {url}", amount=self.money(money), url=link(url, url))
+        how = (
+            self.say("Send it to one person; whoever has it can claim the money.")
+            if told is None
+            else self.say("I have written to {person} how to claim it.", person=value(told))
+        )
+        return lines([said, how, self.say("If nobody claims it until {time}, it goes back.", time=self.time(until_ms))])
+
+    def how_to_split(self) -> Text:
+        return self.say(
+            "Say it in the room of those who share, as in `!split 40 dinner`; it is split equally among all in the "
+            "room, you too. `!split 40 @bob:example.org dinner` splits with those you name."
+        )
+
+    def how_to_collect(self) -> Text:
+        return self.say("Say it in the room that you collect in, as in `!collect 200 for the boat`.")
+
+    def asked_together(self, money: Money, parts: Sequence[tuple[str, Money]]) -> Text:
+        if not parts:
+            return self.say(
+                "You collect {amount} in that room; the card there shows how far it is.", amount=self.money(money)
+            )
+        shown = [joined([value("•"), value(user_id), self.money(part)]) for user_id, part in parts]
+        return lines([self.say("Of {amount} you ask:", amount=self.money(money)), *shown])
+
+    def reminded(self) -> Text:
+        return self.say("I have reminded them in the room.")
+
+    def nobody_to_remind(self) -> Text:
+        return self.say("Nobody owes you an answer.")
+
+    def reminder(self, waiting: Sequence[str], money: Money, paid_minor: int, memo: str) -> Text:
+        """In a room, to those who have not paid yet; to nobody in particular where a goal is collected for."""
+        asked = joined([value(each) for each in waiting], between=", ")
+        arrived = self.money(Money(amount_minor=paid_minor, currency=money.currency)) if paid_minor else value("0")
+        said = {"paid": arrived, "amount": self.money(money)}
+        line = (
+            self.say("🔔 {waiting}: this is still open; {paid} of {amount} are paid.", waiting=asked, **said)
+            if waiting
+            else self.say("🔔 This is still open; {paid} of {amount} are paid.", **said)
+        )
+        return lines([line, self._what_for(memo)])
 
     def claim_invitation(self, payer: str, money: Money, memo: str, url: str, until_ms: int) -> Text:
         """For somebody who may never have heard of us."""

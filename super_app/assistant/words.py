@@ -21,6 +21,12 @@ class Command(StrEnum):
     ACCEPT = "accept"
     DECLINE = "decline"
     CANCEL = "cancel"
+    GIFT = "gift"
+    CLAIM = "claim"
+    LINK = "link"
+    SPLIT = "split"
+    COLLECT = "collect"
+    REMIND = "remind"
     HISTORY = "history"
     FIND = "find"
     HANDLE = "handle"
@@ -44,6 +50,12 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.ACCEPT: ("accept", "take"),
         Command.DECLINE: ("decline", "refuse", "reject"),
         Command.CANCEL: ("cancel", "undo", "stop", "take back"),
+        Command.GIFT: ("gift", "red packet"),
+        Command.CLAIM: ("claim", "redeem"),
+        Command.LINK: ("link", "invite"),
+        Command.SPLIT: ("split", "split the bill"),
+        Command.COLLECT: ("collect", "collect for"),
+        Command.REMIND: ("remind", "remind them"),
         Command.HISTORY: ("history", "activity", "payments", "transactions"),
         Command.FIND: ("find", "search", "look up", "who is"),
         Command.HANDLE: ("handle", "handles", "my handle", "who am i"),
@@ -76,6 +88,12 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.ACCEPT: ("annehmen", "nimm an", "akzeptiere", "akzeptieren"),
         Command.DECLINE: ("ablehnen", "lehne ab", "lehn ab"),
         Command.CANCEL: ("abbrechen", "abbruch", "storniere", "stornieren", "rückgängig", "stopp", "zurück"),
+        Command.GIFT: ("geschenk", "verschenke", "schenke"),
+        Command.CLAIM: ("einlösen", "löse ein", "abholen", "hole ab"),
+        Command.LINK: ("link", "geldlink", "lade ein", "einladen"),
+        Command.SPLIT: ("teile", "teilen", "aufteilen"),
+        Command.COLLECT: ("sammle", "sammeln"),
+        Command.REMIND: ("erinnere", "erinnern", "erinnerung"),
         Command.HISTORY: ("verlauf", "umsätze", "buchungen", "zahlungen"),
         Command.FIND: ("finde", "finden", "suche", "such", "suchen", "wer ist"),
         Command.HANDLE: ("name", "mein name", "mein handle", "wer bin ich"),

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     PAYMENT = "payment"
     REQUEST = "request"
     CALL = "call"
+    GIFT = "gift"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

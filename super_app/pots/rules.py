@@ -39,20 +39,6 @@ def equal_shares(total_minor: int, count: int) -> tuple[int, ...]:
     return tuple(least + 1 if number < left else least for number in range(count))
 
 
-def shares_by_weight(total_minor: int, weights: Sequence[int]) -> tuple[int, ...]:
-    """``total_minor`` by whole weights above 0, exactly: what rounding leaves goes to the largest remainders.
-
-    Of equal remainders the earlier one gets it, so the same weights in the same order always give the same.
-    """
-    whole = sum(weights)
-    shares = [total_minor * weight // whole for weight in weights]
-    left = total_minor - sum(shares)
-    by_remainder = sorted(range(len(weights)), key=lambda index: (-(total_minor * weights[index] % whole), index))
-    for index in by_remainder[:left]:
-        shares[index] += 1
-    return tuple(shares)
-
-
 def random_shares(total_minor: int, cuts: Iterable[int]) -> tuple[int, ...]:
     """The pieces of 1 to ``total_minor`` between different cuts of 1 to ``total_minor - 1``: each at least 1."""
     places = [0, *sorted(cuts), total_minor]
@@ -100,10 +86,10 @@ def check_reveal(
     return None
 
 
-def luckiest(shares: Sequence[Share]) -> Share | None:
-    """Who got most, the earlier of two; None where nobody got anything or all shares are one."""
+def luckiest(split: Split, shares: Sequence[Share]) -> Share | None:
+    """Who got most, the earlier of two; None without luck in it: equal shares, a single one, nobody who claimed."""
     taken = [share for share in shares if share.state is ShareState.TAKEN]
-    if len(shares) == 1 or not taken:
+    if split is Split.EQUAL or len(shares) == 1 or not taken:
         return None
     return min(taken, key=lambda share: (-share.amount_minor, share.number))
 

@@ -14,7 +14,7 @@ from super_app.names import EventType
 from super_app.payments import store as payments
 from super_app.payments.model import Order, PayerKey, Payment, PaymentKey, State, Venue
 from super_app.requests import rules, store
-from super_app.requests.model import OPEN_MAX, Answer, Outgoing, Page, Request, RequestId, RequestKey
+from super_app.requests.model import OPEN_MAX, Answer, Kind, Outgoing, Page, Request, RequestId, RequestKey
 
 MAX_PAGE: Final = 100
 _NEWEST: Final = (2**62, "", "")
@@ -79,6 +79,29 @@ class Requests:
         store.set_cancelled(cur, key, now_ms)
         return self._ended(cur, replace(request, cancelled_ms=now_ms), request.requester, "cancelled", now_ms)
 
+    def excuse(self, cur: Cursor, key: RequestKey, payer: UserId, now_ms: int) -> Request | Refused:
+        """The requester lets somebody off: they left, or somebody else has paid for them."""
+        request = store.find(cur, key)
+        if request is None:
+            return rules.unknown(key.request_id)
+        acts = rules.judge_excuse(request, payer, now_ms)
+        if isinstance(acts, Refused) or not acts:
+            return acts if isinstance(acts, Refused) else request
+        return self._ended(
+            cur, self._excused(cur, request, payer, now_ms), request.requester, "excused", now_ms, payer=payer
+        )
+
+    def remind(self, cur: Cursor, key: RequestKey, now_ms: int) -> Request | Refused:
+        """Count a reminder, which the edge is about to send. REQUEST_CLOSED, or REMINDED_RECENTLY within a day."""
+        request = store.find(cur, key)
+        if request is None:
+            return rules.unknown(key.request_id)
+        refused = rules.judge_reminder(request, now_ms)
+        if refused is not None:
+            return refused
+        store.set_reminded(cur, key, now_ms)
+        return replace(request, reminded_ms=now_ms)
+
     # One who is asked.
 
     def decline(self, cur: Cursor, request: Request, payer: UserId, now_ms: int) -> Request | Refused:
@@ -104,14 +127,21 @@ class Requests:
                 or store.count_open(cur, request.requester, payer.user_id, now_ms) < OPEN_MAX
             )
             request = replace(request, payers=payers)
-            if not any(self._is_mine(payer.user_id) for payer in payers):
+            if request.kind is not Kind.GOAL and not any(self._is_mine(payer.user_id) for payer in payers):
                 return None
         store.add(cur, request)
         self._told(cur, request, now_ms)
         return request
 
     def ended_elsewhere(
-        self, cur: Cursor, key: RequestKey, sender: UserId, room_id: RoomId, outcome: str, now_ms: int
+        self,
+        cur: Cursor,
+        key: RequestKey,
+        sender: UserId,
+        room_id: RoomId,
+        outcome: str,
+        now_ms: int,
+        payer: UserId | None = None,
     ) -> None:
         """Another homeserver says, as ``sender``, how a request ended. Each can speak for itself only."""
         request = store.find(cur, key)
@@ -120,6 +150,9 @@ class Requests:
         if outcome == "cancelled" and sender == key.requester and rules.judge_cancel(request, now_ms) is True:
             store.set_cancelled(cur, key, now_ms)
             self._told(cur, replace(request, cancelled_ms=now_ms), now_ms)
+        elif outcome == "excused" and sender == key.requester and payer is not None:
+            if rules.judge_excuse(request, payer, now_ms) is True:
+                self._told(cur, self._excused(cur, request, payer, now_ms), now_ms)
         elif outcome == "declined" and rules.may_decline(request, sender, now_ms):
             self._told(cur, self._declined(cur, request, sender), now_ms)
 
@@ -127,7 +160,7 @@ class Requests:
         """A payment event of another homeserver names a request of one of ours; it counts once the money is here."""
         payer, key = UserId(payment.payer_key), RequestKey(requester=payee, request_id=request_id)
         request = store.find(cur, key)
-        if request is None or request.payer(payer) is None:
+        if request is None or (request.kind is not Kind.GOAL and request.payer(payer) is None):
             return
         store.name(cur, payer, payment.payment_id, key)
         arrived = payments.find(cur, payment)
@@ -146,8 +179,11 @@ class Requests:
     def changed(self, cur: Cursor, payment: Payment, now_ms: int) -> None:
         key = self._key_of(cur, payment)
         request = None if key is None else store.find(cur, key)
+        if request is not None and request.kind is Kind.GOAL:
+            self._contributed(cur, request, payment, now_ms)
+            return
         payer = None if request is None else request.payer(payment.payer)
-        if request is None or payer is None or payment.money != request.money:
+        if request is None or payer is None or payment.money != request.due_of(payer):
             return
         moved = rules.after_payment(payer, payment.payment_id, _answer(payment))
         if moved == payer:
@@ -187,6 +223,24 @@ class Requests:
 
     # Steps that the above share.
 
+    def _contributed(self, cur: Cursor, request: Request, payment: Payment, now_ms: int) -> None:
+        if payment.money.currency != request.money.currency:
+            return
+        moved = rules.after_contribution(
+            request.contributions, payment.payer, payment.payment_id, payment.money.amount_minor, _answer(payment)
+        )
+        if moved != request.contributions:
+            store.put_contributions(cur, request.key, moved)
+            self._told(cur, replace(request, contributions=moved), now_ms)
+
+    def _excused(self, cur: Cursor, request: Request, payer: UserId, now_ms: int) -> Request:
+        store.excuse(cur, request.key, payer, now_ms)
+        payers = tuple(
+            replace(each, answer=Answer.EXCUSED, payment_id=None) if each.user_id == payer else each
+            for each in request.payers
+        )
+        return replace(request, payers=payers)
+
     def _key_of(self, cur: Cursor, payment: Payment) -> RequestKey | None:
         if payment.request is not None:
             return RequestKey(requester=payment.payee.user_id, request_id=RequestId(payment.request))
@@ -203,7 +257,16 @@ class Requests:
                 store.put_payer(cur, request.key, each)
         return replace(request, payers=payers)
 
-    def _ended(self, cur: Cursor, request: Request, sender: UserId, outcome: str, now_ms: int) -> Request:
+    def _ended(
+        self,
+        cur: Cursor,
+        request: Request,
+        sender: UserId,
+        outcome: str,
+        now_ms: int,
+        *,
+        payer: UserId | None = None,
+    ) -> Request:
         self._told(cur, request, now_ms)
         # Both of one homeserver know already; the room is told all the same, for clients.
         content: dict[str, object] = {
@@ -211,12 +274,14 @@ class Requests:
             "requester": request.requester,
             "outcome": outcome,
         }
+        if payer is not None:
+            content["payer"] = payer
         if request.event_id is not None:
             content["m.relates_to"] = {"rel_type": "m.reference", "event_id": request.event_id}
         store.post(
             cur,
             Outgoing(
-                outbox_id=f"{request.requester}:{request.request_id}:{outcome}:{sender}",
+                outbox_id=f"{request.requester}:{request.request_id}:{outcome}:{payer or sender}",
                 room_id=request.room_id,
                 sender=sender,
                 event_type=EventType.PAYMENT_REQUEST_END,

@@ -7,18 +7,18 @@ from typing import Final
 from super_app.db import Cursor, Row
 from super_app.ids import EventId, PaymentId, RoomId, UserId
 from super_app.money import AssetCode, Money
-from super_app.requests.model import Answer, Outgoing, Payer, Request, RequestId, RequestKey
+from super_app.requests.model import Answer, Contribution, Kind, Outgoing, Payer, Request, RequestId, RequestKey
 
 _REQUEST: Final = (
     "r.requester, r.request_id, r.amount_minor, r.currency, r.memo, r.room_id, r.event_id, r.cancelled_ms,"
-    " r.created_ms, r.expires_ms"
+    " r.created_ms, r.expires_ms, r.kind, r.reminded_ms"
 )
 
 
 def add(cur: Cursor, request: Request) -> None:
     cur.execute(
         "INSERT INTO superapp_request (requester, request_id, amount_minor, currency, memo, room_id, event_id,"
-        " cancelled_ms, created_ms, expires_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " cancelled_ms, created_ms, expires_ms, kind, reminded_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             request.requester,
             request.request_id,
@@ -30,13 +30,15 @@ def add(cur: Cursor, request: Request) -> None:
             request.cancelled_ms,
             request.created_ms,
             request.expires_ms,
+            request.kind,
+            request.reminded_ms,
         ),
     )
     for payer in request.payers:
         cur.execute(
-            "INSERT INTO superapp_request_payer (requester, request_id, payer, state, payment_id)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (request.requester, request.request_id, payer.user_id, payer.answer, payer.payment_id),
+            "INSERT INTO superapp_request_payer (requester, request_id, payer, state, payment_id, amount_minor)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (request.requester, request.request_id, payer.user_id, payer.answer, payer.payment_id, payer.part_minor),
         )
 
 
@@ -66,10 +68,12 @@ def page(cur: Cursor, viewer: UserId, before: tuple[int, str, str], limit: int) 
     cur.execute(
         "SELECT " + _REQUEST + " FROM superapp_request r WHERE (r.requester = ? OR EXISTS ("
         " SELECT 1 FROM superapp_request_payer p WHERE p.requester = r.requester AND p.request_id = r.request_id"
-        " AND p.payer = ?)) AND (r.created_ms < ? OR (r.created_ms = ?"
+        " AND p.payer = ?) OR EXISTS (SELECT 1 FROM superapp_request_contribution c"
+        " WHERE c.requester = r.requester AND c.request_id = r.request_id AND c.payer = ?))"
+        " AND (r.created_ms < ? OR (r.created_ms = ?"
         " AND (r.requester < ? OR (r.requester = ? AND r.request_id < ?))))"
         " ORDER BY r.created_ms DESC, r.requester DESC, r.request_id DESC LIMIT ?",
-        (viewer, viewer, created_ms, created_ms, requester, requester, request_id, limit),
+        (viewer, viewer, viewer, created_ms, created_ms, requester, requester, request_id, limit),
     )
     return _with_payers(cur, cur.fetchall())
 
@@ -100,9 +104,46 @@ def set_cancelled(cur: Cursor, key: RequestKey, now_ms: int) -> None:
     )
 
 
+def excuse(cur: Cursor, key: RequestKey, payer: UserId, now_ms: int) -> None:
+    cur.execute(
+        "UPDATE superapp_request_payer SET state = 'declined', payment_id = NULL, excused_ms = ?"
+        " WHERE requester = ? AND request_id = ? AND payer = ?",
+        (now_ms, key.requester, key.request_id, payer),
+    )
+
+
+def set_reminded(cur: Cursor, key: RequestKey, now_ms: int) -> None:
+    cur.execute(
+        "UPDATE superapp_request SET reminded_ms = ? WHERE requester = ? AND request_id = ?",
+        (now_ms, key.requester, key.request_id),
+    )
+
+
+def put_contributions(cur: Cursor, key: RequestKey, contributions: Sequence[Contribution]) -> None:
+    cur.execute(
+        "DELETE FROM superapp_request_contribution WHERE requester = ? AND request_id = ?",
+        (key.requester, key.request_id),
+    )
+    cur.execute_many(
+        "INSERT INTO superapp_request_contribution (requester, request_id, payer, payment_id, amount_minor, state)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (
+                key.requester,
+                key.request_id,
+                each.payer,
+                each.payment_id,
+                each.amount_minor,
+                Answer.PAID if each.paid else Answer.PAYING,
+            )
+            for each in contributions
+        ],
+    )
+
+
 def put_payer(cur: Cursor, key: RequestKey, payer: Payer) -> None:
     cur.execute(
-        "UPDATE superapp_request_payer SET state = ?, payment_id = ?"
+        "UPDATE superapp_request_payer SET state = ?, payment_id = ?, excused_ms = NULL"
         " WHERE requester = ? AND request_id = ? AND payer = ?",
         (payer.answer, payer.payment_id, key.requester, key.request_id, payer.user_id),
     )
@@ -111,6 +152,10 @@ def put_payer(cur: Cursor, key: RequestKey, payer: Payer) -> None:
 def remove(cur: Cursor, key: RequestKey) -> None:
     cur.execute(
         "DELETE FROM superapp_request_payer WHERE requester = ? AND request_id = ?", (key.requester, key.request_id)
+    )
+    cur.execute(
+        "DELETE FROM superapp_request_contribution WHERE requester = ? AND request_id = ?",
+        (key.requester, key.request_id),
     )
     cur.execute("DELETE FROM superapp_request WHERE requester = ? AND request_id = ?", (key.requester, key.request_id))
 
@@ -192,18 +237,20 @@ def _with_payers(cur: Cursor, rows: Sequence[Row]) -> tuple[Request, ...]:
     found: list[Request] = []
     for row in rows:
         cur.execute(
-            "SELECT payer, state, payment_id FROM superapp_request_payer WHERE requester = ? AND request_id = ?"
-            " ORDER BY payer",
+            "SELECT payer, state, payment_id, amount_minor, excused_ms FROM superapp_request_payer"
+            " WHERE requester = ? AND request_id = ? ORDER BY payer",
             (row[0], row[1]),
         )
         payers = tuple(
             Payer(
                 user_id=UserId(str(payer)),
-                answer=Answer(str(state)),
+                answer=Answer(str(state)) if excused_ms is None else Answer.EXCUSED,
                 payment_id=None if payment_id is None else PaymentId(str(payment_id)),
+                part_minor=None if part_minor is None else int(part_minor),
             )
-            for payer, state, payment_id in cur.fetchall()
+            for payer, state, payment_id, part_minor, excused_ms in cur.fetchall()
         )
+        kind = Kind(str(row[10]))
         found.append(
             Request(
                 requester=UserId(str(row[0])),
@@ -216,6 +263,26 @@ def _with_payers(cur: Cursor, rows: Sequence[Row]) -> tuple[Request, ...]:
                 cancelled_ms=None if row[7] is None else int(row[7]),
                 created_ms=int(row[8] or 0),
                 expires_ms=int(row[9] or 0),
+                kind=kind,
+                reminded_ms=None if row[11] is None else int(row[11]),
+                contributions=_contributions(cur, row) if kind is Kind.GOAL else (),
             )
         )
     return tuple(found)
+
+
+def _contributions(cur: Cursor, request: Row) -> tuple[Contribution, ...]:
+    cur.execute(
+        "SELECT payer, payment_id, amount_minor, state FROM superapp_request_contribution"
+        " WHERE requester = ? AND request_id = ? ORDER BY payer, payment_id",
+        (request[0], request[1]),
+    )
+    return tuple(
+        Contribution(
+            payer=UserId(str(payer)),
+            payment_id=PaymentId(str(payment_id)),
+            amount_minor=int(amount_minor or 0),
+            paid=state == Answer.PAID,
+        )
+        for payer, payment_id, amount_minor, state in cur.fetchall()
+    )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from super_app.errors import Reason, Refused
-from super_app.money import AssetCode, Money
+from super_app.money import AssetCode, Money, shares_by_weight
 from super_app.pots import rules
 from super_app.pots.model import LINK_LONGEST_MS, LINK_MS, SHARES_MAX, Share, ShareState, Split
 from synapse_super_app.commands.main import main
@@ -30,15 +30,15 @@ def test_equal_shares_make_the_total_and_differ_by_one_at_most(total: int, count
 
 @given(total=st.integers(0, 2**53 - 1), weights=st.lists(st.integers(1, 10**6), min_size=1, max_size=50))
 def test_shares_by_weight_make_the_total_and_none_is_off_by_a_unit(total: int, weights: list[int]) -> None:
-    shares = rules.shares_by_weight(total, weights)
+    shares = shares_by_weight(total, weights)
     assert sum(shares) == total
     for share, weight in zip(shares, weights, strict=True):
         assert abs(share * sum(weights) - total * weight) < sum(weights)
 
 
 def test_what_rounding_leaves_goes_to_the_largest_remainders_and_of_equals_to_the_first() -> None:
-    assert rules.shares_by_weight(100, [1, 1, 1]) == (34, 33, 33)
-    assert rules.shares_by_weight(10, [1, 2, 4]) == (1, 3, 6)
+    assert shares_by_weight(100, [1, 1, 1]) == (34, 33, 33)
+    assert shares_by_weight(10, [1, 2, 4]) == (1, 3, 6)
     assert rules.equal_shares(5, 3) == (2, 2, 1)
 
 
@@ -74,11 +74,12 @@ def test_the_luckiest_has_most_and_of_two_the_one_who_was_first() -> None:
             number=number, amount_minor=minor, state=state, claimer=None, payment_id=None, paid=False, claimed_ms=None
         )
 
-    best = rules.luckiest([share(0, 3), share(1, 7), share(2, 7), share(3, 9, ShareState.RETURNED)])
+    best = rules.luckiest(Split.RANDOM, [share(0, 3), share(1, 7), share(2, 7), share(3, 9, ShareState.RETURNED)])
     assert best is not None
     assert best.number == 1
-    assert rules.luckiest([share(0, 3)]) is None
-    assert rules.luckiest([share(0, 3, ShareState.FREE), share(1, 4, ShareState.FREE)]) is None
+    assert rules.luckiest(Split.RANDOM, [share(0, 3)]) is None
+    assert rules.luckiest(Split.EQUAL, [share(0, 4), share(1, 3)]) is None
+    assert rules.luckiest(Split.RANDOM, [share(0, 3, ShareState.FREE), share(1, 4, ShareState.FREE)]) is None
 
 
 class TestDraw:

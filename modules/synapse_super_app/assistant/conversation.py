@@ -74,7 +74,7 @@ class Conversation:
         self._speech_in = speech_in
         self._assets = runtime.config.payments.by_code() if FeatureName.PAYMENTS in offered else {}
         self._undo_ms = runtime.config.assistant.undo
-        self._answers: Mapping[Command, Callable[[Heard], Awaitable[Outcome]]] = {
+        self._answers: dict[Command, Callable[[Heard], Awaitable[Outcome]]] = {
             Command.BALANCE: self._balance,
             Command.PAY: self._pay,
             Command.REQUEST: self._request,
@@ -96,21 +96,25 @@ class Conversation:
             Command.UNKNOWN: self._unknown,
         }
 
+    def also(self, answers: Mapping[Command, Callable[[Heard], Awaitable[Outcome]]]) -> None:
+        """Commands that stand in a file of their own."""
+        self._answers.update(answers)
+
     async def answer(self, heard: Heard) -> Outcome:
         try:
             return await self._answers[heard.intent.command](heard)
         except NotOffered:
-            return _saying(heard, heard.speech.feature_off())
+            return saying(heard, heard.speech.feature_off())
         except SynapseError as error:
             # The homeserver's own no: no power to write in a room, a room that is gone.
-            return _saying(heard, value(error.msg))
+            return saying(heard, value(error.msg))
 
     # Money.
 
     async def _balance(self, heard: Heard) -> Outcome:
         wallet = await self._inside.ask(heard.user_id, "GET", "wallet")
         if isinstance(wallet, Refused):
-            return _refusing(heard, wallet)
+            return refusing(heard, wallet)
         balances = [
             Balance(
                 asset=Asset(code=AssetCode(each["currency"]), scale=each["scale"]),
@@ -119,7 +123,7 @@ class Conversation:
             )
             for each in wallet["accounts"]
         ]
-        return _saying(heard, heard.speech.balances(balances, frozen="frozen_since" in wallet))
+        return saying(heard, heard.speech.balances(balances, frozen="frozen_since" in wallet))
 
     async def _pay(self, heard: Heard) -> Outcome:
         if FeatureName.PAYMENTS not in self._offered:
@@ -138,7 +142,7 @@ class Conversation:
     ) -> Outcome:
         intent, money = heard.intent, heard.intent.amount
         if isinstance(money, Wrong):
-            return _saying(heard, heard.speech.wrong_amount(money))
+            return saying(heard, heard.speech.wrong_amount(money))
         typed = intent.person
         if typed is None or intent.is_guess:
             other = await self._other_in(heard)
@@ -147,13 +151,13 @@ class Conversation:
                 typed, intent = other, replace(intent, person=other, rest=rest)
                 heard = replace(heard, intent=intent)
         if typed is None or money is None:
-            return _saying(heard, missing)
+            return saying(heard, missing)
         people = await self._whom.meant(heard.user_id, typed)
         if isinstance(people, Refused):
-            return _refusing(heard, people)
+            return refusing(heard, people)
         match people:
             case []:
-                return _saying(heard, heard.speech.found_nobody(typed))
+                return saying(heard, heard.speech.found_nobody(typed))
             case [one]:
                 return await go_on(heard, one, money)
             case several:
@@ -166,7 +170,7 @@ class Conversation:
                     "memo": intent.rest,
                     "room_id": heard.aside,
                 }
-                return _saying(heard, heard.speech.choose([each.said() for each in several]), question=asked)
+                return saying(heard, heard.speech.choose([each.said() for each in several]), question=asked)
 
     async def _other_in(self, heard: Heard) -> str | None:
         """The other person of the direct room in which a ``!`` command was given."""
@@ -191,7 +195,7 @@ class Conversation:
         wanted = {"person": person.as_json(), "order": order}
         if not await self._whom.is_known(heard.user_id, person):
             said = heard.speech.confirm_payment(person.said(), money, memo)
-            return _saying(heard, said, question={"ask": "confirm", **wanted})
+            return saying(heard, said, question={"ask": "confirm", **wanted})
         return self._scheduled(heard, person, order)
 
     def _scheduled(self, heard: Heard, person: Somebody, order: Json) -> Outcome:
@@ -205,7 +209,7 @@ class Conversation:
             due_ms=now_ms + self._undo_ms,
         )
         said = heard.speech.paying_soon(person.said(), _money(order), order.get("memo") or "", self._undo_ms // 1000)
-        outcome = _saying(heard, said)
+        outcome = saying(heard, said)
         return replace(outcome, tasks=(*outcome.tasks, task))
 
     async def carry_out(self, task: Task, speech: Speech) -> Outcome:
@@ -239,13 +243,13 @@ class Conversation:
             body["room_id"] = heard.aside
         made = await self._inside.ask(heard.user_id, "POST", "requests", body)
         if isinstance(made, Refused):
-            return _refusing(heard, made)
-        return _saying(heard, heard.speech.requested(person.said(), money))
+            return refusing(heard, made)
+        return saying(heard, heard.speech.requested(person.said(), money))
 
     async def _history(self, heard: Heard) -> Outcome:
         page = await self._inside.ask(heard.user_id, "GET", "payments", query={"limit": str(_SHOWN)})
         if isinstance(page, Refused):
-            return _refusing(heard, page)
+            return refusing(heard, page)
         shown = [
             Line(
                 incoming=each["direction"] == "incoming",
@@ -257,7 +261,7 @@ class Conversation:
             )
             for each in page["payments"]
         ]
-        return _saying(heard, heard.speech.history(shown))
+        return saying(heard, heard.speech.history(shown))
 
     # Answers to what waits.
 
@@ -274,7 +278,7 @@ class Conversation:
         for task in scheduled if heard.card is None else ():
             if await self._runtime.database.run("assistant_undo", partial(store.undo, task_id=task.task_id)):
                 person = Somebody.of(task.content["person"])
-                return _saying(heard, heard.speech.undone(person.said(), _money(task.content["order"])))
+                return saying(heard, heard.speech.undone(person.said(), _money(task.content["order"])))
         return await self._one_of(heard, await self._cancellable(heard), "cancel", heard.speech.nothing_to_cancel())
 
     async def _one_of(self, heard: Heard, items: list[Json], deed: str, nothing: Text) -> Outcome:
@@ -282,13 +286,13 @@ class Conversation:
         meant = [each for each in items if _is_of_card(each, heard.card)]
         match meant:
             case []:
-                return _saying(heard, nothing)
+                return saying(heard, nothing)
             case [one]:
                 return await self._do(heard, deed, one)
             case several:
                 shown = several[:_SHOWN]
                 said = heard.speech.which_one([self._named(heard.speech, each) for each in shown])
-                return _saying(heard, said, question={"ask": "which", "deed": deed, "items": shown})
+                return saying(heard, said, question={"ask": "which", "deed": deed, "items": shown})
 
     async def _waiting(self, heard: Heard) -> list[Json]:
         """Payments that wait for this person, and requests to them."""
@@ -335,33 +339,33 @@ class Conversation:
         query = {"payer": item["payer"]} if incoming else None
         done = await self._inside.ask(heard.user_id, "POST", path, query=query)
         if isinstance(done, Refused):
-            return _refusing(heard, done)
+            return refusing(heard, done)
         person = (await self._whom.named(heard.user_id, item["payer"] if incoming else item["payee"])).said()
         match deed:
             case "accept":
-                return _saying(heard, speech.accepted(person, money, done["state"]))
+                return saying(heard, speech.accepted(person, money, done["state"]))
             case "decline":
-                return _saying(heard, speech.declined(person, money))
+                return saying(heard, speech.declined(person, money))
             case _:
-                return _saying(heard, speech.payment_is(person, money, done["state"]))
+                return saying(heard, speech.payment_is(person, money, done["state"]))
 
     async def _do_request(self, heard: Heard, deed: str, item: Json) -> Outcome:
         money, request_id = _money(item), item["request_id"]
         if deed == "cancel":
             done = await self._inside.ask(heard.user_id, "POST", f"requests/{part(request_id)}/cancel")
             return (
-                _refusing(heard, done)
+                refusing(heard, done)
                 if isinstance(done, Refused)
-                else _saying(heard, heard.speech.request_cancelled(money))
+                else saying(heard, heard.speech.request_cancelled(money))
             )
         person = await self._whom.named(heard.user_id, item["requester"])
         if deed == "decline":
             query = {"requester": item["requester"]}
             done = await self._inside.ask(heard.user_id, "POST", f"requests/{part(request_id)}/decline", query=query)
             return (
-                _refusing(heard, done)
+                refusing(heard, done)
                 if isinstance(done, Refused)
-                else _saying(heard, heard.speech.request_declined_by_you(person.said(), money))
+                else saying(heard, heard.speech.request_declined_by_you(person.said(), money))
             )
         order: Json = {
             "payee": item["requester"],
@@ -394,12 +398,12 @@ class Conversation:
                 return (
                     await self._accept(heard)
                     if heard.card is not None
-                    else _saying(heard, heard.speech.not_understood(), keeps=True)
+                    else saying(heard, heard.speech.not_understood(), keeps=True)
                 )
 
     async def _no(self, heard: Heard) -> Outcome:
         if heard.question is not None:
-            return _saying(heard, heard.speech.not_doing())
+            return saying(heard, heard.speech.not_doing())
         if heard.card is not None:
             return await self._decline(heard)
         return await self._cancel(heard)
@@ -418,23 +422,23 @@ class Conversation:
                 go_on = self._pay_person if intent.command is Command.PAY else self._request_from
                 return await go_on(again, Somebody.of(people[place]), money)
             case _:
-                return _saying(heard, heard.speech.not_understood(), keeps=True)
+                return saying(heard, heard.speech.not_understood(), keeps=True)
 
     # People.
 
     async def _find(self, heard: Heard) -> Outcome:
         term = heard.intent.person or heard.intent.rest.strip()
         if not term:
-            return _saying(heard, heard.speech.whom_to_find())
+            return saying(heard, heard.speech.whom_to_find())
         found = await self._whom.search(heard.user_id, term)
         if isinstance(found, Refused):
-            return _refusing(heard, found)
+            return refusing(heard, found)
         if not found:
-            return _saying(heard, heard.speech.found_nobody(term))
-        return _saying(heard, heard.speech.found([each.said() for each in found]))
+            return saying(heard, heard.speech.found_nobody(term))
+        return saying(heard, heard.speech.found([each.said() for each in found]))
 
     async def _handle(self, heard: Heard) -> Outcome:
-        return _saying(heard, heard.speech.handles(await self.handles(heard.user_id)))
+        return saying(heard, heard.speech.handles(await self.handles(heard.user_id)))
 
     async def handles(self, user_id: UserId) -> list[str]:
         """The handles of a person, the one that is shown first; their user id where there is none."""
@@ -453,17 +457,17 @@ class Conversation:
         if person is not None and any(word in REMOVE_WORDS for word in words):
             removed = await self._inside.ask(heard.user_id, "DELETE", f"contacts/{part(person)}")
             if isinstance(removed, Refused):
-                return _refusing(heard, removed)
-            return _saying(heard, heard.speech.contact_removed(removed["handle"]))
+                return refusing(heard, removed)
+            return saying(heard, heard.speech.contact_removed(removed["handle"]))
         if person is not None and (any(word in ADD_WORDS for word in words) or len(words) == 1):
             added = await self._inside.ask(heard.user_id, "PUT", f"contacts/{part(person)}")
             if isinstance(added, Refused):
-                return _refusing(heard, added)
-            return _saying(heard, heard.speech.contact_added(added["handle"]))
+                return refusing(heard, added)
+            return saying(heard, heard.speech.contact_added(added["handle"]))
         listed = await self._inside.ask(heard.user_id, "GET", "contacts")
         if isinstance(listed, Refused):
-            return _refusing(heard, listed)
-        return _saying(heard, heard.speech.contacts([each["handle"] for each in listed["contacts"]]))
+            return refusing(heard, listed)
+        return saying(heard, heard.speech.contacts([each["handle"] for each in listed["contacts"]]))
 
     # Calls.
 
@@ -472,16 +476,16 @@ class Conversation:
         if typed:
             people = await self._whom.meant(heard.user_id, typed)
             if isinstance(people, Refused):
-                return _refusing(heard, people)
+                return refusing(heard, people)
             if not people:
-                return _saying(heard, heard.speech.found_nobody(typed))
+                return saying(heard, heard.speech.found_nobody(typed))
             if len(people) > 1:
-                return _saying(heard, heard.speech.found([each.said() for each in people]))
+                return saying(heard, heard.speech.found([each.said() for each in people]))
             url = f"https://matrix.to/#/{part(people[0].user_id)}"
-            return _saying(heard, heard.speech.call_from(people[0].said(), url))
+            return saying(heard, heard.speech.call_from(people[0].said(), url))
         page = await self._inside.ask(heard.user_id, "GET", "calls", query={"limit": str(_SHOWN)})
         if isinstance(page, Refused):
-            return _refusing(heard, page)
+            return refusing(heard, page)
         shown = [
             CallLine(
                 incoming=each["direction"] == "incoming",
@@ -491,7 +495,7 @@ class Conversation:
             )
             for each in page["calls"]
         ]
-        return _saying(heard, heard.speech.calls(shown))
+        return saying(heard, heard.speech.calls(shown))
 
     async def _call_policy(self, heard: Heard) -> Outcome:
         if FeatureName.CALLS not in self._offered:
@@ -501,9 +505,9 @@ class Conversation:
         if not who:
             now = policy.get("who")
             shown = list(now) if isinstance(now, list | tuple) else list(self._runtime.config.calls.default_who)
-            return _saying(heard, heard.speech.call_policy([str(each) for each in shown]))
+            return saying(heard, heard.speech.call_policy([str(each) for each in shown]))
         await self._put(heard.user_id, AccountDataType.CALL_POLICY, {**policy, "v": 1, "who": who})
-        return _saying(heard, heard.speech.call_policy_set(who))
+        return saying(heard, heard.speech.call_policy_set(who))
 
     async def _pay_policy(self, heard: Heard) -> Outcome:
         if FeatureName.PAYMENTS not in self._offered:
@@ -515,11 +519,11 @@ class Conversation:
         shown = [str(each) for each in now] if isinstance(now, list | tuple) and now else ["everyone"]
         asks = policy.get("accept") == "ask"
         if not who and not words & (ASK_WORDS | AUTO_WORDS):
-            return _saying(heard, heard.speech.pay_policy(shown, asks=asks))
+            return saying(heard, heard.speech.pay_policy(shown, asks=asks))
         asks = bool(words & ASK_WORDS) or (asks and not words & AUTO_WORDS)
         wanted = {**policy, "v": 1, "from": who or shown, "accept": "ask" if asks else "auto"}
         await self._put(heard.user_id, AccountDataType.PAYMENT_POLICY, wanted)
-        return _saying(heard, heard.speech.pay_policy_set(who or shown, asks=asks))
+        return saying(heard, heard.speech.pay_policy_set(who or shown, asks=asks))
 
     async def _account_data(self, user_id: UserId, data_type: AccountDataType) -> Json:
         found = await self._runtime.api.account_data_manager.get_global(user_id, data_type.value)
@@ -531,7 +535,7 @@ class Conversation:
     # The assistant itself.
 
     async def _help(self, heard: Heard) -> Outcome:
-        return _saying(
+        return saying(
             heard,
             heard.speech.help(
                 payments=FeatureName.PAYMENTS in self._offered,
@@ -545,13 +549,13 @@ class Conversation:
         by_name = {name.casefold(): tag for tag, name in LANGUAGES.items()}
         tag = by_name.get(wanted, wanted.partition("-")[0].partition("_")[0])
         if tag not in LANGUAGES:
-            return _saying(heard, heard.speech.languages())
+            return saying(heard, heard.speech.languages())
         preferences = await self._account_data(heard.user_id, AccountDataType.PREFERENCES)
         await self._put(heard.user_id, AccountDataType.PREFERENCES, {**preferences, "v": 1, "language": tag})
-        return _saying(heard, self._speech_in(tag).language_set())
+        return saying(heard, self._speech_in(tag).language_set())
 
     async def _unknown(self, heard: Heard) -> Outcome:
-        return _saying(heard, heard.speech.not_understood(), keeps=True)
+        return saying(heard, heard.speech.not_understood(), keeps=True)
 
 
 def message(task: Task, said: Text, number: int = 0, **more: Any) -> Task:
@@ -566,7 +570,7 @@ def message(task: Task, said: Text, number: int = 0, **more: Any) -> Task:
     )
 
 
-def _saying(heard: Heard, said: Text, *, question: Mapping[str, Any] | None = None, keeps: bool = False) -> Outcome:
+def saying(heard: Heard, said: Text, *, question: Mapping[str, Any] | None = None, keeps: bool = False) -> Outcome:
     return Outcome(tasks=(message(heard.task, said, asked=True),), question=question, keeps_question=keeps)
 
 
@@ -574,8 +578,8 @@ def _said(task: Task, said: Text) -> Outcome:
     return Outcome(tasks=(message(task, said, asked=True),), keeps_question=True)
 
 
-def _refusing(heard: Heard, refused: Refused) -> Outcome:
-    return _saying(heard, heard.speech.refused(refused))
+def refusing(heard: Heard, refused: Refused) -> Outcome:
+    return saying(heard, heard.speech.refused(refused))
 
 
 def _money(found: Mapping[str, Any]) -> Money:

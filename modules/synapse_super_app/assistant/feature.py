@@ -19,6 +19,7 @@ from synapse_super_app.assistant.news import NEWS_PAUSE_MS, News
 from synapse_super_app.assistant.people import Whom
 from synapse_super_app.assistant.rooms import Rooms
 from synapse_super_app.assistant.tasks import Tasks
+from synapse_super_app.assistant.together import Together
 from synapse_super_app.calls.feature import CallsFeature
 from synapse_super_app.config import FeatureName
 from synapse_super_app.http.inside import Inside
@@ -59,6 +60,10 @@ class AssistantFeature:
             offered=offered,
             speech_in=self._speech_in,
         )
+        if payments is not None:
+            pots = payments.pots
+            together = Together(inside=self._inside, rooms=self._rooms, newest_gifts=pots.newest_in)
+            self._conversation.also(together.answers())
         self._news = News(runtime, self._inside, whom, self._account)
         self._tasks = Tasks(
             runtime,

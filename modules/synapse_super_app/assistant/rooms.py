@@ -91,6 +91,13 @@ class Rooms:
             UserId(user_id) for (_, user_id), event in state.items() if event.content.get("membership") in _PRESENT
         )
 
+    async def joined(self, room_id: RoomId) -> frozenset[UserId]:
+        """Who is in a room."""
+        state = await self._runtime.api.get_room_state(room_id, [(_MEMBER, None)])
+        return frozenset(
+            UserId(user_id) for (_, user_id), event in state.items() if event.content.get("membership") == "join"
+        )
+
     async def _usable(self, user_id: UserId) -> RoomId | None:
         """The room of the two, if both are in it and it is not encrypted."""
         room_id = await self._runtime.database.run("assistant_room", lambda cur: store.own_room(cur, user_id))

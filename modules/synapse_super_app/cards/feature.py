@@ -24,9 +24,14 @@ from super_app.money import Money
 from super_app.names import CARD_KEY, AccountDataType
 from super_app.payments import store as payments
 from super_app.payments.model import PayerKey, Payment, PaymentKey, Venue
+from super_app.pots import rules as pot_rules
+from super_app.pots import store as pots
+from super_app.pots.model import Kind as PotKind
+from super_app.pots.model import Pot, PotId, PotState, Share, ShareState
 from super_app.requests import rules as request_rules
 from super_app.requests import store as requests
-from super_app.requests.model import Request, RequestId, RequestKey
+from super_app.requests.model import Answer, Request, RequestId, RequestKey
+from super_app.requests.model import Kind as RequestKind
 from super_app.requests.model import State as RequestState
 from synapse_super_app.assistant.catalogues import catalogue
 from synapse_super_app.calls.feature import CallsFeature
@@ -46,6 +51,8 @@ _ATTEMPTS_MAX: Final = 10
 _PAGE: Final = 20
 _FORBIDDEN: Final = 403
 _ENCRYPTION: Final = "m.room.encryption"
+_MEMBER: Final = "m.room.member"
+_TOGETHER_MS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +80,7 @@ class CardsFeature:
         if payments_feature is not None:
             payments_feature.while_committing(self._payments_changed, self._noted)
             payments_feature.requests.while_changing(self._request_changed, self._noted)
+            payments_feature.pots.while_changing(self._pot_changed, self._noted)
         if calls is not None:
             calls.when_reached(self._calls_reached)
         runtime.follower.when_started(self._begin)
@@ -104,6 +112,16 @@ class CardsFeature:
             subject = {"requester": request.requester, "request_id": request.request_id}
             card_id = f"request:{request.requester}:{request.request_id}"
             store.owe(cur, card_id, Kind.REQUEST, subject, self._runtime.now_ms())
+
+    def _pot_changed(self, cur: Cursor, pot: Pot, now_ms: int) -> None:
+        if pot.event_id is None or pot.kind is not PotKind.GIFT:
+            return
+        # Many claim at once; the card shows them together, every two seconds at most, and the end at once.
+        due_ms = now_ms
+        if pot.state is PotState.OPEN and pot.shares > 1:
+            due_ms = now_ms - now_ms % _TOGETHER_MS + _TOGETHER_MS
+        subject = {"giver": pot.giver, "gift_id": pot.pot_id}
+        store.owe(cur, f"gift:{pot.giver}:{pot.pot_id}", Kind.GIFT, subject, due_ms)
 
     async def _calls_reached(self, reached: Sequence[Record]) -> None:
         for record in reached:
@@ -194,6 +212,8 @@ class CardsFeature:
                 return await self._request(card)
             case Kind.CALL:
                 return await self._call(card)
+            case Kind.GIFT:
+                return await self._gift(card)
 
     async def _payment(self, card: Card) -> Face | None:
         key = PaymentKey(
@@ -222,12 +242,12 @@ class CardsFeature:
             return None
         now_ms = self._runtime.now_ms()
         state = request_rules.state_of(request, request.requester, now_ms)
-        asked = [payer.user_id for payer in request.payers]
-        said = self._speech.card_of_request(request.requester, asked, request.money, request.memo or "", state.value)
+        said = await self._say_request(request, state)
         pointing = {
             "request_id": request.request_id,
             "requester": request.requester,
-            "payers": asked,
+            "payers": [payer.user_id for payer in request.payers],
+            **({} if request.kind is RequestKind.EACH else {"split": request.kind.value, "paid": request.paid_minor}),
             **self._terms(request.money, request.memo, state.value),
         }
         return Face(
@@ -244,6 +264,77 @@ class CardsFeature:
         scale = {} if asset is None else {"scale": asset.scale}
         said = {"memo": memo} if memo else {}
         return {"amount": money.amount_minor, "currency": money.currency, **scale, **said, "state": state}
+
+    async def _say_request(self, request: Request, state: RequestState) -> Text:
+        memo = request.memo or ""
+        match request.kind:
+            case RequestKind.EACH:
+                asked = [payer.user_id for payer in request.payers]
+                return self._speech.card_of_request(request.requester, asked, request.money, memo, state.value)
+            case RequestKind.SPLIT:
+                people = [(_MEMBER, payer.user_id) for payer in request.payers]
+                members = await self._runtime.api.get_room_state(request.room_id, people)
+                there = {user for (_, user), event in members.items() if event.content.get("membership") == "join"}
+                parts = [
+                    (
+                        payer.user_id,
+                        request.due_of(payer),
+                        "left" if payer.answer is Answer.OPEN and payer.user_id not in there else payer.answer.value,
+                    )
+                    for payer in request.payers
+                ]
+                return self._speech.card_of_split(
+                    request.requester, parts, request.money, request.paid_minor, memo, state.value
+                )
+            case RequestKind.GOAL:
+                people_in = len({each.payer for each in request.contributions if each.paid})
+                return self._speech.card_of_goal(
+                    request.requester, request.money, request.paid_minor, people_in, memo, state.value
+                )
+
+    async def _gift(self, card: Card) -> Face | None:
+        giver, pot_id = UserId(card.subject["giver"]), PotId(card.subject["gift_id"])
+
+        def look(cur: Cursor) -> tuple[Pot, tuple[Share, ...]] | None:
+            found = pots.named(cur, giver, pot_id)
+            return None if found is None else (found, pots.shares(cur, found.key))
+
+        found = await self._runtime.database.run("card_gift", look)
+        if found is None or found[0].room_id is None or found[0].event_id is None:
+            return None
+        (pot, shares), room_id = found, found[0].room_id
+        got = sorted(
+            (share for share in shares if share.state is ShareState.TAKEN), key=lambda share: share.claimed_ms or 0
+        )
+        best = pot_rules.luckiest(pot.split, shares) if pot.state is not PotState.OPEN else None
+        said = self._speech.card_of_gift(
+            giver,
+            pot.money,
+            pot.shares,
+            [
+                (share.claimer or "", Money(amount_minor=share.amount_minor, currency=pot.money.currency))
+                for share in got
+            ],
+            pot.memo or "",
+            pot.state.value,
+            None if best is None else best.claimer,
+        )
+        return Face(
+            room_id=room_id,
+            sender=giver,
+            said=said,
+            key=_key(
+                "gift",
+                pot.event_id,
+                {
+                    "gift_id": pot.pot_id,
+                    "giver": giver,
+                    "shares": pot.shares,
+                    "taken": len(got),
+                    **self._terms(pot.money, pot.memo, pot.state.value),
+                },
+            ),
+        )
 
     async def _call(self, card: Card) -> Face | None:
         session_id = SessionId(card.subject["session_id"])

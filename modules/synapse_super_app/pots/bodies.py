@@ -169,7 +169,7 @@ def gift_json(
 ) -> GiftJson:
     free = [share for share in shares if share.state is ShareState.FREE]
     taken = [share for share in shares if share.state is ShareState.TAKEN and share.claimer is not None]
-    best = rules.luckiest(shares) if pot.state is not PotState.OPEN else None
+    best = rules.luckiest(pot.split, shares) if pot.state is not PotState.OPEN else None
     return GiftJson.model_validate(
         {
             "gift_id": pot.pot_id,

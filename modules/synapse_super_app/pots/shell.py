@@ -1024,7 +1024,7 @@ def _refusal_of(failure: PutFailed, server: ServerName) -> Refused:
 
 def _end_content(pot: Pot, shares: Sequence[Share]) -> dict[str, Any]:
     """Content of ``org.superapp.gift.end``: enough for anybody to check the draw."""
-    best = rules.luckiest(shares)
+    best = rules.luckiest(pot.split, shares)
     content: dict[str, Any] = {
         "m.relates_to": {"rel_type": "m.reference", "event_id": pot.event_id},
         "gift_id": pot.pot_id,

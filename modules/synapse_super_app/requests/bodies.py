@@ -9,7 +9,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import UserId
 from super_app.payments.model import WireAmount, WireCurrency
 from super_app.requests import rules
-from super_app.requests.model import PAYERS_MAX, Request
+from super_app.requests.model import PAYERS_MAX, Answer, Kind, Request
 from super_app.signing import canonical, from_b64, to_b64
 from super_app.wire import WireModel, is_text
 
@@ -17,14 +17,29 @@ _DEFAULT_PAGE = 20
 _MAX_MS = 2**53 - 1
 
 
+class SplitBody(WireModel):
+    """How ``amount`` is split among ``from`` and, where ``mine`` says so, the one who asks.
+
+    ``equal``: in equal parts; ``mine`` 1 counts you in. ``shares``: by whole numbers in ``parts``, one for each of
+    ``from``; ``mine`` is yours. ``amounts``: as ``parts`` says; what they leave is yours.
+    """
+
+    how: Literal["equal", "shares", "amounts"]
+    parts: Annotated[list[int] | None, Field(min_length=1, max_length=PAYERS_MAX)] = None
+    mine: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
 class MakeBody(WireModel):
-    """Whom to ask for how much. With one person and without ``room_id`` their direct room is found or made."""
+    """Whom to ask for how much: each for all of it, or split among them; or with ``goal`` a room for what it likes.
+
+    With one person and without ``room_id`` their direct room is found or made.
+    """
 
     request_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits, made by the client.")]
     asked: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=255)]],
+        list[Annotated[str, Field(min_length=1, max_length=255)]] | None,
         Field(alias="from", min_length=1, max_length=PAYERS_MAX, description="User ids or full handles."),
-    ]
+    ] = None
     amount: WireAmount
     currency: WireCurrency
     memo: str | None = None
@@ -32,6 +47,12 @@ class MakeBody(WireModel):
     expires_ms: Annotated[
         int | None, Field(ge=0, le=_MAX_MS, description="Milliseconds since 1970; in 30 days if absent.")
     ] = None
+    split: SplitBody | None = None
+    goal: Annotated[bool, Field(description="Collect towards the amount, from everybody in the room.")] = False
+
+
+class ExcuseBody(WireModel):
+    payer: Annotated[str, Field(min_length=1, max_length=255, description="The user id of one who is asked.")]
 
 
 class RequesterQuery(WireModel):
@@ -50,8 +71,16 @@ class PageQuery(WireModel):
 
 class PayerJson(WireModel):
     user_id: str
-    state: Literal["open", "paying", "paid", "declined"]
+    state: Literal["open", "paying", "paid", "declined", "excused"]
+    amount: int
     payment_id: str | None = None
+
+
+class ContributionJson(WireModel):
+    user_id: str
+    amount: int
+    payment_id: str
+    state: Literal["paying", "paid"]
 
 
 class RequestJson(WireModel):
@@ -60,8 +89,12 @@ class RequestJson(WireModel):
     request_id: str
     direction: Literal["outgoing", "incoming"]
     requester: str
+    kind: Literal["each", "split", "goal"]
     asked: Annotated[list[PayerJson], Field(alias="from")]
-    amount: int
+    contributions: list[ContributionJson] | None = None
+    paid: int
+    amount: Annotated[int, Field(description="Of a split what you are asked for; all of it where it is yours.")]
+    total: int
     currency: str
     memo: str | None = None
     state: Literal["open", "paying", "paid", "declined", "cancelled", "expired"]
@@ -81,10 +114,19 @@ class RequestJson(WireModel):
                 "direction": "outgoing" if outgoing else "incoming",
                 "requester": request.requester,
                 "from": [
-                    PayerJson(user_id=each.user_id, state=each.answer.value, payment_id=each.payment_id)
+                    PayerJson(
+                        user_id=each.user_id,
+                        state=each.answer.value,
+                        amount=request.due_of(each).amount_minor,
+                        payment_id=each.payment_id,
+                    )
                     for each in shown
                 ],
-                "amount": request.money.amount_minor,
+                "kind": request.kind.value,
+                "paid": request.paid_minor if outgoing or request.kind is Kind.GOAL else _paid_by(request, viewer),
+                "contributions": _contributions(request) if request.kind is Kind.GOAL else None,
+                "amount": _due(request, viewer),
+                "total": request.money.amount_minor,
                 "currency": request.money.currency,
                 "memo": request.memo,
                 "state": rules.state_of(request, viewer, now_ms).value,
@@ -94,6 +136,28 @@ class RequestJson(WireModel):
                 "expires_ts": request.expires_ms,
             }
         )
+
+
+def _due(request: Request, viewer: UserId) -> int:
+    payer = None if viewer == request.requester else request.payer(viewer)
+    return (request.money if payer is None else request.due_of(payer)).amount_minor
+
+
+def _paid_by(request: Request, viewer: UserId) -> int:
+    payer = request.payer(viewer)
+    return request.due_of(payer).amount_minor if payer is not None and payer.answer is Answer.PAID else 0
+
+
+def _contributions(request: Request) -> list[ContributionJson]:
+    return [
+        ContributionJson(
+            user_id=each.payer,
+            amount=each.amount_minor,
+            payment_id=each.payment_id,
+            state="paid" if each.paid else "paying",
+        )
+        for each in request.contributions
+    ]
 
 
 class RequestsPage(WireModel):

@@ -13,6 +13,7 @@ from typing import Any, Final
 from synapse.module_api import NOT_SPAM, EventBase
 from synapse.module_api.errors import SynapseError
 
+from super_app.assistant.speech import Speech
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import EventId, PaymentId, RoomId, UserId, parse_user_id, server_of
@@ -20,8 +21,19 @@ from super_app.money import Money
 from super_app.names import EventType
 from super_app.payments.service import Payments
 from super_app.requests import rules, store
-from super_app.requests.model import EndContent, Outgoing, Payer, Request, RequestContent, RequestId, RequestKey
+from super_app.requests.model import (
+    Answer,
+    EndContent,
+    Kind,
+    Outgoing,
+    Payer,
+    Request,
+    RequestContent,
+    RequestId,
+    RequestKey,
+)
 from super_app.requests.service import Note, Requests, key_of
+from synapse_super_app.assistant.catalogues import catalogue
 from synapse_super_app.gate import Verdict
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Call, Route, Sessions
@@ -37,6 +49,7 @@ from synapse_super_app.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 _MEMBER: Final = "m.room.member"
+_MESSAGE: Final = "m.room.message"
 _ENCRYPTION: Final = "m.room.encryption"
 _TICK_MS: Final = 1_000.0
 _RELOAD_MS: Final = 30_000
@@ -75,6 +88,8 @@ class RequestsShell:
         self._rooms = rooms
         self._announced = announced
         self._assets = runtime.config.payments.by_code()
+        language = runtime.config.assistant.language
+        self._speech = Speech(language, catalogue(language), self._assets)
         self.requests = Requests(runtime.api.is_mine)
         payments.answer_requests(self.requests)
         self._noted: list[Callable[[], None]] = []
@@ -154,6 +169,23 @@ class RequestsShell:
             ),
             Route(
                 method="POST",
+                path="requests/{request_id}/remind",
+                handler=self._remind,
+                response=bodies.RequestJson,
+                summary="Remind those who have not answered yet, in the room, once a day at the most",
+                reasons=(*answers, Reason.REMINDED_RECENTLY),
+            ),
+            Route(
+                method="POST",
+                path="requests/{request_id}/excuse",
+                handler=self._excuse,
+                response=bodies.RequestJson,
+                summary="Let somebody off who is asked; the others still are",
+                body=bodies.ExcuseBody,
+                reasons=answers,
+            ),
+            Route(
+                method="POST",
                 path="requests/{request_id}/cancel",
                 handler=self._cancel,
                 response=bodies.RequestJson,
@@ -172,7 +204,7 @@ class RequestsShell:
             {
                 name: value
                 for name, value in body.model_dump(by_alias=True, exclude_none=True).items()
-                if name not in ("room_id", "from")
+                if name not in ("room_id", "from", "split", "goal")
             }
         )
         if isinstance(content, Refused):
@@ -180,9 +212,16 @@ class RequestsShell:
         money = rules.read_money(content, self._assets)
         if isinstance(money, Refused):
             return money
-        payers = await self._payers(requester, body.asked, money)
+        asked = _whom(body)
+        if isinstance(asked, Refused):
+            return asked
+        payers = await self._payers(requester, asked, money)
         if isinstance(payers, Refused):
             return payers
+        is_doubled = body.split is not None and len(payers) < len(asked)
+        parts = _doubled() if is_doubled else _parts(body, money, len(payers))
+        if isinstance(parts, Refused):
+            return parts
         room_id = await self._room(requester, payers, body.room_id, known)
         if isinstance(room_id, Refused):
             return room_id
@@ -190,11 +229,12 @@ class RequestsShell:
         wanted = Request(
             requester=requester,
             request_id=RequestId(body.request_id),
-            money=money,
+            money=money if parts is None else replace(money, amount_minor=sum(parts)),
             memo=content.memo or None,
             room_id=room_id,
             event_id=None,
-            payers=tuple(Payer(user_id=each) for each in payers),
+            payers=_asked(payers, parts),
+            kind=Kind.GOAL if body.goal else Kind.EACH if parts is None else Kind.SPLIT,
             cancelled_ms=None,
             created_ms=now_ms,
             expires_ms=rules.expiry_ms(content.expires_ms, now_ms),
@@ -244,6 +284,8 @@ class RequestsShell:
         """The room to ask in: the one that was named, or the direct room of two."""
         if wanted is None and known is not None:
             return known.room_id
+        if wanted is None and not payers:
+            return Refused(reason=Reason.INVALID_VALUE, message="room_id is missing; a goal is collected in a room.")
         if wanted is None:
             first, *others = payers
             if not others:
@@ -314,6 +356,56 @@ class RequestsShell:
 
         return await self._done("request_decline", work, call.user_id)
 
+    async def _remind(self, call: Call) -> bodies.RequestJson | Refused:
+        key = RequestKey(requester=call.user_id, request_id=RequestId(call.path["request_id"]))
+        now_ms = self._runtime.now_ms()
+        known = await self._known(*_parts_of(key))
+        message = None if known is None else await self._reminder(known)
+
+        def work(cur: Cursor) -> Request | Refused:
+            reminded = self.requests.remind(cur, key, now_ms)
+            if isinstance(reminded, Request) and message is not None and reminded.event_id is not None:
+                outbox_id = f"{key.requester}:{key.request_id}:remind:{now_ms}"
+                store.post(
+                    cur,
+                    Outgoing(
+                        outbox_id=outbox_id,
+                        room_id=reminded.room_id,
+                        sender=key.requester,
+                        event_type=_MESSAGE,
+                        content=message,
+                        attempts=0,
+                        due_ms=now_ms,
+                    ),
+                )
+            return reminded
+
+        return await self._done("request_remind", work, call.user_id)
+
+    async def _reminder(self, request: Request) -> dict[str, Any]:
+        """A message to those who have not answered and are still in the room; it notifies them."""
+        waiting = [payer.user_id for payer in request.payers if payer.answer is Answer.OPEN]
+        state = await self._runtime.api.get_room_state(request.room_id, [(_MEMBER, each) for each in waiting])
+        there = [each for each in waiting if (event := state.get((_MEMBER, each))) is not None and _is_present(event)]
+        said = self._speech.reminder(there, request.money, request.paid_minor, request.memo or "")
+        content: dict[str, Any] = {
+            "msgtype": "m.text",
+            "body": said.plain,
+            "format": "org.matrix.custom.html",
+            "formatted_body": said.html,
+            "m.mentions": {"user_ids": there},
+        }
+        if request.event_id is not None:
+            content["m.relates_to"] = {"m.in_reply_to": {"event_id": request.event_id}}
+        return content
+
+    async def _excuse(self, call: Call) -> bodies.RequestJson | Refused:
+        key = RequestKey(requester=call.user_id, request_id=RequestId(call.path["request_id"]))
+        payer, now_ms = UserId(call.body.payer), self._runtime.now_ms()
+        return await self._done(
+            "request_excuse", lambda cur: self.requests.excuse(cur, key, payer, now_ms), call.user_id
+        )
+
     async def _cancel(self, call: Call) -> bodies.RequestJson | Refused:
         key = RequestKey(requester=call.user_id, request_id=RequestId(call.path["request_id"]))
         now_ms = self._runtime.now_ms()
@@ -357,6 +449,9 @@ class RequestsShell:
         state = await self._runtime.api.get_room_state(event.room_id, [(_ENCRYPTION, "")])
         if state:
             return _room_encrypted()
+        kind = rules.read_kind(content, money)
+        if isinstance(kind, Refused):
+            return kind
         known = await self._known(UserId(event.sender), RequestId(content.request_id))
         if known is not None:
             return Refused(
@@ -391,8 +486,12 @@ class RequestsShell:
         money = rules.read_money(content, self._assets)
         if isinstance(money, Refused):
             return
+        kind = rules.read_kind(content, money)
+        if isinstance(kind, Refused):
+            return
         requester, now_ms = UserId(event.sender), self._runtime.now_ms()
-        payers = await self._asked_by(event, content)
+        payers = () if kind is Kind.GOAL else await self._asked_by(event, content)
+        parts = dict(zip(content.asked or (), content.parts or (), strict=False))
         request = Request(
             requester=requester,
             request_id=RequestId(content.request_id),
@@ -400,12 +499,13 @@ class RequestsShell:
             memo=content.memo or None,
             room_id=RoomId(event.room_id),
             event_id=EventId(event.event_id),
-            payers=tuple(Payer(user_id=each) for each in payers),
+            payers=tuple(Payer(user_id=each, part_minor=parts.get(each)) for each in payers),
             cancelled_ms=None,
             created_ms=now_ms,
             expires_ms=rules.expiry_ms(content.expires_ms, now_ms),
+            kind=kind,
         )
-        if not payers:
+        if not payers and kind is not Kind.GOAL:
             return
 
         def work(cur: Cursor) -> Request | None:
@@ -415,7 +515,9 @@ class RequestsShell:
                 if not self._runtime.api.is_mine(payer.user_id)
                 or self._payments.judge_asker(cur, payer.user_id, requester, money) is None
             )
-            return self.requests.seen(cur, replace(request, payers=kept), now_ms) if kept else None
+            if not kept and kind is not Kind.GOAL:
+                return None
+            return self.requests.seen(cur, replace(request, payers=kept), now_ms)
 
         await self._writer.run("request_seen", work)
         self._tell()
@@ -440,10 +542,11 @@ class RequestsShell:
         if isinstance(content, Refused) or requester is None:
             return
         key = RequestKey(requester=requester, request_id=RequestId(content.request_id))
+        payer = None if content.payer is None else parse_user_id(content.payer)
         sender, room_id, now_ms = UserId(event.sender), RoomId(event.room_id), self._runtime.now_ms()
         await self._writer.run(
             "request_ended",
-            lambda cur: self.requests.ended_elsewhere(cur, key, sender, room_id, content.outcome, now_ms),
+            lambda cur: self.requests.ended_elsewhere(cur, key, sender, room_id, content.outcome, now_ms, payer),
         )
         self._tell()
 
@@ -470,7 +573,7 @@ class RequestsShell:
         """Where a request is paid: its room, which who pays it joins. UNKNOWN_REQUEST where ``payer`` is not asked."""
         key = RequestKey(requester=payee, request_id=RequestId(request_id))
         found = await self._runtime.database.run("request_room", lambda cur: store.find(cur, key))
-        if found is None or found.payer(payer) is None:
+        if found is None or (found.payer(payer) is None and found.kind is not Kind.GOAL):
             return rules.unknown(request_id)
         view = await self._rooms.look(found.room_id, payer, payee)
         if view.payer == "invite":
@@ -559,6 +662,16 @@ class RequestsShell:
         await self._runtime.database.run("requests_sent", lambda cur: store.sent(cur, outgoing.outbox_id))
 
     async def _send(self, outgoing: Outgoing) -> EventId:
+        if outgoing.event_type == _MESSAGE:
+            message = await self._runtime.api.create_and_send_event_into_room(
+                {
+                    "type": _MESSAGE,
+                    "room_id": outgoing.room_id,
+                    "sender": outgoing.sender,
+                    "content": outgoing.content,
+                }
+            )
+            return EventId(message.event_id)
         event_type = EventType(outgoing.event_type)
         with self._announced.sending(outgoing.sender, outgoing.room_id, event_type, outgoing.content):
             event = await self._runtime.api.create_and_send_event_into_room(
@@ -589,10 +702,55 @@ def _content(request: Request) -> dict[str, Any]:
         "request_id": request.request_id,
         "amount": request.money.amount_minor,
         "currency": request.money.currency,
-        "from": [payer.user_id for payer in request.payers],
         "expires_ms": request.expires_ms,
     }
+    if request.kind is Kind.GOAL:
+        content["goal"] = True
+    else:
+        content["from"] = [payer.user_id for payer in request.payers]
+    if request.kind is Kind.SPLIT:
+        content["parts"] = [request.due_of(payer).amount_minor for payer in request.payers]
     return content if request.memo is None else {**content, "memo": request.memo}
+
+
+def _parts_of(key: RequestKey) -> tuple[UserId, RequestId]:
+    return key.requester, key.request_id
+
+
+def _whom(body: bodies.MakeBody) -> list[str] | Refused:
+    if body.goal and (body.asked is not None or body.split is not None):
+        return Refused(
+            reason=Reason.INVALID_VALUE, message="A goal asks everybody in the room; leave from and split out."
+        )
+    if body.asked is None and not body.goal:
+        return Refused(reason=Reason.INVALID_VALUE, message="from is missing.")
+    return body.asked or []
+
+
+def _parts(body: bodies.MakeBody, money: Money, payers: int) -> tuple[int, ...] | Refused | None:
+    """What each of those who are asked owes of a split; None where it is no split."""
+    split = body.split
+    if split is None:
+        return None
+    if split.how == "equal":
+        if split.parts is not None or split.mine > 1:
+            return Refused(reason=Reason.INVALID_VALUE, message="split: an equal one has no parts, and mine is 0 or 1.")
+        return rules.split_equally(money.amount_minor, payers, with_requester=bool(split.mine))
+    if split.parts is None or len(split.parts) != payers:
+        return Refused(reason=Reason.INVALID_VALUE, message="split: parts has one number for each of from.")
+    if split.how == "shares":
+        return rules.split_by_weight(money.amount_minor, split.parts, mine=split.mine)
+    return rules.split_by_amount(money.amount_minor, split.parts)
+
+
+def _doubled() -> Refused:
+    return Refused(reason=Reason.INVALID_VALUE, message="from names somebody twice; name each person once.")
+
+
+def _asked(payers: Sequence[UserId], parts: Sequence[int] | None) -> tuple[Payer, ...]:
+    if parts is None:
+        return tuple(Payer(user_id=each) for each in payers)
+    return tuple(Payer(user_id=each, part_minor=part) for each, part in zip(payers, parts, strict=True))
 
 
 def _is_present(member: EventBase) -> bool:
