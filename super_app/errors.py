@@ -47,6 +47,7 @@ class Reason(StrEnum):
     UNKNOWN_GIFT = "unknown_gift"
     UNKNOWN_CLAIM = "unknown_claim"
     UNKNOWN_SCHEDULE = "unknown_schedule"
+    UNKNOWN_DISPUTE = "unknown_dispute"
     UNKNOWN_HANDLE = "unknown_handle"
     UNKNOWN_CONTACT = "unknown_contact"
     UNKNOWN_CALL = "unknown_call"
@@ -60,6 +61,7 @@ class Reason(StrEnum):
     PAYMENT_ID_SPENT = "payment_id_spent"  # the hold of this id was released; use a new id
     ALREADY_DECIDED = "already_decided"
     REFUND_EXCEEDS_PAYMENT = "refund_exceeds_payment"
+    DISPUTE_CLOSED = "dispute_closed"
     REQUEST_CLOSED = "request_closed"  # paid, being paid, declined, cancelled or expired
     REQUEST_MISMATCH = "request_mismatch"  # not what the request asks for
     GIFT_GONE = "gift_gone"  # all of it is claimed

@@ -16,6 +16,8 @@ CLEARING_PATH: Final = "/_matrix/federation/unstable/org.superapp/clearing"
 POTS_PATH: Final = "/_matrix/federation/unstable/org.superapp/pots"
 RECOVERY_PATH: Final = "/_matrix/federation/unstable/org.superapp/recovery"
 
+DISPUTES_PATH: Final = "/_matrix/federation/unstable/org.superapp/disputes"
+
 
 class EventType(StrEnum):
     """Our room event types."""

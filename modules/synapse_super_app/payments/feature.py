@@ -16,6 +16,7 @@ from synapse_super_app.clearing.identity import build_clearing
 from synapse_super_app.clearing.shell import ClearingShell
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
+from synapse_super_app.disputes.shell import DisputesShell
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Route
 from synapse_super_app.ledger.admin import LedgerAdmin
@@ -64,6 +65,7 @@ class PaymentsFeature:
         "super_app.requests",
         "super_app.pots",
         "super_app.schedules",
+        "super_app.disputes",
     )
 
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
@@ -160,12 +162,14 @@ class PaymentsFeature:
         )
         orders.answer_requests(self.requests)
         self.schedules = SchedulesShell(runtime=runtime, orders=orders, writer=writer, safeguards=safeguards, pins=pins)
+        self.disputes = DisputesShell(runtime=runtime, orders=orders, writer=writer, relay=relay)
         self._statements_api = StatementsApi(runtime, payments)
         self._ledger_admin = LedgerAdmin(runtime, writer)
         self.tenure.while_held(self._halting.begin, self._halting.end)
         self.tenure.while_held(self._clearing_shell.begin, self._clearing_shell.end)
         self.tenure.while_held(self._deadlines.begin, self._deadlines.end)
         self.tenure.while_held(self.schedules.begin, self.schedules.end)
+        self.tenure.while_held(self.disputes.begin, self.disputes.end)
         runtime.private.on_shutdown(self.tenure.stop)
         writer.on_payment(watch.heard)
         writer.on_payment(self._deadlines.payment_heard)
@@ -197,6 +201,7 @@ class PaymentsFeature:
             *self.requests.routes(),
             *self.pots.routes(),
             *self.schedules.routes(),
+            *self.disputes.routes(),
             *self._statements_api.routes(),
             *self._ledger_admin.routes(),
             *self._halting.routes(),
@@ -216,6 +221,7 @@ class PaymentsFeature:
         self.requests.start()
         self.pots.start()
         self.schedules.start()
+        self.disputes.start()
 
     async def _may_create_room(self, user_id: str, room_config: dict[str, Any]) -> Literal["NOT_SPAM"] | Codes:
         """The initial state of a room passes no gate, so our types are refused here. Fails closed.

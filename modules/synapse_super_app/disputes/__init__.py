@@ -1,0 +1,1 @@
+"""The Synapse shell of disputes: routes, other homeservers, and what operators do."""
