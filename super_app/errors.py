@@ -127,6 +127,10 @@ class Reason(StrEnum):
     NOT_AVAILABLE = "not_available"
     NO_TURN = "no_turn"
     NOT_OFFERED = "not_offered"
+    CALL_CLOSED = "call_closed"
+    CALL_FULL = "call_full"
+    TURNED_AWAY = "turned_away"
+    UNKNOWN_CALL_LINK = "unknown_call_link"
 
     # Time and load.
     TOO_MANY_REQUESTS = "too_many_requests"

@@ -36,6 +36,7 @@ class EventType(StrEnum):
     CALL_END = "org.superapp.call.end"
     CALL_LINK = "org.superapp.call.link"
     CALL_ROLES = "org.superapp.call.roles"
+    CALL_HAND = "org.superapp.call.hand"
 
 
 STATE_TYPES: Final = frozenset({EventType.CALL_LINK, EventType.CALL_ROLES})
@@ -70,3 +71,4 @@ class FederationQuery(StrEnum):
     DIRECTORY_PEERS = "org.superapp.directory.peers"
     DIRECTORY_BADGE = "org.superapp.directory.badge"
     DIRECTORY_MOVE = "org.superapp.directory.move"
+    CALL_LINK = "org.superapp.call.link"

@@ -810,7 +810,7 @@ class PrivateApi:
         try:
             answer = await make_deferred_yieldable(timed)
         except HttpResponseException as error:
-            raise NoAnswer(error.code, str(error)) from error
+            raise NoAnswer(error.code, str(error), _json_object(error.response)) from error
         except (RequestSendFailed, SynapseError, defer.TimeoutError, OSError, ValueError) as error:
             raise NoAnswer(None, f"{type(error).__name__}: {error}") from error
         return answer

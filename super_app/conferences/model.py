@@ -1,6 +1,7 @@
 """Who sits in a room of the SFU: seats, what they allow, and leave events that clients handed over."""
 
 from dataclasses import dataclass
+from datetime import tzinfo
 from enum import StrEnum
 from typing import Final, NewType
 
@@ -53,7 +54,8 @@ class Seat:
     room_id: RoomId
     user_id: UserId
     publishes_here: bool
-    grant: Grant
+    grant: Grant | None
+    """What the SFU lets them send; None if that is not known, since they may have come with a token of before."""
     until_ms: int
     participant: str | None = None
     """The SFU's name of the connection; None while there is none."""
@@ -82,3 +84,103 @@ class Care(StrEnum):
     RESTART = "restart"
     SEND = "send"
     GIVE_UP = "give_up"
+
+
+# Who may do what, as the state of the Matrix room says.
+
+
+class ScreenShare(StrEnum):
+    """Who may show their screen, among those who may speak."""
+
+    SPEAKERS = "speakers"
+    HOSTS = "hosts"
+    NOBODY = "nobody"
+
+
+class Role(StrEnum):
+    HOST = "host"
+    SPEAKER = "speaker"
+    LISTENER = "listener"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """``stage``: only hosts and speakers are heard; otherwise everybody is. ``hands``: who asks to speak, in order."""
+
+    stage: bool = False
+    audio_only: bool = False
+    screen_share: ScreenShare = ScreenShare.SPEAKERS
+    hosts: tuple[UserId, ...] = ()
+    speakers: tuple[UserId, ...] = ()
+    hands: tuple[UserId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """From one minute of the day to another, over midnight if it is the lesser; equal ones are the whole day.
+
+    ``days`` are those on which it begins, 0 for Monday.
+    """
+
+    days: frozenset[int]
+    from_minute: int
+    to_minute: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """When a call is open, by the clock of a zone."""
+
+    zone: tzinfo
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkTerms:
+    """How one gets into a call by its link. ``most``: how many people are in it at once, 0 for any number."""
+
+    link_id: str
+    title: str = ""
+    opens_ms: int | None = None
+    closes_ms: int | None = None
+    hours: Hours | None = None
+    waiting_room: bool = False
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hall:
+    """A room's rules for its calls. ``garbled``: some of its state cannot be read."""
+
+    roles: Roles | None = None
+    link: LinkTerms | None = None
+    garbled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A link that somebody here made."""
+
+    link_id: str
+    room_id: RoomId
+    host: UserId
+    made_ms: int
+
+
+class GuestState(StrEnum):
+    WAITING = "waiting"
+    ADMITTED = "admitted"
+    AWAY = "away"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    user_id: UserId
+    asked_ms: int
+    state: GuestState
+
+
+WAITING_MAX: Final = 500
+"""Who may wait at one link."""
+LINKS_MAX: Final = 200
+"""Links of one person."""

@@ -1,11 +1,25 @@
 """What happens to seats, each in one transaction: taken, connected, left, counted, and looked after leave events."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from super_app.conferences import store
-from super_app.conferences.model import REFRESHED_MS, ROOM_KNOWN_MS, Identity, Leave, Seat, SfuRoom
+from super_app.conferences.model import (
+    LINKS_MAX,
+    REFRESHED_MS,
+    ROOM_KNOWN_MS,
+    WAITING_MAX,
+    Guest,
+    GuestState,
+    Identity,
+    Leave,
+    Link,
+    Seat,
+    SfuRoom,
+)
 from super_app.db import Cursor
+from super_app.errors import Reason, Refused
+from super_app.ids import UserId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,3 +83,33 @@ def delegate(cur: Cursor, leave: Leave) -> None:
             is_connected=is_connected,
         ),
     )
+
+
+# Links.
+
+
+def too_many_links(links: Sequence[Link]) -> Refused | None:
+    if len(links) < LINKS_MAX:
+        return None
+    return Refused(
+        reason=Reason.CONFLICT, message=f"You have {LINKS_MAX} links to calls; delete one that is over first."
+    )
+
+
+def knock(cur: Cursor, link_id: str, user_id: UserId, now_ms: int, *, waiting_room: bool) -> GuestState | Refused:
+    """Somebody asks to be let in; the same again changes nothing."""
+    guest = store.guest_of(cur, link_id, user_id)
+    if guest is not None and guest.state is GuestState.AWAY:
+        return Refused(reason=Reason.TURNED_AWAY, message="The host of this call has turned you away.")
+    if guest is not None and (guest.state is GuestState.ADMITTED or waiting_room):
+        return guest.state
+    if waiting_room and len(store.waiting(cur, link_id)) >= WAITING_MAX:
+        return Refused(reason=Reason.CALL_FULL, message="Too many people wait for this call; try again later.")
+    state = GuestState.WAITING if waiting_room else GuestState.ADMITTED
+    store.put_guest(cur, link_id, Guest(user_id=user_id, asked_ms=now_ms, state=state))
+    return state
+
+
+def decide(cur: Cursor, link_id: str, user_id: UserId, state: GuestState, now_ms: int) -> None:
+    """A host lets somebody in, or turns them away, whether they asked or not."""
+    store.put_guest(cur, link_id, Guest(user_id=user_id, asked_ms=now_ms, state=state))

@@ -1,9 +1,18 @@
 """SQL of conferences."""
 
-from collections.abc import Collection, Mapping
-from typing import Final, LiteralString
+from typing import Final
 
-from super_app.conferences.model import Grant, Identity, Leave, Seat, SfuRoom, Source
+from super_app.conferences.model import (
+    Grant,
+    Guest,
+    GuestState,
+    Identity,
+    Leave,
+    Link,
+    Seat,
+    SfuRoom,
+    Source,
+)
 from super_app.db import Cursor, Row
 from super_app.ids import RoomId, UserId
 
@@ -49,22 +58,23 @@ def occupied_rooms(cur: Cursor, now_ms: int) -> tuple[SfuRoom, ...]:
 
 
 def take_seat(cur: Cursor, seat: Seat) -> None:
-    """Give a device a seat, or a new token for the one that it has; it stays connected if it is."""
+    """Give a device a seat, or a new token for the one that it has; it stays connected as it is."""
+    can_publish, sources = _grant_columns(seat.grant)
     cur.execute(
-        "INSERT INTO superapp_calls_sfu_seat (sfu_room, identity, room_id, user_id, publishes_here, can_publish,"
-        " sources, until_ms, participant, barred) VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)"
-        " ON CONFLICT (sfu_room, identity) DO UPDATE SET publishes_here = excluded.publishes_here,"
-        " can_publish = excluded.can_publish, sources = excluded.sources, barred = 0, until_ms ="
-        " CASE WHEN superapp_calls_sfu_seat.until_ms > excluded.until_ms THEN superapp_calls_sfu_seat.until_ms"
-        " ELSE excluded.until_ms END",
+        "INSERT INTO superapp_calls_sfu_seat AS seat (sfu_room, identity, room_id, user_id, publishes_here,"
+        " can_publish, sources, until_ms, participant, barred) VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)"
+        " ON CONFLICT (sfu_room, identity) DO UPDATE SET publishes_here = excluded.publishes_here, barred = 0,"
+        " can_publish = CASE WHEN seat.participant IS NULL THEN excluded.can_publish ELSE seat.can_publish END,"
+        " sources = CASE WHEN seat.participant IS NULL THEN excluded.sources ELSE seat.sources END,"
+        " until_ms = CASE WHEN seat.until_ms > excluded.until_ms THEN seat.until_ms ELSE excluded.until_ms END",
         (
             seat.sfu_room,
             seat.identity,
             seat.room_id,
             seat.user_id,
             int(seat.publishes_here),
-            int(seat.grant.can_publish),
-            _sources_text(seat.grant.sources),
+            can_publish,
+            sources,
             seat.until_ms,
         ),
     )
@@ -99,8 +109,9 @@ def open_seats(cur: Cursor, now_ms: int, limit: int) -> tuple[Seat, ...]:
 
 def connected(cur: Cursor, sfu_room: SfuRoom, identity: Identity, participant: str) -> None:
     cur.execute(
-        "UPDATE superapp_calls_sfu_seat SET participant = ? WHERE sfu_room = ? AND identity = ?",
-        (participant, sfu_room, identity),
+        "UPDATE superapp_calls_sfu_seat SET participant = ?, sources = ? WHERE sfu_room = ? AND identity = ?"
+        " AND (participant IS NULL OR participant <> ?)",
+        (participant, _UNKNOWN, sfu_room, identity, participant),
     )
     cur.execute(
         "UPDATE superapp_calls_sfu_leave SET was_connected = 1 WHERE sfu_room = ? AND identity = ?",
@@ -135,7 +146,7 @@ def bar(cur: Cursor, sfu_room: SfuRoom, identity: Identity, until_ms: int) -> No
 def regrant(cur: Cursor, sfu_room: SfuRoom, identity: Identity, grant: Grant) -> None:
     cur.execute(
         "UPDATE superapp_calls_sfu_seat SET can_publish = ?, sources = ? WHERE sfu_room = ? AND identity = ?",
-        (int(grant.can_publish), _sources_text(grant.sources), sfu_room, identity),
+        (*_grant_columns(grant), sfu_room, identity),
     )
 
 
@@ -149,20 +160,12 @@ def forget(cur: Cursor, now_ms: int) -> None:
     )
 
 
-def seated_people(cur: Cursor, room_ids: Collection[RoomId]) -> Mapping[RoomId, frozenset[UserId]]:
-    """Who is connected in the calls of Matrix rooms."""
-    if not room_ids:
-        return {}
-    marks: list[LiteralString] = ["?" for _ in room_ids]
+def people_in(cur: Cursor, room_id: RoomId) -> frozenset[UserId]:
+    """Who is connected in the calls of a Matrix room."""
     cur.execute(
-        "SELECT DISTINCT room_id, user_id FROM superapp_calls_sfu_seat WHERE participant IS NOT NULL"
-        " AND room_id IN (" + ", ".join(marks) + ")",
-        tuple(room_ids),
+        "SELECT DISTINCT user_id FROM superapp_calls_sfu_seat WHERE room_id = ? AND participant IS NOT NULL", (room_id,)
     )
-    found: dict[RoomId, set[UserId]] = {}
-    for room_id, user_id in cur.fetchall():
-        found.setdefault(RoomId(str(room_id)), set()).add(UserId(str(user_id)))
-    return {room_id: frozenset(people) for room_id, people in found.items()}
+    return frozenset(UserId(str(row[0])) for row in cur.fetchall())
 
 
 # Leave events.
@@ -224,22 +227,96 @@ def drop_leave(cur: Cursor, leave: Leave) -> None:
     )
 
 
-def _sources_text(sources: frozenset[Source] | None) -> str:
-    return "" if sources is None else " ".join(sorted(sources))
+# Links.
+
+
+def add_link(cur: Cursor, link: Link) -> None:
+    cur.execute(
+        "INSERT INTO superapp_calls_link (link_id, room_id, host, made_ms) VALUES (?, ?, ?, ?)",
+        (link.link_id, link.room_id, link.host, link.made_ms),
+    )
+
+
+def link_of(cur: Cursor, link_id: str) -> Link | None:
+    cur.execute("SELECT link_id, room_id, host, made_ms FROM superapp_calls_link WHERE link_id = ?", (link_id,))
+    row = cur.fetchone()
+    return None if row is None else _link(row)
+
+
+def links_of(cur: Cursor, host: UserId) -> tuple[Link, ...]:
+    """Newest first."""
+    cur.execute(
+        "SELECT link_id, room_id, host, made_ms FROM superapp_calls_link WHERE host = ? ORDER BY made_ms DESC, link_id",
+        (host,),
+    )
+    return tuple(_link(row) for row in cur.fetchall())
+
+
+def drop_link(cur: Cursor, link_id: str) -> None:
+    cur.execute("DELETE FROM superapp_calls_link_guest WHERE link_id = ?", (link_id,))
+    cur.execute("DELETE FROM superapp_calls_link WHERE link_id = ?", (link_id,))
+
+
+def guest_of(cur: Cursor, link_id: str, user_id: UserId) -> Guest | None:
+    cur.execute(
+        "SELECT user_id, asked_ms, state FROM superapp_calls_link_guest WHERE link_id = ? AND user_id = ?",
+        (link_id, user_id),
+    )
+    row = cur.fetchone()
+    return None if row is None else _guest(row)
+
+
+def waiting(cur: Cursor, link_id: str) -> tuple[Guest, ...]:
+    """Who waits, the first first."""
+    cur.execute(
+        "SELECT user_id, asked_ms, state FROM superapp_calls_link_guest WHERE link_id = ? AND state = 'waiting'"
+        " ORDER BY asked_ms, user_id",
+        (link_id,),
+    )
+    return tuple(_guest(row) for row in cur.fetchall())
+
+
+def put_guest(cur: Cursor, link_id: str, guest: Guest) -> None:
+    cur.execute(
+        "INSERT INTO superapp_calls_link_guest (link_id, user_id, asked_ms, state) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (link_id, user_id) DO UPDATE SET state = excluded.state",
+        (link_id, guest.user_id, guest.asked_ms, guest.state),
+    )
+
+
+def _link(row: Row) -> Link:
+    return Link(link_id=str(row[0]), room_id=RoomId(str(row[1])), host=UserId(str(row[2])), made_ms=int(row[3] or 0))
+
+
+def _guest(row: Row) -> Guest:
+    return Guest(user_id=UserId(str(row[0])), asked_ms=int(row[1] or 0), state=GuestState(str(row[2])))
+
+
+_UNKNOWN: Final = "?"
+
+
+def _grant_columns(grant: Grant | None) -> tuple[int, str]:
+    if grant is None:
+        return 0, _UNKNOWN
+    return int(grant.can_publish), "" if grant.sources is None else " ".join(sorted(grant.sources))
+
+
+def _grant(can_publish: int, sources: str) -> Grant | None:
+    if sources == _UNKNOWN:
+        return None
+    return Grant(
+        can_publish=bool(can_publish), sources=frozenset(Source(each) for each in sources.split()) if sources else None
+    )
 
 
 def _seat(row: Row) -> Seat:
-    sources = str(row[6])
     return Seat(
         sfu_room=SfuRoom(str(row[0])),
         identity=Identity(str(row[1])),
         room_id=RoomId(str(row[2])),
         user_id=UserId(str(row[3])),
         publishes_here=bool(row[4]),
-        grant=Grant(
-            can_publish=bool(row[5]),
-            sources=frozenset(Source(each) for each in sources.split()) if sources else None,
-        ),
+        grant=_grant(int(row[5] or 0), str(row[6])),
         until_ms=int(row[7] or 0),
         participant=None if row[8] is None else str(row[8]),
         barred=bool(row[9]),

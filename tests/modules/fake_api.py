@@ -546,7 +546,7 @@ class FakePrivateApi:
         try:
             answered = await handler({**arguments, "origin": self._homeserver.server_name})
         except SynapseError as error:
-            raise NoAnswer(error.code, error.msg) from error
+            raise NoAnswer(error.code, error.msg, error.error_dict(None)) from error
         # What crosses the wire is JSON.
         loaded: Mapping[str, Any] = json.loads(json.dumps(answered))
         return loaded

@@ -86,8 +86,11 @@ class Peer:
         self.heard: dict[str, int] = {}
         self.gone = asyncio.Event()
         self._frame = asyncio.Condition()
+        self._changed = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
         self.room.on("track_subscribed", self._on_track)
+        for change in ("participant_permissions_changed", "track_unpublished", "track_unsubscribed"):
+            self.room.on(change, lambda *_: self._tasks.append(asyncio.create_task(self._tell())))
         self.room.on("disconnected", lambda *_: self.gone.set())
 
     async def enter(self, url: str, token: str) -> "Peer":
@@ -107,6 +110,27 @@ class Peer:
         wanted = [other.room.local_participant.identity for other in others]
         async with asyncio.timeout(_PATIENCE_S), self._frame:
             await self._frame.wait_for(lambda: all(self.heard.get(identity, 0) >= at_least for identity in wanted))
+
+    async def may_speak(self, may: bool) -> None:
+        """Wait until the SFU lets them speak, or no more."""
+        async with self._changed:
+            wait = self._changed.wait_for(lambda: self.room.local_participant.permissions.can_publish is may)
+            await asyncio.wait_for(wait, _PATIENCE_S)
+
+    async def hears_no_more(self, other: "Peer") -> None:
+        """Wait until the other's track is gone."""
+        async with self._changed:
+            identity = other.room.local_participant.identity
+            wait = self._changed.wait_for(lambda: not self._tracks_of(identity))
+            await asyncio.wait_for(wait, _PATIENCE_S)
+
+    def _tracks_of(self, identity: str) -> bool:
+        participant = self.room.remote_participants.get(identity)
+        return participant is not None and bool(participant.track_publications)
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     async def is_removed(self) -> None:
         await asyncio.wait_for(self.gone.wait(), _PATIENCE_S)

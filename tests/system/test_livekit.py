@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 from livekit import rtc
+from livekit.rtc.participant import PublishTrackError
 from livekit_server import KEY, SECRET, Peer, program, running
 from lone import LoneHomeserver
 
 from synapse_super_app.commands import loopback
-from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
+from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, quoted, wait_until
 
 SERVICE = "/_synapse/client/superapp/livekit"
 MEMBER = "org.matrix.msc3401.call.member"
@@ -158,3 +159,35 @@ def test_synapse_announces_the_sfu_and_passes_on_who_asks_for_a_token(stage: Sta
     with pytest.raises(MatrixError) as refused:
         ben.request("POST", path, body)
     assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
+
+
+def test_on_a_stage_listeners_only_listen_until_they_are_promoted(stage: Stage) -> None:
+    host, guest = stage.account("host"), stage.account("guest")
+    made = host.superapp("POST", "call_links", {"title": "Live", "stage": True, "screen_share": "hosts"})
+    joined = guest.superapp("POST", f"call_links/{quoted(made['link'])}/join")
+    room = joined["room_id"]
+    tokens = [stage.token(each, room) for each in (host, guest)]
+    role = f"call_rooms/{quoted(room)}/roles/{quoted(guest.user_id)}"
+
+    async def call() -> None:
+        speaks, listens = [await Peer(name).enter(stage.url, token) for name, token in zip("hg", tokens, strict=True)]
+        await speaks.speak()
+        await listens.hears(speaks)
+        with pytest.raises(PublishTrackError):
+            await listens.speak()
+        host.superapp("PUT", role, {"role": "speaker"})
+        await listens.may_speak(True)
+        await listens.speak()
+        await speaks.hears(listens)
+        # A screen is for hosts.
+        assert set(listens.room.local_participant.permissions.can_publish_sources) == {
+            rtc.TrackSource.SOURCE_CAMERA,
+            rtc.TrackSource.SOURCE_MICROPHONE,
+        }
+        host.superapp("PUT", role, {"role": "listener"})
+        await listens.may_speak(False)
+        await speaks.hears_no_more(listens)
+        for peer in (speaks, listens):
+            await peer.leave()
+
+    asyncio.run(call())

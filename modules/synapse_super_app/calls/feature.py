@@ -75,7 +75,7 @@ class CallsFeature:
         self._follower.when_reached(listener)
 
     def routes(self) -> Sequence[Route]:
-        return self._api.routes()
+        return (*self._api.routes(), *self._conferences.routes())
 
     def _limit(self, refused: Refused | None) -> None:
         if refused is not None and self._runtime.rollout.dry_run:

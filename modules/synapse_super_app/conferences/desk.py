@@ -12,11 +12,13 @@ from prometheus_client import Counter
 from synapse.module_api.errors import Codes, SynapseError
 
 from super_app.calls.limits import SlidingLimit
-from super_app.conferences import service, store
+from super_app.conferences import rules, service, store
 from super_app.conferences.model import MIN_DELAY_MS, Grant, Identity, Leave, Seat, SfuRoom
 from super_app.conferences.rules import sfu_room_of
 from super_app.db import Cursor
-from super_app.ids import RoomId, ServerName, UserId, parse_user_id, server_of
+from super_app.errors import Reason, Refused
+from super_app.ids import EventId, RoomId, ServerName, UserId, parse_user_id, server_of
+from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.livekit import LiveKit
 from synapse_super_app.private_api import NoAnswer
 from synapse_super_app.runtime import Runtime
@@ -45,10 +47,20 @@ class Wish:
         return sfu_room_of(self.room_id, self.slot_id)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seated:
+    """Somebody has a seat. ``is_unmade``: the room has to be made at the SFU first, for ``most`` devices."""
+
+    grant: Grant
+    most: int
+    is_unmade: bool
+
+
 class Desk:
-    def __init__(self, runtime: Runtime, livekit: LiveKit) -> None:
+    def __init__(self, runtime: Runtime, livekit: LiveKit, halls: Halls) -> None:
         self._runtime = runtime
         self._livekit = livekit
+        self._halls = halls
         limits = runtime.config.calls.limits
         self._of_person = SlidingLimit(limits.tokens, limits.window)
         self._of_server = SlidingLimit(limits.server_tokens, limits.window)
@@ -69,7 +81,32 @@ class Desk:
         """
         now_ms = self._runtime.now_ms()
         self._count(wish.user_id, now_ms)
-        grant = Grant(can_publish=wish.publishes_here)
+        while True:
+            seated = await self._runtime.database.run("conferences_token", lambda cur: self._sit(cur, wish, now_ms))
+            if not isinstance(seated, frozenset):
+                break
+            await self._halls.read(seated)
+        if isinstance(seated, Refused):
+            _tokens_total.labels(seated.reason.value).inc()
+            raise SynapseError(HTTPStatus.FORBIDDEN, seated.message, Codes.FORBIDDEN)
+        if seated.is_unmade:
+            await self._make_room(wish, seated.most)
+        _tokens_total.labels("given").inc()
+        return self._livekit.token(wish.sfu_room, wish.identity, seated.grant)
+
+    def _sit(self, cur: Cursor, wish: Wish, now_ms: int) -> "_Seated | Refused | frozenset[EventId]":
+        if not self._runtime.private.joined_of(cur, wish.room_id, (wish.user_id,)):
+            return Refused(reason=Reason.NOT_IN_ROOM, message=_not_in_room(wish.user_id))
+        halls = self._halls.of(cur, (wish.room_id,))
+        if isinstance(halls, frozenset):
+            return halls
+        hall = halls[wish.room_id]
+        most = self._livekit.config.max_participants
+        if hall.link is not None:
+            others = store.people_in(cur, wish.room_id) - {wish.user_id}
+            if refusal := rules.may_enter(hall, wish.user_id, now_ms, len(others)):
+                return refusal
+        grant = rules.grant_of(hall, wish.user_id, publishes_here=wish.publishes_here)
         seat = Seat(
             sfu_room=wish.sfu_room,
             identity=wish.identity,
@@ -79,20 +116,7 @@ class Desk:
             grant=grant,
             until_ms=now_ms + self._livekit.config.token_ttl,
         )
-
-        def sit(cur: Cursor) -> bool | None:
-            if not self._runtime.private.joined_of(cur, wish.room_id, (wish.user_id,)):
-                return None
-            return service.take_seat(cur, seat, wish.slot_id, now_ms)
-
-        is_unmade = await self._runtime.database.run("conferences_token", sit)
-        if is_unmade is None:
-            _tokens_total.labels("not_in_room").inc()
-            raise not_in_room(wish.user_id)
-        if is_unmade:
-            await self._make_room(wish)
-        _tokens_total.labels("given").inc()
-        return self._livekit.token(wish.sfu_room, wish.identity, grant)
+        return _Seated(grant=grant, most=most, is_unmade=service.take_seat(cur, seat, wish.slot_id, now_ms))
 
     async def token_of(self, server: ServerName, body: dict[str, Any]) -> str:
         """A token of the SFU of another homeserver, which that one gives.
@@ -190,9 +214,9 @@ class Desk:
         if refusal is not None:
             raise SynapseError(HTTPStatus.BAD_REQUEST, refusal, Codes.INVALID_PARAM)
 
-    async def _make_room(self, wish: Wish) -> None:
+    async def _make_room(self, wish: Wish, most: int) -> None:
         try:
-            await self._livekit.make_room(wish.sfu_room, self._livekit.config.max_participants)
+            await self._livekit.make_room(wish.sfu_room, most)
         except NoAnswer as error:
             _tokens_total.labels("sfu_unanswered").inc()
             logger.warning("LiveKit made no room: %s", error)
@@ -213,11 +237,11 @@ class Desk:
 
 
 def not_in_room(who: str) -> SynapseError:
-    return SynapseError(
-        HTTPStatus.FORBIDDEN,
-        f"{who} is not joined to this room, or it is not known here; join it first.",
-        Codes.FORBIDDEN,
-    )
+    return SynapseError(HTTPStatus.FORBIDDEN, _not_in_room(who), Codes.FORBIDDEN)
+
+
+def _not_in_room(who: str) -> str:
+    return f"{who} is not joined to this room, or it is not known here; join it first."
 
 
 def unanswered(message: str) -> SynapseError:

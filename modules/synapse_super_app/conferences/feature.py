@@ -1,12 +1,18 @@
 """The part of calls that is about many: wires the SFU, the desk for tokens, the keeper and their paths."""
 
+from collections.abc import Sequence
+
 from synapse.module_api.errors import ConfigError
 
 from super_app.names import LIVEKIT_PREFIX
 from synapse_super_app.conferences.desk import Desk
+from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.keeper import Keeper
+from synapse_super_app.conferences.links import Links
 from synapse_super_app.conferences.livekit import LiveKit
 from synapse_super_app.conferences.resource import LiveKitResource
+from synapse_super_app.conferences.stages import Stages
+from synapse_super_app.http.routes import Route
 from synapse_super_app.runtime import Runtime
 
 
@@ -18,12 +24,17 @@ class Conferences:
             livekit = LiveKit.configured(runtime)
         except ValueError as error:
             raise ConfigError(str(error), path=("modules",)) from None
+        halls = Halls(runtime)
+        self._stages = Stages(runtime, halls)
+        self._links = Links(runtime, halls)
+        runtime.gate.register(self._stages.gate())
+        runtime.follower.register(self._stages.followed())
         self._keeper: Keeper | None = None
         self._resource: LiveKitResource | None = None
         if livekit is None:
             return
-        desk = Desk(runtime, livekit)
-        self._keeper = Keeper(runtime, livekit)
+        desk = Desk(runtime, livekit, halls)
+        self._keeper = Keeper(runtime, livekit, halls)
         self._resource = LiveKitResource(runtime, livekit, desk, self._keeper)
         runtime.api.register_web_resource(LIVEKIT_PREFIX, self._resource)
         base = (runtime.api.public_baseurl or "").rstrip("/")
@@ -33,6 +44,9 @@ class Conferences:
                 {"type": "m.livekit", "url": desk.url},
             ]
         )
+
+    def routes(self) -> Sequence[Route]:
+        return (*self._links.routes(), *self._stages.routes())
 
     def start(self) -> None:
         if self._resource is not None:

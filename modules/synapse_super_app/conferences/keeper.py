@@ -12,10 +12,11 @@ from typing import Any, Final
 from prometheus_client import Counter
 
 from super_app.conferences import service, store
-from super_app.conferences.model import REFRESHED_MS, Care, Identity, Leave, Seat, SfuRoom
-from super_app.conferences.rules import care_of
+from super_app.conferences.model import REFRESHED_MS, Care, Grant, Identity, Leave, Seat, SfuRoom
+from super_app.conferences.rules import care_of, grant_of
 from super_app.db import Cursor
-from super_app.ids import RoomId, UserId
+from super_app.ids import EventId, RoomId, UserId
+from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.livekit import LiveKit, present_of
 from synapse_super_app.private_api import NoAnswer
 from synapse_super_app.runtime import Runtime
@@ -40,13 +41,18 @@ class _Sight:
 
     gone: tuple[Seat, ...]
     """Who has a seat and is no more in the Matrix room."""
+    changed: tuple[tuple[Seat, Grant], ...]
+    """Whose role lets them send something else now."""
     leaves: tuple[Leave, ...]
+    unread: frozenset[EventId]
+    """Rules of rooms that have to be read first."""
 
 
 class Keeper:
-    def __init__(self, runtime: Runtime, livekit: LiveKit) -> None:
+    def __init__(self, runtime: Runtime, livekit: LiveKit, halls: Halls) -> None:
         self._runtime = runtime
         self._livekit = livekit
+        self._halls = halls
         self._counted_ms = 0
         self._looking = False
         self._again = False
@@ -122,8 +128,13 @@ class Keeper:
     async def _look_once(self) -> None:
         now_ms = self._runtime.now_ms()
         sight = await self._runtime.database.run("conferences_look", lambda cur: self._see(cur, now_ms))
+        if sight.unread:
+            await self._halls.read(sight.unread)
+            self._again = True
         for seat in sight.gone:
             await self._remove(seat)
+        for seat, grant in sight.changed:
+            await self._regrant(seat, grant)
         for leave in sight.leaves:
             await self._care_for(leave, now_ms)
         if now_ms - self._counted_ms >= _COUNT_MS:
@@ -135,11 +146,37 @@ class Keeper:
         for seat in store.open_seats(cur, now_ms, _SEATS_MAX):
             by_room[seat.room_id].append(seat)
         gone: list[Seat] = []
+        changed: list[tuple[Seat, Grant]] = []
+        halls = self._halls.of(cur, list(by_room))
         for room_id, seats in by_room.items():
             people: set[UserId] = {seat.user_id for seat in seats}
             joined = self._runtime.private.joined_of(cur, room_id, people)
             gone += [seat for seat in seats if seat.user_id not in joined]
-        return _Sight(gone=tuple(gone), leaves=store.leaves(cur, _LEAVES_MAX))
+            if not isinstance(halls, frozenset):
+                stay = [seat for seat in seats if seat.user_id in joined and seat.participant is not None]
+                changed += [
+                    (seat, grant)
+                    for seat in stay
+                    if (grant := grant_of(halls[room_id], seat.user_id, publishes_here=seat.publishes_here))
+                    != seat.grant
+                ]
+        return _Sight(
+            gone=tuple(gone),
+            changed=tuple(changed),
+            leaves=store.leaves(cur, _LEAVES_MAX),
+            unread=halls if isinstance(halls, frozenset) else frozenset(),
+        )
+
+    async def _regrant(self, seat: Seat, grant: Grant) -> None:
+        """What somebody may send has changed: their role has."""
+        try:
+            await self._livekit.regrant(seat.sfu_room, seat.identity, grant)
+        except NoAnswer as error:
+            self._unanswered("regrant", error)
+            return
+        await self._runtime.database.run(
+            "conferences_regrant", lambda cur: store.regrant(cur, seat.sfu_room, seat.identity, grant)
+        )
 
     async def _remove(self, seat: Seat) -> None:
         """Remove somebody who is no more in the Matrix room; if the SFU does not answer, the next look tries again."""
