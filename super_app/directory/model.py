@@ -12,6 +12,8 @@ Name = NewType("Name", str)
 
 DAY_MS: Final = 86_400_000
 
+TIDY_MS: Final = 600_000
+"""How often what has had its time is swept away."""
 RECORD_LIFETIME_MS: Final = 30 * DAY_MS
 RENEW_AFTER_MS: Final = 20 * DAY_MS
 """A record is issued anew ten days before it would expire, so that a long outage of the issuer harms nobody."""

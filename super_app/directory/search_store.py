@@ -18,6 +18,8 @@ _AFTER_NAMES: Final = "\x7f"
 """Sorts after every character of a name, so that ``prefix + _AFTER_NAMES`` ends the range of a prefix."""
 
 PARTS_LIMIT_MS: Final = 100
+PARTS_A_TURN: Final = 20_000
+"""How many names of SQLite's index of parts one turn of tidying looks at."""
 _SPARE: Final = 20
 """Rows fetched beyond the limit, since several handles may be one person's, and some people are left out."""
 
@@ -176,15 +178,25 @@ def by_part(cur: Cursor, question: Question) -> list[Hit]:
     return _hits(cur, question.own_server, exact=None, otherwise=Match.PART)
 
 
-def forget_unused_parts(cur: Cursor) -> None:
-    """Names that nobody has publicly any more leave SQLite's index; PostgreSQL's is of the rows themselves."""
+def forget_unused_parts(cur: Cursor, turn: int) -> None:
+    """Names that nobody has publicly any more leave SQLite's index; PostgreSQL's is of the rows themselves.
+
+    Each turn looks at some, since SQLite lets nobody else write meanwhile; turns that follow one another get to all.
+    """
     if cur.engine is Engine.POSTGRESQL:
         return
+    cur.execute("SELECT COALESCE(MAX(number), 0) FROM superapp_directory_part_name")
+    row = cur.fetchone()
+    last = 0 if row is None else int(row[0] or 0)
+    first = turn % (last // PARTS_A_TURN + 1) * PARTS_A_TURN
     cur.execute(
-        "DELETE FROM superapp_directory_part_name WHERE NOT EXISTS (SELECT 1 FROM superapp_directory_handle h"
+        "DELETE FROM superapp_directory_part_name WHERE number >= ? AND number < ?"
+        " AND NOT EXISTS (SELECT 1 FROM superapp_directory_handle h"
         " WHERE h.name = superapp_directory_part_name.name AND h.discover = 'public')"
-        " AND NOT EXISTS (SELECT 1 FROM superapp_directory_replica r"
-        " WHERE r.name = superapp_directory_part_name.name AND r.discover = 'public')"
+        # A plan that reads the whole table for each name instead keeps everybody from writing for minutes.
+        " AND NOT EXISTS (SELECT 1 FROM superapp_directory_replica r INDEXED BY superapp_directory_replica_name"
+        " WHERE r.name = superapp_directory_part_name.name AND r.discover = 'public')",
+        (first, first + PARTS_A_TURN),
     )
 
 

@@ -18,6 +18,7 @@ from super_app.directory.model import (
     FEED_PAGE,
     RECORD_LIFETIME_MS,
     RENEW_AFTER_MS,
+    TIDY_MS,
     AskedBy,
     Discover,
     Facts,
@@ -402,4 +403,4 @@ def tidy(cur: Cursor, now_ms: int) -> None:
     store.forget_expired(cur, now_ms)
     store.forget_withdrawn(cur, now_ms - RECORD_LIFETIME_MS)
     store.forget_peers(cur, now_ms - rules.FREE_AFTER_MS)
-    search_store.forget_unused_parts(cur)
+    search_store.forget_unused_parts(cur, now_ms // TIDY_MS)

@@ -208,13 +208,33 @@ class TestParts:
         assert self.parts(directory, "ison") == ["@alison:hs1.test"]
         directory.claim(acct_of(directory, "alison"), "alison", discover=Discover.NONE)
         assert self.parts(directory, "ison") == []
-        directory.run(search_store.forget_unused_parts)
+        directory.run(lambda cur: search_store.forget_unused_parts(cur, turn=0))
         assert self.parts(directory, "ison") == []
         directory.claim(acct_of(directory, "alison"), "alison", discover=Discover.PUBLIC)
         assert self.parts(directory, "ison") == ["@alison:hs1.test"]
         assert self.parts(directory, "yssa") == ["@alyssa:hs2.test"]
         directory.run(lambda cur: store.forget_feed_of(cur, THERE))
         assert self.parts(directory, "yssa") == []
+
+    def test_turns_that_follow_one_another_drop_every_name_that_nobody_has_and_no_other(
+        self, directory: Directory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if directory.run(lambda cur: cur.engine) is not Engine.SQLITE:
+            # PostgreSQL's index is of the rows themselves.
+            return
+        monkeypatch.setattr(search_store, "PARTS_A_TURN", 2)
+        replicate(directory, *(f"visitor{number}" for number in range(7)), server=ServerName("hs9.test"))
+        directory.run(lambda cur: store.forget_feed_of(cur, ServerName("hs9.test")))
+
+        def names(cur: Cursor) -> set[str]:
+            cur.execute("SELECT name FROM superapp_directory_part_name")
+            return {str(row[0]) for row in cur.fetchall()}
+
+        public = {"alice", "alicia", "alyssa", "alf"}
+        assert directory.run(names) == public | {f"visitor{number}" for number in range(7)}
+        for turn in range(100, 107):
+            directory.run(partial(search_store.forget_unused_parts, turn=turn))
+        assert directory.run(names) == public
 
     def test_names_from_before_the_index_are_in_it(self, directory: Directory) -> None:
         """On SQLite its migration fills it, on PostgreSQL making it does; both saw rows that were there."""

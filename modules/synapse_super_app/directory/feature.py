@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+from super_app.directory.model import TIDY_MS
 from super_app.names import LOG_PREFIX
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.account_routes import AccountRoutes
@@ -34,7 +35,7 @@ from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-_UPKEEP_MS: Final = 600_000.0
+_UPKEEP_MS: Final = float(TIDY_MS)
 _GOSSIP_MS: Final = 60_000.0
 _RENEWAL_MS: Final = 30_000.0
 """Accounts that another process registers get their public record within this time."""

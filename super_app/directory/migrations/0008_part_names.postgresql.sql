@@ -1,0 +1,1 @@
+-- Nothing: PostgreSQL has no index of parts beside the rows.
