@@ -14,6 +14,7 @@ from synapse_super_app.commands import (
     doctor,
     handle,
     issue,
+    lay_out,
     ledger,
     link,
     login,
@@ -32,6 +33,7 @@ from synapse_super_app.commands.matrix_client import MatrixError, UnreachableErr
 
 _COMMANDS: Final = (
     up,
+    lay_out,
     doctor,
     demo,
     register,
