@@ -19,10 +19,14 @@ SCREENSHOTS: Final = ROOT / "build" / "screenshots"
 HOST_PAGE: Final = ROOT / "build" / "web-host"
 PHONE: Final = (390, 844)
 DESKTOP: Final = (1280, 900)
-# What the browser says of answers that the page expects: no account data yet, sign-in that is not delegated.
 _PATIENCE_MS: Final = 120_000
 """A busy machine is slow, and that says nothing about a page."""
-_EXPECTED: Final = "Failed to load resource: the server responded with a status of"
+# What the browser says of answers that the page expects (no account data yet, sign-in that is not delegated), and
+# Playwright of a worker that a test does not want.
+_EXPECTED: Final = (
+    "Failed to load resource: the server responded with a status of",
+    "Service Worker registration blocked by Playwright",
+)
 
 
 class Page:
@@ -69,6 +73,7 @@ def visiting(
     size: tuple[int, int] = PHONE,
     scheme: str = "light",
     locale: str = "en-GB",
+    service_workers: str = "block",
 ) -> Generator[Page]:
     """The app as one of the four sees it; with ``None`` as somebody on alice's homeserver who is not signed in."""
     homeserver = 0 if name is None else pair.people[name].homeserver
@@ -89,6 +94,8 @@ def visiting(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,
         locale=locale,
+        # What a worker answers is not seen on the wire, where tests look and cut.
+        service_workers=service_workers,
         storage_state={"cookies": [], "origins": [{"origin": origin, "localStorage": stored}]},
     )
     try:

@@ -250,6 +250,32 @@ def test_without_a_connection_it_says_so_and_goes_on_afterwards(chromium: Any, p
         page.get_by_text("No connection.").wait_for(state="detached")
 
 
+def test_it_opens_without_a_connection_and_keeps_nothing_of_what_people_have(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "alice", service_workers="allow") as visit:
+        page = visit.open()
+        page.get_by_text("Available").wait_for()
+        page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+        page.wait_for_function("navigator.serviceWorker.controller !== null")
+        # Now it goes through the worker, which keeps what it hands on.
+        page.reload()
+        page.get_by_text("Available").wait_for()
+        kept = page.evaluate(
+            """async () => {
+                const stores = await Promise.all((await caches.keys()).map((each) => caches.open(each)));
+                const requests = (await Promise.all(stores.map((each) => each.keys()))).flat();
+                return requests.map((each) => new URL(each.url).pathname);
+            }"""
+        )
+        assert "/superapp/app/" in kept
+        assert all(path == "/superapp/app/" or path.startswith("/superapp/assets/") for path in kept)
+        visit.context.set_offline(True)
+        page.reload()
+        page.get_by_role("heading", name="Your homeserver is away").wait_for()
+        visit.context.set_offline(False)
+        page.get_by_role("button", name="Try again").click()
+        page.get_by_text("Available").wait_for()
+
+
 def test_a_session_that_was_ended_elsewhere_leads_to_the_door(chromium: Any, pair: RunningDemo) -> None:
     with visiting(chromium, pair, "dave") as visit:
         page = visit.open()

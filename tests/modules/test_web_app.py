@@ -88,6 +88,14 @@ def test_a_document_may_run_and_ask_nothing_but_what_is_ours(document: str) -> N
     assert policy["require-trusted-types-for"] == "'script'"
 
 
+def test_one_policy_of_trusted_types_is_let_in_for_the_service_worker_of_the_app() -> None:
+    assert policy_of("/superapp/app/")["trusted-types"] == "superapp-worker"
+    assert policy_of("/superapp/widget/")["trusted-types"] == "'none'"
+    # A worker is bound by its own answer, not by that of the page.
+    assert policy_of("/superapp/sw.js") == {"default-src": "'none'", "connect-src": "'self'"}
+    assert header(fetch("/superapp/sw.js"), "Cache-Control") == "no-cache"
+
+
 def test_the_app_may_not_be_framed_and_the_widget_may() -> None:
     assert policy_of("/superapp/app/")["frame-ancestors"] == "'none'"
     assert policy_of("/superapp/widget/")["frame-ancestors"] == "*"

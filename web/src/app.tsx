@@ -14,6 +14,7 @@ import { keepSession, type MatrixSession, signInWithToken, signOut, storedSessio
 import { Shell } from "./shell.tsx";
 import { loadLanguage, t } from "./text/index.ts";
 import { chosenTheme, showTheme } from "./theme.ts";
+import { registerWorker } from "./worker.ts";
 
 function App(props: { about: About; session: MatrixSession | null; problem: Problem | null }) {
   const [session, setSession] = useState(props.session);
@@ -125,3 +126,4 @@ async function start(): Promise<void> {
 }
 
 void start();
+registerWorker().catch(() => undefined);

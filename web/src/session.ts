@@ -53,15 +53,18 @@ export interface SignInWays {
 }
 
 export async function signInWays(): Promise<SignInWays> {
+  // A homeserver that delegates sign-in may have no other way, and one that does not has nothing to say of it.
+  const unless = <T>(otherwise: T) => {
+    return (problem: unknown): T => {
+      if (problem instanceof Problem && problem.unheard) throw problem;
+      return otherwise;
+    };
+  };
   const [flows, delegated] = await Promise.all([
-    matrix(NOBODY, "GET", "v3/login").then((found) => (found.flows as { type: string }[]).map((flow) => flow.type)),
-    matrix(NOBODY, "GET", "v1/auth_metadata").then(
-      () => true,
-      (problem: unknown) => {
-        if (problem instanceof Problem && problem.unheard) throw problem;
-        return false;
-      },
-    ),
+    matrix(NOBODY, "GET", "v3/login")
+      .then((found) => (found.flows as { type: string }[]).map((flow) => flow.type))
+      .catch(unless<string[]>([])),
+    matrix(NOBODY, "GET", "v1/auth_metadata").then(() => true, unless(false)),
   ]);
   return {
     password: flows.includes("m.login.password") && !delegated,

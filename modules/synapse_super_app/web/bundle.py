@@ -14,6 +14,8 @@ from typing import Final
 from synapse_super_app.web.served import File
 
 _FOREVER: Final = "public, max-age=31536000, immutable"
+_WORKER_POLICY: Final = "superapp-worker"
+"""The one policy of Trusted Types: it lets through the address of the service worker and nothing else (worker.ts)."""
 _TYPES: Final = {".js": "text/javascript; charset=utf-8", ".webmanifest": "application/manifest+json"}
 
 
@@ -24,11 +26,15 @@ def app_files(sign_in: str | None) -> dict[str, File]:
         kind = _TYPES.get("." + path.rpartition(".")[2]) or mimetypes.guess_type(path)[0] or "application/octet-stream"
         match path.split("/"):
             case ["app", "index.html"]:
-                headers = _document("frame-ancestors 'none'", sign_in)
+                headers = _document("frame-ancestors 'none'", sign_in, has_worker=True)
                 found["app/"] = File(content_type="text/html; charset=utf-8", content=file, headers=headers)
             case ["widget", "index.html"]:
                 headers = {**_document("frame-ancestors *", None), "Cross-Origin-Resource-Policy": "cross-origin"}
                 found["widget/"] = File(content_type="text/html; charset=utf-8", content=file, headers=headers)
+            case ["sw.js"]:
+                # What a worker may ask is said by its own answer. It is asked for anew whenever the app opens.
+                policy = "default-src 'none'; connect-src 'self'"
+                found[path] = File(content_type=kind, content=file, headers={"Content-Security-Policy": policy})
             case ["assets", _]:
                 # Their names hold the hash of their content.
                 found[path] = File(content_type=kind, content=file, headers={"Cache-Control": _FOREVER})
@@ -37,12 +43,13 @@ def app_files(sign_in: str | None) -> dict[str, File]:
     return found
 
 
-def _document(framing: str, sign_in: str | None) -> Mapping[str, str]:
+def _document(framing: str, sign_in: str | None, *, has_worker: bool = False) -> Mapping[str, str]:
+    policies = _WORKER_POLICY if has_worker else "'none'"
     connect = "'self'" if sign_in is None else f"'self' {sign_in}"
     policy = (
         f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
         f"connect-src {connect}; manifest-src 'self'; base-uri 'none'; form-action 'none'; {framing}; "
-        f"require-trusted-types-for 'script'; trusted-types 'none'"
+        f"require-trusted-types-for 'script'; trusted-types {policies}"
     )
     return MappingProxyType(
         {

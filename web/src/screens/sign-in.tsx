@@ -19,11 +19,15 @@ export function SignIn(props: {
   const [busy, setBusy] = useState(false);
   const look = async () => {
     try {
+      // What came of an attempt before stays to be read.
       setWays(await signInWays());
-      setProblem(null);
     } catch (thrown) {
       setProblem(asProblem(thrown));
     }
+  };
+  const lookAgain = async () => {
+    setProblem(null);
+    await look();
   };
   useEffect(() => {
     document.title = `${t("sign_in")} – Super App`;
@@ -39,7 +43,7 @@ export function SignIn(props: {
           <p role="status">{props.notice}</p>
         </Notice>
       )}
-      {problem !== null && <Failure problem={problem} {...(ways === null ? { again: look } : {})} />}
+      {problem !== null && <Failure problem={problem} {...(ways === null ? { again: lookAgain } : {})} />}
       {ways === null && problem === null && <Skeleton rows={2} />}
       {ways?.password === true && (
         <PasswordForm onProblem={setProblem} onSignedIn={props.onSignedIn} serverName={props.serverName} />
