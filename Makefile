@@ -61,7 +61,7 @@ run: install-run
 demo: install-run $(if $(findstring postgresql,$(ARGS)),install-postgresql)
 	@exec $(BIN)/super-app demo $(ARGS)
 
-test: check check-web install-postgresql install-redis install-chromium install-nodejs
+test: check check-web install-postgresql install-redis install-coturn install-chromium install-nodejs
 	@echo "super-app: running the tests" >&2
 	@exec $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder $(ARGS)
 

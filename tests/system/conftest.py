@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import turn_server
 from lone import LoneHomeserver, MakeLone
 from running_demo import RunningDemo
 
@@ -84,7 +85,10 @@ def demos() -> Iterator[Callable[[Engine], RunningDemo]]:
 
         def get(engine: Engine) -> RunningDemo:
             if engine not in running:
-                running[engine] = RunningDemo(stack.enter_context(_folder()), engine)
+                folder = stack.enter_context(_folder())
+                # Nobody listens there but while a test starts a TURN server; on SQLite the demo has none.
+                turn = turn_server.place(folder) if engine is Engine.POSTGRESQL else None
+                running[engine] = RunningDemo(folder, engine, turn=turn)
                 stack.callback(running[engine].stop)
             return running[engine]
 

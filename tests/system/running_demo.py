@@ -18,15 +18,20 @@ READY_TIMEOUT_S: Final = 240.0
 class RunningDemo:
     """A demo that is ready. Names and people as in ``DemoPair``, but all of it is read from the ready file."""
 
-    def __init__(self, folder: Path, engine: Engine, *, port_base: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, engine: Engine, *, port_base: int | None = None, turn: tuple[str, Path] | None = None
+    ) -> None:
         self.folder = folder
         self.engine = engine
+        self.turn = turn
         self.port_base = free_ports(PORTS) if port_base is None else port_base
         self.admins: list[MatrixClient] = []
         """One of each homeserver."""
         ready_file = folder / "ready.json"
         ready_file.unlink(missing_ok=True)
         options = ["--data", "demo", "--port-base", str(self.port_base), "--database", engine.value]
+        if turn is not None:
+            options += ["--turn-uri", turn[0], "--turn-secret", str(turn[1])]
         self.command = Command(["demo", *options, "--ready-file", str(ready_file)], folder=folder)
         try:
             wait_until(lambda: self._has_begun(ready_file), timeout_s=READY_TIMEOUT_S, what="the demo to be ready")

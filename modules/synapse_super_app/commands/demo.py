@@ -6,13 +6,13 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from super_app.db import Engine
 from super_app.names import CLIENT_API_PREFIX, WEB_PREFIX
 from synapse_super_app.commands import data_folder, start_checks
 from synapse_super_app.commands.console import CommandFailed, Commands, Stopped, relative, say, stoppable
-from synapse_super_app.commands.demo_pair import PORTS, DemoPair, PartDied
+from synapse_super_app.commands.demo_pair import MODULE_CONFIG, PORTS, DemoPair, PartDied
 from synapse_super_app.commands.postgres import PostgresError
 
 _WATCH_PAUSE_S: Final = 0.2
@@ -40,6 +40,8 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--ready-file", type=Path, metavar="FILE", help="write all addresses and tokens here when ready"
     )
+    parser.add_argument("--turn-uri", metavar="URI", help="a TURN server for calls, such as turn:127.0.0.1:3478")
+    parser.add_argument("--turn-secret", type=Path, metavar="FILE", help="holds its static-auth-secret")
     parser.set_defaults(run=run)
 
 
@@ -69,10 +71,13 @@ def _run(arguments: argparse.Namespace, data: Path, began_s: float) -> None:
     _check_engine(data, arguments.database)
     for port in range(arguments.port_base, arguments.port_base + PORTS):
         start_checks.check_port(port, "127.0.0.1", remedy="choose others with --port-base N", key="--port-base")
+    if bool(arguments.turn_uri) != bool(arguments.turn_secret):
+        raise CommandFailed("--turn-uri and --turn-secret belong together: name the server and the file of its secret")
     pair = DemoPair(
         data=data,
         port_base=arguments.port_base,
         engine=arguments.database,
+        module_config=None if arguments.turn_uri is None else _with_turn(arguments.turn_uri, arguments.turn_secret),
         progress=lambda line: say(f"demo: {line}"),
     )
     try:
@@ -87,6 +92,11 @@ def _run(arguments: argparse.Namespace, data: Path, began_s: float) -> None:
     finally:
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
+
+
+def _with_turn(uri: str, secret: Path) -> dict[str, Any]:
+    calls = {**MODULE_CONFIG["calls"], "turn_uris": [uri], "turn_secret_path": str(secret.absolute())}
+    return {**MODULE_CONFIG, "calls": calls}
 
 
 def _check_engine(data: Path, engine: Engine) -> None:

@@ -1,0 +1,202 @@
+"""Sound and pictures between people of two homeservers, through coturn, with the credentials of their call."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import turn_server
+from aioice import stun, turn
+from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import AudioStreamTrack, MediaStreamTrack, VideoStreamTrack
+from aiortc.rtcconfiguration import RTCIceTransportPolicy
+from running_demo import RunningDemo
+from test_calls import direct_room
+
+from super_app.calls.model import SessionId
+from super_app.ids import Acct
+from synapse_super_app.calls.turn import TTL_S, Turn
+from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
+
+PATIENCE_S: Final = 90.0
+FRAMES: Final = 10
+INVITE: Final = "m.call.invite"
+ANSWER: Final = "m.call.answer"
+HANGUP: Final = "m.call.hangup"
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def relay(demo: RunningDemo, tmp_path: Path) -> Iterator[tuple[str, int]]:
+    assert demo.turn is not None
+    with turn_server.running(tmp_path, demo.turn[0]) as server:
+        yield server
+
+
+class Phone:
+    """One side of a call: sends sound and a picture, relayed only, and counts what it hears and sees."""
+
+    def __init__(self, credentials: Json) -> None:
+        servers = [RTCIceServer(credentials["uris"], credentials["username"], credentials["password"])]
+        policy = RTCIceTransportPolicy.RELAY
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=servers, iceTransportPolicy=policy))
+        self.frames: Counter[str] = Counter()
+        self._arrived = asyncio.Condition()
+        self._listening: list[asyncio.Task[None]] = []
+        self.connection.on("track", self._on_track)
+        self.connection.addTrack(AudioStreamTrack())
+        self.connection.addTrack(VideoStreamTrack())
+
+    def _on_track(self, track: MediaStreamTrack) -> None:
+        self._listening.append(asyncio.create_task(self._count(track)))
+
+    async def _count(self, track: MediaStreamTrack) -> None:
+        while True:
+            await track.recv()
+            self.frames[track.kind] += 1
+            async with self._arrived:
+                self._arrived.notify_all()
+
+    async def offer(self) -> str:
+        await self.connection.setLocalDescription(await self.connection.createOffer())
+        return str(self.connection.localDescription.sdp)
+
+    async def answer(self, offer: str) -> str:
+        await self.connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        await self.connection.setLocalDescription(await self.connection.createAnswer())
+        return str(self.connection.localDescription.sdp)
+
+    async def hears_and_sees(self) -> None:
+        async with asyncio.timeout(PATIENCE_S), self._arrived:
+            await self._arrived.wait_for(lambda: min(self.frames["audio"], self.frames["video"]) >= FRAMES)
+
+    async def hang_up(self) -> None:
+        for task in self._listening:
+            task.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)
+        await self.connection.close()
+
+
+def is_of_call(event_type: str, call_id: str) -> Callable[[Json], bool]:
+    return lambda event: event["type"] == event_type and event["content"].get("call_id") == call_id
+
+
+def event_of(client: MatrixClient, room: str, event_type: str, call_id: str) -> Json:
+    """What the other sent, once it has arrived."""
+    wanted = is_of_call(event_type, call_id)
+
+    def found() -> Json | None:
+        return next((each for each in client.messages(room) if wanted(each)), None)
+
+    return wait_until(found, timeout_s=PATIENCE_S, what=f"{event_type} to arrive")
+
+
+@pytest.mark.on("postgresql")
+@pytest.mark.usefixtures("relay")
+def test_two_people_of_two_homeservers_hear_and_see_each_other_through_the_relay(demo: RunningDemo) -> None:
+    with demo.client("alice") as alice, demo.client("bob") as bob:
+        room, call_id = direct_room(alice, bob), f"media-{time.time_ns()}"
+        alice.superapp("POST", "calls", {"call_id": call_id, "callee": bob.user_id, "media": "video", "room_id": room})
+        asyncio.run(_talk(alice, bob, room, call_id))
+
+        def has_ended() -> bool:
+            return "end_ts" in bob.superapp("GET", f"calls/{call_id}")
+
+        wait_until(has_ended, timeout_s=PATIENCE_S, what="the call to end")
+        for person in (alice, bob):
+            record = person.superapp("GET", f"calls/{call_id}")
+            assert (record["outcome"], record["media"]) == ("answered", "video")
+            # The call is over, and so is what it gives a right to.
+            with pytest.raises(MatrixError) as refused:
+                person.superapp("GET", f"calls/{call_id}/turn")
+            assert (refused.value.status, refused.value.errcode) == (404, "ORG.SUPERAPP.UNKNOWN_CALL")
+
+
+async def _talk(alice: MatrixClient, bob: MatrixClient, room: str, call_id: str) -> None:
+    def ask(person: MatrixClient) -> Json:
+        return person.superapp("GET", f"calls/{call_id}/turn")
+
+    def rings() -> Json | None:
+        try:
+            return ask(bob)
+        except MatrixError:  # the ring is still on its way
+            return None
+
+    his = await asyncio.to_thread(lambda: wait_until(rings, timeout_s=PATIENCE_S, what="the ring to arrive"))
+    hers = ask(alice)
+    assert hers["username"] != his["username"]
+    assert not any(person.user_id in credentials["username"] for person in (alice, bob) for credentials in (hers, his))
+    caller, callee = Phone(hers), Phone(his)
+    try:
+        offer = await caller.offer()
+        assert "typ relay" in offer
+        assert "typ host" not in offer
+        said = {"version": "1", "party_id": "A", "lifetime": 60_000, "offer": {"type": "offer", "sdp": offer}}
+        alice.send(room, INVITE, {"call_id": call_id, **said})
+        invite = await asyncio.to_thread(event_of, bob, room, INVITE, call_id)
+        answer = await callee.answer(invite["content"]["offer"]["sdp"])
+        reply = {"version": "1", "party_id": "B", "answer": {"type": "answer", "sdp": answer}}
+        bob.send(room, ANSWER, {"call_id": call_id, **reply})
+        answered = await asyncio.to_thread(event_of, alice, room, ANSWER, call_id)
+        sdp = answered["content"]["answer"]["sdp"]
+        await caller.connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
+        await caller.hears_and_sees()
+        await callee.hears_and_sees()
+        alice.send(room, HANGUP, {"call_id": call_id, "version": "1", "party_id": "A", "reason": "user_hangup"})
+    finally:
+        await caller.hang_up()
+        await callee.hang_up()
+
+
+@pytest.fixture
+def lone_relay(tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """Without homeservers."""
+    with turn_server.running(tmp_path, turn_server.place(tmp_path)[0]) as server:
+        yield server
+
+
+def test_the_relay_reaches_nothing_private(lone_relay: tuple[str, int]) -> None:
+    credentials = Turn(("",), turn_server.SECRET).credentials(SessionId("s"), Acct("a"), _now_ms())
+
+    def code(address: str) -> int | None:
+        return asyncio.run(_code_of_permission(lone_relay, credentials.username, credentials.password, address))
+
+    for address in ("10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "127.0.0.2", "0.0.0.0"):
+        assert code(address) == 403, address
+    assert code("127.0.0.1") is None
+
+
+def test_credentials_are_refused_when_their_ten_minutes_are_over(lone_relay: tuple[str, int]) -> None:
+    known = Turn(("",), turn_server.SECRET)
+    for age_ms, code in ((0, None), (TTL_S * 1_000 + 5_000, 401)):
+        old = known.credentials(SessionId("s"), Acct("a"), _now_ms() - age_ms)
+        assert asyncio.run(_code_of_permission(lone_relay, old.username, old.password, "127.0.0.1")) == code
+    forged = Turn(("",), "another secret").credentials(SessionId("s"), Acct("a"), _now_ms())
+    assert asyncio.run(_code_of_permission(lone_relay, forged.username, forged.password, "127.0.0.1")) == 401
+
+
+async def _code_of_permission(server: tuple[str, int], username: str, password: str, address: str) -> int | None:
+    """What the relay says to somebody who wants to send to an address: an error's code, or None."""
+    loop = asyncio.get_running_loop()
+    _, client = await loop.create_datagram_endpoint(
+        lambda: turn.TurnClientUdpProtocol(
+            server, username=username, password=password, lifetime=600, channel_refresh_time=500
+        ),
+        remote_addr=server,
+    )
+    try:
+        await client.connect()
+        await client.channel_bind(0x4000, (address, 9))
+    except stun.TransactionFailed as failed:
+        return int(failed.response.attributes["ERROR-CODE"][0])
+    finally:
+        await client.delete()
+    return None
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
