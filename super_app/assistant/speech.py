@@ -138,7 +138,9 @@ class Speech:
                 self.say("`!split 40 dinner` or `!collect 200 boat` in a room: ask several; `remind` reminds them"),
                 self.say("`!gift 10 in 5` in a room: a gift in shares; `!claim` takes one"),
                 self.say("`link 20`: money for somebody who has no account yet; `claim` and a link takes it"),
-                self.say("`history`: your last payments"),
+                self.say("`history`: your last payments; `statement`: what was booked this month"),
+                self.say("`schedule @bob 50 monthly rent`: pay later, or again and again; `schedule` lists that"),
+                self.say("`dispute`: what you dispute; reply with it to a payment, and with what happened"),
                 self.say("`who may pay me`: see or choose who may, as in `who may pay me contacts`"),
             ]
         if directory:
@@ -426,6 +428,172 @@ class Speech:
 
     def request_cancelled(self, money: Money) -> Text:
         return self.say("Your request for {amount} is taken back.", amount=self.money(money))
+
+    # Statements, payments to come, disputes.
+
+    def statement_of(self, month: str) -> Text:
+        return self.say("{month}, what was booked:", month=strong(month))
+
+    def statement_is_empty(self, month: str) -> Text:
+        return self.say(
+            "Nothing was booked in {month}. For another month write it as in `statement 2026-11`.", month=month
+        )
+
+    def statement_line(self, asset: Asset, opening: int, came: int, went: int, closing: int) -> Text:
+        def shown(minor: int) -> Text:
+            return strong(amounts.show_minor(minor, asset, self.locale))
+
+        return self.say(
+            "{opening} at the beginning, {came} came in, {went} went out, {closing} at the end.",
+            opening=shown(opening),
+            came=shown(came),
+            went=shown(went),
+            closing=shown(closing),
+        )
+
+    def statement_files(self, url: str) -> Text:
+        return self.say("As CSV, PDF or camt.053 you get it from your wallet: {url}", url=link(url, url))
+
+    def how_to_schedule(self) -> Text:
+        return self.say(
+            "Write whom, how much, how often and from when, as in `schedule @bob 50 monthly 2026-12-31 rent`."
+        )
+
+    def scheduled(self, person: Person, money: Money, every: str, first: str, at: str, zone: str) -> Text:
+        return self.say(
+            "I pay {person} {amount}, {every} from {first} on, at {at} ({zone}). You hear of it a day before. "
+            "`schedule` lists what is to come, `schedule cancel` ends it.",
+            person=self.person(person),
+            amount=self.money(money),
+            every=self.every(every),
+            first=first,
+            at=at,
+            zone=zone,
+        )
+
+    def every(self, every: str) -> Text:
+        match every:
+            case "daily":
+                return self.say("daily")
+            case "weekly":
+                return self.say("weekly")
+            case "monthly":
+                return self.say("monthly")
+            case _:
+                return self.say("once")
+
+    def schedules(self, shown: Sequence[Text]) -> Text:
+        if not shown:
+            return lines([self.say("You have no payments to come."), self.how_to_schedule()])
+        return lines(
+            [
+                self.say("Payments to come:"),
+                *shown,
+                self.say(
+                    "`schedule skip 1` leaves the next one out; `pause`, `resume` and `cancel` work like that too."
+                ),
+            ]
+        )
+
+    def schedule_line(self, place: int, payee: str, money: Money, every: str, next_ms: int | None) -> Text:
+        said: dict[str, str | int | Text] = {
+            "place": place,
+            "person": strong(payee),
+            "amount": self.money(money),
+            "every": self.every(every),
+        }
+        if next_ms is None:
+            return self.say("{place}. {amount} to {person}, {every}: paused", **said)
+        return self.say("{place}. {amount} to {person}, {every}: next on {time}", time=self.time(next_ms), **said)
+
+    def schedule_is(self, payee: str, money: Money, state: str, next_ms: int | None) -> Text:
+        said = {"person": strong(payee), "amount": self.money(money)}
+        match state:
+            case "paused":
+                return self.say("{amount} to {person}: paused. `schedule resume` goes on.", **said)
+            case "active" if next_ms is not None:
+                return self.say("{amount} to {person}: paid next on {time}.", time=self.time(next_ms), **said)
+            case _:
+                return self.say("{amount} to {person}: ended, nothing more is paid.", **said)
+
+    def schedule_news(
+        self, event: str, payee: str, money: Money, due_ms: int, why: Text | None, again_ms: int | None
+    ) -> Text:
+        said = {"person": strong(payee), "amount": self.money(money), "time": self.time(due_ms)}
+        match event:
+            case "upcoming":
+                return self.say(
+                    "On {time} I pay {person} {amount}. `schedule skip` leaves it out, `schedule` shows all.", **said
+                )
+            case "ordered":
+                return self.say("As scheduled, I have paid {person} {amount}; `history` shows how it went.", **said)
+            case "retrying":
+                line = self.say(
+                    "I could not pay {person} {amount} as scheduled. I try again on {again}.",
+                    again=self.time(again_ms or due_ms),
+                    **said,
+                )
+            case "missed":
+                line = self.say(
+                    "This homeserver was away when {person} was to be paid {amount} ({time}). It was not paid; pay it "
+                    "yourself if you still want to.",
+                    **said,
+                )
+            case _:
+                line = self.say("{person} was not paid {amount} as scheduled, and I do not try again.", **said)
+        return lines([line, EMPTY if why is None else why])
+
+    def disputes(self, shown: Sequence[Text]) -> Text:
+        how = self.say("To dispute a payment or to answer, reply to its message with `dispute` and what happened.")
+        if not shown:
+            return lines([self.say("You have no disputes."), how])
+        return lines([self.say("Your disputes:"), *shown, how])
+
+    def dispute_line(self, other: str, money: Money, state: str) -> Text:
+        return self.say(
+            "• {amount} with {person}: {state}", amount=self.money(money), person=strong(other), state=self.case(state)
+        )
+
+    def case(self, state: str) -> Text:
+        match state:
+            case "open":
+                return self.say("open, both sides are heard")
+            case "granted":
+                return self.say("granted, the money is to come back")
+            case "rejected":
+                return self.say("rejected")
+            case "withdrawn":
+                return self.say("withdrawn")
+            case _:
+                return self.say("settled")
+
+    def dispute_heard(self, other: str, money: Money, state: str) -> Text:
+        return self.say(
+            "Noted in the dispute with {person} about {amount} ({state}). I tell you when they answer.",
+            person=strong(other),
+            amount=self.money(money),
+            state=self.case(state),
+        )
+
+    def dispute_news(self, act: str, other: str, money: Money, text: str) -> Text:
+        said = {"person": strong(other), "amount": self.money(money)}
+        match act:
+            case "opened":
+                line = self.say("{person} disputes {amount} that they paid you.", **said)
+            case "stated":
+                line = self.say("{person} says in your dispute about {amount}:", **said)
+            case "withdrawn":
+                line = self.say("{person} has withdrawn the dispute about {amount}.", **said)
+            case "granted":
+                line = self.say(
+                    "The operator has decided the dispute with {person}: {amount} is to go back to who paid it.", **said
+                )
+            case _:
+                line = self.say(
+                    "The operator has decided the dispute with {person} about {amount}: nothing goes back.", **said
+                )
+        answer = self.say("Reply to this message with `dispute` and what you have to say.")
+        return lines([line, value(text) if text else EMPTY, answer if act in ("opened", "stated") else EMPTY])
 
     # What happened meanwhile.
 

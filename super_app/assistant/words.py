@@ -28,6 +28,9 @@ class Command(StrEnum):
     COLLECT = "collect"
     REMIND = "remind"
     HISTORY = "history"
+    STATEMENT = "statement"
+    SCHEDULE = "schedule"
+    DISPUTE = "dispute"
     FIND = "find"
     HANDLE = "handle"
     CONTACTS = "contacts"
@@ -56,6 +59,9 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.SPLIT: ("split", "split the bill"),
         Command.COLLECT: ("collect", "collect for"),
         Command.REMIND: ("remind", "remind them"),
+        Command.STATEMENT: ("statement", "statements", "month"),
+        Command.SCHEDULE: ("schedule", "schedules", "pay later", "standing order"),
+        Command.DISPUTE: ("dispute", "disputes", "complain", "complaint"),
         Command.HISTORY: ("history", "activity", "payments", "transactions"),
         Command.FIND: ("find", "search", "look up", "who is"),
         Command.HANDLE: ("handle", "handles", "my handle", "who am i"),
@@ -94,6 +100,9 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.SPLIT: ("teile", "teilen", "aufteilen"),
         Command.COLLECT: ("sammle", "sammeln"),
         Command.REMIND: ("erinnere", "erinnern", "erinnerung"),
+        Command.STATEMENT: ("auszug", "kontoauszug", "monat"),
+        Command.SCHEDULE: ("dauerauftrag", "daueraufträge", "terminzahlung", "plane", "zahle später"),
+        Command.DISPUTE: ("reklamiere", "reklamation", "reklamationen", "beanstande", "streitfall"),
         Command.HISTORY: ("verlauf", "umsätze", "buchungen", "zahlungen"),
         Command.FIND: ("finde", "finden", "suche", "such", "suchen", "wer ist"),
         Command.HANDLE: ("name", "mein name", "mein handle", "wer bin ich"),

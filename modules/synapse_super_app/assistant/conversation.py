@@ -102,7 +102,10 @@ class Conversation:
 
     async def answer(self, heard: Heard) -> Outcome:
         try:
-            return await self._answers[heard.intent.command](heard)
+            answer = self._answers.get(heard.intent.command)
+            if answer is None:
+                raise NotOffered(heard.intent.command)
+            return await answer(heard)
         except NotOffered:
             return saying(heard, heard.speech.feature_off())
         except SynapseError as error:

@@ -9,12 +9,16 @@ from super_app.assistant.model import Kind, Outcome, Task, TaskId
 from super_app.assistant.speech import Speech
 from super_app.assistant.words import LANGUAGES
 from super_app.calls.model import Record
+from super_app.db import Cursor
+from super_app.disputes.model import Case, Entry
 from super_app.ids import EventId, RoomId, UserId
 from super_app.names import CARD_KEY, AccountDataType
+from super_app.schedules.model import Happening
 from synapse_super_app.assistant.account import Account
 from synapse_super_app.assistant.catalogues import catalogue
 from synapse_super_app.assistant.conversation import Conversation, Heard, message
 from synapse_super_app.assistant.ears import Ears
+from synapse_super_app.assistant.later import Later, note_dispute, note_schedule
 from synapse_super_app.assistant.news import NEWS_PAUSE_MS, News
 from synapse_super_app.assistant.people import Whom
 from synapse_super_app.assistant.rooms import Rooms
@@ -64,6 +68,7 @@ class AssistantFeature:
             pots = payments.pots
             together = Together(inside=self._inside, rooms=self._rooms, newest_gifts=pots.newest_in)
             self._conversation.also(together.answers())
+            self._conversation.also(Later(runtime=runtime, inside=self._inside, whom=whom).answers())
         self._news = News(runtime, self._inside, whom, self._account)
         self._tasks = Tasks(
             runtime,
@@ -81,6 +86,8 @@ class AssistantFeature:
         if payments is not None:
             payments.while_committing(self._news.payments_changed, self._something_happened)
             payments.requests.while_changing(self._news.request_changed, self._something_happened)
+            payments.schedules.while_changing(self._schedule_happened, self._something_happened)
+            payments.disputes.while_changing(self._dispute_changed, self._something_happened)
         if calls is not None:
             calls.when_reached(self._calls_reached)
         if runtime.config.assistant.greet_new_users:
@@ -103,6 +110,14 @@ class AssistantFeature:
     def _something_happened(self) -> None:
         """What was noted is due in a moment."""
         self._tasks.noted(self._runtime.now_ms() + NEWS_PAUSE_MS)
+
+    def _schedule_happened(self, cur: Cursor, happening: Happening, now_ms: int) -> None:
+        if self._account.is_ready:
+            note_schedule(cur, happening, now_ms)
+
+    def _dispute_changed(self, cur: Cursor, case: Case, entry: Entry, now_ms: int) -> None:
+        if self._account.is_ready:
+            note_dispute(cur, case, entry, now_ms)
 
     async def _calls_reached(self, reached: Sequence[Record]) -> None:
         await self._tasks.add(self._news.of_calls(reached, self._runtime.now_ms()))

@@ -21,6 +21,7 @@ from super_app.payments.model import Payment, State
 from super_app.requests.model import Answer, Request
 from synapse_super_app.assistant.account import Account
 from synapse_super_app.assistant.conversation import message
+from synapse_super_app.assistant.later import told_of_dispute, told_of_schedule
 from synapse_super_app.assistant.people import Whom
 from synapse_super_app.http.inside import Inside, Json, part
 from synapse_super_app.runtime import Runtime
@@ -134,6 +135,11 @@ class News:
                 return await self._tell_of_request(task, speech)
             case "call":
                 return await self._tell_of_call(task, speech)
+            case "schedule":
+                return told_of_schedule(task.content, speech), None, True
+            case "dispute":
+                said, card = told_of_dispute(task.content, speech)
+                return said, card, True
             case "recovery":
                 device_id = task.content["device_id"]
                 if task.content["what"] == "set":
