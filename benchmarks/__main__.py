@@ -19,6 +19,7 @@ from benchmarks import (
     directory,
     directory_feed,
     directory_hidden,
+    gift,
     ledger_depth,
     ledger_throughput,
     memory,
@@ -29,6 +30,7 @@ from benchmarks.frame import RESULT, Context, Row, table
 MODULES: Final[Sequence[ModuleType]] = (
     chat,
     payment,
+    gift,
     call,
     memory,
     ledger_throughput,
