@@ -22,7 +22,7 @@ from synapse_super_app.commands.matrix_client import MatrixClient
 
 NAMES: Final = ("gift.claim",)
 _PEOPLE: Final = 500
-_TOGETHER: Final = 16
+_TOGETHER: Final = 4
 """How many accounts are made at a time."""
 _ROUNDS: Final = 3
 _AMOUNT_MINOR: Final = 100_000
@@ -39,7 +39,7 @@ def run(context: Context) -> Iterator[Row]:
         room_id = giver.create_room(preset="public_chat")
         context.say(f"gift.claim: {_PEOPLE} people are made and join a room")
         with ThreadPoolExecutor(_TOGETHER) as pool:
-            people = list(pool.map(lambda number: _person(homeserver, room_id, number), range(_PEOPLE)))
+            people = list(pool.map(partial(_person, homeserver, room_id), range(_PEOPLE)))
         for person in people:
             stack.enter_context(person)
         messages: list[float] = []
@@ -78,6 +78,8 @@ def run(context: Context) -> Iterator[Row]:
 def _person(homeserver: LoneHomeserver, room_id: str, number: int) -> MatrixClient:
     person = homeserver.account(f"person{number}")
     person.join(room_id)
+    # Whoever waits for the others for a minute would find the connection closed.
+    person.close()
     return person
 
 

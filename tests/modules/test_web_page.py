@@ -10,6 +10,7 @@ from fake_api import FakeHomeserver
 from twisted.web.test.requesthelper import DummyRequest
 
 from synapse_super_app.config import Config, parse_config
+from synapse_super_app.web.claim import claim_files
 from synapse_super_app.web.feature import landing_page
 
 ALL_OFF = {"directory": False, "calls": False, "payments": False, "web": True}
@@ -153,5 +154,15 @@ def test_the_files_are_in_the_package() -> None:
     import synapse_super_app.web
 
     page = Path(synapse_super_app.web.__file__).parent / "page"
-    names = {"index.html", "style.css", "icon.svg", "profile.html", "profile.css"}
+    names = {"index.html", "style.css", "icon.svg", "claim.html", "profile.html", "profile.css"}
     assert {path.name for path in page.iterdir()} == names
+
+
+def test_the_page_of_a_link_to_money_says_how_to_claim_it_and_runs_no_script() -> None:
+    (page,) = claim_files(server_name="<b>x</b>", homeserver_url="https://chat.example.org/").values()
+    text = page.content.decode()
+    assert "https://chat.example.org</code>" in text
+    assert "<b>x</b>" not in text
+    assert "<script" not in text
+    # Without payments there is no such page.
+    assert fetch("/superapp/claim/").responseCode == 404
