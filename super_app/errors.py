@@ -75,6 +75,7 @@ class Reason(StrEnum):
     PIN_LOCKED = "pin_locked"
     PIN_UNFIT = "pin_unfit"
     WALLET_LOCKED = "wallet_locked"
+    COUNTRY_NOT_SERVED = "country_not_served"
     SIGN_IN_AGAIN = "sign_in_again"
     PAYMENTS_HALTED = "payments_halted"
     ACCOUNT_FROZEN = "account_frozen"

@@ -233,12 +233,26 @@ class AcknowledgeConfig(_Section):
     licence: str
 
 
+class JurisdictionsConfig(_Section):
+    """Who is served: people whose country the operator has confirmed and named here. Nobody else."""
+
+    allow: tuple[Annotated[str, Field(pattern=r"^[A-Z]{2}$")], ...]
+
+
+class ScreeningConfig(_Section):
+    """``list_path`` is a file with a name, a handle or a user id in each line; what matches waits for the operator."""
+
+    list_path: str
+
+
 class PaymentsConfig(_Section):
     mode: Literal["credits", "custodial"] = "credits"
     assets: tuple[AssetConfig, ...] = (AssetConfig(code="PTS", scale=0),)
     acknowledge: AcknowledgeConfig | None = None
     pin: PinConfig = PinConfig()
     limits: LimitsConfig = LimitsConfig()
+    jurisdictions: JurisdictionsConfig | None = None
+    screening: ScreeningConfig | None = None
     four_eyes: bool = False
     """Whether two server admins must agree before money is issued or burnt."""
     halt_file: str | None = None

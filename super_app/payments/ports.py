@@ -9,7 +9,7 @@ from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle, PaymentId, RoomId, ServerName, UserId
 from super_app.money import Money
-from super_app.payments.model import Order, Payment, Receipt, Venue
+from super_app.payments.model import Order, Payment, PaymentKey, Receipt, Venue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +101,22 @@ class Pots(Protocol):
 
     def expects(self, cur: Cursor, payee: UserId, payer: UserId, payment_id: PaymentId, now_ms: int) -> bool:
         """Whether the payee has claimed a payment that is offered by another homeserver."""
+        ...
+
+
+class Reviews(Protocol):
+    """Payments that have to wait for the operator. ``super_app.reviews.service.Reviews`` is one."""
+
+    def wants(self, cur: Cursor, payment: Payment, now_ms: int) -> bool:
+        """Whether a payment whose event stands has to wait; remembers it."""
+        ...
+
+    def waits(self, cur: Cursor, key: PaymentKey) -> bool:
+        """Whether it still waits."""
+        ...
+
+    def judge_incoming(self, payment: Payment) -> bool:
+        """Whether a payment from another homeserver is not to be taken."""
         ...
 
 

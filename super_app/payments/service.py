@@ -43,7 +43,7 @@ from super_app.payments.model import (
     Venue,
     end_of,
 )
-from super_app.payments.ports import Changes, Clears, Guards, Homeserver, Pots, Requests
+from super_app.payments.ports import Changes, Clears, Guards, Homeserver, Pots, Requests, Reviews
 from super_app.signing import digest
 
 MAX_PAGE: Final = 100
@@ -69,6 +69,7 @@ class Payments:
         self._changes = changes
         self._clears: Clears | None = None
         self._requests: Requests | None = None
+        self._reviews: Reviews | None = None
         self._pots: Pots | None = None
 
     def answer_requests(self, requests: Requests) -> None:
@@ -78,6 +79,10 @@ class Payments:
     def pay_out_of(self, pots: Pots) -> None:
         """Connect pots, which stand on payments themselves."""
         self._pots = pots
+
+    def review_by(self, reviews: Reviews) -> None:
+        """Connect reviews, which stand on payments themselves. Without it nothing waits for an operator."""
+        self._reviews = reviews
 
     def clear_through(self, clearing: Clears) -> None:
         """Connect clearing, which needs this service itself. Once, before anything else is asked."""
@@ -265,6 +270,9 @@ class Payments:
         if payment is None or payment.payer_acct is None or payment.is_bound or payment.state is not State.HELD:
             return None
         bound = replace(payment, room_id=room_id, event_id=event_id, due_ms=None)
+        if self._reviews is not None and self._reviews.wants(cur, bound, now_ms):
+            # Its money stays set aside until the operator has looked at it, or the payer takes it back.
+            return self._advance(cur, payment, bound, now_ms)
         if payment.payee_acct is not None:
             return self._carry_to_resident(cur, payment, bound, payment.payee_acct, now_ms)
         # Clearing may call back at once, and then finds the payment bound.
@@ -291,13 +299,25 @@ class Payments:
             return move
         if move is rules.Move.NOTHING:
             return payment
-        if payment.payee_acct is not None or not payment.is_bound or payment.waits_for_link:
+        waits = payment.waits_for_link or (self._reviews is not None and self._reviews.waits(cur, key))
+        if payment.payee_acct is not None or not payment.is_bound or waits:
             if self._may_be_sent(cur, payment):
                 refused = self._clearing.can_pay(cur, server_of(payment.payee.user_id), payment.money)
                 return refused or payment
             return self._give_back(cur, payment, State.CANCELLED, Reason.CANCELLED, now_ms)
         refused = self._clearing.cancel(cur, payer, payment_id, Reason.CANCELLED, now_ms)
         return refused or self._again(cur, key)
+
+    def reviewed(self, cur: Cursor, key: PaymentKey, *, released: bool, now_ms: int) -> Payment | None:
+        """The operator has looked at a payment that waited for that. None if the payer took it back meanwhile."""
+        payment = store.find(cur, key)
+        if payment is None or payment.payer_acct is None or not payment.is_bound or payment.state is not State.HELD:
+            return None
+        if not released:
+            return self._give_back(cur, payment, State.FAILED, Reason.NOT_ALLOWED, now_ms)
+        if payment.payee_acct is not None:
+            return self._carry_to_resident(cur, payment, payment, payment.payee_acct, now_ms)
+        return self._offer(cur, payment, now_ms)
 
     def release(self, cur: Cursor, key: PaymentKey, now_ms: int) -> Payment | None:
         """Give back the money of an order whose event never came to exist. Its id is spent. None if it does exist."""
@@ -426,6 +446,11 @@ class Payments:
             due_ms=until_ms if ask else None,
             signed=None,
         )
+        if self._reviews is not None and self._reviews.judge_incoming(payment):
+            return Refused(
+                reason=Reason.NOT_ALLOWED,
+                message=f"{payee} cannot take this payment; the operator of their homeserver can say more.",
+            )
         store.add(cur, payment)
         self._changed(cur, payment, now_ms)
         return Ask(acct=acct, until_ms=until_ms) if ask else Accept(acct=acct)

@@ -62,6 +62,8 @@ class Settings:
     pin_above: Mapping[AssetCode, int] = field(default_factory=lambda: MappingProxyType({}))
     """A payment of more than that takes the PIN."""
     pin_new_payee: bool = False
+    countries: frozenset[str] | None = None
+    """Where people have to be at home to send and receive, as the operator has found out; None: anywhere."""
     after_lock: Mapping[AssetCode, int] = field(default_factory=lambda: MappingProxyType({}))
     """The most per day while a wallet that was locked is careful; nothing of a currency that is not named."""
 

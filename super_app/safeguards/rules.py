@@ -10,6 +10,7 @@ from super_app.money import Asset, AssetCode, Money, format_money
 from super_app.safeguards.model import LOCKS_MS, TRIES, Direction, Pin, Safeguard, Settings, Tier, Use, Window
 
 _PIN: Final = re.compile(r"[0-9]{4,8}")
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _RISING: Final = "01234567890"
 
 
@@ -72,6 +73,25 @@ def careful_limit_minor(safeguard: Safeguard, settings: Settings, currency: Asse
     if safeguard.careful_until_ms is None or safeguard.careful_until_ms <= now_ms:
         return None
     return settings.after_lock.get(currency, 0)
+
+
+def judge_country(country: str | None, settings: Settings) -> Refused | None:
+    """Whether somebody's country lets them send and receive. Whose country nobody has found out may not."""
+    if settings.countries is None or country in settings.countries:
+        return None
+    where = "it is not confirmed in which country you are" if country is None else f"it does not serve {country}"
+    return Refused(
+        reason=Reason.COUNTRY_NOT_SERVED,
+        message=f"This homeserver does not move your money: {where}. Ask its operator.",
+    )
+
+
+def judge_new_country(country: str) -> Refused | None:
+    if _COUNTRY.fullmatch(country) is None:
+        return Refused(
+            reason=Reason.INVALID_VALUE, message="country: two capital letters of ISO 3166-1, such as DE; or null."
+        )
+    return None
 
 
 # The PIN.

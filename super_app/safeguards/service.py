@@ -77,7 +77,10 @@ class Safeguards:
         return rules.judge_lock(store.find(cur, acct))
 
     def judge_receiving(self, cur: Cursor, payee: Acct, money: Money, now_ms: int) -> Refused | None:
-        """PAYEE_LIMIT if the payee may not have that much more."""
+        """PAYEE_LIMIT if the payee may not have that much more, or nothing at all."""
+        if self._judge_country(cur, payee) is not None:
+            # Where somebody is at home is not the payer's to know.
+            return rules.payee_limit()
         if not self._settings.tiers:
             return None
         tier = rules.tier_of(store.find(cur, payee), self._settings)
@@ -180,12 +183,31 @@ class Safeguards:
     def _judge_sending(
         self, cur: Cursor, safeguard: Safeguard, money: Money, payee: UserId | None, *, proven: bool, now_ms: int
     ) -> Refused | None:
+        refused = self._judge_country(cur, safeguard.acct)
+        if refused is not None:
+            return refused
         asset = self._assets[money.currency]
         for use in self._sending(cur, safeguard, money.currency, now_ms):
             refused = rules.judge_use(use, money, asset)
             if refused is not None:
                 return refused
         return None if proven else self.judge_pin(cur, safeguard.acct, payee, money)
+
+    def put_in_country(self, cur: Cursor, acct: Acct, country: str | None) -> Refused | None:
+        """Where somebody is at home, as the operator has found out; None: not known any more."""
+        refused = None if country is None else rules.judge_new_country(country)
+        if refused is None:
+            store.put_country(cur, acct, country)
+        return refused
+
+    def country_of(self, cur: Cursor, acct: Acct) -> str | None:
+        return store.country(cur, acct)
+
+    def _judge_country(self, cur: Cursor, acct: Acct) -> Refused | None:
+        # Most operators ask for none, and then nothing is looked up.
+        if self._settings.countries is None:
+            return None
+        return rules.judge_country(store.country(cur, acct), self._settings)
 
     def _put(self, cur: Cursor, safeguard: Safeguard) -> Safeguard:
         store.put(cur, safeguard)

@@ -65,6 +65,18 @@ def put(cur: Cursor, safeguard: Safeguard) -> None:
         )
 
 
+def country(cur: Cursor, acct: Acct) -> str | None:
+    cur.execute("SELECT country FROM superapp_safeguard_country WHERE acct = ?", (acct,))
+    row = cur.fetchone()
+    return None if row is None else str(row[0])
+
+
+def put_country(cur: Cursor, acct: Acct, code: str | None) -> None:
+    cur.execute("DELETE FROM superapp_safeguard_country WHERE acct = ?", (acct,))
+    if code is not None:
+        cur.execute("INSERT INTO superapp_safeguard_country (acct, country) VALUES (?, ?)", (acct, code))
+
+
 def moved_minor(cur: Cursor, acct: Acct, direction: Direction, currency: AssetCode, since_ms: int) -> int:
     """What an account has sent or received since a time: what was ordered and has not come to nothing.
 

@@ -41,6 +41,7 @@ from synapse_super_app.payments.watch import Watch
 from synapse_super_app.people import UserIdsOnly
 from synapse_super_app.pots.shell import PotsShell
 from synapse_super_app.requests.shell import RequestsShell
+from synapse_super_app.reviews.shell import ReviewsShell
 from synapse_super_app.runtime import Runtime
 from synapse_super_app.safeguards.api import SafeguardsApi
 from synapse_super_app.safeguards.pins import Pins
@@ -66,6 +67,7 @@ class PaymentsFeature:
         "super_app.pots",
         "super_app.schedules",
         "super_app.disputes",
+        "super_app.reviews",
     )
 
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
@@ -162,6 +164,7 @@ class PaymentsFeature:
         )
         orders.answer_requests(self.requests)
         self.schedules = SchedulesShell(runtime=runtime, orders=orders, writer=writer, safeguards=safeguards, pins=pins)
+        self._reviews = ReviewsShell(runtime=runtime, payments=payments, writer=writer, clearing=self._clearing_shell)
         self.disputes = DisputesShell(runtime=runtime, orders=orders, writer=writer, relay=relay)
         self._statements_api = StatementsApi(runtime, payments)
         self._ledger_admin = LedgerAdmin(runtime, writer)
@@ -202,6 +205,7 @@ class PaymentsFeature:
             *self.pots.routes(),
             *self.schedules.routes(),
             *self.disputes.routes(),
+            *self._reviews.routes(),
             *self._statements_api.routes(),
             *self._ledger_admin.routes(),
             *self._halting.routes(),
@@ -222,6 +226,7 @@ class PaymentsFeature:
         self.pots.start()
         self.schedules.start()
         self.disputes.start()
+        self._reviews.start()
 
     async def _may_create_room(self, user_id: str, room_config: dict[str, Any]) -> Literal["NOT_SPAM"] | Codes:
         """The initial state of a room passes no gate, so our types are refused here. Fails closed.

@@ -52,6 +52,18 @@ class TierBody(WireModel):
     tier: str | None = None
 
 
+class CountryBody(WireModel):
+    """None forgets it."""
+
+    country: str | None = None
+
+
+class CountryJson(BaseModel):
+    user_id: str
+    country: str | None = None
+    served: bool
+
+
 class LimitJson(BaseModel):
     direction: Direction
     window: Window
@@ -169,6 +181,16 @@ class SafeguardsApi:
                 reasons=(Reason.UNKNOWN_PAYEE,),
             ),
             Route(
+                method="PUT",
+                path="admin/people/{user_id}/country",
+                handler=self._put_in_country,
+                response=CountryJson,
+                auth=Auth.ADMIN,
+                body=CountryBody,
+                summary="Say where a person is at home, as you have found out, for payments.jurisdictions",
+                reasons=(Reason.UNKNOWN_PAYEE,),
+            ),
+            Route(
                 method="DELETE",
                 path="admin/people/{user_id}/pin",
                 handler=self._drop_pin_of,
@@ -245,6 +267,20 @@ class SafeguardsApi:
         acct = await self._runtime.accounts.acct_of(person)
         done = await self._writer.run("tier", lambda cur: self._safeguards.put_in_tier(cur, acct, body.tier))
         return done if isinstance(done, Refused) else self._tier(person, done)
+
+    async def _put_in_country(self, call: Call) -> CountryJson | Refused:
+        body: CountryBody = call.body
+        person = await self._person(call)
+        if isinstance(person, Refused):
+            return person
+        acct = await self._runtime.accounts.acct_of(person)
+        refused = await self._writer.run(
+            "country", lambda cur: self._safeguards.put_in_country(cur, acct, body.country)
+        )
+        if refused is not None:
+            return refused
+        served = rules.judge_country(body.country, self._settings) is None
+        return CountryJson(user_id=person, country=body.country, served=served)
 
     async def _drop_pin_of(self, call: Call) -> TierJson | Refused:
         person = await self._person(call)

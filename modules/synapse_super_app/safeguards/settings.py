@@ -17,6 +17,7 @@ def settings_of(config: PaymentsConfig) -> Settings:
         tiers={name: _tier(tier) for name, tier in limits.tiers.items()},
         pin_above=_by_currency(config.pin.above),
         pin_new_payee=config.pin.new_payee,
+        countries=None if config.jurisdictions is None else frozenset(config.jurisdictions.allow),
         after_lock={
             code: (limits.after_lock or {}).get(code, _small(asset)) for code, asset in config.by_code().items()
         },
