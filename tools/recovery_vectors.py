@@ -15,6 +15,7 @@ from super_app.recovery import client, group, sealing, voprf
 from super_app.recovery.client import Purpose
 from super_app.recovery.group import Scalar
 from super_app.recovery.model import Version
+from super_app.signing import to_b64
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "recovery-vectors.json"
 PIN = "482915"
@@ -63,7 +64,22 @@ def made() -> dict[str, Any]:
                 "tag": client.tag(purpose, output, realm, attempt_id, nonce).hex(),
             }
         )
+    iv, recovery_key = drawn("iv")[:12], drawn("recovery key")[:32]
+    header: dict[str, object] = {
+        "version": purpose.version,
+        "threshold": 3,
+        "kdf": client.KDF,
+        "key_id": "abcDEF123",
+        "made_ms": 1_700_000_000_000,
+        "realms": [
+            {"server": realm, "operator": f"The people of {realm}", "public_key": to_b64(publics[realm])}
+            for realm in REALMS
+        ],
+    }
+    locked = client.locked(content_key, header, iv, recovery_key)
     return {
+        "recovery_key": recovery_key.hex(),
+        "set": {**header, "iv": to_b64(iv), "ciphertext": to_b64(locked)},
         "user_id": purpose.user_id,
         "version": purpose.version,
         "pin": PIN,

@@ -1,6 +1,6 @@
 import { defineConfig } from "vite";
 
-// Two documents of one bundle: the app by itself, and the widget, which other sites may frame.
+// Three documents of one bundle: the app by itself, the widget, which other sites may frame, and the recovery PIN.
 export default defineConfig({
   base: "./",
   build: {
@@ -9,7 +9,7 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     sourcemap: false,
-    rollupOptions: { input: ["app/index.html", "widget/index.html"] },
+    rollupOptions: { input: ["app/index.html", "widget/index.html", "recover/index.html"] },
   },
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
 });

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nacl.bindings import crypto_pwhash_alg, crypto_pwhash_ALG_ARGON2ID13
 
 from super_app.ids import ServerName, UserId
@@ -17,6 +19,8 @@ from super_app.recovery.group import Element, Scalar
 from super_app.recovery.model import Deal, Version, framed, seal_info, unlock_tag
 from super_app.signing import canonical, to_b64
 
+KDF: Final = "argon2id-v19-3-32768-1"
+"""How a PIN is stretched: algorithm, version, passes, KiB, lanes. A set names it; a client refuses any other."""
 ARGON_PASSES: Final = 3
 ARGON_KIB: Final = 32 * 1024
 _LABEL: Final = b"org.superapp.recovery.v1"
@@ -78,6 +82,19 @@ def deal(
 def sealed(each: Deal, realm_key: bytes, ephemeral: bytes) -> str:
     info = seal_info(each.realm, each.user_id, each.version)
     return to_b64(sealing.seal(realm_key, info, canonical(each.to_json()), ephemeral))
+
+
+def locked(content_key: bytes, header: Mapping[str, object], iv: bytes, recovery_key: bytes) -> bytes:
+    """The recovery key for the account data: AES-256-GCM, bound to all that the set says of itself (``header``)."""
+    return AESGCM(content_key).encrypt(iv, recovery_key, canonical(header))
+
+
+def unlocked(content_key: bytes, header: Mapping[str, object], iv: bytes, ciphertext: bytes) -> bytes | None:
+    """None if the PIN was wrong, or the set was changed since."""
+    try:
+        return AESGCM(content_key).decrypt(iv, ciphertext, canonical(header))
+    except InvalidTag:
+        return None
 
 
 def opened(

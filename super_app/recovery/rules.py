@@ -23,6 +23,8 @@ DELAYS_MS: Final = (
     24 * _HOUR_MS,
 )
 """How long after the last guess the next one may come, by how many were wrong."""
+LAST_UNLOCK_MS: Final = 10 * _MINUTE_MS
+"""So long the last guess may still be shown to be right before the share is destroyed."""
 
 
 def judge_deal(deal: Deal, *, realm: ServerName, user_id: UserId, version: Version) -> Refused | None:

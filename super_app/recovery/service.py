@@ -108,6 +108,11 @@ def count_guess(cur: Cursor, plan: Plan, blinded: str, nonce: str, now_ms: int) 
     return replace(before, epoch=mark.epoch, guesses=mark.guesses, guessed_ms=now_ms)
 
 
+def destroy_spent(cur: Cursor, now_ms: int) -> int:
+    """Destroy the shares whose last guess has not been shown to be right in the time there was for it; how many."""
+    return store.destroy_spent(cur, GUESSES, now_ms - rules.LAST_UNLOCK_MS)
+
+
 def guesses_left(share: Share) -> int:
     return GUESSES - share.guesses
 

@@ -103,6 +103,22 @@ def destroy(cur: Cursor, user_id: UserId, version: Version, state: State) -> Non
     )
 
 
+def destroy_spent(cur: Cursor, guesses: int, before_ms: int) -> int:
+    """Destroy what had its last guess before then; how many."""
+    cur.execute(
+        "DELETE FROM superapp_recovery_guess WHERE EXISTS (SELECT 1 FROM superapp_recovery_share AS share"
+        " WHERE share.user_id = superapp_recovery_guess.user_id AND share.version = superapp_recovery_guess.version"
+        " AND share.guesses >= ? AND share.guessed_ms <= ?)",
+        (guesses, before_ms),
+    )
+    cur.execute(
+        "UPDATE superapp_recovery_share SET state = 'spent', sealed = NULL"
+        " WHERE guesses >= ? AND guessed_ms <= ? AND sealed IS NOT NULL",
+        (guesses, before_ms),
+    )
+    return cur.rowcount
+
+
 def guess(cur: Cursor, user_id: UserId, version: Version, attempt_id: AttemptId) -> Guess | None:
     cur.execute(
         "SELECT attempt_id, blinded, nonce FROM superapp_recovery_guess"

@@ -627,6 +627,9 @@ class FakePrivateApi:
             handlers = self._homeserver.reach(server).private.put_handlers
         except NoAnswer as error:
             raise PutFailed(str(error)) from error
+        if not body:
+            # Synapse sends nothing at all for an empty object.
+            raise PutFailed("400: Content not JSON", 400, {"errcode": "M_NOT_JSON"})
         prefix, _, last_part = path.rpartition("/")
         if prefix not in handlers:
             raise PutFailed("no handler for this path", 404, {"errcode": "M_UNRECOGNIZED"})

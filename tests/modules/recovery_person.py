@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fake_api import FakeHomeserver
 from synapse.module_api.errors import SynapseError
 
@@ -104,6 +102,11 @@ class Person:
         names = [ServerName(each) for each in realms]
         deals, publics, content_key = client.deal(purpose, pin_stretched, random_scalar(), coefficients, names)
         iv = secrets.token_bytes(12)
+        header: Json = {
+            "version": purpose.version,
+            "threshold": threshold,
+            "realms": [{"server": each, "public_key": to_b64(publics[each])} for each in names],
+        }
         return Draft(
             purpose=purpose,
             deals=deals,
@@ -112,11 +115,9 @@ class Person:
                 for realm in realms
             },
             content={
-                "version": purpose.version,
-                "threshold": threshold,
-                "realms": [{"server": each, "public_key": to_b64(publics[each])} for each in names],
+                **header,
                 "iv": to_b64(iv),
-                "ciphertext": to_b64(AESGCM(content_key).encrypt(iv, key, None)),
+                "ciphertext": to_b64(client.locked(content_key, header, iv, key)),
             },
         )
 
@@ -173,11 +174,11 @@ class Person:
         chosen = dict(itertools.islice(answers.items(), content["threshold"]))
         output = client.opened(purpose, pin_stretched, factor, chosen)
         content_key = client.derived(purpose, output, b"key")
-        try:
-            key = AESGCM(content_key).decrypt(from_b64(content["iv"]), from_b64(content["ciphertext"]), None)
-        except InvalidTag:
+        header = {name: each for name, each in content.items() if name not in ("iv", "ciphertext")}
+        key = client.unlocked(content_key, header, from_b64(content["iv"]), from_b64(content["ciphertext"]))
+        if key is None:
             self.home.call("POST", f"recovery/attempts/{attempt_id}/wrong", self.user_id, {})
-            raise WrongPin from None
+            raise WrongPin
         return Found(key=key, output=output, attempt_id=attempt_id, nonces=nonces, lied=lied, refused=refused)
 
     def tag(self, found: Found, realm: str, user_id: str | None = None) -> Json:

@@ -41,7 +41,7 @@ def asked_for(document: str) -> set[str]:
     return {path for path in found if path.startswith("assets/")}
 
 
-@pytest.mark.parametrize("document", ["app/", "widget/"])
+@pytest.mark.parametrize("document", ["app/", "recover/", "widget/"])
 def test_a_document_has_nothing_inline_and_all_that_it_asks_for_is_there(document: str) -> None:
     html = FILES[document].content.decode()
     assert re.findall(r"<script(?![^>]* src=)|<style| style=| on\w+=", html) == []
@@ -78,7 +78,7 @@ def test_no_file_names_another_host() -> None:
                 assert link.startswith(harmless), (path, link)
 
 
-@pytest.mark.parametrize("document", ["app/", "widget/"])
+@pytest.mark.parametrize("document", ["app/", "recover/", "widget/"])
 def test_a_document_may_run_and_ask_nothing_but_what_is_ours(document: str) -> None:
     policy = policy_of(f"/superapp/{document}")
     assert policy["default-src"] == "'none'"

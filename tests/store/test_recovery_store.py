@@ -107,6 +107,18 @@ def test_ten_guesses_are_let_through_and_the_eleventh_destroys_the_share(transac
     assert put(transaction, 2) is None
 
 
+def test_after_the_tenth_wrong_guess_the_share_is_destroyed_though_nobody_asks_again(transaction: Transaction) -> None:
+    put(transaction)
+    for number in range(GUESSES):
+        guess(transaction, number, number * DAY_MS)
+    last_ms = (GUESSES - 1) * DAY_MS
+    assert transaction(lambda cur: service.destroy_spent(cur, last_ms + rules.LAST_UNLOCK_MS - 1)) == 0
+    assert states(transaction) == {1: State.PENDING}
+    assert transaction(lambda cur: service.destroy_spent(cur, last_ms + rules.LAST_UNLOCK_MS)) == 1
+    assert states(transaction) == {1: State.SPENT}
+    assert unlock(transaction, GUESSES - 1) is Reason.RECOVERY_GONE
+
+
 def test_the_next_guess_waits_longer_after_each_wrong_one(transaction: Transaction) -> None:
     put(transaction)
     now_ms = 0

@@ -160,6 +160,14 @@ def test_the_documented_set_follows_from_its_random_values(vectors: dict[str, An
     names = [ServerName(each["realm"]) for each in vectors["realms"]]
     deals, publics, content_key = client.deal(purpose, stretched, scalar(vectors["key"]), coefficients, names)
     assert content_key.hex() == vectors["content_key"]
+    header = {name: each for name, each in vectors["set"].items() if name not in ("iv", "ciphertext")}
+    iv, locked = from_b64(vectors["set"]["iv"]), from_b64(vectors["set"]["ciphertext"])
+    recovery_key = bytes.fromhex(vectors["recovery_key"])
+    assert client.locked(content_key, header, iv, recovery_key) == locked
+    assert client.unlocked(content_key, header, iv, locked) == recovery_key
+    assert client.unlocked(content_key, {**header, "threshold": 2}, iv, locked) is None
+    assert client.unlocked(bytes(32), header, iv, locked) is None
+    assert header["kdf"] == client.KDF
     for each in vectors["realms"]:
         deal = deals[each["realm"]]
         assert (deal.share.hex(), deal.index) == (each["share"], each["index"])

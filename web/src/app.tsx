@@ -3,14 +3,15 @@
 import "./style.css";
 import { render } from "preact";
 import { useMemo, useState } from "preact/hooks";
-import { answer, HOMESERVER, NOBODY, openApi, type Tokens } from "./api.ts";
+import { answer, HOMESERVER, NOBODY, openApi } from "./api.ts";
+import { comingBack, tokensOf } from "./arrival.ts";
 import { Failure } from "./parts/basics.tsx";
 import { asProblem, type Problem } from "./problem.ts";
 import { type Home, HomeContext } from "./home.ts";
 import { forgetEverything } from "./resources.ts";
 import type { About } from "./schema.ts";
 import { SignIn } from "./screens/sign-in.tsx";
-import { keepSession, type MatrixSession, signInWithToken, signOut, storedSession } from "./session.ts";
+import { keepSession, type MatrixSession, signOut, storedSession } from "./session.ts";
 import { Shell } from "./shell.tsx";
 import { loadLanguage, t } from "./text/index.ts";
 import { chosenTheme, showTheme } from "./theme.ts";
@@ -54,44 +55,6 @@ function App(props: { about: About; session: MatrixSession | null; problem: Prob
       <Shell />
     </HomeContext.Provider>
   );
-}
-
-/** The tokens of a session. When there are no more the person has to sign in again. */
-function tokensOf(session: MatrixSession, over: () => void): Tokens {
-  let now = session;
-  let renewing: Promise<boolean> | null = null;
-  const tokens: Tokens = {
-    token: session.token,
-    renew: () => {
-      renewing ??= (async () => {
-        const next = now.oauth === undefined ? null : await (await import("./oauth.ts")).renew(now);
-        if (next === null) {
-          over();
-          return false;
-        }
-        now = next;
-        keepSession(next);
-        tokens.token = next.token;
-        return true;
-      })().finally(() => {
-        renewing = null;
-      });
-      return renewing;
-    },
-  };
-  return tokens;
-}
-
-/** Back from another page with the second half of a sign-in; it leaves the address before anything is done with it. */
-async function comingBack(): Promise<MatrixSession | null> {
-  const query = new URLSearchParams(location.search);
-  if (![...query.keys()].some((key) => ["code", "error", "loginToken"].includes(key))) return null;
-  history.replaceState(null, "", location.pathname + location.hash);
-  const loginToken = query.get("loginToken");
-  const session =
-    loginToken === null ? await (await import("./oauth.ts")).finish(query) : await signInWithToken(loginToken);
-  keepSession(session);
-  return session;
 }
 
 async function start(): Promise<void> {

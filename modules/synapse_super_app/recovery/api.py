@@ -296,7 +296,7 @@ class RecoveryApi:
     async def _about(self, server: ServerName, operator: str) -> RealmJson:
         configured = next(each for each in self._config.realms if each.server == server)
         try:
-            answered = await self._realm.peers.ask(server, What.ABOUT, {})
+            answered = await self._realm.peers.ask(server, What.ABOUT, {"v": 1})
             about = answered if isinstance(answered, Refused) else AboutJson.parse(dict(answered))
         except Exception:
             logger.exception("%s could not be asked what realm it is", server)

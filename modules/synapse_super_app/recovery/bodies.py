@@ -62,6 +62,12 @@ class NothingBody(WireModel):
     pass
 
 
+class AboutBody(WireModel):
+    """Of the protocol; Synapse sends no body for an empty object."""
+
+    v: Annotated[int, Field(ge=1, le=1)] = 1
+
+
 class UserShareBody(ShareBody):
     user_id: _UserJson
 

@@ -25,13 +25,13 @@ from super_app.wire import WireModel
 from synapse_super_app.directory.budget import Budget
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.recovery.bodies import (
+    AboutBody,
     AboutJson,
     DoneJson,
     EvaluationJson,
     KnownBody,
     KnownMark,
     MarkBody,
-    NothingBody,
     SharesJson,
     ShareStateJson,
     UserBody,
@@ -80,7 +80,7 @@ class Realm:
         self._of_server = Budget(burst=per_server, every_ms=max(1, _HOUR_MS // per_server))
         self._of_person = Budget(burst=_PERSON_BURST, every_ms=_PERSON_EVERY_MS)
         self._handlers: Mapping[What, tuple[type[WireModel], _Handler]] = {
-            What.ABOUT: (NothingBody, self._about),
+            What.ABOUT: (AboutBody, self._about),
             What.SHARE: (UserShareBody, self._put_share),
             What.GUESS: (UserGuessBody, self._guess),
             What.UNLOCK: (UserUnlockBody, self._unlock),
@@ -117,6 +117,10 @@ class Realm:
         return [each for each in held if (each.user_id, each.version) not in self._checked]
 
     async def _look(self) -> None:
+        now_ms = self._runtime.now_ms()
+        destroyed = await self._runtime.database.run("recovery_spent", lambda cur: service.destroy_spent(cur, now_ms))
+        if destroyed:
+            logger.warning("%d shares were destroyed by wrong guesses", destroyed)
         for share in await self.unchecked():
             refused = await self._check(share)
             if refused is not None:
@@ -154,7 +158,7 @@ class Realm:
 
     # For people.
 
-    async def _about(self, _origin: ServerName, _body: NothingBody) -> AboutJson:
+    async def _about(self, _origin: ServerName, _body: AboutBody) -> AboutJson:
         return AboutJson(operator=self.operator, public_key=self.key.public, leaving=self._config.leaving)
 
     async def _put_share(self, origin: ServerName, body: UserShareBody) -> DoneJson | Refused:

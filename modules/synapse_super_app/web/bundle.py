@@ -1,6 +1,7 @@
 """The web app as files: what ``make web`` has made of ``web/``, by the path below the prefix, with its headers.
 
-Nothing here runs on the server. The app by itself may not be framed. The widget may, by anybody, and therefore never
+Nothing here runs on the server. The app by itself and the page of
+the recovery PIN may not be framed. The widget may, by anybody, and therefore never
 sees the session that the app keeps in the browser: it signs in with what the client around it gives (sessions.py).
 """
 
@@ -28,6 +29,9 @@ def app_files(sign_in: str | None) -> dict[str, File]:
             case ["app", "index.html"]:
                 headers = _document("frame-ancestors 'none'", sign_in, has_worker=True)
                 found["app/"] = File(content_type="text/html; charset=utf-8", content=file, headers=headers)
+            case ["recover", "index.html"]:
+                headers = _document("frame-ancestors 'none'", sign_in)
+                found["recover/"] = File(content_type="text/html; charset=utf-8", content=file, headers=headers)
             case ["widget", "index.html"]:
                 headers = {**_document("frame-ancestors *", None), "Cross-Origin-Resource-Policy": "cross-origin"}
                 found["widget/"] = File(content_type="text/html; charset=utf-8", content=file, headers=headers)

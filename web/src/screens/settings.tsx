@@ -4,7 +4,19 @@ import { useState } from "preact/hooks";
 import { answer } from "../api.ts";
 import { scaleOf, useHome } from "../home.ts";
 import { decimal, parseAmount } from "../money.ts";
-import { Button, Choice, Failure, Field, Loaded, Notice, Options, Screen, Section, Switch } from "../parts/basics.tsx";
+import {
+  Button,
+  Choice,
+  Failure,
+  Field,
+  LinkButton,
+  Loaded,
+  Notice,
+  Options,
+  Screen,
+  Section,
+  Switch,
+} from "../parts/basics.tsx";
 import { Policy } from "../parts/policies.tsx";
 import { PAYMENT_POLICY, type PaymentForm, type PayWho, readPaymentPolicy, writePaymentPolicy } from "../policy.ts";
 import { asProblem, type Problem } from "../problem.ts";
@@ -34,6 +46,16 @@ export function SettingsScreen() {
         </Section>
       )}
       {payments && <OtherApps />}
+      {about.features.includes("recovery") && (
+        <Section title={t("recovery")}>
+          <div class="card prose">
+            <p>{t("recovery.hint")}</p>
+            <LinkButton href="../recover/" icon="shield" wide>
+              {t("recovery.open")}
+            </LinkButton>
+          </div>
+        </Section>
+      )}
       <Section title={t("look")}>
         <div class="card prose">
           <Choice<Theme>

@@ -349,6 +349,10 @@ export const de: Dictionary = {
   "paid.minimum": "Mindestens, in {currency}",
   "paid.minimum.hint": "Kleinere Zahlungen werden abgewiesen. Leer heißt: jede.",
 
+  recovery: "Wiederherstellungs-PIN",
+  "recovery.hint":
+    "Sechs Ziffern, die deinen Wiederherstellungsschlüssel von Element zurückbringen. Es ist eine andere PIN als die deines Geldbeutels.",
+  "recovery.open": "Einrichten oder benutzen",
   other_apps: "In anderen Apps",
   "other_apps.stickers": "Geldbeutel hinter dem Sticker-Knopf",
   "other_apps.stickers.hint": "In Element und anderen Apps, die Widgets zeigen",

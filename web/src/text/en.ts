@@ -345,6 +345,10 @@ export const en = {
   "paid.minimum": "At least, in {currency}",
   "paid.minimum.hint": "Smaller payments are turned away. Leave it empty to take any.",
 
+  recovery: "Recovery PIN",
+  "recovery.hint":
+    "Six digits that bring your Element recovery key back. It is another PIN than the one of your wallet.",
+  "recovery.open": "Set up or use it",
   other_apps: "In other apps",
   "other_apps.stickers": "Wallet behind the sticker button",
   "other_apps.stickers.hint": "In Element and other clients that show widgets",

@@ -1,0 +1,300 @@
+// A person's set of shares: what the account data says of it, setting one up, recovering from it, giving it up.
+//
+// A set that is being set up stands beside the one in use until the account data names it. So whatever step is the last
+// one that happened, the PIN of the set that the account data names works, and setting up can be begun again.
+
+import { type Json, HOMESERVER, matrix, send, type Tokens } from "../api.ts";
+import { asProblem, Problem, problemOf } from "../problem.ts";
+import { type Bytes, fromBase64, hex, random, toBase64 } from "./bytes.ts";
+import * as protocol from "./protocol.ts";
+import type { KeyDescription } from "./secret-storage.ts";
+
+const TYPE = "org.superapp.recovery";
+
+export interface Realm {
+  server: string;
+  operator: string;
+  own: boolean;
+  leaving: boolean;
+  public_key?: string;
+}
+
+/** Who can guard shares, and how many of them the operator suggests. */
+export interface Offer {
+  shares: number;
+  threshold: number;
+  realms: Realm[];
+}
+
+/** The key of somebody's secret storage. */
+export interface StorageKey {
+  keyId: string;
+  description: KeyDescription;
+}
+
+interface ShareState {
+  version: number;
+  state: "pending" | "active" | "spent" | "retired";
+}
+
+interface Answered extends protocol.Evaluation {
+  nonce: string;
+  guesses_left: number;
+}
+
+/** Realms that answered with something that does not follow from their share, and those that did not answer. */
+export interface Others {
+  lied: string[];
+  silent: string[];
+}
+
+export interface Recovered {
+  key: Bytes;
+  /** Once all realms have answered and know that the PIN was right. */
+  others: Promise<Others>;
+}
+
+export class WrongPin extends Error {
+  readonly left: number;
+
+  constructor(left: number) {
+    super("wrong PIN");
+    this.left = left;
+  }
+}
+
+/** Too few realms answered rightly. ``problems`` are those of the others. */
+export class TooFew extends Error {
+  readonly problems: ReadonlyMap<string, Problem>;
+  readonly lied: readonly string[];
+
+  constructor(problems: ReadonlyMap<string, Problem>, lied: readonly string[]) {
+    super("too few realms");
+    this.problems = problems;
+    this.lied = lied;
+  }
+}
+
+export class Recovery {
+  readonly #tokens: Tokens;
+  readonly #userId: string;
+
+  constructor(tokens: Tokens, userId: string) {
+    this.#tokens = tokens;
+    this.#userId = userId;
+  }
+
+  async offer(): Promise<Offer> {
+    return (await this.#ours("GET", "recovery/realms")) as unknown as Offer;
+  }
+
+  /** The set in use; null if there is none. */
+  async stored(): Promise<protocol.RecoverySet | null> {
+    const content = await this.#accountData(TYPE);
+    return ((content?.set ?? null) as protocol.RecoverySet | null) ?? null;
+  }
+
+  /** The key that clients keep their secrets with; null if they have none yet. */
+  async storageKey(): Promise<StorageKey | null> {
+    const chosen = await this.#accountData("m.secret_storage.default_key");
+    if (typeof chosen?.key !== "string") return null;
+    const description = await this.#accountData(`m.secret_storage.key.${chosen.key}`);
+    return description === null ? null : { keyId: chosen.key, description };
+  }
+
+  /** A new set. ``done`` is called with how many of how many steps are behind.
+   *
+   * @throws {Problem} a realm refused or did not answer; what was in use before still is.
+   */
+  async setUp(
+    wanted: { pin: string; key: Bytes; keyId: string; realms: readonly Realm[]; threshold: number },
+    done: (steps: number, of: number) => void,
+  ): Promise<protocol.RecoverySet> {
+    const { realms, threshold } = wanted;
+    const names = realms.map((each) => each.server);
+    const of = 2 * realms.length + 4;
+    let steps = 0;
+    const step = () => done(++steps, of);
+    const before = await this.stored();
+    const versions = await Promise.all(names.map((realm) => this.#newest(realm)));
+    const purpose = { userId: this.#userId, version: Math.max(before?.version ?? 0, ...versions) + 1 };
+    step();
+    const pin = await protocol.stretched(purpose, wanted.pin);
+    const coefficients = Array.from({ length: threshold - 1 }, () => protocol.scalar());
+    const { deals, contentKey } = protocol.deal(purpose, pin, protocol.scalar(), coefficients, names);
+    const set = await protocol.locked(
+      contentKey,
+      {
+        version: purpose.version,
+        threshold,
+        kdf: protocol.KDF,
+        key_id: wanted.keyId,
+        made_ms: Date.now(),
+        realms: deals.map((each, at) => ({
+          server: each.realm,
+          operator: realms[at]?.operator ?? "",
+          public_key: toBase64(each.sharePublic),
+        })),
+      },
+      wanted.key,
+    );
+    step();
+    await Promise.all(
+      deals.map(async (each, at) => {
+        const realmKey = fromBase64(realms[at]?.public_key ?? "");
+        await this.#at(each.realm, "PUT", "share", {
+          version: purpose.version,
+          sealed: await protocol.sealed(purpose, each, threshold, names, realmKey),
+          ...(before === null ? {} : { in_use: before.version }),
+        });
+        step();
+      }),
+    );
+    // Before anything depends on it: does every realm have what it was given, and does the PIN open it?
+    const rehearsed = await this.recover(set, wanted.pin);
+    const { lied, silent } = await rehearsed.others;
+    const failed = [...lied, ...silent][0];
+    if (failed !== undefined) throw new Problem("REALM", failed);
+    step();
+    await this.#putAccountData({ v: 1, set });
+    step();
+    // From here on the new set is in use. A realm that does not hear of it now is told when the page is next opened.
+    await Promise.allSettled(names.map((realm) => this.#at(realm, "POST", "use", { version: set.version }).then(step)));
+    const left = before?.realms.filter((each) => !names.includes(each.server)) ?? [];
+    await Promise.allSettled(
+      left.map((each) => this.#at(each.server, "POST", "give-up", { version: before?.version })),
+    );
+    return set;
+  }
+
+  /** What an earlier visit may have left undone. It is no matter if it fails. */
+  async finish(set: protocol.RecoverySet): Promise<void> {
+    await Promise.allSettled(
+      set.realms.map(async ({ server }) => {
+        const shares = await this.#shares(server);
+        const late = shares.some((each) => each.version < set.version && ["pending", "active"].includes(each.state));
+        const pending = shares.some((each) => each.version === set.version && each.state === "pending");
+        if (late || pending) await this.#at(server, "POST", "use", { version: set.version });
+      }),
+    );
+  }
+
+  /** The recovery key, as soon as enough realms have answered.
+   *
+   * @throws {WrongPin | TooFew} and what it took is counted.
+   */
+  async recover(set: protocol.RecoverySet, typed: string): Promise<Recovered> {
+    if (set.kdf !== protocol.KDF) throw new Problem("KDF", set.kdf);
+    const purpose = { userId: this.#userId, version: set.version };
+    const attemptId = hex(random(16));
+    const input = protocol.oprfInput(purpose, await protocol.stretched(purpose, typed));
+    const factor = protocol.scalar();
+    const blinded = protocol.blind(input, factor);
+    const elements = new Map<number, string>();
+    const nonces = new Map<string, string>();
+    const problems = new Map<string, Problem>();
+    const lied: string[] = [];
+    let left = Number.POSITIVE_INFINITY;
+
+    const ask = async (realm: protocol.RealmOfSet, index: number) => {
+      try {
+        const body = { version: set.version, attempt_id: attemptId, blinded: toBase64(blinded) };
+        const answered = (await this.#at(realm.server, "POST", "guess", body)) as unknown as Answered;
+        if (!protocol.isRight(input, factor, blinded, realm.public_key, answered)) {
+          lied.push(realm.server);
+          return;
+        }
+        left = Math.min(left, answered.guesses_left);
+        nonces.set(realm.server, answered.nonce);
+        elements.set(index, answered.element);
+      } catch (thrown) {
+        problems.set(realm.server, asProblem(thrown));
+      }
+    };
+    const asked = set.realms.map((realm, at) => ask(realm, at + 1));
+    const all = Promise.all(asked);
+    await Promise.race([
+      all,
+      new Promise<void>((resolve) => {
+        for (const each of asked) void each.then(() => elements.size >= set.threshold && resolve());
+      }),
+    ]);
+    if (elements.size < set.threshold) throw new TooFew(problems, lied);
+    const chosen = new Map([...elements].slice(0, set.threshold));
+    const output = protocol.combined(input, factor, chosen);
+    const key = await protocol.unlocked(protocol.derived(purpose, output, "key"), set);
+    if (key === null) {
+      await this.#ours("POST", `recovery/attempts/${attemptId}/wrong`, {}).catch(() => undefined);
+      throw new WrongPin(left);
+    }
+    const unlock = async (): Promise<Others> => {
+      await all;
+      await Promise.allSettled(
+        [...nonces].map(([realm, nonce]) =>
+          this.#at(realm, "POST", "unlock", {
+            version: set.version,
+            attempt_id: attemptId,
+            tag: protocol.tag(purpose, output, realm, attemptId, nonce),
+          }),
+        ),
+      );
+      return { lied, silent: [...problems.keys()] };
+    };
+    return { key, others: unlock() };
+  }
+
+  /** No PIN any more: nothing of it is left, at whatever realm answers. */
+  async giveUp(set: protocol.RecoverySet): Promise<void> {
+    await this.#putAccountData({ v: 1 });
+    await Promise.allSettled(
+      set.realms.map((each) => this.#at(each.server, "POST", "give-up", { version: set.version })),
+    );
+  }
+
+  async #shares(realm: string): Promise<ShareState[]> {
+    return ((await this.#at(realm, "GET", "state")) as unknown as { shares: ShareState[] }).shares;
+  }
+
+  async #newest(realm: string): Promise<number> {
+    return Math.max(0, ...(await this.#shares(realm)).map((each) => each.version));
+  }
+
+  #at(realm: string, method: string, what: string, body?: Json): Promise<Json> {
+    return this.#ours(method, `recovery/realms/${encodeURIComponent(realm)}/${what}`, body);
+  }
+
+  async #ours(method: string, path: string, body?: Json): Promise<Json> {
+    const request = new Request(`${HOMESERVER}_synapse/client/superapp/v1/${path}`, {
+      method,
+      cache: "no-store",
+      credentials: "omit",
+      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      body: body === undefined ? null : JSON.stringify(body),
+    });
+    try {
+      const response = await send(this.#tokens, request);
+      const content = (await response.json()) as Json;
+      if (!response.ok) throw problemOf(response.status, content);
+      return content;
+    } catch (thrown) {
+      throw thrown instanceof SyntaxError ? problemOf(502, null) : asProblem(thrown);
+    }
+  }
+
+  async #accountData(type: string): Promise<Json | null> {
+    try {
+      return await matrix(this.#tokens, "GET", this.#place(type));
+    } catch (thrown) {
+      if (thrown instanceof Problem && thrown.status === 404) return null;
+      throw thrown;
+    }
+  }
+
+  async #putAccountData(content: Json): Promise<void> {
+    await matrix(this.#tokens, "PUT", this.#place(TYPE), content);
+  }
+
+  #place(type: string): string {
+    return `v3/user/${encodeURIComponent(this.#userId)}/account_data/${encodeURIComponent(type)}`;
+  }
+}
