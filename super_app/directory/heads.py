@@ -44,6 +44,9 @@ class Kind(StrEnum):
     FORK = "fork"  # a larger tree that did not grow out of the smaller one
     ROLLBACK = "rollback"  # a smaller tree, signed as the whole log at a later time
     REPLAY = "replay"  # an old checkpoint, given as the log of now
+    REWRITE = (
+        "rewrite"  # a name that changed its owner on the way through a restore; the name is refused, not the server
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +198,7 @@ def judge(known: SeenHead | None, fresh: SeenHead, growth: Growth) -> SeenHead |
         if fresh.time_s > known.time_s:
             return _evidence(Kind.ROLLBACK, known, fresh)
         return _bad(known.server, "it shows a checkpoint of its log that is older than one it showed before")
-    grown = _root_before(known.size, fresh, growth)
+    grown = root_before(known.size, fresh, growth)
     if grown is None:
         return _bad(known.server, "it does not prove that its log only grew")
     if grown != known.root:
@@ -218,7 +221,7 @@ def judge_statement(
     )
 
 
-def _root_before(size: int, fresh: SeenHead, growth: Growth) -> bytes | None:
+def root_before(size: int, fresh: SeenHead, growth: Growth) -> bytes | None:
     """The root that the first ``size`` leaves of a checkpoint's tree have, as its proof shows."""
     root, proof = _hash(growth.from_root), _hashes(growth.consistency)
     if growth.since != size or root is None or proof is None:

@@ -146,12 +146,16 @@ def add_evidence(cur: Cursor, evidence: Evidence, now_ms: int) -> bool:
 
 def is_frozen(cur: Cursor, server: ServerName) -> bool:
     """Whether there is evidence against a server that nobody has lifted."""
-    cur.execute("SELECT 1 FROM superapp_directory_evidence WHERE server = ? AND lifted_ms IS NULL LIMIT 1", (server,))
+    cur.execute(
+        "SELECT 1 FROM superapp_directory_evidence WHERE server = ? AND lifted_ms IS NULL AND kind <> 'rewrite'"
+        " LIMIT 1",
+        (server,),
+    )
     return cur.fetchone() is not None
 
 
 def frozen(cur: Cursor) -> frozenset[ServerName]:
-    cur.execute("SELECT DISTINCT server FROM superapp_directory_evidence WHERE lifted_ms IS NULL")
+    cur.execute("SELECT DISTINCT server FROM superapp_directory_evidence WHERE lifted_ms IS NULL AND kind <> 'rewrite'")
     return frozenset(ServerName(str(row[0])) for row in cur.fetchall())
 
 

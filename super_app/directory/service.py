@@ -12,8 +12,20 @@ from typing import Any, Final
 from nacl.signing import SigningKey
 
 from super_app.db import Cursor
-from super_app.directory import custody_store, log, records, rules, search_store, store, verification_store
+from super_app.directory import (
+    custody_store,
+    generation_store,
+    generations,
+    heads_store,
+    log,
+    records,
+    rules,
+    search_store,
+    store,
+    verification_store,
+)
 from super_app.directory.custody_model import ACCOUNT_WINDOW_MS, ADDRESS_WINDOW_MS, RESERVED_FOR_MS, Pace, Reservation
+from super_app.directory.heads import Evidence
 from super_app.directory.model import (
     FEED_PAGE,
     RECORD_LIFETIME_MS,
@@ -386,13 +398,41 @@ def replicate(
     position: int,
     at_end: bool,
     now_ms: int,
-) -> None:
-    """Keep a verified page of a peer's feed; ``at_end`` if the feed was read to its end, and so is current."""
+) -> tuple[Evidence, ...]:
+    """Keep a verified page of a peer's feed; ``at_end`` if the feed was read to its end, and so is current.
+
+    What it proves of names that changed hands on the way through a restore.
+    """
     store.withdraw_replicas(cur, [each for each in entries if isinstance(each, Withdrawal)])
-    store.put_replicas(cur, [each for each in entries if isinstance(each, Record)], now_ms)
+    rewritten = keep_records(cur, server, [each for each in entries if isinstance(each, Record)], now_ms)
     store.set_feed_position(cur, server, position)
     if at_end:
         store.set_polled(cur, server, now_ms)
+    return rewritten
+
+
+def keep_records(cur: Cursor, server: ServerName, found: Sequence[Record], now_ms: int) -> tuple[Evidence, ...]:
+    """Keep verified records of one server; what is proved by those that a restore would have given to somebody else.
+
+    Of such a name nothing is kept, so that nobody is found, paid or rung under it.
+    """
+    begun = generation_store.last(cur, server)
+    rewritten: list[Evidence] = []
+    kept: list[Record] = []
+    if begun is None:
+        kept.extend(found)
+    else:
+        for record in found:
+            before = generation_store.guarded(cur, record.handle, now_ms)
+            if before is not None and generations.is_rewritten(before, record):
+                evidence = generations.rewrite(begun, before, record)
+                heads_store.add_evidence(cur, evidence, now_ms)
+                store.forget_replica(cur, record.handle)
+                rewritten.append(evidence)
+            else:
+                kept.append(record)
+    store.put_replicas(cur, kept, now_ms)
+    return tuple(rewritten)
 
 
 def tidy(cur: Cursor, now_ms: int) -> None:
@@ -403,4 +443,5 @@ def tidy(cur: Cursor, now_ms: int) -> None:
     store.forget_expired(cur, now_ms)
     store.forget_withdrawn(cur, now_ms - RECORD_LIFETIME_MS)
     store.forget_peers(cur, now_ms - rules.FREE_AFTER_MS)
+    generation_store.forget_guarded(cur, now_ms)
     search_store.forget_unused_parts(cur, now_ms // TIDY_MS)

@@ -578,10 +578,13 @@ def _peer(row: Row) -> Peer:
 
 
 def _known(row: Row) -> Known:
-    content = loaded(row[0])
-    # It was verified when it was stored, so its fields are what they say.
+    return Known(record=record_of(loaded(row[0])), current_ms=int(row[1] or 0))
+
+
+def record_of(content: dict[str, Any]) -> Record:
+    """A record that was verified when it was stored, so its fields are what they say."""
     server = ServerName(content["server"])
-    record = Record(
+    return Record(
         handle=Handle(content["handle"]),
         server=server,
         acct=Acct(content["acct"]),
@@ -598,7 +601,6 @@ def _known(row: Row) -> Known:
         moved_to=read_moved_to(content.get("moved_to"), server) if content["status"] == Status.MOVED else None,
         moved_from=read_moved_from(content.get("moved_from"), server),
     )
-    return Known(record=record, current_ms=int(row[1] or 0))
 
 
 def _name(value: object) -> Name | None:

@@ -16,7 +16,7 @@ from super_app.directory.model import DAY_MS
 from super_app.errors import Reason
 from super_app.ids import Acct, UserId
 from super_app.names import FederationQuery
-from super_app.signing import generate_key, signed
+from super_app.signing import generate_key, public_b64, signed
 from synapse_super_app.people import Person
 
 HS3, HS4 = "hs3.test", "hs4.test"
@@ -34,6 +34,8 @@ class Land:
         self.clock = clock
         self.config = config or config_of(HS1, None)
         self.others: list[FakeHomeserver] = []
+        self.genesis: dict[str, Any] = {}
+        self.dora = UserId("")
         self.hs1, self.hs2 = self.more(HS1, "alice"), self.more(HS2, "bob", "carol")
         self.hs3 = self.more(HS3, "alice", "mallory")
         self.alice, self.new = UserId(f"@alice:{HS1}"), UserId(f"@alice:{HS3}")
@@ -290,11 +292,11 @@ class TestRefusals:
         land.move()
         assert refusal(land.hs3, "DELETE", "account/arrival", land.new) == (409, "CONFLICT")
 
-    @pytest.mark.parametrize("to", ["alice", "@alice", "", "@dora:hs1.test"])
-    def test_a_move_leads_to_a_user_id_of_another_homeserver(self, land: Land, to: str) -> None:
+    def test_a_move_leads_to_a_user_id_of_another_homeserver(self, land: Land) -> None:
         land.hs1.register("dora")
-        assert refusal(land.hs1, "PUT", "account/departure", land.alice, {"to": to}) == (422, "INVALID_VALUE")
-        assert refusal(land.hs1, "PUT", "account/arrival", land.alice, {"from": to}) == (422, "INVALID_VALUE")
+        for to in ("alice", "@alice", "", "@dora:hs1.test"):
+            assert refusal(land.hs1, "PUT", "account/departure", land.alice, {"to": to}) == (422, "INVALID_VALUE")
+            assert refusal(land.hs1, "PUT", "account/arrival", land.alice, {"from": to}) == (422, "INVALID_VALUE")
 
     def test_a_move_is_final_and_nobody_moves_in_a_circle(self, land: Land) -> None:
         land.move()
@@ -390,3 +392,102 @@ class TestLies:
         assert known_as(land.hs2, land.bob) == [land.alice]
         found = land.resolved_by_bob(land.alice)
         assert not isinstance(found, Person) or found.user_id == land.alice
+
+
+class TestRecovering:
+    """The old homeserver is gone, and a recovery key speaks for it."""
+
+    @pytest.fixture
+    def lost(self) -> Land:
+        """Dora has a recovery key and is a contact of bob's and mallory's; then her homeserver is gone."""
+        config = config_of(HS1, None)
+        # A public handle is used at once, and a recovery key is set before that.
+        exact = {"existing_users": {"discover": "exact"}, "new_users": {"discover": "exact"}}
+        land = Land({**config, "directory": {**config["directory"], **exact}})
+        dora = land.hs1.register("dora")
+        body = {"recovery_key": public_b64(KEY)}
+        land.genesis = land.hs1.call("PUT", "account/recovery-key", dora, body)["genesis"]
+        land.dora = dora
+        for homeserver, owner in ((land.hs2, land.bob), (land.hs3, land.mallory)):
+            homeserver.call("PUT", f"contacts/{dora}", owner)
+        land.silence(land.hs1)
+        return land
+
+    def claim(self, lost: Land, to: UserId | None = None, key: SigningKey = KEY, **changes: Any) -> dict[str, Any]:
+        to = to or lost.new
+        genesis = {**lost.genesis, **changes}
+        return moves.claim(key, genesis, to_user_id=to, to_acct=acct_of(lost.hs3, to), issued_ms=lost.hs3.now_ms())
+
+    def wait(self, lost: Land, hours: int) -> None:
+        # Every hour near the end of the three days, and now and then before.
+        for step in [hours - 2 * (hours // 3), hours // 3, hours // 3 - 1, 1] if hours > 9 else [1] * hours:
+            lost.clock.advance(step * 3_600)
+            lost.upkeep(lost.hs2, lost.hs3)
+
+    def test_after_three_silent_days_everybody_follows_by_their_own_clock(self, lost: Land) -> None:
+        shown = lost.announce(lost.hs3, lost.new, lost.dora, claim=self.claim(lost))["arrival"]
+        assert shown["state"] == "recovering"
+        assert shown["silent_until"] == lost.hs3.now_ms() + moves.UNCONTESTED_MS
+        lost.hs2.call("GET", f"handles/{lost.new}", lost.bob)
+        self.wait(lost, 71)
+        assert known_as(lost.hs2, lost.bob) == known_as(lost.hs3, lost.mallory) == [lost.dora]
+        assert not isinstance(lost.resolved_by_bob(lost.dora), Person)
+        self.wait(lost, 2)
+        assert known_as(lost.hs2, lost.bob) == known_as(lost.hs3, lost.mallory) == [lost.new]
+        assert lost.hs3.call("GET", "account/move", lost.new)["arrival"]["state"] == "done"
+        found = lost.resolved_by_bob(lost.dora)
+        assert isinstance(found, Person)
+        assert found.user_id == lost.new
+
+    def test_a_homeserver_that_speaks_for_itself_is_not_spoken_for(self, lost: Land) -> None:
+        claim = self.claim(lost)
+        lost.announce(lost.hs3, lost.new, lost.dora, claim=claim)
+        lost.hs2.call("GET", f"handles/{lost.new}", lost.bob)
+        self.wait(lost, 50)
+        lost.hs2.reachable[HS1] = lost.hs3.reachable[HS1] = lost.hs1
+        self.wait(lost, 2)
+        lost.silence(lost.hs1)
+        self.wait(lost, 80)
+        assert known_as(lost.hs2, lost.bob) == known_as(lost.hs3, lost.mallory) == [lost.dora]
+        assert "arrival" not in lost.hs3.call("GET", "account/move", lost.new)
+        assert "moved_from" not in lost.hs3.call("GET", "handles/alice", lost.new)
+        lost.hs3.reachable[HS1] = lost.hs1
+        body = {"from": lost.dora, "claim": claim}
+        assert refusal(lost.hs3, "PUT", "account/arrival", lost.new, body) == (403, "NOT_ALLOWED")
+
+    def test_what_the_key_did_not_sign_is_refused(self, lost: Land) -> None:
+        other = generate_key(b"\x08" * 32)
+        for content in (
+            self.claim(lost, key=other),
+            {**self.claim(lost), "genesis": {**lost.genesis, "nonce": "0" * 32}},
+            self.claim(lost, lost.mallory),
+        ):
+            body = {"from": lost.dora, "claim": content}
+            assert refusal(lost.hs3, "PUT", "account/arrival", lost.new, body) == (403, "BAD_SIGNATURE")
+        body = {"from": lost.alice, "claim": self.claim(lost)}
+        assert refusal(lost.hs3, "PUT", "account/arrival", lost.new, body) == (422, "INVALID_VALUE")
+
+    def test_who_makes_up_an_account_of_that_name_is_followed_by_nobody(self, lost: Land) -> None:
+        other = generate_key(b"\x08" * 32)
+        made_up = self.claim(lost, key=other, nonce="0" * 32, recovery_key=public_b64(other))
+        lost.announce(lost.hs3, lost.new, lost.dora, claim=made_up)
+        lost.hs2.call("GET", f"handles/{lost.new}", lost.bob)
+        self.wait(lost, 75)
+        assert known_as(lost.hs2, lost.bob) == known_as(lost.hs3, lost.mallory) == [lost.dora]
+        assert not isinstance(lost.resolved_by_bob(lost.dora), Person)
+
+    def test_who_has_the_name_of_the_lost_homeserver_now_neither_claims_nor_contests(self, lost: Land) -> None:
+        lost.announce(lost.hs3, lost.new, lost.dora, claim=self.claim(lost))
+        lost.others.remove(lost.hs1)
+        anew = lost.more(HS1, "alice", "dora")
+        lost.hs2.reachable[HS1] = lost.hs3.reachable[HS1] = anew
+        self.wait(lost, 74)
+        assert known_as(lost.hs3, lost.mallory) == [lost.new]
+
+    def test_it_is_taken_back_in_time(self, lost: Land) -> None:
+        lost.announce(lost.hs3, lost.new, lost.dora, claim=self.claim(lost))
+        assert refusal(lost.hs3, "PUT", "account/arrival", lost.new, {"from": lost.alice}) == (409, "CONFLICT")
+        lost.hs3.call("DELETE", "account/arrival", lost.new)
+        assert "moved_from" not in lost.hs3.call("GET", "handles/alice", lost.new)
+        self.wait(lost, 75)
+        assert known_as(lost.hs3, lost.mallory) == [lost.dora]

@@ -183,7 +183,7 @@ def test_evidence_is_listed_and_lifted(pair: Pair, run: Callable[..., int], caps
     run("evidence")
     assert capsys.readouterr().out.startswith("hs2.test  split, found 2023-")
     run("evidence", "--json")
-    assert json.loads(capsys.readouterr().out) == evidence_of(pair.hs1)
+    assert json.loads(capsys.readouterr().out)["evidence"] == evidence_of(pair.hs1)
     assert refusal(pair.hs1, "GET", "directory/verify/@bob:hs2.test", pair.alice) == (403, "SERVER_FROZEN")
     assert run("lift", HS2) == 0
     assert capsys.readouterr().out == "hs2.test is dealt with again, from the log that it shows next.\n"

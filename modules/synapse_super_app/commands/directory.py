@@ -75,14 +75,22 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def show_evidence(arguments: argparse.Namespace) -> int:
     with admin(arguments) as client:
-        found = cast(list[Json], client.superapp("GET", "admin/directory/evidence")["evidence"])
+        shown = client.superapp("GET", "admin/directory/evidence")
+    found, restores = cast(list[Json], shown["evidence"]), cast(list[Json], shown["restores"])
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(shown, indent=1))
         return 0
+    for each in restores:
+        at = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(each["begun"] / 1000))
+        print(
+            f"{each['server']}  restored from a backup of {each['kept']} records, and declared it; believed since {at}"
+        )
     if not found:
         print("No homeserver is known to have contradicted itself.")
     for each in found:
         lifted = f"lifted by {each['lifted_by']}" if each.get("lifted_by") else "frozen"
+        if each["kind"] == "rewrite":
+            lifted = f"{each['evidence']['first']['handle']} is refused"
         at = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(each["found"] / 1000))
         print(f"{each['server']}  {each['kind']}, found {at}, {lifted}")
     return 0

@@ -22,6 +22,7 @@ from synapse_super_app.commands.console import CommandFailed, Commands, relative
 from synapse_super_app.commands.homeserver_config import DEFAULT_PATH, HomeserverConfig
 from synapse_super_app.commands.kept_files import CONFIG, FORMAT, MANIFEST, place_of, sha256_of
 
+_DIRECTORY_MARK: Final = "INSERT INTO superapp_directory_restore (restore_id, restored_ms) VALUES ({0}, {0})"
 _MARK: Final = "INSERT INTO superapp_clearing_restore (restore_id, restored_ms, begun) VALUES ({0}, {0}, 0)"
 
 
@@ -191,6 +192,11 @@ def _put_database(
 
 def _mark_sqlite(path: Path, restore_id: str, now_ms: int) -> bool:
     with closing(sqlite3.connect(path)) as connection, connection:
+        has_log = connection.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'superapp_directory_restore'"
+        ).fetchone()
+        if has_log is not None:
+            connection.execute(_DIRECTORY_MARK.format("?"), (restore_id, now_ms))
         has_links = connection.execute(
             "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'superapp_clearing_restore'"
         ).fetchone()
@@ -235,6 +241,9 @@ def _mark_postgresql(arguments: Mapping[str, Any], restore_id: str, now_ms: int)
     driver: Any = importlib.import_module("psycopg2")
     wanted = {name: value for name, value in arguments.items() if not name.startswith("cp_")}
     with closing(driver.connect(**wanted)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('superapp_directory_restore') IS NOT NULL")
+        if cursor.fetchone()[0]:
+            cursor.execute(_DIRECTORY_MARK.format("%s"), (restore_id, now_ms))
         cursor.execute("SELECT to_regclass('superapp_clearing_restore') IS NOT NULL")
         if not cursor.fetchone()[0]:
             return False

@@ -18,6 +18,7 @@ from super_app.names import FederationQuery
 from super_app.signing import digest, signed
 from synapse_super_app.directory.budget import Budget, Guesses
 from synapse_super_app.directory.description import SelfDescription
+from synapse_super_app.directory.generations import OwnGenerations
 from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.log import OwnLog
 from synapse_super_app.directory.own import OwnHandles
@@ -36,7 +37,14 @@ class Answers:
     """The federation queries."""
 
     def __init__(
-        self, runtime: Runtime, own: OwnHandles, peers: Peers, log: OwnLog, known: Heads, described: SelfDescription
+        self,
+        runtime: Runtime,
+        own: OwnHandles,
+        peers: Peers,
+        log: OwnLog,
+        known: Heads,
+        described: SelfDescription,
+        generations: OwnGenerations,
     ) -> None:
         self._runtime = runtime
         self._peers = peers
@@ -44,6 +52,7 @@ class Answers:
         self._log = log
         self._heads = known
         self._self = described
+        self._generations = generations
         self._questions = Budget(burst=200, every_ms=50)
         self._guesses = Guesses(burst=300, every_ms=2_000, everybody=Budget(burst=1_000, every_ms=500))
         self._heard: Callable[[ServerName], None] | None = None
@@ -93,7 +102,7 @@ class Answers:
         if answer is None:
             answer = records.absent(own.issuer.server, asked, by, own.signer.key, issued_ms=now_ms)
         _answered.labels(str(answer["type"]).rpartition(".")[2]).inc()
-        found = {"answer": answer, **await own.signer.identity()}
+        found = {"answer": answer, **await self._identity()}
         return found if proof is None else {**found, "log": proof}
 
     async def _knows_anyway(self, held: Holding | None, by: AskedBy, asked: str, origin: ServerName) -> bool:
@@ -167,14 +176,19 @@ class Answers:
         return {**await self._common(), "peers": await self._heads.told()}
 
     async def _common(self) -> dict[str, Any]:
-        return {"v": records.VERSION, "server": self._runtime.server_name, **await self._own.signer.identity()}
+        return {"v": records.VERSION, "server": self._runtime.server_name, **await self._identity()}
+
+    async def _identity(self) -> dict[str, Any]:
+        """Our key, how it came to be, and the restore that our log has been through."""
+        restored = await self._generations.statement()
+        return {**await self._own.signer.identity(), **({} if restored is None else {"generation": restored})}
 
     def certificate(self) -> dict[str, Any]:
         """Our directory key, certified by our Matrix key."""
         return self._own.signer.certificate()
 
     async def _begin(self, arguments: Mapping[str, Any]) -> ServerName:
-        if not self._own.ready:
+        if not self._own.ready or await self._generations.is_settling():
             raise error_of(Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment."))
         origin = ServerName(str(arguments["origin"]))
         spent = self._questions.take(origin, self._runtime.now_ms())

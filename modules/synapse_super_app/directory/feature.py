@@ -16,6 +16,7 @@ from synapse_super_app.directory.custody_routes import CustodyRoutes
 from synapse_super_app.directory.description import SelfDescription
 from synapse_super_app.directory.domains import Domains
 from synapse_super_app.directory.feed import FeedReader
+from synapse_super_app.directory.generations import OwnGenerations
 from synapse_super_app.directory.gossip import Gossip
 from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.log import LogFiles, OwnLog
@@ -54,10 +55,13 @@ class DirectoryFeature:
         self._peers = Peers(runtime, self._heads)
         self._log = OwnLog(runtime, self._own)
         self.described = SelfDescription(runtime, self._own)
-        self._answers = Answers(runtime, self._own, self._peers, self._log, self._heads, self.described)
+        self._generations = OwnGenerations(runtime, self._own, self._peers)
+        self._answers = Answers(
+            runtime, self._own, self._peers, self._log, self._heads, self.described, self._generations
+        )
         self.moves = Moves(runtime, self._own, self._peers)
         self._reader = FeedReader(runtime, self._peers, self.moves.notice)
-        self._gossip = Gossip(runtime, self._peers, self._heads)
+        self._gossip = Gossip(runtime, self._peers, self._heads, self._generations)
         domains = Domains(runtime.private, runtime.config.directory.dns_servers)
         self._verifying = Verifying(runtime, self._own, self._peers, domains)
         self.people = DirectoryPeople(runtime, self._own, self._peers, self._heads, self._verifying, self.moves)
@@ -75,7 +79,7 @@ class DirectoryFeature:
         self._verifying.register()
         Registration(runtime.api, runtime.private, self._own, runtime.rollout).register()
         runtime.private.wrap_user_search(self._search.in_user_directory)
-        runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, self.described))
+        runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, self.described, self._generations))
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -93,6 +97,7 @@ class DirectoryFeature:
         await self._own.start(Signer(runtime))
         await self._search.start()
         if runtime.is_main:
+            runtime.api.run_as_background_process("superapp_directory_settle", self._generations.settle)
             await self._reader.start()
             runtime.api.looping_background_call(self._upkeep, _UPKEEP_MS, desc="superapp_directory_upkeep")
             runtime.api.looping_background_call(self._renew, _RENEWAL_MS, desc="superapp_directory_renewal")

@@ -194,7 +194,7 @@ class FeedReader:
         if refused:
             _refused.inc(len(refused))
             logger.warning("%d entries of the feed of %s were refused; the first: %s", len(refused), server, refused[0])
-        await self._runtime.database.run(
+        rewritten = await self._runtime.database.run(
             "directory_replicate",
             partial(
                 service.replicate,
@@ -205,6 +205,13 @@ class FeedReader:
                 now_ms=now_ms,
             ),
         )
+        if rewritten:
+            logger.error(
+                "%d names of %s changed hands when it was restored from a backup and are refused; GET "
+                "admin/directory/evidence has the proof",
+                len(rewritten),
+                server,
+            )
         self._notice([entry for entry in kept if isinstance(entry, Record)])
         _replicated.inc(len(kept))
         pace.kept += len(kept)

@@ -20,6 +20,7 @@ from super_app.errors import Refused
 from super_app.ids import ServerName
 from super_app.signing import from_b64
 from super_app.transparency import checkpoint
+from synapse_super_app.directory.generations import OwnGenerations
 from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.peers import Peers, Said
 from synapse_super_app.runtime import Runtime
@@ -38,10 +39,11 @@ _behind = Gauge(
 class Gossip:
     """Compares what others have seen with what we have."""
 
-    def __init__(self, runtime: Runtime, peers: Peers, known: Heads) -> None:
+    def __init__(self, runtime: Runtime, peers: Peers, known: Heads, own: OwnGenerations) -> None:
         self._runtime = runtime
         self._peers = peers
         self._heads = known
+        self._own = own
         self._compared: set[tuple[ServerName, int, bytes]] = set()
         self._next = 0
 
@@ -83,6 +85,13 @@ class Gossip:
         if told is None or (server, told.size, told.root) in self._compared:
             return None
         _compared.inc()
+        begun = await self._heads.last_generation(server)
+        if begun is not None and told.time_s * 1000 < begun.generation.declared_ms:
+            # From before a restore that it declared, and so compared with what was known then.
+            before = heads.read_old_head(begun.before_note, key)
+            lied = None if before is None else _contradiction(told, before)
+            self._note(told)
+            return None if lied is None else await self._heads.accuse(lied)
         found = _contradiction(told, known)
         if found is not None:
             return await self._heads.accuse(found)
@@ -138,7 +147,7 @@ class Gossip:
             return
         # The checkpoint may be forged, as the witness gives it; only what our key signed says anything of us.
         ours = await self._ours(found.origin, note)
-        if not ours:
+        if not ours or await self._own.heard(found.size, found.root):
             return
         _behind.set(lacking or 0)
         logger.error(

@@ -11,7 +11,8 @@ from typing import Any, Final
 from prometheus_client import Counter, Gauge
 
 from super_app.db import Cursor
-from super_app.directory import heads, heads_store, store
+from super_app.directory import generation_store, generations, heads, heads_store, store
+from super_app.directory.generations import Begun, Generation
 from super_app.directory.heads import Evidence, Growth, HeadStatement, SeenHead
 from super_app.directory.heads_store import Kept, Witnessed
 from super_app.directory.log import origin_of
@@ -51,16 +52,25 @@ class Heads:
         return await self._runtime.database.run("directory_head", partial(heads_store.head, server=server))
 
     async def see(
-        self, key: DirectoryKey, known: SeenHead | None, note: str, growth: Growth
+        self,
+        key: DirectoryKey,
+        known: SeenHead | None,
+        note: str,
+        growth: Growth,
+        declared: Generation | None = None,
     ) -> SeenHead | Refused | None:
-        """A checkpoint that a server shows now, judged by what is known; None if that changed meanwhile: ask again."""
+        """A checkpoint that a server shows now, judged by what is known; None if that changed meanwhile: ask again.
+
+        ``declared`` is a restore that the server declared beside it, without naming what is known here.
+        """
         now_ms = self._runtime.now_ms()
         fresh = heads.read_head(note, key, now_ms)
         if isinstance(fresh, Refused):
             return fresh
         verdict = heads.judge(known, fresh, growth)
         if isinstance(verdict, Evidence):
-            return await self.accuse(verdict)
+            excused = declared is not None and await self._is_excused(declared)
+            return generations.not_named(key.server) if excused else await self.accuse(verdict)
         if isinstance(verdict, Refused) or verdict is known:
             return verdict
         remember = partial(
@@ -80,6 +90,57 @@ class Heads:
         if found is not None:
             return await self.accuse(found)
         return await self.see(key, known, said.checkpoint, said.growth_from(0 if known is None else known.size))
+
+    async def _is_excused(self, declared: Generation) -> bool:
+        now_ms = self._runtime.now_ms()
+
+        def work(cur: Cursor) -> bool:
+            last = generation_store.last(cur, declared.server)
+            if last is not None and declared.number <= last.generation.number:
+                return False
+            return generations.is_excused(generation_store.see(cur, declared, now_ms), now_ms)
+
+        return await self._runtime.database.run("directory_excused", work)
+
+    async def begin(
+        self, known: SeenHead, fresh: SeenHead, growth: Growth, declared: Generation
+    ) -> SeenHead | Refused | None:
+        """Go on with the log of a server that was restored; the refusal if what it declares is none."""
+        now_ms = self._runtime.now_ms()
+        cosignature = self._cosigned(fresh, now_ms)
+
+        def work(cur: Cursor) -> SeenHead | Refused | None:
+            last = generation_store.last(cur, declared.server)
+            refused = generations.judge(declared, known, fresh, growth, last, now_ms)
+            if refused is not None:
+                return refused
+            if not heads_store.replace_head(cur, known, fresh, cosignature, now_ms):
+                return None
+            generation_store.begin(cur, declared, known.note, now_ms)
+            # Its feed counts from where its backup did.
+            store.set_feed_position(cur, declared.server, 0)
+            store.set_polled(cur, declared.server, 0)
+            return fresh
+
+        found = await self._runtime.database.run("directory_begin", work)
+        if isinstance(found, SeenHead):
+            logger.warning(
+                "The homeserver %s was restored from a backup of %d records and says so; %d that were seen here count "
+                "no more. GET admin/directory/evidence shows what it signed",
+                declared.server,
+                declared.base_size,
+                known.size - declared.base_size,
+            )
+        return found
+
+    async def last_generation(self, server: ServerName) -> Begun | None:
+        return await self._runtime.database.run("directory_generation", partial(generation_store.last, server=server))
+
+    async def generations(self) -> Sequence[Begun]:
+        """The restores of other homeservers with which we went on."""
+        return await self._runtime.database.run(
+            "directory_generations", partial(generation_store.all_begun, limit=_MAX_EVIDENCE)
+        )
 
     async def accuse(self, evidence: Evidence) -> Refused:
         """Keep the proof, freeze the server and tell the operator."""

@@ -18,6 +18,7 @@ from super_app.names import LOG_PREFIX
 from super_app.signing import digest
 from super_app.transparency.tiles import read_path
 from synapse_super_app.directory.description import SelfDescription
+from synapse_super_app.directory.generations import OwnGenerations
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.runtime import Runtime
 
@@ -119,15 +120,18 @@ class OwnLog:
 
 
 class LogFiles(DirectServeJsonResource):
-    """``checkpoint``, ``key``, ``server.json`` and ``tile/…`` below ``LOG_PREFIX``, for everybody."""
+    """``checkpoint``, ``key``, ``server.json``, ``generation.json``, ``tile/…`` below ``LOG_PREFIX``, for everybody."""
 
     isLeaf = True  # noqa: N815 - Twisted's name
 
-    def __init__(self, own: OwnHandles, own_log: OwnLog, described: SelfDescription) -> None:
+    def __init__(
+        self, own: OwnHandles, own_log: OwnLog, described: SelfDescription, generations: OwnGenerations
+    ) -> None:
         super().__init__()
         self._own = own
         self._log = own_log
         self._self = described
+        self._generations = generations
 
     async def _async_render_GET(self, request: Any) -> None:  # noqa: N802 - Synapse's name
         """``request`` is a ``twisted.web.http.Request``, whose methods have no types."""
@@ -150,13 +154,16 @@ class LogFiles(DirectServeJsonResource):
 
     async def answer(self, path: str) -> tuple[HTTPStatus, bytes, str]:
         """Status, content and how long it may be kept."""
-        if not self._own.ready:
+        if not self._own.ready or await self._generations.is_settling():
             return HTTPStatus.SERVICE_UNAVAILABLE, b"The server is starting; try again in a moment.\n", _MOMENT
         if path == "checkpoint":
             return HTTPStatus.OK, (await self._log.cosigned(await self._log.newest())).encode(), _MOMENT
         if path == "server.json":
             record = await self._self.current()
             return HTTPStatus.OK, json.dumps(record, ensure_ascii=False, indent=1).encode() + b"\n", _MOMENT
+        if path == "generation.json":
+            restored = await self._generations.statement()
+            return HTTPStatus.OK, json.dumps(restored or {}, indent=1).encode() + b"\n", _MOMENT
         if path == "key":
             public = bytes(self._own.signer.key.verify_key)
             return HTTPStatus.OK, (log.key_of_log(self._own.issuer.server, public) + "\n").encode(), _MOMENT

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge
 from super_app.accounts import relation_store
 from super_app.accounts.model import MovedRelations
 from super_app.db import Cursor
-from super_app.directory import move_store, moves, moving, records, store
+from super_app.directory import generations, move_store, moves, moving, records, service, store
 from super_app.directory.model import (
     Absent,
     AskedBy,
@@ -274,8 +274,9 @@ class Moves:
             return answer
         if isinstance(answer, Record):
             now_ms = self._runtime.now_ms()
-            keep = partial(store.put_replicas, records=[answer], current_ms=now_ms)
-            await self._runtime.database.run("directory_keep", keep)
+            keep = partial(service.keep_records, server=answer.server, found=[answer], now_ms=now_ms)
+            if await self._runtime.database.run("directory_keep", keep):
+                return generations.changed_hands(answer.handle)
         return stop_of(answer) if isinstance(answer, Record | ServicesPart) else nobody(user_id)
 
     async def local(self, user_id: UserId) -> Stop | Refused:

@@ -13,7 +13,8 @@ from typing import Any, Final, cast
 from prometheus_client import Counter
 
 from super_app.db import Cursor
-from super_app.directory import heads, heads_store, keys, records, store
+from super_app.directory import generations, heads, heads_store, keys, records, store
+from super_app.directory.generations import Generation
 from super_app.directory.heads import Growth, HeadStatement, LogProof, PageProof, SeenHead
 from super_app.directory.model import Answer, AskedBy, DirectoryKey, Peer, Record
 from super_app.errors import Reason, Refused
@@ -122,7 +123,7 @@ class Peers:
             proof = heads.read_log_proof(content.get("log"), server)
             if isinstance(proof, Refused):
                 return self._distrust(server, proof)
-            head = await self._seen(key, known, proof.checkpoint, proof)
+            head = await self._seen(key, known, proof.checkpoint, proof, content.get("generation"))
             if head is None:
                 continue
             outside = head if isinstance(head, Refused) else heads.check_inclusion(answer.content, proof, head)
@@ -149,7 +150,7 @@ class Peers:
             proof = heads.read_page_proof(content.get("log"), server)
             if isinstance(proof, Refused):
                 return self._distrust(server, proof)
-            head = await self._seen(key, known, proof.checkpoint, proof)
+            head = await self._seen(key, known, proof.checkpoint, proof, content.get("generation"))
             if isinstance(head, Refused):
                 return self._distrust(server, head)
             if head is not None:
@@ -157,11 +158,22 @@ class Peers:
         return _busy(server)
 
     async def _seen(
-        self, key: DirectoryKey, known: SeenHead | None, note: str, growth: Growth
+        self, key: DirectoryKey, known: SeenHead | None, note: str, growth: Growth, declaration: object
     ) -> SeenHead | Refused | None:
-        """A checkpoint judged by what is known. A server that shows what cannot be believed is asked for its word."""
-        found = await self._heads.see(key, known, note, growth)
-        if isinstance(found, Refused) and found.reason is Reason.BAD_RECORD and known is not None:
+        """A checkpoint judged by what is known. A server that shows what cannot be believed is asked for its word.
+
+        ``declaration`` is what it says of having been restored from a backup.
+        """
+        declared = None if known is None else generations.read(declaration, key.server, key.public_key)
+        if declared is not None and known is not None and declared.gives_up(known):
+            begun = await self._begin(key, known, declared)
+            if not (isinstance(begun, Refused) and begun.reason is Reason.BAD_RECORD):
+                # Otherwise it is judged as if nothing had been declared.
+                # The answer is judged by what is known from now on, so it is asked for again.
+                return begun if isinstance(begun, Refused) else None
+            declared = None
+        found = await self._heads.see(key, known, note, growth, declared)
+        if isinstance(found, Refused) and found.reason is Reason.BAD_RECORD and known is not None and declared is None:
             now_ms = self._runtime.now_ms()
             if now_ms - self._suspected.get(key.server, -_SUSPECT_AGAIN_MS) >= _SUSPECT_AGAIN_MS:
                 if len(self._suspected) >= _MAX_REMEMBERED:
@@ -173,6 +185,18 @@ class Peers:
                     # Its word may be good where the answer was not; then only the answer is refused.
                     return judged if isinstance(judged, Refused) else found
         return found
+
+    async def _begin(self, key: DirectoryKey, known: SeenHead, declared: Generation) -> SeenHead | Refused | None:
+        """Ask a server that was restored for its log of now, and that this grew out of the backup."""
+        said = await self.head(key.server, [declared.base_size])
+        if isinstance(said, NoDirectory):
+            return _busy(key.server)
+        if isinstance(said, Refused):
+            return said
+        fresh = heads.read_head(said.statement.checkpoint, said.key, self._runtime.now_ms())
+        if isinstance(fresh, Refused):
+            return fresh
+        return await self._heads.begin(known, fresh, said.statement.growth_from(declared.base_size), declared)
 
     async def head(
         self, server: ServerName, sizes: Sequence[int], timeout_ms: int = _HEAD_TIMEOUT_MS

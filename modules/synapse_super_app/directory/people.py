@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from super_app.directory import generations, moving, rules, service, store
 from super_app.directory import moves as rules_of_moves
-from super_app.directory import moving, rules, store
 from super_app.directory.badges import Badge
 from super_app.directory.heads import frozen_refusal
 from super_app.directory.model import (
@@ -261,9 +261,9 @@ class DirectoryPeople:
         answer = await self._peers.ask(server, asked, by, timeout_ms)
         match answer:
             case Record():
-                await self._runtime.database.run(
-                    "directory_keep", partial(store.put_replicas, records=[answer], current_ms=now_ms)
-                )
+                keep = partial(service.keep_records, server=server, found=[answer], now_ms=now_ms)
+                if await self._runtime.database.run("directory_keep", keep):
+                    return generations.changed_hands(answer.handle)
                 self._moves.notice([answer])
                 return answer
             case ServicesPart():

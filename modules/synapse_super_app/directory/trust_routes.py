@@ -25,7 +25,8 @@ class EvidenceItem(BaseModel):
     server: str
     kind: str
     """``split``: two logs of one size; ``fork``: one that did not grow out of the other; ``rollback``: a smaller one
-    later; ``replay``: an old one given as that of now."""
+    later; ``replay``: an old one given as that of now; ``rewrite``: a name that changed hands on the way through a
+    restore (only the name is refused)."""
     found: int
     lifted: int | None = None
     lifted_by: str | None = None
@@ -33,8 +34,22 @@ class EvidenceItem(BaseModel):
     """The proof, to hand on as it is (docs/directory.md)."""
 
 
+class DeclaredRestore(BaseModel):
+    """A homeserver was restored from a backup, declared it, and its log went on from there."""
+
+    server: str
+    number: int
+    begun: int
+    kept: int
+    """How many records of its log the backup had."""
+    declaration: dict[str, Any]
+    before: str
+    """The checkpoint that was known until then, of a log that counts no more."""
+
+
 class EvidenceList(BaseModel):
     evidence: list[EvidenceItem]
+    restores: list[DeclaredRestore]
 
 
 class Lifted(BaseModel):
@@ -172,6 +187,17 @@ class TrustRoutes:
 
     async def evidence(self, call: Call) -> EvidenceList:
         return EvidenceList(
+            restores=[
+                DeclaredRestore(
+                    server=each.generation.server,
+                    number=each.generation.number,
+                    begun=each.begun_ms,
+                    kept=each.generation.base_size,
+                    declaration=dict(each.generation.content),
+                    before=each.before_note,
+                )
+                for each in await self._heads.generations()
+            ],
             evidence=[
                 EvidenceItem(
                     server=each.evidence.server,
@@ -182,7 +208,7 @@ class TrustRoutes:
                     evidence=dict(each.evidence.content),
                 )
                 for each in await self._heads.evidence()
-            ]
+            ],
         )
 
     async def lift(self, call: Call) -> Lifted | Refused:
