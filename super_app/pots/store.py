@@ -233,6 +233,15 @@ def aside_minor(cur: Cursor, giver_acct: Acct, currency: AssetCode) -> int:
     return 0 if row is None else int(row[0] or 0)
 
 
+def erase(cur: Cursor, before_ms: int) -> None:
+    """Forget what old pots were for, and what claimed them."""
+    cur.execute(
+        "UPDATE superapp_pot SET memo = NULL, secret = NULL WHERE created_ms < ? AND state <> 'open'"
+        " AND (memo IS NOT NULL OR secret IS NOT NULL)",
+        (before_ms,),
+    )
+
+
 # What was claimed elsewhere.
 
 

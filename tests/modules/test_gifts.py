@@ -103,6 +103,7 @@ class TestGift:
         )
         assert "reveal" not in made
         assert house.has(ALICE) == 9_000
+        assert house.call("GET", "wallet", ALICE)["accounts"][0]["aside"] == 1_000
 
         first = house.claim(CAROL)
         assert first["mine"]["state"] == "paid"
@@ -118,6 +119,7 @@ class TestGift:
         assert wrong is None
         ended = house.look(DAVE)
         assert (ended["state"], ended["reveal"]) == ("emptied", {"salt": said["salt"], "shares": said["shares"]})
+        assert "aside" not in house.call("GET", "wallet", ALICE)["accounts"][0]
         house.assert_books_are_right()
 
     def test_the_same_gift_again_is_the_same_and_is_sent_once(self, house: House) -> None:

@@ -18,6 +18,7 @@ from super_app.ids import Acct, PaymentId, UserId
 from super_app.ledger import operators
 from super_app.money import AssetCode
 from super_app.payments.model import Payment
+from super_app.pots import store
 from super_app.pots.model import (
     EXPECTED_MS,
     GIFT_MS,
@@ -382,6 +383,18 @@ class TestLink:
         assert reason_of(books.claim(1, "alice", "bob", kind=Kind.LINK, secret="secret")) is Reason.EXPIRED
         assert books.expire_pot(1, "alice") is not None
         assert books.wallet(alice) == (10_000, 0)
+
+
+@pytest.mark.usefixtures("alice", "bob")
+def test_what_is_over_and_old_forgets_what_it_was_for_and_what_claims_it(books: PotBooks) -> None:
+    books.gift(1, "alice", (5,))
+    books.gift(2, "alice", (5,))
+    books.link(3, "alice", 5)
+    books.claim(1, "alice", "bob")
+    books.cancel_pot(3, "alice", Kind.LINK)
+    books.transaction(lambda cur: store.erase(cur, books.now_ms + 1))
+    assert (books.pot(1, "alice")[0].memo, books.pot(2, "alice")[0].memo) == (None, "for you")
+    assert books.pot(3, "alice", Kind.LINK)[0].secret is None
 
 
 class TestSafeguards:

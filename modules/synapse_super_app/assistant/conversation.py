@@ -122,7 +122,7 @@ class Conversation:
             Balance(
                 asset=Asset(code=AssetCode(each["currency"]), scale=each["scale"]),
                 available_minor=each["available"],
-                held_minor=each["held"],
+                held_minor=each["held"] + each.get("aside", 0),
             )
             for each in wallet["accounts"]
         ]

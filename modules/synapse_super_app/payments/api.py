@@ -11,6 +11,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct, PaymentId, RoomId, UserId, parse_payment_id, parse_user_id
 from super_app.ledger import operators
 from super_app.ledger import service as ledger
+from super_app.ledger.model import aside
 from super_app.money import Money, check_money
 from super_app.payments.model import PayerKey, Payment, PaymentContent, PaymentKey
 from super_app.payments.service import Payments, payer_key_of
@@ -192,9 +193,17 @@ class PaymentsApi:
 
     async def _wallet(self, call: Call) -> bodies.Wallet:
         acct = await self._runtime.accounts.acct_of(call.user_id)
-        balances, scales, freeze = await self._runtime.database.run(
-            "wallet", lambda cur: (ledger.wallet(cur, acct), operators.scales(cur), operators.freeze_of(cur, acct))
+        codes = tuple(self._assets)
+        balances, scales, freeze, lying = await self._runtime.database.run(
+            "wallet",
+            lambda cur: (
+                ledger.wallet(cur, acct),
+                operators.scales(cur),
+                operators.freeze_of(cur, acct),
+                ledger.balances(cur, [aside(acct, code) for code in codes]),
+            ),
         )
+        aside_minor = dict(zip(codes, lying, strict=True))
         # What is booked counts, also where the config says something else: payments are halted then.
         scales = {code: asset.scale for code, asset in self._assets.items()} | scales
         by_code = {balance.currency: balance for balance in balances}
@@ -208,6 +217,7 @@ class PaymentsApi:
                     scale=scales[code],
                     available=0 if balance is None else balance.available_minor,
                     held=0 if balance is None else balance.held_minor,
+                    aside=aside_minor.get(code) or None,
                 )
             )
         return bodies.Wallet(accounts=accounts, frozen_since=freeze.since_ms)

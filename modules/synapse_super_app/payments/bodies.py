@@ -83,10 +83,13 @@ class PageQuery(WireModel):
 
 
 class WalletAccount(WireModel):
+    """``aside`` is there while money lies in gifts and links that nobody has claimed yet."""
+
     currency: str
     scale: int
     available: int
     held: int
+    aside: int | None = None
 
 
 class Wallet(WireModel):

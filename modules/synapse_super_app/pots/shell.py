@@ -924,8 +924,14 @@ class PotsShell:
 
     async def _forget(self) -> None:
         if self._runtime.follower.follows:
-            before_ms = self._runtime.now_ms() - _SEEN_KEPT_MS
-            await self._writer.run("pots_forget", lambda cur: store.forget_seen(cur, before_ms))
+            now_ms = self._runtime.now_ms()
+            memos_ms = now_ms - self._runtime.config.retention.memos
+
+            def forget(cur: Cursor) -> None:
+                store.forget_seen(cur, now_ms - _SEEN_KEPT_MS)
+                store.erase(cur, memos_ms)
+
+            await self._writer.run("pots_forget", forget)
 
 
 def _money(amount: object, currency: object, memo: str | None, assets: Mapping[Any, Any]) -> Money | Refused:
