@@ -253,6 +253,23 @@ class TestGift:
             house.give(room_id=room_id)
         assert house.has(ALICE) == 10_000
 
+    def test_the_end_that_could_not_be_told_is_told_later(self, house: House) -> None:
+        house.give(shares=1)
+        original = house.api.create_and_send_event_into_room
+        failing = [True]
+
+        async def unsure(event_dict: dict[str, Any]) -> Any:
+            if event_dict["type"] == END and failing:
+                raise SynapseError(500, "The database is away.")
+            return await original(event_dict)
+
+        house.api.create_and_send_event_into_room = unsure  # type: ignore[method-assign]
+        house.claim(CAROL)
+        assert house.sent(house.group, END) == []
+        failing.clear()
+        house.advance(31)
+        assert len(house.sent(house.group, END)) == 1
+
 
 class TestAcross:
     def give(self, pair: Pair, **fields: Any) -> dict[str, Any]:

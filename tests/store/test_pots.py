@@ -418,6 +418,8 @@ class TestSafeguards:
     ) -> None:
         books.transaction(lambda cur: books.safeguards.set_pin(cur, alice, "hash", None, 1))
         assert reason_of(books.gift(1, "alice", (100,))) is Reason.PIN_REQUIRED
+        # Who has not the money need not look for a PIN.
+        assert reason_of(books.gift(1, "alice", (10_001,))) is Reason.INSUFFICIENT_FUNDS
         assert isinstance(books.gift(1, "alice", (100,), proven=True), Pot)
         # Who claims is not asked, nor is the giver a second time.
         assert got(books.claim(1, "alice", "bob")) == 100

@@ -99,7 +99,7 @@ class RevealJson(BaseModel):
 
 
 class GiftJson(BaseModel):
-    """A gift as its giver or one of the room sees it."""
+    """A gift as its giver or one of the room sees it. The answer to a claim tells of one's own share alone."""
 
     gift_id: str
     giver: str
@@ -165,9 +165,16 @@ class WantedJson(WireModel):
 
 
 def gift_json(
-    pot: Pot, shares: Sequence[Share], viewer: UserId, failed: str | None = None, failed_share: Share | None = None
+    pot: Pot,
+    shares: Sequence[Share],
+    viewer: UserId,
+    failed: str | None = None,
+    failed_share: Share | None = None,
+    left: tuple[int, int] | None = None,
 ) -> GiftJson:
+    """``left`` is how many shares are free and what they come to, where not all ``shares`` are given."""
     free = [share for share in shares if share.state is ShareState.FREE]
+    shares_left, left_minor = left or (len(free), sum(share.amount_minor for share in free))
     taken = [share for share in shares if share.state is ShareState.TAKEN and share.claimer is not None]
     best = rules.luckiest(pot.split, shares) if pot.state is not PotState.OPEN else None
     return GiftJson.model_validate(
@@ -184,8 +191,8 @@ def gift_json(
             "for": pot.only,
             "state": pot.state.value,
             "commitment": pot.commitment,
-            "left": sum(share.amount_minor for share in free),
-            "shares_left": len(free),
+            "left": left_minor,
+            "shares_left": shares_left,
             "claims": [
                 ClaimJson(
                     user_id=share.claimer or "",

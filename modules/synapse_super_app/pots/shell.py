@@ -79,6 +79,8 @@ _MAX_AGE_MS: Final = 60_000
 _MAX_UNDER_WAY: Final = 1_000
 """Requests of one origin at a time."""
 _SEEN_KEPT_MS: Final = 2 * GIFT_MS
+_TELL_MS: Final = 7 * 86_400_000
+"""How long after its time the end of a gift is tried to be told."""
 _FORGET_MS: Final = 3_600_000.0
 _SENTENCE_MAX: Final = 500
 _FIRST_SERVER_ERROR: Final = 500
@@ -119,6 +121,10 @@ _MAKE_REASONS: Final = (
     Reason.PIN_LOCKED,
     Reason.PAYMENTS_HALTED,
 )
+
+
+_Done = tuple[Claimed, tuple[Share, ...], tuple[int, int] | None]
+"""What a claim got, the shares that are to be shown, and how many others are free and what they come to."""
 
 
 class Members:
@@ -678,11 +684,18 @@ class PotsShell:
     async def _claim_here(self, claim: Claim) -> Mapping[str, Any] | Refused:
         salts, now_ms = _fresh_salts(), self._runtime.now_ms()
 
-        def work(cur: Cursor) -> tuple[Claimed, tuple[Share, ...]] | Refused:
+        def work(cur: Cursor) -> _Done | Refused:
             claimed = self.pots.claim(cur, claim, salts, now_ms)
-            return claimed if isinstance(claimed, Refused) else (claimed, store.shares(cur, claimed.pot.key))
+            if isinstance(claimed, Refused):
+                return claimed
+            key = claimed.pot.key
+            if claimed.failed is not None or claimed.pot.state is not PotState.OPEN or claimed.pot.shares == 1:
+                return claimed, store.shares(cur, key), None
+            # Hundreds claim at once; each hears of what is left, and need not read who else has what.
+            counts, _, free_minor = store.standing(cur, key)
+            return claimed, (claimed.share,), (counts.get(ShareState.FREE, 0), free_minor)
 
-        done: tuple[Claimed, tuple[Share, ...]] | Refused
+        done: _Done | Refused
         if claim.claimer_acct:
             done = await self._writer.run("pot_claim", work)
         else:
@@ -690,10 +703,10 @@ class PotsShell:
         if isinstance(done, Refused):
             return done
         self._tell()
-        claimed, shares = done
+        claimed, shares, left = done
         failed_share = None if claimed.failed is None else claimed.share
         if claim.kind is Kind.GIFT:
-            shown: Any = bodies.gift_json(claimed.pot, shares, claim.claimer, claimed.failed, failed_share)
+            shown: Any = bodies.gift_json(claimed.pot, shares, claim.claimer, claimed.failed, failed_share, left)
         else:
             shown = bodies.link_json(claimed.pot, shares, claim.claimer, None, claimed.failed, failed_share)
         found: Mapping[str, Any] = shown.model_dump(mode="json", exclude_none=True, by_alias=True)
@@ -908,11 +921,12 @@ class PotsShell:
         if pot.room_id is not None and pot.event_id is not None and pot.kind is Kind.GIFT:
             try:
                 await self._send(pot.giver, pot.room_id, EventType.GIFT_END, _end_content(pot, shares))
-            except SynapseError as error:
-                if error.code != _FORBIDDEN:
+            except Exception as error:  # noqa: BLE001 - whatever it was, others' ends are told all the same
+                final = isinstance(error, SynapseError) and error.code == _FORBIDDEN
+                if not final and self._runtime.now_ms() < pot.expires_ms + _TELL_MS:
                     logger.warning("The end of gift %s could not be told and is tried again: %s", pot.pot_id, error)
                     return
-                logger.info("The end of gift %s cannot be told: %s", pot.pot_id, error.msg)
+                logger.info("The end of gift %s cannot be told: %s", pot.pot_id, error)
         await self._writer.run("pot_told", lambda cur: store.set_told(cur, pot.key))
 
     async def _send(self, sender: UserId, room_id: RoomId, event_type: EventType, content: dict[str, Any]) -> EventId:
@@ -959,7 +973,7 @@ def _giver(call: Call) -> UserId:
     return call.user_id if call.query.giver is None else parse_user_id(call.query.giver) or UserId("@:")
 
 
-def _peer_of(done: "tuple[Claimed, tuple[Share, ...]] | Refused") -> ServerName | None:
+def _peer_of(done: _Done | Refused) -> ServerName | None:
     """The homeserver that the payment of a share goes to."""
     if isinstance(done, Refused) or done[0].share.claimer is None:
         return None
