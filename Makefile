@@ -10,6 +10,8 @@
 #   make livekit          build the LiveKit that the tests of calls of many use (Go, some minutes, once)
 #   make simulate [SEEDS=…] [ARGS=…]   long runs of the clearing simulator
 #   make search           every state of a payment beside a restore; takes minutes
+#   make fuzz [EXAMPLES=…]   requests from nowhere at every route, and bytes at every parser that meets the network
+#   make audit            known faults of our dependencies, asked of the advisory database on the network
 #   make mutate           change the rules of money one by one, and see whether a test notices
 #   make bench [ONLY=…]   the benchmarks, or those whose name begins so
 #   make lock             new versions of all dependencies, within pyproject.toml
@@ -17,7 +19,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check web check-web format simulate search mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit
+.PHONY: help run demo test check web check-web format simulate search fuzz audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
@@ -26,6 +28,7 @@ BIN := .venv/bin
 ARGS ?=
 ONLY ?=
 SEEDS ?= 1000
+EXAMPLES ?= 1000
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -90,6 +93,13 @@ simulate: install-dev
 
 search: install-dev
 	@exec $(BIN)/pytest -m thorough tests/models
+
+fuzz: install-dev
+	@FUZZ_EXAMPLES=$(EXAMPLES) exec $(BIN)/pytest -n 2 tests/modules/test_api_fuzz.py tests/unit/test_parsers_fuzz.py $(ARGS)
+
+# The one target that asks a service on the network besides package registries: the advisories that pip-audit knows.
+audit: install-run
+	@.venv/installer/bin/uv tool run pip-audit --require-hashes --disable-pip --requirement requirements/run.txt $(ARGS)
 
 mutate: install-dev
 	@.venv/installer/bin/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: \

@@ -15,6 +15,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from super_app.transparency.tree import HASH_BYTES
+from super_app.wire import is_text
 
 MAX_NOTE_BYTES: Final = 65_536
 MAX_SIGNATURES: Final = 100
@@ -72,7 +73,7 @@ class Cosignature:
 
 def read_note(text: str) -> Note | None:
     """A note by its form; None if it is none. Nothing is verified."""
-    if len(text.encode()) > MAX_NOTE_BYTES or any(char < " " and char != "\n" for char in text):
+    if not is_text(text) or len(text.encode()) > MAX_NOTE_BYTES or any(char < " " and char != "\n" for char in text):
         return None
     body, found, lines = text.rpartition("\n\n")
     if not found or not body or not lines.endswith("\n"):

@@ -15,7 +15,7 @@ from super_app.ids import UserId
 from super_app.names import CLIENT_API_PREFIX
 from super_app.sessions.model import is_session_token
 from super_app.sessions.service import unknown_session
-from super_app.wire import WireModel, refusal_of
+from super_app.wire import WireModel, is_text, refusal_of
 from synapse_super_app import full_disk
 from synapse_super_app.http.openapi import document
 from synapse_super_app.http.refusals import error_of
@@ -179,6 +179,11 @@ async def answer_any(
     Raises:
         SynapseError: the request or the handler was refused.
     """
+    unreadable = next((name for name, value in {**variables, **query}.items() if not is_text(value)), None)
+    if unreadable is not None:
+        raise error_of(
+            Refused(reason=Reason.INVALID_VALUE, message=f"{unreadable}: contains a NUL character; leave it out.")
+        )
     call = Call(
         user_id=user_id,
         path=variables,
