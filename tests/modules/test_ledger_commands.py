@@ -190,6 +190,14 @@ def test_an_archive_is_written_checked_and_dropped_and_can_be_checked_again(
     bank.advance(60)
     before = ("--before", bank.day(), "--to", str(path), "--reason", "the year is over")
     bank.pay(2, 500)
+    # A copy for an audit proves itself as well, and leaves everything where it is.
+    copy = tmp_path / "audit.jsonl"
+    run("archive", "--before", bank.day(), "--to", str(copy), "--copy")
+    assert capsys.readouterr().out.startswith(f"A copy of entries 1 to 3 is in {copy}; they stay here as well.\n")
+    run("archive", "--check", str(copy))
+    assert "entries 1 to 3" in capsys.readouterr().out
+    assert bank.call("GET", "admin/archives", ADMIN)["archives"] == []
+    copy.unlink()
     run("archive", *before)
     told = capsys.readouterr()
     assert told.out.startswith(f"Entries 1 to 3 are in {path} and no longer in the database.\n")

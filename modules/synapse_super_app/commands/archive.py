@@ -36,6 +36,7 @@ def add_to(commands: Commands) -> None:
     what.add_argument("--check", type=Path, metavar="FILE", help="only check an archive, without a homeserver")
     what.add_argument("--list", action="store_true", help="only show the archives that there are")
     parser.add_argument("--to", type=Path, metavar="FILE", help="the file to write; it must not exist")
+    parser.add_argument("--copy", action="store_true", help="only write the file, for an audit; the entries stay here")
     parser.add_argument("--reason", help="why, for the operators' log")
     add_admin_options(parser)
     parser.set_defaults(run=run)
@@ -72,9 +73,9 @@ def _list(archives: list[Json]) -> int:
 def _archive(client: MatrixClient, archives: list[Json], arguments: argparse.Namespace) -> int:
     path: Path | None = arguments.to
     reason: str | None = arguments.reason
-    if path is None or not reason:
+    if path is None or not (reason or arguments.copy):
         raise CommandFailed("--before needs --to FILE, where the entries go, and --reason, why")
-    for each in archives:
+    for each in archives if reason and not arguments.copy else ():
         if each["left"]:
             _record(client, each, reason)
     plan = client.superapp("GET", "admin/archive/plan", None, {"until_ts": read_time(arguments.before)})
@@ -91,6 +92,12 @@ def _archive(client: MatrixClient, archives: list[Json], arguments: argparse.Nam
             raise CommandFailed(f"{path} exists and holds other entries; name another file")
     else:
         _write(client, path, stretch)
+    if arguments.copy or not reason:
+        print(
+            f"A copy of entries {stretch.after_seq + 1} to {stretch.through_seq} is in {path}; they stay here as well."
+        )
+        print(f"Its SHA-256 is {_digest(path)}. Whoever gets it checks it with super-app archive --check {path.name}.")
+        return 0
     _record(client, {**plan, "file_name": path.name, "file_digest": _digest(path)}, reason)
     print(f"Entries {stretch.after_seq + 1} to {stretch.through_seq} are in {path} and no longer in the database.")
     print(f"Its SHA-256 is {_digest(path)}. Keep copies of it: old statements are only there.")
