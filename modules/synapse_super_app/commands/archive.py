@@ -75,9 +75,10 @@ def _archive(client: MatrixClient, archives: list[Json], arguments: argparse.Nam
     reason: str | None = arguments.reason
     if path is None or not (reason or arguments.copy):
         raise CommandFailed("--before needs --to FILE, where the entries go, and --reason, why")
-    for each in archives if reason and not arguments.copy else ():
-        if each["left"]:
-            _record(client, each, reason)
+    if reason and not arguments.copy:
+        for each in archives:
+            if each["left"]:
+                _record(client, each, reason)
     plan = client.superapp("GET", "admin/archive/plan", None, {"until_ts": read_time(arguments.before)})
     stretch = Stretch(
         after_seq=int(plan["after_seq"]),
