@@ -12,11 +12,11 @@ from signedjson.key import decode_signing_key_base64, get_verify_key
 from signedjson.sign import sign_json, verify_signed_json
 
 from super_app.accounts.model import Genesis
-from super_app.directory import heads, keys, log, records
+from super_app.directory import generations, heads, keys, log, moves, records
 from super_app.directory.heads import Growth, SeenHead, verify_evidence
 from super_app.directory.model import DirectoryKey, Record
 from super_app.errors import Refused
-from super_app.ids import ServerName
+from super_app.ids import Handle, ServerName, UserId
 from super_app.signing import digest, from_b64, generate_key, key_id_of, public_b64, signed, to_b64
 from super_app.transparency import checkpoint, tree
 
@@ -200,6 +200,44 @@ def made() -> dict[str, Any]:
         "rotation": keys.rotation(SERVER, KEY, NEXT_KEY, issued_ms=NOW_MS),
         "head": head_statement(leaves, 7, issued_ms=NOW_MS),
         "evidence": evidence(leaves),
+        "move": move(genesis),
+        "generation": generations.statement(
+            KEY,
+            SERVER,
+            number=1,
+            base=(4, tree.root_of(leaves[:4])),
+            base_s=NOW_MS // 1000 - 600,
+            declared_ms=NOW_MS,
+            given_up=[(7, tree.root_of(leaves)), (6, tree.root_of(leaves[:6]))],
+        ),
+    }
+
+
+def move(genesis: Genesis) -> dict[str, Any]:
+    """Somebody moves from the server to the witness: what each signs, and what the recovery key would."""
+    old, new = UserId(f"@p0:{SERVER}"), UserId(f"@alice:{WITNESS}")
+    acct = Genesis(server=WITNESS, localpart="alice", created_ms=NOW_MS, nonce="aa" * 16).acct()
+    accept = moves.acceptance(
+        WITNESS_KEY,
+        user_id=new,
+        acct=acct,
+        handle=Handle(new),
+        from_user_id=old,
+        from_acct=genesis.acct(),
+        issued_ms=NOW_MS,
+    )
+    read = moves.read_acceptance(
+        accept, WITNESS, public_b64(WITNESS_KEY), from_user_id=old, from_acct=genesis.acct(), now_ms=NOW_MS
+    )
+    if isinstance(read, Refused):
+        raise TypeError(read.message)
+    return {
+        "new_server": WITNESS,
+        "new_directory_public_key": public_b64(WITNESS_KEY),
+        "accept": accept,
+        "moved_to": moves.moved_to(read, NOW_MS + 1_000),
+        "moved_from": moves.moved_from(old, genesis.acct(), NOW_MS + 1_000),
+        "claim": moves.claim(NEXT_KEY, genesis.content(), to_user_id=new, to_acct=acct, issued_ms=NOW_MS),
     }
 
 
@@ -279,6 +317,31 @@ def test_the_evidence_convinces_a_stranger_and_not_when_a_letter_is_changed(
     assert verify_evidence({**found, "first": found["first"].replace("5\n", "6\n", 1)}) is None
     assert verify_evidence({**found, "kind": "other"}) is None
     assert verify_evidence({**found, "certificates": found["certificates"][:1]}) is None
+
+
+def test_both_halves_of_the_move_fit_and_the_claim_stands_for_the_old_one(vectors: dict[str, Any]) -> None:
+    found, genesis = vectors["move"], vectors["genesis"]
+    to, come_from = (
+        moves.read_moved_to(found["moved_to"], SERVER),
+        moves.read_moved_from(found["moved_from"], ServerName(found["new_server"])),
+    )
+    assert to is not None
+    assert come_from is not None
+    assert to.accept == found["accept"]
+    assert (come_from.acct, come_from.user_id) == (genesis["acct"], "@p0:hs1.test")
+    now_ms = vectors["move"]["claim"]["issued"]
+    claim = moves.read_claim(found["claim"], to_user_id=to.user_id, to_acct=to.acct, now_ms=now_ms)
+    assert isinstance(claim, moves.Claim)
+    assert (claim.acct, claim.user_id) == (come_from.acct, come_from.user_id)
+
+
+def test_the_generation_gives_up_what_it_names(vectors: dict[str, Any]) -> None:
+    found = generations.read(vectors["generation"], SERVER, vectors["keys"]["directory_public_key"])
+    assert found is not None
+    assert {size for size, _ in found.given_up} == {6, 7}
+    assert to_b64(found.base_root) == vectors["consistency"]["from_root"]
+    changed = {**vectors["generation"], "number": 2}
+    assert generations.read(changed, SERVER, vectors["keys"]["directory_public_key"]) is None
 
 
 def test_the_acct_follows_from_the_genesis(vectors: dict[str, Any]) -> None:
