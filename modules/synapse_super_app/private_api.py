@@ -147,22 +147,22 @@ USES: Final[tuple[PrivateUse, ...]] = (
     ),
     PrivateUse(
         symbol="synapse.server:HomeServer.get_instance_name",
-        features=frozenset({FeatureName.PAYMENTS}),
+        features=frozenset({FeatureName.PAYMENTS, FeatureName.CALLS}),
         reason="which process this is; ModuleApi names workers only, and one of all processes writes the ledger",
     ),
     PrivateUse(
         symbol="synapse.config.workers:MAIN_PROCESS_INSTANCE_NAME",
-        features=frozenset({FeatureName.PAYMENTS}),
+        features=frozenset({FeatureName.PAYMENTS, FeatureName.CALLS}),
         reason="the main process has another name inside Synapse than in its config",
     ),
     PrivateUse(
         symbol="synapse.replication.http:ReplicationRestResource.register_servlets",
-        features=frozenset({FeatureName.PAYMENTS}),
+        features=frozenset({FeatureName.PAYMENTS, FeatureName.CALLS}),
         reason="to be asked by other processes of this homeserver, at the listeners that they have for each other",
     ),
     PrivateUse(
         symbol="synapse.replication.http._base:ReplicationEndpoint.make_client",
-        features=frozenset({FeatureName.PAYMENTS}),
+        features=frozenset({FeatureName.PAYMENTS, FeatureName.CALLS}),
         reason="to ask other processes, as Synapse's own do",
     ),
     PrivateUse(
@@ -363,6 +363,10 @@ USES: Final[tuple[PrivateUse, ...]] = (
 )
 
 
+_ENDPOINT: Final = "superapp"
+"""Where processes of one homeserver ask each other, if nothing else is said."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonRoom:
     """A room of two people, the first of them joined."""
@@ -506,7 +510,7 @@ class PrivateApi:
         self._hs: HomeServer = api._hs
         self._store = self._hs.get_datastores().main
         self._api = api
-        self._ask: Any = None
+        self._ask: dict[str, Any] = {}
 
     @property
     def engine(self) -> Engine:
@@ -522,26 +526,26 @@ class PrivateApi:
         """The processes that this one can ask, by their names in ``homeserver.yaml``; itself may be among them."""
         return frozenset(_in_config(name) for name in self._hs.config.worker.instance_map)
 
-    def answer_instances(self, handler: InstanceHandler) -> None:
-        """Answer other processes. To be called while the module is built, before listeners.
+    def answer_instances(self, handler: InstanceHandler, endpoint: str = _ENDPOINT) -> None:
+        """Answer other processes at an endpoint. To be called while the module is built, before listeners.
 
         It is at the listeners with ``replication`` among their resources, which are not for the public.
         """
         from synapse.replication.http import ReplicationRestResource
 
         homeserver = self._hs
-        endpoint = _instance_endpoint(handler)
+        ours = _instance_endpoint(handler, endpoint)
         register_servlets = ReplicationRestResource.register_servlets
 
         @wraps(register_servlets)
         def with_ours(resource: Any, hs: Any) -> None:
             register_servlets(resource, hs)
             if hs is homeserver:
-                endpoint(hs).register(resource)
+                ours(hs).register(resource)
 
         cast(Any, ReplicationRestResource).register_servlets = with_ours
 
-    async def ask_instance(self, name: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def ask_instance(self, name: str, request: Mapping[str, Any], endpoint: str = _ENDPOINT) -> Mapping[str, Any]:
         """Ask another process of this homeserver, once.
 
         Raises:
@@ -552,11 +556,11 @@ class PrivateApi:
 
         if name not in self.instances():
             raise InstanceSilent(f"{name} is not in instance_map")
-        if self._ask is None:
-            self._ask = _instance_endpoint(None).make_client(self._hs)
+        if endpoint not in self._ask:
+            self._ask[endpoint] = _instance_endpoint(None, endpoint).make_client(self._hs)
         target = MAIN_PROCESS_INSTANCE_NAME if name == _MAIN else name
         try:
-            answer: Mapping[str, Any] = await self._ask(instance_name=target, request=dict(request))
+            answer: Mapping[str, Any] = await self._ask[endpoint](instance_name=target, request=dict(request))
         except SynapseError as error:
             raise InstanceSilent(f"{name} did not answer: {error}") from error
         return answer
@@ -1063,6 +1067,11 @@ class PrivateApi:
         """Whether this process is the one that may change push rules."""
         return self._hs.get_instance_name() in self._hs.config.worker.writers.push_rules
 
+    @property
+    def push_rule_writer(self) -> str:
+        """The process that may change push rules, by its name in the config."""
+        return _in_config(self._hs.config.worker.writers.push_rules[0])
+
     async def silence(self, user_id: UserId, rule_id: str, properties: Mapping[str, str]) -> None:
         """Add a push rule: events with these properties notify this local user of nothing."""
         conditions = [{"kind": "event_property_is", "key": key, "value": value} for key, value in properties.items()]
@@ -1086,7 +1095,7 @@ class PrivateApi:
                 raise
         self._hs.get_push_rules_handler().notify_user(user_id)
 
-    def limit_turn_server(self, guard: Callable[[UserId], None]) -> None:
+    def limit_turn_server(self, guard: Callable[[UserId], Awaitable[None]]) -> None:
         """Ask ``guard`` before Synapse gives somebody TURN credentials of its own; it raises SynapseError to refuse."""
         from synapse.rest.client.voip import VoipRestServlet
 
@@ -1097,7 +1106,7 @@ class PrivateApi:
         async def guarded(servlet: Any, request: Any) -> Any:
             if servlet.hs is homeserver:
                 requester = await servlet.auth.get_user_by_req(request, homeserver.config.voip.turn_allow_guests)
-                guard(UserId(requester.user.to_string()))
+                await guard(UserId(requester.user.to_string()))
             return await on_get(servlet, request)
 
         cast(Any, VoipRestServlet).on_GET = guarded
@@ -1291,12 +1300,12 @@ def _in_config(instance: str) -> str:
     return _MAIN if instance == _module("synapse.config.workers").MAIN_PROCESS_INSTANCE_NAME else instance
 
 
-def _instance_endpoint(handler: InstanceHandler | None) -> Any:
-    """Our endpoint among those by which Synapse's processes ask each other."""
+def _instance_endpoint(handler: InstanceHandler | None, endpoint: str) -> Any:
+    """An endpoint of ours among those by which Synapse's processes ask each other."""
     from synapse.replication.http._base import ReplicationEndpoint
 
     class Endpoint(ReplicationEndpoint):
-        NAME = "superapp"
+        NAME = endpoint
         PATH_ARGS = ()
         METHOD = "POST"
         # Whoever asks has an id in what it asks, and decides itself when and whom to ask again.

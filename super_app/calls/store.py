@@ -637,3 +637,43 @@ def _outgoing(row: Row) -> Outgoing:
         event_type=str(row[5]),
         content=cast(dict[str, Any], json.loads(str(row[6]))),
     )
+
+
+# Limits of several processes.
+
+_SLOTS: Final = 20
+
+
+def take(cur: Cursor, name: str, subject: str, *, most: int, window_ms: int, now_ms: int) -> int | None:
+    """Count one, and None; or, if there were too many in the window, nothing, and how many milliseconds to wait.
+
+    Those who count at once wait for each other at the row of the present slot, so none is counted past the limit; at
+    the border of two slots there may be as many too many as processes count at that moment.
+    """
+    slot_ms = max(1, window_ms // _SLOTS)
+    slot = now_ms // slot_ms
+    cur.execute(
+        "INSERT INTO superapp_calls_taken AS held (limit_name, subject, slot, taken, until_ms) VALUES (?, ?, ?, 1, ?)"
+        " ON CONFLICT (limit_name, subject, slot) DO UPDATE SET taken = held.taken + 1",
+        (name, subject, slot, (slot + _SLOTS) * slot_ms),
+    )
+    cur.execute(
+        "SELECT SUM(taken), MIN(slot) FROM superapp_calls_taken"
+        " WHERE limit_name = ? AND subject = ? AND slot > ? AND taken > 0",
+        (name, subject, slot - _SLOTS),
+    )
+    row = cur.fetchone()
+    if row is None or row[1] is None:
+        raise RuntimeError("what was just counted is not there")
+    taken, oldest = int(row[0] or 0), int(row[1])
+    if taken <= most:
+        return None
+    cur.execute(
+        "UPDATE superapp_calls_taken SET taken = taken - 1 WHERE limit_name = ? AND subject = ? AND slot = ?",
+        (name, subject, slot),
+    )
+    return max(1, (oldest + _SLOTS) * slot_ms - now_ms)
+
+
+def forget_taken(cur: Cursor, now_ms: int) -> None:
+    cur.execute("DELETE FROM superapp_calls_taken WHERE until_ms <= ?", (now_ms,))

@@ -307,10 +307,20 @@ class FakePrivateApi:
     def instances(self) -> frozenset[str]:
         return frozenset(self._homeserver.instance_map)
 
-    def answer_instances(self, handler: InstanceHandler) -> None:
+    def answer_instances(self, handler: InstanceHandler, endpoint: str = "superapp") -> None:
+        if endpoint != "superapp":
+            self._homeserver.endpoints[self._homeserver.process, endpoint] = handler
+            return
         self._homeserver.listening[self._homeserver.process] = handler
 
-    async def ask_instance(self, name: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def ask_instance(
+        self, name: str, request: Mapping[str, Any], endpoint: str = "superapp"
+    ) -> Mapping[str, Any]:
+        if endpoint != "superapp":
+            if (name, endpoint) not in self._homeserver.endpoints:
+                raise InstanceSilent(f"{name} is not there")
+            self._homeserver.relayed.append((name, str(request["operation"])))
+            return await self._homeserver.endpoints[name, endpoint](json.loads(json.dumps(request)))
         if name not in self._homeserver.listening or name not in self._homeserver.instance_map:
             raise InstanceSilent(f"{name} is not there")
         self._homeserver.relayed.append((name, str(request["operation"])))
@@ -358,8 +368,17 @@ class FakePrivateApi:
         rooms = self._homeserver.rooms
         return frozenset(each for each in rooms if self._homeserver.memberships(each).get(user_id) == "join")
 
-    has_workers = False
-    writes_push_rules = True
+    @property
+    def has_workers(self) -> bool:
+        return len(self._homeserver.instance_map) > 1
+
+    @property
+    def push_rule_writer(self) -> str:
+        return "main"
+
+    @property
+    def writes_push_rules(self) -> bool:
+        return self._homeserver.process == "main"
 
     @property
     def sends_delayed_events(self) -> bool:
@@ -442,7 +461,7 @@ class FakePrivateApi:
     async def unsilence(self, user_id: UserId, rule_id: str) -> None:
         self._homeserver.push_rules.pop((user_id, rule_id), None)
 
-    def limit_turn_server(self, guard: Callable[[UserId], None]) -> None:
+    def limit_turn_server(self, guard: Callable[[UserId], Awaitable[None]]) -> None:
         self._homeserver.turn_guards.append(guard)
 
     def is_deactivated(self, cur: Cursor, user_id: UserId) -> bool | None:
@@ -685,7 +704,7 @@ class FakeHomeserver:
         self.hidden_by_modules: set[str] = set()
         self.push_rules: dict[tuple[str, str], dict[str, str]] = {}
         """By person and name: the properties of events that a rule silences."""
-        self.turn_guards: list[Callable[[UserId], None]] = []
+        self.turn_guards: list[Callable[[UserId], Awaitable[None]]] = []
         self.proxy_tokens: dict[str, str] = {}
         """By prefix, the tokens with which Synapse passes requests on."""
         self.transports: list[dict[str, str]] = []
@@ -708,6 +727,8 @@ class FakeHomeserver:
         self.instance_map: set[str] = set()
         self.listening: dict[str, InstanceHandler] = {}
         """What each process of this homeserver that runs answers to the others."""
+        self.endpoints: dict[tuple[str, str], InstanceHandler] = {}
+        """The same at other endpoints than the usual one."""
         self.hanging: set[str] = set()
         """Processes that take requests and answer none."""
         self.relayed: list[tuple[str, str]] = []

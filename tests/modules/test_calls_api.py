@@ -482,12 +482,12 @@ class TestTurn:
     def test_synapses_own_credentials_come_out_of_the_same_quota(self, secret: str) -> None:
         hs = self.hs(secret, limits={"turn": 2})
         (guard,) = hs.turn_guards
-        guard(UserId("@alice:hs1.test"))
-        guard(UserId("@alice:hs1.test"))
+        hs.result(guard(UserId("@alice:hs1.test")))
+        hs.result(guard(UserId("@alice:hs1.test")))
         with pytest.raises(SynapseError) as refusal:
-            guard(UserId("@alice:hs1.test"))
+            hs.result(guard(UserId("@alice:hs1.test")))
         assert refusal.value.code == 429
-        guard(UserId("@bob:hs1.test"))
+        hs.result(guard(UserId("@bob:hs1.test")))
 
     def test_who_hides_their_address_is_told_to_use_the_relay_alone(self, secret: str) -> None:
         hs = self.hs(secret)

@@ -325,7 +325,7 @@ class CallsApi:
                     "calls.turn_uris."
                 ),
             )
-        refused = self._quota.take(call.user_id, self._runtime.now_ms())
+        refused = await self._quota.take(call.user_id, self._runtime.now_ms())
         if refused is not None:
             return refused
         policy = (await self._screening.policy_of(call.user_id)).policy

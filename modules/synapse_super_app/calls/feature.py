@@ -6,6 +6,7 @@ from synapse.module_api.errors import ConfigError
 
 from super_app.calls.model import Record
 from super_app.errors import Refused
+from super_app.ids import UserId
 from synapse_super_app.calls.api import CallsApi
 from synapse_super_app.calls.encrypted import EncryptedRings
 from synapse_super_app.calls.follow import CallsFollower
@@ -65,8 +66,12 @@ class CallsFeature:
             turn = Turn.configured(runtime.config.calls)
         except ValueError as error:
             raise ConfigError(str(error), path=("modules",)) from None
-        quota = TurnQuota(runtime.config.calls)
-        private.limit_turn_server(lambda user_id: self._limit(quota.take(user_id, runtime.now_ms())))
+        quota = TurnQuota(runtime)
+
+        async def guard(user_id: UserId) -> None:
+            self._limit(await quota.take(user_id, runtime.now_ms()))
+
+        private.limit_turn_server(guard)
         self._conferences = Conferences(runtime)
         self._api = CallsApi(runtime, people, screening, turn, quota, self._follower.clockwork)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from synapse.module_api import EventBase
 
-from super_app.calls import events, rules, service
+from super_app.calls import events, rules, service, store
 from super_app.calls.model import Act, Local, Outgoing, Record, Ring, Signal, State
 from super_app.calls.service import Change
 from super_app.db import Cursor
@@ -166,6 +166,7 @@ class CallsFollower:
         while await self._runtime.database.run("calls_purge", purge):
             pass
         await self._silences.sweep(now_ms)
+        await self._runtime.database.run("calls_limits_purge", lambda cur: store.forget_taken(cur, now_ms))
         await self._forget_the_gone()
 
     async def deactivated(

@@ -17,7 +17,6 @@ from synapse.module_api.errors import Codes, SynapseError
 
 from super_app.calls import events, rules, service
 from super_app.calls.events import RoomEvent
-from super_app.calls.limits import SlidingLimit
 from super_app.calls.model import (
     MAX_LIFETIME_MS,
     SCREENED_RECORDS_MAX,
@@ -34,6 +33,7 @@ from super_app.ids import UserId, server_of
 from super_app.names import ERRCODE_PREFIX, NAMESPACE, EventType
 from synapse_super_app.calls import metrics
 from synapse_super_app.calls.clockwork import Clockwork
+from synapse_super_app.calls.limits import Limit
 from synapse_super_app.calls.room_events import room_event
 from synapse_super_app.calls.rooms import Rooms
 from synapse_super_app.calls.screening import Judged, Screening
@@ -74,10 +74,10 @@ class CallsGate:
         self._clockwork = clockwork
         self._silences = silences
         limits = runtime.config.calls.limits
-        self._of_person = SlidingLimit(limits.rings, limits.window)
-        self._of_server = SlidingLimit(limits.server_rings, limits.window)
-        self._counted = SlidingLimit(1, MAX_LIFETIME_MS)
-        self._screened = SlidingLimit(SCREENED_RECORDS_MAX, SCREENED_RECORDS_WINDOW_MS)
+        self._of_person = Limit(runtime, "rings", limits.rings, limits.window)
+        self._of_server = Limit(runtime, "server_rings", limits.server_rings, limits.window)
+        self._counted = Limit(runtime, "counted", 1, MAX_LIFETIME_MS)
+        self._screened = Limit(runtime, "screened", SCREENED_RECORDS_MAX, SCREENED_RECORDS_WINDOW_MS)
 
     def handlers(self) -> Mapping[str, GateHandler]:
         """By event type. Those of mere signals only make the follower look at once."""
@@ -158,16 +158,16 @@ class CallsGate:
             # Who is not here Synapse turns away.
             return NOT_SPAM
         if is_local:
-            self._count_for(ring)
+            await self._count_for(ring)
         return await self.screen(ring, room, rung, has_age=event.age_ts is not None, began=began)
 
-    def _count_for(self, ring: Ring) -> None:
+    async def _count_for(self, ring: Ring) -> None:
         """A person here rings only so often. What is sent again, or in another protocol, is the same ring."""
         now_ms = self._runtime.now_ms()
         name = f"{ring.room_id} {ring.caller} {ring.call_id or ring.reference or now_ms // _SAME_RING_MS}"
-        if self._counted.take(name, now_ms) is not None:
+        if await self._counted.take(name, now_ms) is not None:
             return
-        wait_ms = self._of_person.take(ring.caller, now_ms)
+        wait_ms = await self._of_person.take(ring.caller, now_ms)
         if wait_ms is not None:
             raise error_of(
                 Refused(
@@ -205,7 +205,7 @@ class CallsGate:
 
     async def _screen_direct(self, ring: Ring, judged: Judged, now_ms: int) -> GateVerdict:
         callee, is_local = judged.callee.local, self._runtime.api.is_mine(ring.caller)
-        if not judged.decision.shown and not is_local and self._is_flooded(callee, ring, now_ms):
+        if not judged.decision.shown and not is_local and await self._is_flooded(callee, ring, now_ms):
             # Their history and our disk have seen enough of that homeserver; it is hidden all the same.
             metrics.count_decision(judged.decision.rule, shown=False)
             return Codes.FORBIDDEN
@@ -247,12 +247,12 @@ class CallsGate:
             return judged
         if await self._screening.knows(judged.callee, ring.caller, now_ms):
             return judged
-        if self._of_server.take(server_of(ring.caller), now_ms) is None:
+        if await self._of_server.take(server_of(ring.caller), now_ms) is None:
             return judged
         return self._screening.hide(judged, Rule.RATE)
 
-    def _is_flooded(self, callee: Local, ring: Ring, now_ms: int) -> bool:
-        return self._screened.take(f"{callee.acct} {server_of(ring.caller)}", now_ms) is not None
+    async def _is_flooded(self, callee: Local, ring: Ring, now_ms: int) -> bool:
+        return await self._screened.take(f"{callee.acct} {server_of(ring.caller)}", now_ms) is not None
 
     async def _screen_the_past(self, ring: Ring, here: Sequence[UserId], room: Room, now_ms: int) -> GateVerdict:
         # Synapse asks the gate about a room's history too, when it fetches it. Such a ring is no event in anybody's

@@ -3,12 +3,13 @@
 The event is in the room for the others. Clients ring by their person's push rules, and so do push gateways, so a rule
 that matches this call alone silences it on every device. It is written before the event exists, and taken away when
 the ring is over. Only the process that writes push rules can do it (``stream_writers.push_rules``, the main one if not
-set).
+set); another one asks it.
 """
 
 import logging
+from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import Counter
 
@@ -18,6 +19,7 @@ from super_app.db import Cursor
 from super_app.ids import UserId
 from super_app.names import NAMESPACE
 from super_app.signing import digest
+from synapse_super_app.private_api import InstanceSilent
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 _PER_PERSON_MAX: Final = 50
 """More rules than this at a time would slow down each push of that person."""
 _SWEEP_LIMIT: Final = 200
+_ENDPOINT: Final = "superapp_calls"
+"""Where processes of this homeserver ask each other about push rules."""
 
 _unsilenced_total = Counter(
     "superapp_call_unsilenced_total", "Rings in groups that were screened for somebody and could not be silenced."
@@ -34,13 +38,11 @@ _unsilenced_total = Counter(
 class Silences:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        if runtime.private.has_workers:
+            runtime.private.answer_instances(self._asked, _ENDPOINT)
 
     async def silence(self, user_id: UserId, ring: Ring, now_ms: int) -> None:
         """Keep a ring that is on its way from notifying somebody. If that fails, they are rung."""
-        if not self._runtime.private.writes_push_rules:
-            _unsilenced_total.inc()
-            logger.warning("Cannot silence a ring in a group: this process does not write push rules")
-            return
         properties = _properties(ring)
         rule_id = _rule_id(properties)
         until_ms = now_ms + ring.lifetime_ms + RING_GRACE_MS
@@ -53,21 +55,49 @@ class Silences:
 
         try:
             if await self._runtime.database.run("calls_silence", reserve):
-                await self._runtime.private.silence(user_id, rule_id, properties)
+                await self._write(user_id, rule_id, properties)
             else:
                 _unsilenced_total.inc()
         except Exception:
             _unsilenced_total.inc()
             logger.exception("Silencing a ring in a group for %s failed", user_id)
 
+    async def _write(self, user_id: UserId, rule_id: str, properties: Mapping[str, str]) -> None:
+        private = self._runtime.private
+        if private.writes_push_rules:
+            await private.silence(user_id, rule_id, properties)
+            return
+        request = {"operation": "silence", "user_id": user_id, "rule_id": rule_id, "properties": dict(properties)}
+        await private.ask_instance(private.push_rule_writer, request, _ENDPOINT)
+
+    async def _erase(self, user_id: UserId, rule_id: str) -> None:
+        private = self._runtime.private
+        if private.writes_push_rules:
+            await private.unsilence(user_id, rule_id)
+            return
+        request = {"operation": "unsilence", "user_id": user_id, "rule_id": rule_id}
+        await private.ask_instance(private.push_rule_writer, request, _ENDPOINT)
+
+    async def _asked(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Another process of this homeserver wants a rule written, or taken away."""
+        user_id, rule_id = UserId(str(request["user_id"])), str(request["rule_id"])
+        if request["operation"] == "unsilence":
+            await self._runtime.private.unsilence(user_id, rule_id)
+        else:
+            properties = {str(key): str(value) for key, value in request["properties"].items()}
+            await self._runtime.private.silence(user_id, rule_id, properties)
+        return {}
+
     async def sweep(self, now_ms: int) -> None:
         """Take away the rules of rings that are over."""
-        if not self._runtime.private.writes_push_rules:
-            return
         for user_id, rule_id in await self._runtime.database.run(
             "calls_silences", lambda cur: store.lapsed_silences(cur, now_ms, _SWEEP_LIMIT)
         ):
-            await self._runtime.private.unsilence(user_id, rule_id)
+            try:
+                await self._erase(user_id, rule_id)
+            except InstanceSilent as error:
+                logger.warning("A push rule of a ring that is over stays for now: %s", error)
+                return
             await self._runtime.database.run("calls_unsilence", partial(_forget, user_id=user_id, rule_id=rule_id))
 
 

@@ -13,11 +13,12 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
 
-from super_app.calls.limits import SlidingLimit
 from super_app.calls.model import SessionId
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, UserId
+from synapse_super_app.calls.limits import Limit
 from synapse_super_app.config import CallsConfig
+from synapse_super_app.runtime import Runtime
 
 TTL_S: Final = 600
 _NAME_BYTES: Final = 15
@@ -37,13 +38,14 @@ class TurnCredentials(BaseModel):
 
 
 class TurnQuota:
-    """How often one person gets credentials, of ours and of Synapse's own, in this process."""
+    """How often one person gets credentials, of ours and of Synapse's own."""
 
-    def __init__(self, config: CallsConfig) -> None:
-        self._given = SlidingLimit(config.limits.turn, config.limits.window)
+    def __init__(self, runtime: Runtime) -> None:
+        limits = runtime.config.calls.limits
+        self._given = Limit(runtime, "turn", limits.turn, limits.window)
 
-    def take(self, user_id: UserId, now_ms: int) -> Refused | None:
-        wait_ms = self._given.take(user_id, now_ms)
+    async def take(self, user_id: UserId, now_ms: int) -> Refused | None:
+        wait_ms = await self._given.take(user_id, now_ms)
         if wait_ms is None:
             return None
         return Refused(

@@ -11,13 +11,13 @@ from typing import Any, Final
 from prometheus_client import Counter
 from synapse.module_api.errors import Codes, SynapseError
 
-from super_app.calls.limits import SlidingLimit
 from super_app.conferences import rules, service, store
 from super_app.conferences.model import MIN_DELAY_MS, Grant, Identity, Leave, Seat, SfuRoom
 from super_app.conferences.rules import sfu_room_of
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import EventId, RoomId, ServerName, UserId, parse_user_id, server_of
+from synapse_super_app.calls.limits import Limit
 from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.livekit import LiveKit
 from synapse_super_app.private_api import NoAnswer
@@ -62,8 +62,8 @@ class Desk:
         self._livekit = livekit
         self._halls = halls
         limits = runtime.config.calls.limits
-        self._of_person = SlidingLimit(limits.tokens, limits.window)
-        self._of_server = SlidingLimit(limits.server_tokens, limits.window)
+        self._of_person = Limit(runtime, "tokens", limits.tokens, limits.window)
+        self._of_server = Limit(runtime, "server_tokens", limits.server_tokens, limits.window)
 
     @property
     def url(self) -> str:
@@ -80,7 +80,7 @@ class Desk:
             SynapseError: they get none.
         """
         now_ms = self._runtime.now_ms()
-        self._count(wish.user_id, now_ms)
+        await self._count(wish.user_id, now_ms)
         while True:
             seated = await self._runtime.database.run("conferences_token", lambda cur: self._sit(cur, wish, now_ms))
             if not isinstance(seated, frozenset):
@@ -125,7 +125,7 @@ class Desk:
             SynapseError: it gives none.
         """
         room_id, user_id = RoomId(str(body["room_id"])), UserId(str(body["user_id"]))
-        self._count(user_id, self._runtime.now_ms())
+        await self._count(user_id, self._runtime.now_ms())
 
         def is_joined(cur: Cursor) -> bool:
             return bool(self._runtime.private.joined_of(cur, room_id, (user_id,)))
@@ -165,7 +165,7 @@ class Desk:
         else:
             if parse_user_id(f"@x:{server}") is None or not await self._runtime.private.is_in_room(name, room_id):
                 raise not_in_room(f"Nobody of {server[:100]}")
-            self._count_server(name, self._runtime.now_ms())
+            await self._count_server(name, self._runtime.now_ms())
             try:
                 found = await self._runtime.private.openid_user_at(name, token, _OPENID_TIMEOUT_MS)
             except NoAnswer as error:
@@ -226,14 +226,14 @@ class Desk:
             "conferences_made", lambda cur: store.ensure(cur, wish.sfu_room, wish.room_id, wish.slot_id, now_ms)
         )
 
-    def _count(self, user_id: UserId, now_ms: int) -> None:
+    async def _count(self, user_id: UserId, now_ms: int) -> None:
         if self.is_ours(user_id):
-            _refuse_after(self._of_person.take(user_id, now_ms))
+            _refuse_after(await self._of_person.take(user_id, now_ms))
         else:
-            self._count_server(server_of(user_id), now_ms)
+            await self._count_server(server_of(user_id), now_ms)
 
-    def _count_server(self, server: ServerName, now_ms: int) -> None:
-        _refuse_after(self._of_server.take(server, now_ms))
+    async def _count_server(self, server: ServerName, now_ms: int) -> None:
+        _refuse_after(await self._of_server.take(server, now_ms))
 
 
 def not_in_room(who: str) -> SynapseError:

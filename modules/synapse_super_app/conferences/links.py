@@ -14,13 +14,13 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, Field
 from synapse.module_api.errors import SynapseError
 
-from super_app.calls.limits import SlidingLimit
 from super_app.conferences import content, rules, service, store
 from super_app.conferences.model import GuestState, Hall, Link, LinkTerms, Role, Roles, ScreenShare
 from super_app.errors import Reason, Refused
 from super_app.ids import RoomId, ServerName, UserId, parse_user_id, server_of
 from super_app.names import EventType, FederationQuery
 from super_app.wire import Text, WireModel
+from synapse_super_app.calls.limits import Limit
 from synapse_super_app.conferences.halls import Halls, zone_of
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Call, Route
@@ -96,8 +96,8 @@ class Links:
     def __init__(self, runtime: Runtime, halls: Halls) -> None:
         self._runtime = runtime
         self._halls = halls
-        self._of_server = SlidingLimit(_KNOCKS, _WINDOW_MS)
-        self._of_person = SlidingLimit(_KNOCKS_OF_ONE, _WINDOW_MS)
+        self._of_server = Limit(runtime, "server_knocks", _KNOCKS, _WINDOW_MS)
+        self._of_person = Limit(runtime, "knocks", _KNOCKS_OF_ONE, _WINDOW_MS)
         runtime.private.answer_query(FederationQuery.CALL_LINK, self._answer)
 
     def routes(self) -> Sequence[Route]:
@@ -327,7 +327,7 @@ class Links:
 
     async def _ask(self, call: Call, act: str) -> Mapping[str, Any] | Refused:
         link_id, server = _parts(call.path["link"], self._runtime.server_name)
-        wait_ms = self._of_person.take(call.user_id, self._runtime.now_ms())
+        wait_ms = await self._of_person.take(call.user_id, self._runtime.now_ms())
         if wait_ms is not None:
             return _too_many(wait_ms)
         if server == self._runtime.server_name:
@@ -351,7 +351,7 @@ class Links:
             raise error_of(
                 Refused(reason=Reason.WRONG_ORIGIN, message="user_id is nobody of the homeserver that asks.")
             )
-        wait_ms = self._of_server.take(origin, self._runtime.now_ms())
+        wait_ms = await self._of_server.take(origin, self._runtime.now_ms())
         answer: Mapping[str, Any] | Refused = (
             await self._answered(str(arguments.get("link_id", "")), user_id, str(arguments.get("act", "")))
             if wait_ms is None
