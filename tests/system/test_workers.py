@@ -1,5 +1,6 @@
 """Payments on a homeserver with workers, whose ledger writer is killed, hangs and is stopped while people pay."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from steady_payers import AtOnce, SteadyPayer, every_payment_ends, the_books_tell_one_story
 from workers_pair import WorkersPair
 
+from super_app.names import AccountDataType, EventType
 from synapse_super_app.commands.demo_pair import CURRENCY
 from synapse_super_app.commands.homeserver_process import Homeserver
 from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
@@ -65,6 +67,7 @@ def test_a_writer_that_dies_hangs_or_stops_is_replaced_and_no_payment_is_lost_or
         pays("dave", "carol", pair.workers[second], 1).pay_all()
 
         _refusals_come_through(everybody[0].client, pair)
+        _a_ring_is_silenced_from_a_worker(pair, second)
         every_payment_ends(everybody)
         people = {person.handle: clients.enter_context(pair.client(name)) for name, person in pair.people.items()}
         the_books_tell_one_story(everybody, people, pair.admins)
@@ -80,6 +83,26 @@ def _refusals_come_through(alice: MatrixClient, pair: WorkersPair) -> None:
         refusal = _refusal_of(ask)
         assert (refusal.status, refusal.errcode) == (402, "ORG.SUPERAPP.INSUFFICIENT_FUNDS")
         assert refusal.body["available"] == alice.available(CURRENCY)
+
+
+def _a_ring_is_silenced_from_a_worker(pair: WorkersPair, worker: str) -> None:
+    """The main process writes push rules, and the ring comes in at another one."""
+    with pair.client("alice") as alice, pair.client_at(pair.workers[worker], "dave") as dave:
+        third = pair.admins[0]
+        room = dave.create_room(invite=[alice.user_id, third.user_id])
+        alice.join(room)
+        third.join(room)
+        alice.set_account_data(AccountDataType.CALL_POLICY, {"v": 1, "who": ["nobody"]})
+
+        def is_known() -> bool:
+            # The worker hears of account data and members by replication.
+            rules = alice.matrix("GET", "pushrules/")["global"]["override"]
+            if any(rule["rule_id"].startswith("org.superapp.silence.") for rule in rules):
+                return True
+            dave.send(room, EventType.CALL_RING, {"call_id": f"group-{secrets.token_hex(4)}", "media": "audio"})
+            return False
+
+        wait_until(is_known, timeout_s=60, what="a push rule that silences the ring")
 
 
 def _refusal_of(ask: Callable[[], object]) -> MatrixError:
