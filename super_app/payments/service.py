@@ -172,7 +172,7 @@ class Payments:
 
         The payer has proven themselves and was held to their limits when they put it aside; the payee asks for it, so
         their policy is not asked. Refusals: CONFLICT, PAYMENTS_HALTED, UNKNOWN_PAYEE, PAYEE_GONE, ACCOUNT_FROZEN (of
-        either), PAYEE_LIMIT, what clearing refuses (NO_LINK, …).
+        either), NOT_ALLOWED, PAYEE_LIMIT, what clearing refuses (NO_LINK, …).
         """
         if store.find(cur, PaymentKey(payer_key=PayerKey(order.payer_acct), payment_id=order.payment_id)) is not None:
             return Refused(
@@ -184,6 +184,11 @@ class Payments:
         refused = operators.judge_payer(cur, order.payer_acct)
         if refused is not None:
             return refused
+        if self._reviews is not None and self._reviews.judge_claim(order):
+            return Refused(
+                reason=Reason.NOT_ALLOWED,
+                message="This cannot be claimed; the operator of the homeserver of who gave it can say more.",
+            )
         if order.payee_server != self._server_name:
             return self._clearing.can_pay(cur, order.payee_server, order.money)
         resident = self._homeserver.resident(cur, order.payee.user_id)

@@ -34,11 +34,14 @@ def match(payment: Payment, entries: Iterable[str]) -> str | None:
     """
     if payment.refund_of is not None:
         return None
-    people: list[UserId | Handle] = [payment.payer, payment.payee.user_id]
-    if payment.payee.handle is not None:
-        people.append(payment.payee.handle)
+    return match_people((payment.payer, payment.payee.user_id, payment.payee.handle), payment.memo, entries)
+
+
+def match_people(named: Iterable[UserId | Handle | None], memo: str | None, entries: Iterable[str]) -> str | None:
+    """``match`` of whoever is named, and of a memo."""
+    people = [each for each in named if each is not None]
     whole = {each.casefold() for each in people}
-    texts = [*(words_of(localpart_of(each)) for each in people), words_of(payment.memo or "")]
+    texts = [*(words_of(localpart_of(each)) for each in people), words_of(memo or "")]
     for entry in entries:
         if entry.startswith("@"):
             if entry.casefold() in whole:

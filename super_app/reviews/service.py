@@ -5,7 +5,7 @@ from typing import Final
 
 from super_app.db import Cursor
 from super_app.errors import Refused
-from super_app.payments.model import Payment, PaymentKey, State
+from super_app.payments.model import Order, Payment, PaymentKey, State
 from super_app.payments.service import Payments
 from super_app.reviews import rules, store
 from super_app.reviews.model import Review, ReviewState
@@ -35,6 +35,11 @@ class Reviews:
     def waits(self, cur: Cursor, key: PaymentKey) -> bool:
         found = store.find(cur, key)
         return found is not None and found.state is ReviewState.OPEN
+
+    def judge_claim(self, order: Order) -> bool:
+        """Whether money that was put aside may not be claimed: a name of the list is in who gives or claims it."""
+        named = (order.payer, order.payee.user_id, order.payee.handle)
+        return rules.match_people(named, order.memo, self.names) is not None
 
     def judge_incoming(self, payment: Payment) -> bool:
         """Whether a payment from another homeserver has a name of the list in it."""

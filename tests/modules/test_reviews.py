@@ -206,3 +206,16 @@ def test_two_payments_at_once_do_not_both_fit_into_what_is_left_of_a_limit(tmp_p
     states = sorted(str(each.get("state")) if isinstance(each, dict) else each.value.errcode for each in outcomes)
     assert states == ["ORG.SUPERAPP.LIMIT_EXCEEDED", "completed"]
     assert pair.wallet(DAVE) == (500, 0)
+
+
+def test_whoever_is_on_the_list_claims_no_link(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    body = {"claim_id": f"{1:032x}", "amount": 700, "currency": "EUR"}
+    link = pair.hs1.call("POST", "claims", ALICE, body)["link"]
+    with pytest.raises(SynapseError) as refusal:
+        pair.hs1.call("POST", "claims/redeem", MALLORY, {"link": link})
+    assert code_of(refusal) == "NOT_ALLOWED"
+    assert pair.wallet(MALLORY) == (0, 0)
+    assert pair.hs1.call("POST", "claims/redeem", DAVE, {"link": link})["mine"]["amount"] == 700
+    assert pair.wallet(DAVE) == (700, 0)
+    pair.assert_books_are_right()
