@@ -303,7 +303,7 @@ class Conversation:
         page = await self._inside.ask(heard.user_id, "GET", "payments", query={"limit": _LATEST})
         if not isinstance(page, Refused):
             found += [
-                {"kind": "payment", **each}
+                {**each, "kind": "payment"}
                 for each in page["payments"]
                 if each["direction"] == "incoming" and each["state"] == "awaiting_acceptance"
             ]
@@ -314,7 +314,7 @@ class Conversation:
         page = await self._inside.ask(heard.user_id, "GET", "payments", query={"limit": _LATEST})
         if not isinstance(page, Refused):
             found += [
-                {"kind": "payment", **each}
+                {**each, "kind": "payment"}
                 for each in page["payments"]
                 if each["direction"] == "outgoing" and each["state"] in ("held", "awaiting_acceptance")
             ]
@@ -328,7 +328,7 @@ class Conversation:
         if isinstance(page, Refused):
             return []
         return [
-            {"kind": "request", **each}
+            {**each, "kind": "request"}
             for each in page["requests"]
             if each["direction"] == direction and each["state"] == "open"
         ]
