@@ -22,6 +22,7 @@ from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.runtime import Runtime
 from synapse_super_app.web.bundle import app_files
 from synapse_super_app.web.claim import claim_files
+from synapse_super_app.web.operations import admin_files
 from synapse_super_app.web.profile import ProfilePages, profile_files
 from synapse_super_app.web.served import File, PageResource
 from synapse_super_app.web.sessions import WidgetSessions
@@ -73,6 +74,7 @@ class WebFeature:
         )
         self._profiles = ProfilePages(runtime) if runtime.config.features.directory else None
         pages = page | profile_files() | app_files(runtime.config.web.sign_in)
+        pages |= admin_files()
         if runtime.config.features.payments:
             pages |= claim_files(server_name=runtime.server_name, homeserver_url=runtime.api.public_baseurl)
         runtime.api.register_web_resource(WEB_PREFIX, PageResource(pages, self._profiles))

@@ -1,0 +1,215 @@
+// The page for server admins. All that it shows comes from the admin routes, which ask for an admin's token each time.
+// Text goes in as text, never as markup. The token is in this module's memory and nowhere else.
+
+const API = new URL("../../_synapse/client/superapp/v1/", document.baseURI);
+const MATRIX = new URL("../../_matrix/client/v3/", document.baseURI);
+const $ = (id) => document.getElementById(id);
+let token = "";
+
+async function ask(method, path, body, base = API) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const answer = await fetch(new URL(path, base), {
+    method,
+    headers,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    credentials: "omit",
+    cache: "no-store",
+  });
+  const found = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(found.error ?? `The homeserver answered ${answer.status}.`);
+  return found;
+}
+
+function say(text, bad = false) {
+  $("said").textContent = text;
+  $("said").className = bad ? "bad" : "";
+}
+
+function cell(kind, content) {
+  const made = document.createElement(kind);
+  if (content instanceof Node) made.append(content);
+  else made.textContent = content ?? "";
+  return made;
+}
+
+function table(place, heads, rows) {
+  const made = document.createElement("table");
+  made.createTHead().insertRow().append(...heads.map((head) => cell("th", head)));
+  const body = made.createTBody();
+  for (const row of rows) body.insertRow().append(...row.map((each) => cell("td", each)));
+  place.replaceChildren(rows.length ? made : document.createTextNode("There is nothing here."));
+}
+
+function button(text, act) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  made.addEventListener("click", () => attempt(act));
+  return made;
+}
+
+// One act at a time, and what it said; the page shows what is true afterwards.
+async function attempt(act) {
+  try {
+    const said = await act();
+    if (token) await show();
+    say(said ?? "");
+  } catch (fault) {
+    say(fault.message, true);
+  }
+}
+
+const time = (ms) => (ms === undefined ? "" : new Date(ms).toISOString().slice(0, 19).replace("T", " "));
+const has = (overview, feature) => overview.features.includes(feature);
+
+async function show() {
+  const overview = await ask("GET", "admin/overview");
+  $("server").textContent = overview.server_name;
+  const facts = [
+    ["Version", overview.version],
+    ["Features", overview.features.join(", ")],
+    ["Processes", overview.has_workers ? `several; this is ${overview.process}` : "one"],
+    ["Open to", overview.rollout_is_for_everybody ? "everybody" : "those in rollout.users_file"],
+    ["Dry run", overview.dry_run ? "yes: what would be refused passes" : "no"],
+    ["Migrations that wait", overview.waiting_migrations.join(", ") || "none"],
+  ];
+  const pays = has(overview, "payments");
+  for (const id of ["halt", "propose", "look"]) $(id).hidden = !pays;
+  if (pays) {
+    const [books, halt, links, proposals] = await Promise.all([
+      ask("GET", "admin/invariants"),
+      ask("GET", "admin/payments/halt"),
+      ask("GET", "admin/links"),
+      ask("GET", "admin/proposals"),
+    ]);
+    facts.push(["Books", books.ok ? "balanced" : "BROKEN: halt payments, and look at super-app doctor"]);
+    const by = halt.operator ? `by ${halt.operator}: ${halt.reason}` : "by the halt file, or because of what the log says";
+    facts.push(["Payments", halt.halted ? `HALTED ${by}` : "go on"]);
+    $("halt").hidden = halt.halted;
+    $("resume").hidden = !halt.operator;
+    showLinks(links.links);
+    showProposals(proposals.proposals);
+  }
+  table($("health"), ["What", "How"], facts);
+  for (const each of $("health").querySelectorAll("td:last-child"))
+    if (/^(BROKEN|HALTED)/.test(each.textContent)) each.className = "bad";
+  const { lines } = await ask("GET", "admin/audit?limit=30");
+  table(
+    $("audit"),
+    ["Line", "When (UTC)", "Who", "What", "Outcome"],
+    lines.map((line) => [
+      String(line.seq),
+      time(line.at_ms),
+      line.operator,
+      line.what === "{}" ? line.act : `${line.act} ${line.what}`,
+      line.asked_seq === undefined ? line.outcome : `${line.outcome} (of ${line.asked_seq})`,
+    ]),
+  );
+}
+
+function showLinks(links) {
+  const used = (link) =>
+    (link.currencies ?? [])
+      .map((each) => Object.entries(each).map(([name, value]) => `${name} ${value}`).join(", "))
+      .join("; ");
+  table(
+    $("links"),
+    ["Homeserver", "State", "Credit and debt, in minor units", ""],
+    links.map((link) => [
+      link.peer,
+      link.state,
+      used(link),
+      link.state === "open"
+        ? button("Suspend", () => act("POST", `admin/links/${encodeURIComponent(link.peer)}/suspend`, { reason: "by an admin" }))
+        : button("Resume", () => act("POST", `admin/links/${encodeURIComponent(link.peer)}/resume`)),
+    ]),
+  );
+}
+
+function showProposals(proposals) {
+  const decide = (each, word) => button(word, () => act("POST", `admin/proposals/${each.proposal_id}/${word.toLowerCase()}`));
+  table(
+    $("proposals"),
+    ["What", "Whom", "Minor units", "Reference", "By", "State", ""],
+    proposals.map((each) => {
+      const acts = document.createElement("span");
+      if (each.state === "open") acts.append(decide(each, "Approve"), " ", decide(each, "Reject"));
+      const state = each.decided_by ? `${each.state} by ${each.decided_by}` : each.state;
+      return [each.kind, each.user_id, `${each.amount} ${each.currency}`, each.reference, each.proposed_by, state, acts];
+    }),
+  );
+}
+
+async function act(method, path, body) {
+  await ask(method, path, body);
+  return "Done.";
+}
+
+async function lookUp(userId) {
+  const path = `admin/accounts/${encodeURIComponent(userId)}`;
+  const account = await ask("GET", path);
+  const rows = Object.entries(account).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : String(value)]);
+  table($("account"), ["What", "How"], rows);
+  const frozen = account.frozen_since !== undefined;
+  const reason = document.createElement("input");
+  reason.placeholder = "Reason";
+  reason.setAttribute("aria-label", "Reason");
+  const word = frozen ? "Unfreeze" : "Freeze";
+  $("account").append(
+    reason,
+    button(word, async () => {
+      await ask("POST", `${path}/${word.toLowerCase()}`, { reason: reason.value });
+      await lookUp(userId);
+      return "Done.";
+    }),
+  );
+}
+
+function onSubmit(id, doIt) {
+  $(id).addEventListener("submit", (event) => {
+    event.preventDefault();
+    const given = Object.fromEntries(new FormData(event.target));
+    attempt(async () => {
+      const said = await doIt(given);
+      event.target.reset();
+      return said;
+    });
+  });
+}
+
+onSubmit("sign-in", async ({ user, password }) => {
+  const login = { type: "m.login.password", identifier: { type: "m.id.user", user }, password, initial_device_display_name: "Operations" };
+  token = (await ask("POST", "login", login, MATRIX)).access_token;
+  try {
+    await show();
+  } catch (fault) {
+    await leave();
+    throw fault;
+  }
+  $("sign-in").hidden = true;
+  $("desk").hidden = $("leave").hidden = false;
+});
+onSubmit("halt", ({ reason }) => act("PUT", "admin/payments/halt", { reason }));
+onSubmit("propose", (given) => {
+  const proposal_id = [...crypto.getRandomValues(new Uint8Array(8))].map((each) => each.toString(16).padStart(2, "0")).join("");
+  return act("POST", "admin/proposals", { ...given, proposal_id, amount: Number(given.amount) });
+});
+onSubmit("look", async ({ user_id }) => void (await lookUp(user_id)));
+$("resume").addEventListener("click", () => attempt(() => act("DELETE", "admin/payments/halt")));
+$("verify").addEventListener("click", () =>
+  attempt(async () => {
+    const found = await ask("GET", "admin/audit/verify");
+    if (!found.ok) throw new Error(`Line ${found.broken_at} was changed or taken away, or one before it.`);
+    return `${found.seq} lines, each follows from the one before; the hash of the last one is ${found.hash || "none"}.`;
+  }),
+);
+
+async function leave() {
+  const ended = token;
+  if (ended) await ask("POST", "logout", {}, MATRIX).catch(() => {});
+  token = "";
+  $("desk").hidden = $("leave").hidden = true;
+  $("sign-in").hidden = false;
+}
+$("leave").addEventListener("click", () => attempt(leave));
