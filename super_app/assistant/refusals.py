@@ -25,6 +25,11 @@ SENTENCES: Final[Mapping[Reason, str]] = {
     ),
     Reason.PAYEE_IS_SELF: say("That is you. Name somebody else."),
     Reason.PAYEE_GONE: say("That account does not exist any more."),
+    Reason.PAYEE_MOVED: say("They moved to another homeserver, and nothing was done. Ask them where they are now."),
+    Reason.MOVED_RECENTLY: say(
+        "They moved to another homeserver less than three days ago, and that is too much for now. Ask them by another "
+        "way whether it was they, and pay less or later."
+    ),
     Reason.PAYEE_NOT_IN_ROOM: say("They are not in that room. Pay them from here instead."),
     Reason.NOT_IN_ROOM: say("You are not in that room any more."),
     Reason.ROOM_ENCRYPTED: say("That does not work in an encrypted room. Say it to me here instead."),

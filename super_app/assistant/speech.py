@@ -147,6 +147,7 @@ class Speech:
             shown += [
                 self.say("`find bob`: look for people"),
                 self.say("`handle`: your handles"),
+                self.say("`move`: how to take your account to another homeserver, and how far that is"),
             ]
         shown.append(self.say("`contacts`: your contacts; `contacts add @bob:example.org` adds one"))
         if calls:
@@ -176,6 +177,34 @@ class Speech:
     def here_i_am(self) -> Text:
         return self.say(
             "Here I am. Write to me in this room; it is not encrypted, so I can read it. Say `help` to begin."
+        )
+
+    def moved_away(self, to: str) -> Text:
+        return self.say("You have moved to {person}. Whoever looks for you here is led there.", person=strong(to))
+
+    def arriving(self, come_from: str, own: str, state: str) -> Text:
+        said = {"person": strong(come_from), "own": strong(own)}
+        match state:
+            case "done":
+                return self.say("You have moved here from {person}. Those who know you find you here.", **said)
+            case "recovering":
+                return self.say(
+                    "Your recovery key says that you were {person}. If that homeserver stays silent for three days, "
+                    "those who know you follow you here.",
+                    **said,
+                )
+            case _:
+                return self.say(
+                    "You say that you were {person}. Within a day, sign in there and have yourself moved to {own}. "
+                    "`move cancel` takes it back.",
+                    **said,
+                )
+
+    def how_to_move(self) -> Text:
+        return self.say(
+            "To come here from another homeserver, say `move from @you:example.org`. To leave for another one, say so "
+            "there first; then sign in here anew and have yourself moved, with the command `super-app move account` or "
+            "an app that offers it. Your money and your rooms stay where they are."
         )
 
     def feature_off(self) -> Text:

@@ -33,6 +33,7 @@ class Command(StrEnum):
     DISPUTE = "dispute"
     FIND = "find"
     HANDLE = "handle"
+    MOVE = "move"
     CONTACTS = "contacts"
     CALL = "call"
     CALL_POLICY = "call policy"
@@ -65,6 +66,7 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.HISTORY: ("history", "activity", "payments", "transactions"),
         Command.FIND: ("find", "search", "look up", "who is"),
         Command.HANDLE: ("handle", "handles", "my handle", "who am i"),
+        Command.MOVE: ("move", "moving"),
         Command.CONTACTS: ("contacts", "contact"),
         Command.CALL: ("call", "calls", "ring"),
         Command.CALL_POLICY: ("call policy", "who may call me", "who can call me", "who may ring me"),
@@ -106,6 +108,7 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.HISTORY: ("verlauf", "umsätze", "buchungen", "zahlungen"),
         Command.FIND: ("finde", "finden", "suche", "such", "suchen", "wer ist"),
         Command.HANDLE: ("name", "mein name", "mein handle", "wer bin ich"),
+        Command.MOVE: ("umzug", "umziehen"),
         Command.CONTACTS: ("kontakte", "kontakt"),
         Command.CALL: ("anruf", "anrufe", "anrufen", "ruf", "rufe"),
         Command.CALL_POLICY: ("anrufregel", "wer darf mich anrufen", "wer kann mich anrufen"),

@@ -421,3 +421,12 @@ def test_being_rung_in_vain_is_told(town: Town) -> None:
     assert told["msgtype"] == "m.text"
     assert "missed a call" in told["body"]
     assert town.query("SELECT * FROM superapp_assistant_room WHERE user_id = ?", ALICE) == []
+
+
+def test_a_move_is_explained_announced_and_taken_back(town: Town) -> None:
+    town.meet(ALICE)
+    assert "super-app move account" in town.tell(ALICE, "move")
+    assert "@alice:one.example" in town.tell(ALICE, "move from @alice:one.example")
+    assert "@alice:one.example" in town.tell(ALICE, "move")
+    assert "super-app move account" in town.tell(ALICE, "move cancel")
+    assert "announced no move" in town.tell(ALICE, "move cancel")

@@ -47,7 +47,7 @@ def test_somebody_moves_and_is_still_a_contact_found_and_paid(demo: RunningDemo,
         assert alice.handle(old.user_id)["moved_to"]["user_id"] == new.user_id
 
         def is_paid() -> bool:
-            return alice.pay(old.user_id, 100, CURRENCY)["state"] == "completed"
+            return str(alice.pay(old.user_id, 100, CURRENCY)["state"]) == "completed"
 
         # Alice's homeserver may have the record of a minute ago; then the order comes back, and the next one arrives.
         wait_until(is_paid, timeout_s=90, what="a payment to the old handle to arrive at the new place")

@@ -19,6 +19,7 @@ from synapse_super_app.assistant.catalogues import catalogue
 from synapse_super_app.assistant.conversation import Conversation, Heard, message
 from synapse_super_app.assistant.ears import Ears
 from synapse_super_app.assistant.later import Later, note_dispute, note_schedule
+from synapse_super_app.assistant.leaving import Leaving
 from synapse_super_app.assistant.news import NEWS_PAUSE_MS, News
 from synapse_super_app.assistant.people import Whom
 from synapse_super_app.assistant.rooms import Rooms
@@ -64,6 +65,8 @@ class AssistantFeature:
             offered=offered,
             speech_in=self._speech_in,
         )
+        if FeatureName.DIRECTORY in offered:
+            self._conversation.also(Leaving(self._inside).answers())
         if payments is not None:
             pots = payments.pots
             together = Together(inside=self._inside, rooms=self._rooms, newest_gifts=pots.newest_in)
