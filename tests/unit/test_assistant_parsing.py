@@ -164,6 +164,27 @@ def test_commands_are_known_in_both_languages(text: str, command: Command) -> No
     assert parsing.read(text, EUR, EN).command is command
 
 
+@pytest.mark.parametrize(
+    ("text", "command", "minor", "number", "people", "memo"),
+    [
+        ("gift 10 in 5 happy new year", Command.GIFT, 1_000, 5, (), "happy new year"),
+        ("schenke 10 € in 5 gleich", Command.GIFT, 1_000, 5, (), "gleich"),
+        ("gift 7.50 to @bob:hs2", Command.GIFT, 750, None, ("@bob:hs2",), ""),
+        ("split 40 @bob:hs2 @carol:hs1 for dinner", Command.SPLIT, 4_000, None, ("@bob:hs2", "@carol:hs1"), "dinner"),
+        ("teile 33,30 Pizza", Command.SPLIT, 3_330, None, (), "Pizza"),
+        ("collect 200 for the boat", Command.COLLECT, 20_000, None, (), "the boat"),
+        ("link @new:elsewhere 5 welcome", Command.LINK, 500, None, ("@new:elsewhere",), "welcome"),
+        ("split", Command.SPLIT, None, None, (), ""),
+    ],
+)
+def test_amounts_among_several_come_with_shares_people_and_a_memo(
+    text: str, command: Command, minor: int | None, number: int | None, people: tuple[str, ...], memo: str
+) -> None:
+    intent = parsing.read(text, EUR, DE if "," in text or "schenke" in text else EN)
+    assert (intent.command, intent.amount) == (command, None if minor is None else euros(minor))
+    assert (intent.number, intent.people, intent.rest) == (number, people, memo)
+
+
 def test_no_phrase_means_two_things() -> None:
     seen: dict[str, Command] = {}
     for commands in PHRASES.values():
