@@ -213,3 +213,23 @@ class TestMigrations:
         hs = homeserver()
         assert hs.call("GET", "admin/overview", OPERATOR)["waiting_migrations"] == []
         assert hs.call("POST", "admin/migrate", OPERATOR) == {"waiting": []}
+
+
+class TestExport:
+    def test_a_person_gets_all_that_the_homeserver_tells_them_page_by_page(self) -> None:
+        hs = homeserver(**EVERYTHING)
+        hs.call("POST", "admin/issue", OPERATOR, {**ISSUE, "amount": 500})
+        for number in range(120):
+            hs.call("POST", "payments", ALICE, order(number))
+        exported = hs.call("GET", "account/export", ALICE)
+        assert exported["user_id"] == ALICE
+        paid = [each["payment_id"] for page in exported["parts"]["payments"] for each in page["payments"]]
+        assert sorted(paid) == sorted(order(number)["payment_id"] for number in range(120))
+        assert exported["parts"]["wallet"][0]["accounts"][0]["available"] == 380
+        assert not any("admin" in path for path in exported["parts"])
+
+    def test_every_route_that_a_person_reads_by_is_in_it_or_named(self) -> None:
+        hs = homeserver(**EVERYTHING)
+        exported = hs.call("GET", "account/export", ALICE)
+        own = {route.path for route in routes(hs) if route.method == "GET" and route.auth in (Auth.USER, Auth.FRESH)}
+        assert own - {"account/export", *exported["parts"], *exported["left_out"]} == set()

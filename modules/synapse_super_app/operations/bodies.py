@@ -135,3 +135,12 @@ class OverviewJson(BaseModel):
     rollout_is_for_everybody: bool
     dry_run: bool
     waiting_migrations: list[str]
+
+
+class ExportJson(BaseModel):
+    """``parts``: by route, the pages of what it tells this person. ``left_out`` have to be asked for one by one."""
+
+    user_id: str
+    made_ms: int
+    parts: dict[str, list[dict[str, Any]]]
+    left_out: list[str]

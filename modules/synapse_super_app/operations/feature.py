@@ -16,6 +16,7 @@ from super_app.operations import service, store
 from super_app.operations.model import Kind, Proposal, ProposalId, State
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.operations import bodies
+from synapse_super_app.operations.export import Export
 from synapse_super_app.runtime import Runtime
 
 DIRECT: Final[Mapping[Kind, str]] = {Kind.ISSUE: "admin/issue", Kind.BURN: "admin/burn"}
@@ -32,13 +33,16 @@ class OperationsFeature:
         self._packages = tuple(dict.fromkeys((*packages, *self.packages)))
         self._features = list(features)
         self._direct: dict[str, Route] = {}
+        self._exported = Export(runtime)
 
     def connect(self, routes: Sequence[Route]) -> None:
         """The routes of the ledger, as they are without anybody else's consent."""
         self._direct = {route.path: route for route in routes if route.path in DIRECT.values()}
+        self._exported.connect(routes)
 
     def routes(self) -> Sequence[Route]:
         own = [
+            self._exported.route(),
             Route(
                 method="GET",
                 path="admin/overview",
