@@ -16,7 +16,6 @@ from synapse_super_app.http.routes import Auth, Call, FileAnswer, Route
 from synapse_super_app.operations.bodies import ExportJson
 from synapse_super_app.runtime import Runtime
 
-PATH: Final = "account/export"
 _PAGES_MAX: Final = 500
 _PAGE: Final = "100"
 
@@ -39,7 +38,7 @@ class Export:
     def route(self) -> Route:
         return Route(
             method="GET",
-            path=PATH,
+            path="account/export",
             handler=self._export,
             response=ExportJson,
             summary="All that this homeserver tells you about yourself, in one answer",
