@@ -12,6 +12,7 @@ from twisted.web.test.requesthelper import DummyRequest
 from synapse_super_app.config import Config, parse_config
 from synapse_super_app.web.claim import claim_files
 from synapse_super_app.web.feature import landing_page
+from synapse_super_app.web.prices import price_files
 
 ALL_OFF = {"directory": False, "calls": False, "payments": False, "web": True}
 
@@ -154,7 +155,7 @@ def test_the_files_are_in_the_package() -> None:
     import synapse_super_app.web
 
     page = Path(synapse_super_app.web.__file__).parent / "page"
-    names = {"index.html", "style.css", "icon.svg", "claim.html", "profile.html", "profile.css"}
+    names = {"index.html", "style.css", "icon.svg", "claim.html", "prices.html", "profile.html", "profile.css"}
     assert {path.name for path in page.iterdir()} == names
 
 
@@ -166,3 +167,30 @@ def test_the_page_of_a_link_to_money_says_how_to_claim_it_and_runs_no_script() -
     assert "<script" not in text
     # Without payments there is no such page.
     assert fetch("/superapp/claim/").responseCode == 404
+
+
+def test_the_page_of_prices_says_what_the_operator_has_set() -> None:
+    payments: dict[str, Any] = {
+        "mode": "custodial",
+        "acknowledge": {"operator": "<b>Bank</b>", "licence": "none"},
+        "assets": [{"code": "EUR"}, {"code": "BHD"}],
+        "jurisdictions": {"allow": ["FR", "DE"]},
+        "limits": {
+            "default_tier": "new",
+            "tiers": {"known": {"balance": {"BHD": 1_500}}, "new": {"sent": {"EUR": {"day": 5_000, "payment": 100}}}},
+        },
+    }
+    (page,) = price_files(server_name="x.test", config=parse_config({"payments": payments})).values()
+    said = page.content.decode()
+    assert "<b>Bank" not in said
+    assert "EUR, BHD" in said
+    assert "DE, FR" in said
+    wanted = ["new: sent, a payment: 1.00 EUR", "new: sent, a day: 50.00 EUR", "known: in the wallet: 1.500 BHD"]
+    assert [said.index(each) for each in wanted] == sorted(said.index(each) for each in wanted)
+    assert "<script" not in said
+    (page,) = price_files(server_name="x.test", config=parse_config({})).values()
+    said = page.content.decode()
+    assert "points that nobody can cash in or out" in said
+    assert "sets no limits" in said
+    # Without payments there is nothing to say.
+    assert fetch("/superapp/prices").responseCode == 404

@@ -23,6 +23,7 @@ from synapse_super_app.runtime import Runtime
 from synapse_super_app.web.bundle import app_files
 from synapse_super_app.web.claim import claim_files
 from synapse_super_app.web.operations import admin_files
+from synapse_super_app.web.prices import price_files
 from synapse_super_app.web.profile import ProfilePages, profile_files
 from synapse_super_app.web.served import File, PageResource
 from synapse_super_app.web.sessions import WidgetSessions
@@ -77,6 +78,7 @@ class WebFeature:
         pages |= admin_files()
         if runtime.config.features.payments:
             pages |= claim_files(server_name=runtime.server_name, homeserver_url=runtime.api.public_baseurl)
+            pages |= price_files(server_name=runtime.server_name, config=runtime.config)
         runtime.api.register_web_resource(WEB_PREFIX, PageResource(pages, self._profiles))
 
     def routes(self) -> Sequence[Route]:
