@@ -24,6 +24,7 @@ from benchmarks import (
     ledger_throughput,
     memory,
     payment,
+    recovery,
 )
 from benchmarks.frame import RESULT, Context, Row, table
 
@@ -38,6 +39,7 @@ MODULES: Final[Sequence[ModuleType]] = (
     directory,
     directory_feed,
     directory_hidden,
+    recovery,
 )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from app_pages import DESKTOP, PHONE, ROOT, Page, web_tools
-from realms import Realms
 
+from benchmarks.realms import Realms
 from super_app.names import AccountDataType
 from synapse_super_app.commands.matrix_client import MatrixClient, wait_until
 

@@ -76,6 +76,8 @@ class Realm:
 
         In memory only: whoever puts an old database in place has to stop the process.
         """
+        self._silent: set[ServerName] = set()
+        """Realms that did not take what they were last told."""
         per_server = self._config.guesses_per_server
         self._of_server = Budget(burst=per_server, every_ms=max(1, _HOUR_MS // per_server))
         self._of_person = Budget(burst=_PERSON_BURST, every_ms=_PERSON_EVERY_MS)
@@ -317,13 +319,20 @@ class Realm:
         )
 
     async def _tell(self, plan: Plan) -> list[_Told]:
-        """Tell the other realms of a guess; those who answered by the time that enough of them know."""
+        """Tell the other realms of a guess: at first as many as it takes, the rest where these do not answer."""
         needed = rules.acknowledgements(plan.share.threshold)
         mark = plan.mark.signed(self.key.signing)
-        return await until(
-            [partial(self._tell_one, realm, mark) for realm in self._others(plan.share)],
-            lambda told: "behind" in told or told.count("known") >= needed,
-        )
+        # Those that were silent last come last, so that one that hangs makes one guess slow and not each.
+        others = sorted(self._others(plan.share), key=lambda realm: realm in self._silent)
+        told: list[_Told] = []
+        for realms in (others[:needed], others[needed:]):
+            missing = needed - told.count("known")
+            if missing > 0 and "behind" not in told:
+                told += await until(
+                    [partial(self._tell_one, realm, mark) for realm in realms],
+                    partial(_enough, missing),
+                )
+        return told
 
     async def _tell_one(self, realm: ServerName, mark: Mark) -> _Told:
         body = MarkBody(
@@ -338,7 +347,10 @@ class Realm:
         try:
             answered = await self.peers.ask(realm, What.WITNESS, body.model_dump(mode="json"))
             if not isinstance(answered, Refused):
+                self._silent.discard(realm)
                 return "known"
+            if answered.reason is Reason.PEER_UNREACHABLE:
+                self._silent.add(realm)
             if answered.reason is Reason.RECOVERY_BEHIND:
                 known = KnownMark.parse(dict(answered.fields))
                 if not isinstance(known, Refused) and await self._caught_up(realm, mark.user_id, mark.version, known):
@@ -420,6 +432,10 @@ class Realm:
                 reason=Reason.INVALID_VALUE,
                 message="What is sealed is for another key, account or version; load the page again.",
             )
+
+
+def _enough(missing: int, told: Sequence[_Told]) -> bool:
+    return "behind" in told or told.count("known") >= missing
 
 
 def _put(deal: Deal, sealed: str, in_use: Version | None, now_ms: int, cur: Cursor) -> bool | Refused:

@@ -70,3 +70,7 @@ class Realms:
         signed_in = client.signed_in(session)
         client.close()
         return signed_in
+
+    def as_(self, somebody: MatrixClient) -> MatrixClient:
+        """The same person on a connection of their own."""
+        return MatrixClient(self.processes[0].client_url, user_id=somebody.user_id, access_token=somebody.access_token)
