@@ -15,6 +15,7 @@ from typing import Final
 
 from benchmarks import (
     call,
+    call_token,
     chat,
     directory,
     directory_feed,
@@ -33,6 +34,7 @@ MODULES: Final[Sequence[ModuleType]] = (
     payment,
     gift,
     call,
+    call_token,
     memory,
     ledger_throughput,
     ledger_depth,

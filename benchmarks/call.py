@@ -32,6 +32,8 @@ _DECISIONS: Final = 300
 _OTHER_EVENTS: Final = 200_000
 _FLOOD: Final = 1_000
 _FLOOD_ROUNDS: Final = 5
+_PLAIN: Final = 300
+"""Messages beside which the flood of rings is measured: enough for a median of each round."""
 _SHOWN_MAX: Final = 10
 
 _numbers: Final = itertools.count()
@@ -201,13 +203,13 @@ def _flood(context: Context, pair: DemoPair) -> Row:
     room = dave.create_room(preset="private_chat", invite=[alice.user_id])
     alice.join(room)
     watch = Watch(alice, room)
-    context.say(f"call.flood: {_FLOOD} rings and {_FLOOD} messages of one origin, in turns")
+    context.say(f"call.flood: {_FLOOD} rings and {_PLAIN} messages of one origin, in turns; some minutes")
     began_ms = time.time() * 1000
     rung: list[float] = []
     plain: list[float] = []
     for _ in range(_FLOOD_ROUNDS):
-        plain.append(_during(watch, dave, room, lambda: bob.send_text(pair.room_id, "flood")))
-        rung.append(_during(watch, dave, room, lambda: _ring(bob, pair.room_id)))
+        plain.append(_during(watch, dave, room, _PLAIN, lambda: bob.send_text(pair.room_id, "flood")))
+        rung.append(_during(watch, dave, room, _FLOOD, lambda: _ring(bob, pair.room_id)))
     shown = _shown_since(alice, began_ms)
     if shown > _SHOWN_MAX:
         raise AssertionError(f"{shown} rings of a flood were shown")
@@ -235,13 +237,13 @@ def _shown_since(person: MatrixClient, since_ms: float) -> int:
         query["since"] = page["next"]
 
 
-def _during(watch: Watch, sender: MatrixClient, room: str, disturb: Any) -> float:
-    """The median way of messages while ``disturb`` is done again and again."""
+def _during(watch: Watch, sender: MatrixClient, room: str, count: int, disturb: Any) -> float:
+    """The median way of messages while ``disturb`` is done again and again, ``count`` times in all rounds."""
     done = threading.Event()
 
     def flood() -> None:
         try:
-            for _ in range(_FLOOD // _FLOOD_ROUNDS):
+            for _ in range(count // _FLOOD_ROUNDS):
                 disturb()
         finally:
             done.set()

@@ -1125,17 +1125,20 @@ class PrivateApi:
         )
         return frozenset(UserId(str(row[0])) for row in cur.fetchall())
 
-    def state_ids(self, cur: Cursor, event_type: EventType, room_ids: Collection[RoomId]) -> dict[RoomId, EventId]:
-        """The events of a state type, without a state key, that hold in some rooms now."""
+    def state_ids(
+        self, cur: Cursor, event_types: Collection[EventType], room_ids: Collection[RoomId]
+    ) -> dict[tuple[RoomId, str], EventId]:
+        """The events of state types, without a state key, that hold in some rooms now, by room and type."""
         if not room_ids:
             return {}
-        marks: list[LiteralString] = ["?" for _ in room_ids]
+        types: list[LiteralString] = ["?" for _ in event_types]
+        rooms: list[LiteralString] = ["?" for _ in room_ids]
         cur.execute(
-            "SELECT room_id, event_id FROM current_state_events WHERE type = ? AND state_key = ''"
-            " AND room_id IN (" + ", ".join(marks) + ")",
-            (event_type, *room_ids),
+            "SELECT room_id, type, event_id FROM current_state_events WHERE state_key = ''"
+            " AND type IN (" + ", ".join(types) + ") AND room_id IN (" + ", ".join(rooms) + ")",
+            (*event_types, *room_ids),
         )
-        return {RoomId(str(row[0])): EventId(str(row[1])) for row in cur.fetchall()}
+        return {(RoomId(str(row[0])), str(row[1])): EventId(str(row[2])) for row in cur.fetchall()}
 
     async def is_in_room(self, server: ServerName, room_id: RoomId) -> bool:
         """Whether somebody of a homeserver is joined to a room."""

@@ -390,11 +390,14 @@ class FakePrivateApi:
         memberships = self._homeserver.memberships(room_id)
         return frozenset(each for each in people if memberships.get(each) == "join")
 
-    def state_ids(self, cur: Cursor, event_type: EventType, room_ids: Collection[RoomId]) -> dict[RoomId, EventId]:
+    def state_ids(
+        self, cur: Cursor, event_types: Collection[EventType], room_ids: Collection[RoomId]
+    ) -> dict[tuple[RoomId, str], EventId]:
         states = {room_id: self._homeserver.rooms[room_id].state for room_id in room_ids}
         return {
-            room_id: EventId(state[event_type, ""].event_id)
+            (room_id, event_type.value): EventId(state[event_type, ""].event_id)
             for room_id, state in states.items()
+            for event_type in event_types
             if (event_type, "") in state
         }
 

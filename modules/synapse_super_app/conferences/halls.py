@@ -31,10 +31,9 @@ class Halls:
         """The rules of rooms as they are now, by room; or the events that have to be ``read`` before."""
         halls: dict[RoomId, Hall] = dict.fromkeys(room_ids, _NO_HALL)
         unread: set[EventId] = set()
-        roles = self._runtime.private.state_ids(cur, EventType.CALL_ROLES, room_ids)
-        links = self._runtime.private.state_ids(cur, EventType.CALL_LINK, room_ids)
-        for room_id in roles.keys() | links.keys():
-            ids = [found[room_id] for found in (roles, links) if room_id in found]
+        found = self._runtime.private.state_ids(cur, (EventType.CALL_ROLES, EventType.CALL_LINK), room_ids)
+        for room_id in {room_id for room_id, _ in found}:
+            ids = [event_id for (ruled, _), event_id in found.items() if ruled == room_id]
             missing = [event_id for event_id in ids if event_id not in self._known]
             if missing:
                 unread.update(missing)
