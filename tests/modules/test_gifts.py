@@ -310,6 +310,25 @@ class TestAcross:
         pair.advance(5)
         assert pair.available() == (9_000, 500)
 
+    def test_who_could_not_be_paid_claims_again_later(self, pair: Pair) -> None:
+        self.give(pair)
+        freeze = {"reason": "an order"}
+        pair.hs2.call("POST", f"admin/accounts/{BOB}/freeze", "@admin:hs2.test", freeze)
+        self.claim(pair)
+        pair.advance(5)
+        # Their homeserver takes no payment for them, so the share is free again.
+        assert pair.available() == (9_000, 0)
+        assert self.look(pair)["shares_left"] == 2
+        pair.hs2.call("POST", f"admin/accounts/{BOB}/unfreeze", "@admin:hs2.test", freeze)
+        self.claim(pair)
+        pair.advance(5)
+        assert pair.available() == (9_000, 500)
+        assert self.look(pair)["shares_left"] == 1
+        pair.assert_books_are_right()
+
+    def look(self, pair: Pair) -> dict[str, Any]:
+        return pair.hs1.call("GET", f"gifts/{ID}", ALICE)
+
     def test_a_homeserver_that_is_away_is_said_to_be(self, pair: Pair) -> None:
         self.give(pair)
         pair.hs2.reachable.clear()

@@ -66,14 +66,14 @@ def test_a_gift_in_a_federated_room_is_claimed_from_both_homeservers_and_its_dra
         gift = {"gift_id": gift_id, "room_id": room_id, "amount": 1_000, "currency": EUR, "shares": 3}
         made = alice.superapp("POST", "gifts", gift)
         assert alice.available(EUR) == before[alice.user_id] - 1_000
-        bob.wait_for_event(room_id, lambda event: event["type"] == GIFT)
+        bob.wait_for_event(room_id, lambda event: event["type"] == GIFT, timeout_s=_PATIENCE_S)
         got = {each.user_id: paid(each, f"gifts/{gift_id}/claim", query=giver)["mine"]["amount"] for each in people}
         assert sum(got.values()) == 1_000
         assert {each.user_id: each.available(EUR) - before[each.user_id] for each in people} == got
         with pytest.raises(MatrixError) as error:
             alice.superapp("POST", f"gifts/{gift_id}/claim", query=giver)
         assert error.value.errcode == "ORG.SUPERAPP.PAYEE_IS_SELF"
-        end = carol.wait_for_event(room_id, lambda event: event["type"] == END)
+        end = carol.wait_for_event(room_id, lambda event: event["type"] == END, timeout_s=_PATIENCE_S)
         assert end["content"]["outcome"] == "emptied"
         first = carol.event(room_id, made["event_id"])
         path = tmp_path / "gift.json"
@@ -97,12 +97,12 @@ def test_a_split_is_paid_and_a_link_claimed_across(demo: RunningDemo) -> None:
             "split": {"how": "equal", "mine": 1},
         }
         alice.superapp("POST", "requests", asked)
-        bob.wait_for_event(room_id, lambda event: event["type"] == REQUEST)
+        bob.wait_for_event(room_id, lambda event: event["type"] == REQUEST, timeout_s=_PATIENCE_S)
         for payer in (bob, dave):
             shown = _shown(payer, request_id, alice.user_id)
             assert shown["amount"] == 333
             payment = payer.pay(alice.user_id, 333, EUR, request=request_id)
-            payer.wait_for_payment(payment["payment_id"])
+            payer.wait_for_payment(payment["payment_id"], timeout_s=_PATIENCE_S)
         wait_until(
             lambda: alice.superapp("GET", f"requests/{request_id}")["state"] == "paid",
             timeout_s=_PATIENCE_S,

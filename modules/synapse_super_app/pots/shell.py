@@ -647,7 +647,6 @@ class PotsShell:
         self, giver: UserId, pot_id: PotId, kind: Kind, claimer: UserId, secret: str | None
     ) -> Mapping[str, Any] | Refused:
         """Claim for one of ours, here or at the giver's homeserver. What comes of it, as JSON."""
-        payment_id = PaymentId(secrets.token_hex(_SALT_BYTES))
         if self._runtime.api.is_mine(giver):
             claim = Claim(
                 giver=giver,
@@ -655,11 +654,24 @@ class PotsShell:
                 kind=kind,
                 claimer=claimer,
                 claimer_acct=await self._runtime.accounts.acct_of(claimer),
-                payment_id=payment_id,
+                payment_id=PaymentId(secrets.token_hex(_SALT_BYTES)),
                 secret=secret,
             )
             return await self._claim_here(claim)
-        now_ms = self._runtime.now_ms()
+        answer = await self._claim_elsewhere(giver, pot_id, kind, claimer, secret)
+        if isinstance(answer, Refused) and answer.reason is Reason.CONFLICT:
+            # The payment of an earlier try came to nothing over there before anything of it was written down here.
+            await self._forget_claim(giver, claimer, pot_id)
+            answer = await self._claim_elsewhere(giver, pot_id, kind, claimer, secret)
+        return answer
+
+    async def _forget_claim(self, giver: UserId, claimer: UserId, pot_id: PotId) -> None:
+        await self._writer.run("pot_unexpect", lambda cur: store.forget_expected(cur, giver, claimer, pot_id))
+
+    async def _claim_elsewhere(
+        self, giver: UserId, pot_id: PotId, kind: Kind, claimer: UserId, secret: str | None
+    ) -> Mapping[str, Any] | Refused:
+        payment_id, now_ms = PaymentId(secrets.token_hex(_SALT_BYTES)), self._runtime.now_ms()
         expected = await self._writer.run(
             "pot_expect", lambda cur: self.pots.expect(cur, giver, pot_id, claimer, payment_id, now_ms)
         )
