@@ -158,6 +158,7 @@ class TestMoving:
         assert land.hs1.call("GET", "handles/wonder", land.alice)["badges"] == []
         land.advance(7)
         assert land.resolved_by_bob(f"@wonder:{HS1}").user_id == land.new
+        assert "org.superapp.handle" not in land.hs1.profile_fields.get(land.alice, {})
         # Nobody gets them, and she takes no more there.
         bob = land.hs1.register("robert")
         assert refusal(land.hs1, "PUT", "handles/wonder", bob) == (409, "HANDLE_TAKEN")

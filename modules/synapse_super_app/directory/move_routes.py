@@ -12,7 +12,7 @@ from super_app.wire import WireModel
 from synapse_super_app.directory.budget import Budget
 from synapse_super_app.directory.moves import Moves
 from synapse_super_app.directory.own import OwnHandles
-from synapse_super_app.http.routes import Auth, Call, Route, Sessions
+from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.runtime import Runtime
 
 
@@ -72,7 +72,6 @@ class MoveRoutes:
             Route(
                 method="GET",
                 path="account/move",
-                sessions=Sessions.READ,
                 handler=self.show,
                 response=OwnMove,
                 summary="Where your account went, and where it came from",

@@ -136,6 +136,7 @@ class Moves:
             return self._counted("depart", done)
         gone, went = done
         logger.info("%s moved to %s; this homeserver forwards for a year", user_id, gone.to_user_id)
+        self._own.show_handle(user_id)
         await self._has_moved(gone.to_user_id, went)
         await self._tell(gone)
         return self._counted("depart", gone)

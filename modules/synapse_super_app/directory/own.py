@@ -237,6 +237,10 @@ class OwnHandles:
         self._profile.refresh(user_id)
         return answer
 
+    def show_handle(self, user_id: UserId) -> None:
+        """Bring what the Matrix profile shows up to date."""
+        self._profile.refresh(user_id)
+
     async def retire(self, user_id: UserId) -> None:
         acct = await self.acct_of(user_id)
         facts = await self.facts(user_id)
@@ -393,6 +397,8 @@ class OwnHandles:
     async def registered(self, user_id: UserId) -> None:
         """An account has come to exist in this moment."""
         await self._adopt_now(user_id)
+        if self._new_discover is Discover.PUBLIC:
+            self.show_handle(user_id)
 
     async def _adopt_now(self, user_id: UserId) -> None:
         found = await self._runtime.api.get_userinfo_by_id(user_id)

@@ -45,13 +45,20 @@ class ApiResource(DirectServeJsonResource):
         self._sessions = sessions
         self._routes: list[tuple[re.Pattern[str], Route]] = []
         self._ready = False
-        self.document: dict[str, Any] = {}
+        self._document: dict[str, Any] | None = None
 
     def add(self, routes: Sequence[Route]) -> None:
         for route in routes:
             pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(route.path))
             self._routes.append((re.compile(pattern), route))
-        self.document = document([route for _, route in self._routes], self._version)
+        self._document = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI document; made when somebody asks for it, since that takes longer than the rest of the start."""
+        if self._document is None:
+            self._document = document([route for _, route in self._routes], self._version)
+        return self._document
 
     def open(self) -> None:
         """The tables exist; until now every route but the document answered 503."""
