@@ -20,7 +20,7 @@ from super_app.signing import key_id_of, public_b64
 from super_app.wire import Text, WireModel
 from synapse_super_app.clearing.admin import LinkModel, link_model
 from synapse_super_app.clearing.identity import payment_keys, replace_key
-from synapse_super_app.clearing.operator_routes import OperatorRoutes, peer_of
+from synapse_super_app.clearing.operator_routes import LinkOperatorRoutes, peer_of
 from synapse_super_app.http.routes import Auth, Call, Route
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class PaymentKeyModel(BaseModel):
     links: list[LinkModel]
 
 
-class LinkRoutes(OperatorRoutes):
+class LinkRoutes(LinkOperatorRoutes):
     def routes(self) -> Sequence[Route]:
         return (
             Route(
@@ -125,7 +125,7 @@ class LinkRoutes(OperatorRoutes):
 
     async def _get(self, call: Call) -> LinkModel | Refused:
         peer = peer_of(call)
-        return _answer(await self._runtime.database.run("clearing_link", lambda cur: self._clearing.link(cur, peer)))
+        return _answer(await self._read("clearing_link", lambda cur: self._clearing.link(cur, peer)))
 
     async def _suspend(self, call: Call) -> LinkModel | Refused:
         body: WhyBody = call.body
@@ -161,7 +161,7 @@ class LinkRoutes(OperatorRoutes):
     async def _act(
         self, peer: ServerName, name: LiteralString, work: Callable[[Cursor], LinkView | Refused]
     ) -> LinkModel | Refused:
-        return _answer(await self._write(peer, name, work))
+        return _answer(await self._write_towards(peer, name, work))
 
     async def _rotate(self, call: Call) -> PaymentKeyModel:
         # The file first: from the moment that a KEY is committed, the new key must be there after any crash.
@@ -171,7 +171,7 @@ class LinkRoutes(OperatorRoutes):
         logger.info("The payment key was replaced by %s, as %s asked", key_id_of(key), call.user_id)
         shown: list[LinkModel] = []
         now_ms = self._runtime.now_ms()
-        for peer in await self._runtime.database.run("clearing_peers", self._clearing.peers):
+        for peer in await self._read("clearing_peers", self._clearing.peers):
             said = await self._act(peer, "clearing_key", partial(self._say_key, peer=peer, now_ms=now_ms))
             if not isinstance(said, Refused):
                 shown.append(said)

@@ -10,7 +10,7 @@ from super_app.clearing.model import WaitingPayment
 from super_app.clearing.ports import WireId
 from super_app.errors import Reason, Refused
 from super_app.wire import Text, WireModel
-from synapse_super_app.clearing.operator_routes import OperatorRoutes, peer_of
+from synapse_super_app.clearing.operator_routes import LinkOperatorRoutes, peer_of
 from synapse_super_app.http.routes import Auth, Call, Route
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class WaitingPaymentsModel(BaseModel):
     payments: list[WaitingPaymentModel]
 
 
-class PaymentRoutes(OperatorRoutes):
+class PaymentRoutes(LinkOperatorRoutes):
     def routes(self) -> Sequence[Route]:
         return (
             Route(
@@ -69,15 +69,13 @@ class PaymentRoutes(OperatorRoutes):
 
     async def _get(self, call: Call) -> WaitingPaymentsModel | Refused:
         peer = peer_of(call)
-        found = await self._runtime.database.run(
-            "clearing_waiting", lambda cur: self._clearing.waiting(cur, peer, _SHOWN)
-        )
+        found = await self._read("clearing_waiting", lambda cur: self._clearing.waiting(cur, peer, _SHOWN))
         return found if isinstance(found, Refused) else WaitingPaymentsModel(payments=[_model(each) for each in found])
 
     async def _give_back(self, call: Call) -> WaitingPaymentModel | Refused:
         body: GiveBackBody = call.body
         peer, wire_id, now_ms = peer_of(call), WireId(call.path["wire_id"]), self._runtime.now_ms()
-        given = await self._write(
+        given = await self._write_towards(
             peer,
             "clearing_give_back",
             lambda cur: self._clearing.give_back(

@@ -21,7 +21,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.money import MAX_AMOUNT_MINOR, Asset, AssetCode
 from super_app.wire import WireModel
-from synapse_super_app.clearing.operator_routes import OperatorRoutes, peer_of
+from synapse_super_app.clearing.operator_routes import LinkOperatorRoutes, peer_of
 from synapse_super_app.http.routes import Auth, Call, Handler, Route
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class SettlementsQuery(WireModel):
     limit: Annotated[int, Field(ge=1, le=_SHOWN)] = 100
 
 
-class SettleRoutes(OperatorRoutes):
+class SettleRoutes(LinkOperatorRoutes):
     @property
     def _desk(self) -> SettlementDesk:
         return self._clearing.settlements
@@ -206,7 +206,7 @@ class SettleRoutes(OperatorRoutes):
     async def _list(self, call: Call) -> SettlementsModel | Refused:
         query: SettlementsQuery = call.query
         peer = None if query.peer is None else ServerName(query.peer)
-        found, terms = await self._runtime.database.run(
+        found, terms = await self._read(
             "settlements", lambda cur: (self._desk.newest(cur, peer, query.limit), self._desk.chosen(cur))
         )
         if isinstance(found, Refused):
@@ -274,14 +274,16 @@ class SettleRoutes(OperatorRoutes):
         body: TermsBody = call.body
         peer, now_ms = peer_of(call), self._runtime.now_ms()
         chosen = body.chosen(AssetCode(call.path["currency"]))
-        done = await self._write(peer, "settle_choose", lambda cur: self._desk.choose(cur, peer, chosen, now_ms))
+        done = await self._write_towards(
+            peer, "settle_choose", lambda cur: self._desk.choose(cur, peer, chosen, now_ms)
+        )
         return done if isinstance(done, Refused) else _terms_model(peer, done)
 
     async def _done(
         self, call: Call, what: LiteralString, work: Callable[[Cursor, ServerName], Settlement | Refused]
     ) -> SettlementModel | Refused:
         peer = peer_of(call)
-        settlement = await self._write(peer, what, lambda cur: work(cur, peer))
+        settlement = await self._write_towards(peer, what, lambda cur: work(cur, peer))
         if isinstance(settlement, Refused):
             return settlement
         logger.info("%s with %s by %s: %s", what, peer, call.user_id, settlement.terms.settlement_id)

@@ -12,6 +12,7 @@ from super_app.ledger.model import HOUSE, AccountKey, AccountKind, Entry, Freeze
 from super_app.money import AssetCode, check_money
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.ledger import bodies
+from synapse_super_app.ledger.operator_routes import OperatorRoutes
 from synapse_super_app.ledger.writer import LedgerWriter
 from synapse_super_app.runtime import Runtime
 
@@ -19,10 +20,9 @@ _KINDS: Final = {kind.value: kind for kind in AccountKind}
 _OF_PEOPLE: Final = (AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.GIFT, AccountKind.CLAIM)
 
 
-class LedgerAdmin:
+class LedgerAdmin(OperatorRoutes):
     def __init__(self, runtime: Runtime, writer: LedgerWriter) -> None:
-        self._runtime = runtime
-        self._writer = writer
+        super().__init__(runtime, writer)
         self._assets = runtime.config.payments.by_code()
 
     def routes(self) -> Sequence[Route]:
@@ -174,11 +174,10 @@ class LedgerAdmin:
         if isinstance(person, Refused):
             return person
         _, acct = person
-        now_ms = self._runtime.now_ms()
         return _entry(
-            await self._writer.run(
+            await self._write(
                 "burn",
-                lambda cur: operators.burn(
+                lambda cur, now_ms: operators.burn(
                     cur, acct, money, reference=body.reference, operator=call.user_id, now_ms=now_ms
                 ),
             )
@@ -186,11 +185,10 @@ class LedgerAdmin:
 
     async def _correct(self, call: Call) -> bodies.EntryJson | Refused:
         body: bodies.CorrectBody = call.body
-        now_ms = self._runtime.now_ms()
         return _entry(
-            await self._writer.run(
+            await self._write(
                 "correct",
-                lambda cur: operators.correct(
+                lambda cur, now_ms: operators.correct(
                     cur,
                     body.seq,
                     body.amount,
@@ -214,9 +212,8 @@ class LedgerAdmin:
         if isinstance(person, Refused):
             return person
         user_id, acct = person
-        now_ms = self._runtime.now_ms()
-        freeze = await self._writer.run(
-            "freeze", lambda cur: act(cur, acct, reason=body.reason, operator=call.user_id, now_ms=now_ms)
+        freeze = await self._write(
+            "freeze", lambda cur, now_ms: act(cur, acct, reason=body.reason, operator=call.user_id, now_ms=now_ms)
         )
         return bodies.AccountJson.of(user_id, freeze)
 
@@ -225,18 +222,18 @@ class LedgerAdmin:
         if isinstance(person, Refused):
             return person
         user_id, acct = person
-        freeze = await self._runtime.database.run("freeze_of", lambda cur: operators.freeze_of(cur, acct))
+        freeze = await self._read("freeze_of", lambda cur: operators.freeze_of(cur, acct))
         return bodies.AccountJson.of(user_id, freeze)
 
     async def _acts(self, call: Call) -> bodies.ActsJson:
         query: bodies.ActsQuery = call.query
-        acts = await self._runtime.database.run("acts", lambda cur: operators.acts(cur, query.since, query.limit))
+        acts = await self._read("acts", lambda cur: operators.acts(cur, query.since, query.limit))
         return bodies.ActsJson(
             acts=[bodies.ActJson.of(act) for act in acts], next=acts[-1].act_id if len(acts) == query.limit else None
         )
 
     async def _trial_balance(self, call: Call) -> bodies.TrialBalanceJson:
-        found, scales = await self._runtime.database.run(
+        found, scales = await self._read(
             "trial_balance", lambda cur: (operators.trial_balance(cur), operators.scales(cur))
         )
         currencies: dict[AssetCode, list[bodies.TrialLineJson]] = {}
@@ -311,38 +308,39 @@ class LedgerAdmin:
                 for each in journal.archives(cur)
             ]
 
-        return bodies.ArchivesJson(archives=await self._runtime.database.run("archives", read))
+        return bodies.ArchivesJson(archives=await self._read("archives", read))
 
     async def _plan(self, call: Call) -> bodies.PlanJson | Refused:
         query: bodies.PlanQuery = call.query
-        plan = await self._runtime.database.run("archive_plan", lambda cur: journal.plan_archive(cur, query.until_ts))
+        plan = await self._read("archive_plan", lambda cur: journal.plan_archive(cur, query.until_ts))
         return plan if isinstance(plan, Refused) else bodies.PlanJson.of(plan)
 
     async def _lines(self, call: Call) -> bodies.LinesJson:
         query: bodies.LinesQuery = call.query
-        lines = await self._runtime.database.run(
-            "archive_lines", lambda cur: journal.archive_lines(cur, query.after, query.limit)
-        )
+        lines = await self._read("archive_lines", lambda cur: journal.archive_lines(cur, query.after, query.limit))
         return bodies.LinesJson(lines=list(lines))
 
     async def _archive(self, call: Call) -> bodies.ArchiveJson | Refused:
         body: bodies.ArchiveBody = call.body
         now_ms = self._runtime.now_ms()
+        # It writes a snapshot, which takes long, and neither needs nor has the writer's turn.
         refused = await self._runtime.database.run(
             "archive_prepare", lambda cur: journal.prepare_archive(cur, body.through_seq, now_ms)
         )
         if refused is not None:
             return refused
         wanted = body.archive(now_ms)
-        recorded = await self._writer.run(
+        recorded = await self._write(
             "archive",
-            lambda cur: journal.record_archive(cur, wanted, reason=body.reason, operator=call.user_id, now_ms=now_ms),
+            lambda cur, _: journal.record_archive(
+                cur, wanted, reason=body.reason, operator=call.user_id, now_ms=now_ms
+            ),
         )
         if isinstance(recorded, Refused):
             return recorded
         archive, left = recorded
         if left:
-            left = await self._writer.run("archive_drop", journal.drop_archived)
+            left = await self._write("archive_drop", lambda cur, _: journal.drop_archived(cur))
         return bodies.ArchiveJson.of(archive, left)
 
     async def _person(self, text: str) -> tuple[UserId, Acct] | Refused:
