@@ -120,7 +120,20 @@ def test_a_stolen_token_does_nothing_but_read_on_every_route_that_there_is(homes
         ("GET", "contacts"),
         ("GET", "handles"),
         ("GET", "handles/{handle}"),
+        ("GET", "handles/{handle}/badges"),
         ("POST", "search"),
+        ("GET", "gifts"),
+        ("GET", "gifts/{gift_id}"),
+        ("GET", "schedules"),
+        ("GET", "schedules/{schedule_id}"),
+        ("GET", "disputes"),
+        ("GET", "disputes/{payment_id}"),
+        ("GET", "activity"),
+        ("GET", "statements/{month}"),
+        ("GET", "statements/{month}/file"),
+        ("GET", "summaries/{year}"),
+        ("GET", "payments/{payment_id}/receipt"),
+        ("GET", "payments/{payment_id}/receipt/file"),
     }
     assert refused_count > 20
 

@@ -102,5 +102,5 @@ def test_anything_else_is_told_how_to_use_it(checkout: Path) -> None:
     done = install(checkout, "everything")
     assert (done.returncode, done.stderr) == (
         1,
-        "super-app: usage: tools/install run|dev|postgresql|redis|chromium|nodejs\n",
+        "super-app: usage: tools/install run|dev|postgresql|redis|coturn|chromium|nodejs|livekit\n",
     )
