@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, LiteralString, TypeVar, cast
 
 from psycopg2.extras import wait_select
 from synapse.logging.context import LoggingContext, PreserveLoggingContext  # type: ignore[attr-defined]
@@ -25,9 +25,11 @@ from twisted.enterprise import adbapi
 from twisted.internet import defer, reactor, task, threads
 
 from super_app.db import Cursor, Engine, Row, SqlValue
+from super_app.errors import Refused
+from super_app.ids import Acct
 from super_app.ledger import service, store
-from super_app.ledger.model import AccountKey, AccountKind, Cause, Posted, Transfer, TransferId, house
-from super_app.money import AssetCode
+from super_app.ledger.model import AccountKey, AccountKind, Cause, HoldId, Posted, Transfer, TransferId, house
+from super_app.money import AssetCode, Money
 from synapse_super_app.database import Database
 from synapse_super_app.ledger.lane import Lane, connected
 from synapse_super_app.ledger.writer import LedgerWriter
@@ -172,6 +174,64 @@ async def throughput(dsn: str, callers: int, accounts: int, seconds: float, paye
     return {"per_second": rate, "transfers": total}
 
 
+async def works(dsn: str, callers: int, accounts: int, seconds: float, grouped: bool) -> dict[str, float]:  # noqa: FBT001 - from JSON
+    """Holds placed and posted a second, each a work as those of payments are; grouped or one at a time."""
+    books = Books(dsn)
+    keys = account_keys(accounts)
+    alone = defer.DeferredLock()
+    count = 0
+    stopped = False
+
+    async def run(name: LiteralString, work: Callable[[Cursor], object]) -> None:
+        nonlocal count
+        if not grouped:
+            await alone.acquire()
+        try:
+            done = await books.writer.run(name, work)
+        finally:
+            if not grouped:
+                alone.release()
+        if isinstance(done, Refused):
+            raise RuntimeError(f"a work of the benchmark was refused: {done.message}")
+        count += 1
+
+    async def caller() -> None:
+        rand = random.Random()  # noqa: S311 - which accounts pay is no secret
+        money = Money(amount_minor=1, currency=CURRENCY)
+        while not stopped:
+            hold_id, now_ms = HoldId(f"{rand.getrandbits(128):032x}"), books.now_ms()
+            payer, payee = rand.sample(keys, 2)
+            await run(
+                "place",
+                partial(service.place_hold, hold_id=hold_id, owner=Acct(payer.owner), money=money, now_ms=now_ms),
+            )
+            await run(
+                "post",
+                partial(
+                    service.post_hold,
+                    hold_id=hold_id,
+                    credit=payee,
+                    cause=Cause.PAYMENT,
+                    reference="benchmark",
+                    now_ms=now_ms,
+                ),
+            )
+
+    running = [defer.ensureDeferred(caller()) for _ in range(callers)]
+    await task.deferLater(cast(Any, reactor), _WARM_UP_S)
+    started, before = time.perf_counter(), count
+    await task.deferLater(cast(Any, reactor), seconds)
+    rate = (count - before) / (time.perf_counter() - started)
+    total = count - before
+    stopped = True
+    await defer.gatherResults(running)
+    broken = await books.database.run("violations", service.violations)
+    books.close()
+    if broken:
+        raise RuntimeError(f"the benchmark broke the books: {broken}")
+    return {"per_second": rate, "works": total}
+
+
 async def ceiling(dsn: str, accounts: int, sizes: Sequence[int], entries: int) -> dict[str, float]:
     """Transfers per second of the database alone: batches of each size, decided beforehand, one after the other."""
     connection = connected({"dsn": dsn})
@@ -277,12 +337,13 @@ def issue_to(cur: Cursor, accounts: int, amount_minor: int) -> None:
 
 
 def main(job: dict[str, Any]) -> None:
-    works: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
+    jobs: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
         "throughput": throughput,
+        "works": works,
         "ceiling": ceiling,
         "latency": latency,
     }
-    work = works[job.pop("job")]
+    work = jobs[job.pop("job")]
     result: list[Any] = []
 
     def start() -> None:

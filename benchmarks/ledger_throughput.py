@@ -21,6 +21,8 @@ _CALLERS: Final = {"ledger.callers32": 32, "ledger.callers512": 512, "ledger.hot
 _GOALS: Final = {"ledger.callers32": ">= 2", "ledger.callers512": ">= 5", "ledger.hot": ">= 0.8"}
 _CEILING_SIZES: Final = (32, 256, 1_000)
 _CEILING_ENTRIES: Final = 40_000
+_WORKS: Final = {True: "works of 32 callers", False: "the same, each a commit of its own"}
+_WORKS_SECONDS: Final = 5
 _UNIT: Final = "transfers/s"
 
 
@@ -37,8 +39,12 @@ def run(context: Context) -> Iterator[Row]:
                 figures = _ours(postgres, name)
                 rates[name].append(figures["per_second"])
                 transfers[name] += int(figures["transfers"])
+            for grouped in (True, False):
+                rates[_WORKS[grouped]].append(_works(postgres, grouped=grouped))
             seen = ", ".join(f"{name} {each[-1]:.0f}/s" for name, each in rates.items())
             context.say(f"ledger round {number} of {_ROUNDS}: {seen}")
+        together, apart = (statistics.median(rates.pop(name)) for name in _WORKS.values())
+        context.say(f"ledger works: {together:,.0f}/s, {together / apart:.2f} times as many as with a commit for each")
         for size, per_second in _ceiling(postgres).items():
             context.say(f"ledger ceiling: {per_second:,.0f} transfers/s in statements of {size}, the database alone")
     medians = {name: statistics.median(each) for name, each in rates.items()}
@@ -68,6 +74,16 @@ def _ours(postgres: PrivatePostgres, name: str) -> dict[str, float]:
             payee="hot" if name == "ledger.hot" else None,
         )
         return figures
+
+
+def _works(postgres: PrivatePostgres, *, grouped: bool) -> float:
+    """What payments do with the ledger: works that read and write, and of which the writer puts many into a commit."""
+    with ledger_database.database(postgres, "ledger") as dsn:
+        ledger_database.make_ledger(dsn, lambda cur: ledger_client.issue_to(cur, _ACCOUNTS, _BALANCE_MINOR))
+        figures: dict[str, float] = ledger_database.client(
+            "works", dsn=dsn, callers=32, accounts=_ACCOUNTS, seconds=_WORKS_SECONDS, grouped=grouped
+        )
+        return figures["per_second"]
 
 
 def _ceiling(postgres: PrivatePostgres) -> dict[str, float]:
