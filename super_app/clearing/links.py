@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from super_app.clearing import objects, repin, repin_store, rules, statement_store, store
-from super_app.clearing.chain import Chain, Handled, Taken
+from super_app.clearing import objects, recovery_store, repin, repin_store, rules, statement_store, store
+from super_app.clearing.chain import Chain, Handled, Taken, lost_key
 from super_app.clearing.inbound import Inbound
 from super_app.clearing.link_life import LinkLife
 from super_app.clearing.model import (
@@ -192,10 +192,27 @@ class Links:
 
     # How links stand.
 
+    def _repin_waits(self, cur: Cursor, link: Link, shown: str) -> tuple[str, ...]:
+        is_to_come = repin_store.repin(cur, link.link_id).ordered and not self._has_fenced(cur, link)
+        is_lost = link.state is LinkState.RECOVERING and self._chain.me.signer(link.our_key_id) is None
+        if is_lost and not is_to_come:
+            # What this recovery goes on with was signed by a key that is gone since.
+            return (f"waits for you: {lost_key(link.peer)}",)
+        return repin.waits(cur, link, shown)
+
+    def _shown_fingerprint(self, cur: Cursor, link: Link, present: str) -> str:
+        """Of the key that the peer sees: the one that our FENCE brings, once it is signed, else the present one."""
+        return self._life.fingerprint(cur, link, Sender.OURS) if self._has_fenced(cur, link) else present
+
+    def _has_fenced(self, cur: Cursor, link: Link) -> bool:
+        known = recovery_store.recovery(cur, link.link_id)
+        return known is not None and known.fence_id != ""
+
     def view(self, cur: Cursor, link: Link) -> LinkView:
         refused = self._chain.why_not(link, link.peer)
         phase = self._life.phase(cur, link)
         present = objects.fingerprint_of(public_b64(self._chain.me.key))
+        shown = self._shown_fingerprint(cur, link, present)
         if phase is LinkPhase.OPEN and refused is not None:
             phase = LinkPhase.HALTED
         return LinkView(
@@ -203,7 +220,7 @@ class Links:
             peer=link.peer,
             phase=phase,
             waits=(
-                *(repin.waits(cur, link, present) or self._life.waits(cur, link, phase)),
+                *(self._repin_waits(cur, link, shown) or self._life.waits(cur, link, phase)),
                 *self._settlements.waits(cur, link),
             ),
             our_standing=link.our_standing,
@@ -213,6 +230,7 @@ class Links:
             our_fingerprint=self._life.fingerprint(cur, link, Sender.OURS),
             their_fingerprint=self._life.fingerprint(cur, link, Sender.THEIRS),
             present_fingerprint=present,
+            shown_fingerprint=shown,
             asked_fingerprint=repin_store.repin(cur, link.link_id).asked,
             why=link.stopped_why or (refused.message if phase is LinkPhase.HALTED and refused is not None else ""),
             our_epoch=link.our_epoch,

@@ -649,6 +649,8 @@ class LinkView:
     """Of the keys that sign now, for operators to compare; empty where there is none yet."""
     present_fingerprint: str
     """Of the key in our file, which signs from the next KEY or FENCE on."""
+    shown_fingerprint: str
+    """Of the key that the peer sees next, for our operator to read to the other one."""
     asked_fingerprint: str
     """Of a key that the peer has shown and wants pinned; empty for none."""
     our_epoch: int

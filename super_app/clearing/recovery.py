@@ -78,7 +78,8 @@ class Recoveries:
     def repin(self, cur: Cursor, link: Link, order: Repin, restore_id: RestoreId, now_ms: int) -> Link:
         """Pin the payment keys of both sides anew, as our operator orders, and end whatever had stopped the link."""
         known = repin_store.repin(cur, link.link_id)
-        repin_store.put(cur, replace(order, asked="" if known.asked == order.confirmed else known.asked))
+        asked = "" if known.asked == order.confirmed else known.asked
+        repin_store.put(cur, replace(order, asked=asked))
         under_way = recovery_store.recovery(cur, link.link_id) if known.ordered else None
         if under_way is not None and under_way.fence_id and link.our_key_id == self._chain.me.key_id:
             # Our side has said all that it has to say; only what is believed of the other one may have changed.
@@ -168,6 +169,8 @@ class Recoveries:
         is_all_here = (link.their_epoch, link.their_seq) >= (after.epoch, after.seq)
         if is_all_here or known.phase is not RecoveryPhase.FENCING:
             return None
+        order = repin_store.repin(cur, link.link_id)
+        repin_store.put(cur, replace(order, asked="", vouched=after.hash))
         at = replace(known, phase=RecoveryPhase.LEARNING, at_epoch=link.their_epoch, at_seq=link.their_seq)
         self._go(
             cur,
@@ -195,8 +198,10 @@ class Recoveries:
                 return self._range(link, Sender.THEIRS, found.at_epoch, found.at_seq + 1, MAX_AMOUNT_MINOR)
             case RecoveryPhase.FENCING:
                 # The peer can only verify a FENCE whose key it knows, or which brings it.
-                is_repin = repin_store.repin(cur, link.link_id).ordered
-                unknown = None if is_repin else store.outbox_first_key(cur, link.link_id)
+                unknown = store.outbox_first_key(cur, link.link_id)
+                if unknown is not None and unknown.type is not MessageType.LINK_OPEN:
+                    # A FENCE by an order brings its key itself, and behind it no KEY of the old one counts.
+                    unknown = None if repin_store.repin(cur, link.link_id).ordered else unknown
                 return unknown or store.object_at(cur, link.link_id, Sender.OURS, link.our_epoch, 1)
             case RecoveryPhase.COLLECTING:
                 if link.their_seq < link.their_newest:
@@ -281,12 +286,13 @@ class Recoveries:
         if found is None or page.holdings.fence != found.fence_id:
             # Of an earlier FENCE, that came to nothing or is answered already.
             return link
-        pages = {
-            each.holdings.page: each.holdings
-            for each in self._fenced(cur, link, Sender.THEIRS, found.fence_id)
-            if each.holdings is not None
-        }
-        if len(pages) < page.holdings.pages:
+        return self._listed(cur, link, found, now_ms)
+
+    def _listed(self, cur: Cursor, link: Link, found: Recovery, now_ms: int) -> Link:
+        """Go on if the peer's answer to our FENCE is here, all pages of it."""
+        read = [each.holdings for each in self._fenced(cur, link, Sender.THEIRS, found.fence_id)]
+        pages = {each.page: each for each in read if each is not None}
+        if not pages or len(pages) < next(iter(pages.values())).pages:
             return link
         runs = [run for number in sorted(pages) for run in pages[number].runs]
         recovery_store.put_listed(cur, link.link_id, [run for run in runs if run.epoch < found.new_epoch])
@@ -300,9 +306,27 @@ class Recoveries:
     def sent_fence(self, cur: Cursor, link: Link, now_ms: int) -> None:
         """The peer took our FENCE, and its answer has been handled. One that is not whole is asked for again."""
         found = recovery_store.recovery(cur, link.link_id)
-        if found is not None and found.phase is RecoveryPhase.FENCING:
-            attempts = link.attempts + 1
-            store.put_link(cur, replace(link, attempts=attempts, next_try_ms=now_ms + rules.retry_ms(attempts)))
+        if found is None or found.phase is not RecoveryPhase.FENCING:
+            return
+        if self._was_answered_before(cur, link, found):
+            link = self._listed(cur, link, found, now_ms)
+            if recovery_store.recovery(cur, link.link_id) != found:
+                return
+        attempts = link.attempts + 1
+        store.put_link(cur, replace(link, attempts=attempts, next_try_ms=now_ms + rules.retry_ms(attempts)))
+
+    def _was_answered_before(self, cur: Cursor, link: Link, found: Recovery) -> bool:
+        """Whether the peer's answer came from an epoch of a key that nobody confirmed, by which a confirmed one stands.
+
+        It was fetched with that epoch, and is not taken again from who may hold its key.
+        """
+        vouched = repin_store.repin(cur, link.link_id).vouched
+        pages = self._fenced(cur, link, Sender.THEIRS, found.fence_id)
+        if not vouched or not pages:
+            return False
+        epoch, last_seq = pages[0].epoch, max(each.seq for each in pages)
+        behind = store.objects_between(cur, link.link_id, Sender.THEIRS, epoch, last_seq, MAX_AMOUNT_MINOR, REPLAY_PAGE)
+        return all(each.epoch == epoch for each in pages) and any(each.message_id == vouched for each in behind)
 
     # Steps.
 
@@ -587,6 +611,7 @@ class Recoveries:
     def _end(self, cur: Cursor, link: Link, found: Recovery, now_ms: int) -> tuple[Alarm, ...]:
         recovery_store.forget(cur, link.link_id)
         recovery_store.forget_work(cur, link.link_id)
+        recovery_store.forget_taken_back(cur, link.link_id)
         recovery_store.end_marks(cur)
         repin_store.end(cur, link.link_id)
         link = replace(
@@ -629,7 +654,8 @@ class Recoveries:
                 continue
             pinned = store.key_at(cur, link.link_id, Sender.THEIRS, each.epoch, each.seq)
             is_known = pinned is not None and pinned[0] == each.key_id and objects.is_signed_by(each, pinned[1])
-            if not is_known and not repin.lets_in(cur, link, each, certified):
+            is_vouched = not is_known and repin.is_vouched(cur, link, each, theirs, certified)
+            if not is_known and not is_vouched and not repin.lets_in(cur, link, each, certified):
                 continue
             placed = self._chain.place(cur, link, each, now_ms)
             if isinstance(placed, Stopped):
@@ -711,8 +737,10 @@ class Recoveries:
         order = repin_store.repin(cur, link.link_id)
         if not order.ordered or order.take_back:
             return False
+        if recovery_store.was_taken_back(cur, link.link_id, found.message_id):
+            return False
         former = {pin.key_id for pin in store.pins(cur, link.link_id, Sender.OURS) if pin.epoch < link.our_epoch}
-        # A FENCE of an order before this one, which was taken back here and had reached the peer, is ours.
+        # A FENCE of a key that only an order before this one can have brought is ours, whatever became of it here.
         return found.type is not MessageType.FENCE or found.key_id in former
 
     def _brought(self, cur: Cursor, link: Link, sender: Sender, found: ChainObject) -> None:
@@ -771,7 +799,12 @@ class Recoveries:
 
     def _is_own(self, cur: Cursor, link: Link, found: ChainObject) -> bool:
         named = (found.from_server, found.to_server, found.link_id)
-        return named == (self._chain.me.server, link.peer, link.link_id) and self._chain.is_ours(cur, link, found)
+        if named != (self._chain.me.server, link.peer, link.link_id):
+            return False
+        # The key that a FENCE brought goes with it when it is taken back; what it said is known by its hash.
+        return self._chain.is_ours(cur, link, found) or recovery_store.was_taken_back(
+            cur, link.link_id, found.message_id
+        )
 
     def _fenced(self, cur: Cursor, link: Link, sender: Sender, fence: MessageId | None) -> list[ChainObject]:
         """The pages of one side's answer to a FENCE."""

@@ -81,7 +81,8 @@ class Repin:
     """Payment keys of a link that are, or are to be, pinned anew. Fingerprints are empty where there are none.
 
     ``ordered`` by our operator, who was told that ``confirmed`` is the peer's; with ``take_back`` what the peer holds
-    of ours and these books do not have is taken. ``asked`` is of a key that the peer has shown.
+    of ours and these books do not have is taken. ``asked`` is of a key that the peer has shown. ``vouched`` is the
+    object up to which a FENCE of the confirmed key stands by what came before it; empty where none has come.
     """
 
     link_id: LinkId
@@ -89,3 +90,4 @@ class Repin:
     confirmed: str = ""
     take_back: bool = False
     asked: str = ""
+    vouched: str = ""

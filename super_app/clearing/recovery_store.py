@@ -160,7 +160,14 @@ def places(
 
 
 def drop_own_fence(cur: Cursor, link_id: LinkId, epoch: int) -> None:
-    """Forget a FENCE of ours that begins an epoch in which nothing else was signed."""
+    """Forget a FENCE of ours that begins an epoch in which nothing else was signed; but that it was ours."""
+    cur.execute(
+        "INSERT INTO superapp_clearing_taken_back (link_id, message_id)"
+        " SELECT link_id, message_id FROM superapp_clearing_object"
+        " WHERE link_id = ? AND sender = 'ours' AND epoch = ? AND type = 'FENCE'"
+        " ON CONFLICT (link_id, message_id) DO NOTHING",
+        (link_id, epoch),
+    )
     cur.execute(
         "DELETE FROM superapp_clearing_object WHERE link_id = ? AND sender = 'ours' AND epoch = ? AND type = 'FENCE'",
         (link_id, epoch),
@@ -174,6 +181,18 @@ def drop_own_fence(cur: Cursor, link_id: LinkId, epoch: int) -> None:
         "DELETE FROM superapp_clearing_key WHERE link_id = ? AND sender = 'ours' AND epoch = ? AND seq = 1",
         (link_id, epoch),
     )
+
+
+def was_taken_back(cur: Cursor, link_id: LinkId, message_id: MessageId) -> bool:
+    """Whether it is a FENCE that ``drop_own_fence`` forgot since this link last went on."""
+    cur.execute(
+        "SELECT 1 FROM superapp_clearing_taken_back WHERE link_id = ? AND message_id = ?", (link_id, message_id)
+    )
+    return cur.fetchone() is not None
+
+
+def forget_taken_back(cur: Cursor, link_id: LinkId) -> None:
+    cur.execute("DELETE FROM superapp_clearing_taken_back WHERE link_id = ?", (link_id,))
 
 
 # What is to be replayed.

@@ -15,7 +15,7 @@ from payers import PayingNode
 from plans import MINUTE_MS, Plan
 from world import Violated, World
 
-from super_app.clearing import inbound, rules, settlement_rules, store
+from super_app.clearing import advances, inbound, rules, settlement_rules, store
 from super_app.clearing.chain import Chain, Taken
 from super_app.clearing.inbound import Inbound
 from super_app.clearing.model import CurrencyLine, InState, Link, MessageType, Outcome, OutState, Sender, WireId
@@ -52,6 +52,9 @@ class Bug(StrEnum):
     SETTLES_ALL = "all of due_to is settled, with what the creditor has not receipted"
     COMMIT_AFTER_TTL = "COMMIT is decided although the payment's time is over and it was aborted"
     RESTORED_WITHOUT_FENCE = "an old database goes on where it is, whatever its peers hold of it beyond"
+    ADVANCED_AND_GIVEN_BACK = (
+        "what was advanced to a payer is given back to them again when the payment comes to nothing"
+    )
     NO_HEAD_AT_START = "a process signs before its peers have said what they know of it"
 
 
@@ -85,6 +88,7 @@ _PLANS: Final = {
     Bug.VERDICTS_SHIFTED: replace(_CALM, batches=2),
     Bug.FOLLOWER_WITHOUT_COMPARING: replace(_CALM, paying=True, local=0.5, repeat=0.5),
     Bug.HOLD_BY_EVENT: replace(_CALM, paying=True, repeat=0.5),
+    Bug.ADVANCED_AND_GIVEN_BACK: replace(_CALM, sever=0.6, advances=12, cautious=1.0, restores=0),
     Bug.REFUND_OVER_ORIGINAL: replace(_CALM, paying=True, refund=0.5),
 }
 
@@ -138,6 +142,12 @@ def planted(bug: Bug) -> Generator[None]:
                 yield
         case Bug.FOLLOWER_WITHOUT_COMPARING:
             with patch.object(Payments, "bind", _pay_for_each_event(Payments.bind)):
+                yield
+        case Bug.ADVANCED_AND_GIVEN_BACK:
+            with (
+                patch.object(advances, "source_of", lambda *_: None),
+                patch.object(advances, "take_back", lambda *_: None),
+            ):
                 yield
         case Bug.REFUND_OVER_ORIGINAL:
             with patch.object(

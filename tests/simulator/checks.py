@@ -83,6 +83,11 @@ class Checks:
         for process in honest:
             process.disk.look(lambda cur, p=process: self._undone(p, cur))  # type: ignore[misc]
         for payer, payee in itertools.permutations(honest, 2):
+            if not payer.forgetful and not payee.forgetful:
+                payee.disk.execute("SELECT state FROM superapp_clearing_link WHERE peer = ?", (payer.name,))
+                _demand(
+                    payee.disk.fetchone() in (None, ("active",)), f"{payee.name} does not come back to {payer.name}"
+                )
             for asset in (EUR, PTS):
                 owed, owing = _books(payer, payee, asset)
                 _demand(owed == owing, f"I3 at rest: {payer.name} owes {owed}, {payee.name} counts on {owing}")
@@ -102,6 +107,9 @@ class Checks:
         link = store.link(cur, found.link_id)
         there = store.object_at(cur, found.link_id, Sender.THEIRS, found.epoch, found.seq)
         if link is None or there is None or there.message_id == found.message_id or found.epoch != link.their_epoch:
+            return
+        if found.type is MessageType.FENCE:
+            # Of two for one epoch the first counts: a server that was restored twice cannot know of the other.
             return
         key = store.key_at(cur, found.link_id, Sender.THEIRS, found.epoch, found.seq)
         if key is not None and key[0] == found.key_id and objects.is_signed_by(found, key[1]):
@@ -131,6 +139,8 @@ class Checks:
         )
         _demand(cur.fetchone() == (0,), f"I2: {process.name}'s held is not its open holds")
         self._decided_once(process, cur)
+        if not process.forgetful:
+            self._given_back_once(process, cur)
         self._credit(process, cur)
         if not process.forgetful:
             cur.execute("SELECT peer, stopped_why FROM superapp_clearing_link WHERE state = 'halted'")
@@ -170,6 +180,22 @@ class Checks:
         )
         wrong = cur.fetchall()
         _demand(not wrong, f"I4: {process.name} credits what it should not, or the other way round: {wrong}")
+
+    def _given_back_once(self, process: Process, cur: Cursor) -> None:
+        """What was advanced to a payer is theirs once, and what comes back of that payment is not theirs as well."""
+        cur.execute(
+            "SELECT p.wire_id, p.state, SUM(e.cause = 'advance'), SUM(e.cause = 'advance_back'),"
+            " SUM(e.cause = 'undo' AND c.kind = 'available')"
+            " FROM superapp_clearing_advance AS v JOIN superapp_clearing_out AS p"
+            " ON p.link_id = v.link_id AND p.wire_id = v.wire_id"
+            " JOIN superapp_ledger_entry AS e ON e.reference = p.wire_id"
+            " JOIN superapp_ledger_account AS c ON c.account_id = e.credit_id GROUP BY p.link_id, p.wire_id, p.state"
+        )
+        for wire_id, state, given, taken, undone in cur.fetchall():
+            _demand(
+                (given, taken, undone) == (1, 1 if state == "aborted" else 0, 0),
+                f"{process.name} gave {state} {wire_id} back {given} times, took {taken} back and undid {undone}",
+            )
 
     def _credit(self, process: Process, cur: Cursor) -> None:
         """I5, and that nobody owes an honest homeserver more than it once granted him."""
@@ -235,14 +261,18 @@ class Checks:
                 has_accept = ours.get(wire_id, ("unknown", False))[1]
                 _demand(has_accept, f"I4: {payer.name} committed what {payee.name} never accepted")
         newest_theirs, newest_known = payer.disk.look(_our_objects(payee.name)), payee.disk.look(_newest_of(payer.name))
+        # Whose key is pinned anew takes its last FENCE back, and gets it from a peer that had taken it.
+        takes_back = payer.repins and payer.disk.look(_stopped(payee.name)) == "recovering"
         _demand(
-            newest_known is None or newest_known in newest_theirs,
+            newest_known is None or newest_known in newest_theirs or takes_back,
             f"{payee.name} holds an object of {payer.name} that {payer.name} does not have",
         )
-        cur = payee.disk
-        cur.execute("SELECT state FROM superapp_clearing_link WHERE peer = ? AND state <> 'active'", (payer.name,))
-        stopped = cur.fetchone()
-        _demand(stopped is None, f"{payee.name} has {stopped} its link with an honest {payer.name}")
+        # On the way back only where operators have pinned keys anew.
+        stopped = payee.disk.look(_stopped(payer.name))
+        _demand(
+            stopped is None or (payee.repins and stopped == "recovering"),
+            f"{payee.name} has {stopped} its link with an honest {payer.name}",
+        )
 
     def _undone(self, process: Process, cur: Cursor) -> None:
         """What has not ended: undecided payments, holds, gaps, objects that were never acknowledged.
@@ -379,6 +409,17 @@ def _in_states(peer: ServerName) -> Callable[[Cursor], dict[str, tuple[str, bool
             (peer,),
         )
         return {str(row[0]): (str(row[1]), bool(row[2])) for row in cur.fetchall()}
+
+    return read
+
+
+def _stopped(peer: ServerName) -> Callable[[Cursor], str | None]:
+    """The state of a link that does not go on."""
+
+    def read(cur: Cursor) -> str | None:
+        cur.execute("SELECT state FROM superapp_clearing_link WHERE peer = ? AND state <> 'active'", (peer,))
+        row = cur.fetchone()
+        return None if row is None else str(row[0])
 
     return read
 

@@ -51,6 +51,7 @@ class Mind:
     def __init__(self, seed: str, names: list[ServerName], corpus: Corpus, throw: Callable[..., None]) -> None:
         self.random = random.Random(seed)
         self.quiet = False
+        self.lists_falsely = False
         self.silent_until_ms = 0
         self._names = names
         self._corpus = corpus
@@ -82,6 +83,10 @@ class Mind:
             self._garbage,
             self._fall_silent,
         )
+
+    def may_fence(self) -> None:
+        """From now on it opens new epochs too."""
+        self._moves = (*self._moves, self._fence, self._fence)
 
     # What the world asks of it.
 
@@ -122,11 +127,16 @@ class Mind:
         """What it answers where its code would answer ``received``."""
         content = body.get("object") if isinstance(body, dict) else None
         kind = content.get("type", "") if isinstance(content, dict) else ""
-        lies = 0.5 if str(kind).endswith("?") else 0.1
+        is_to_list = kind == "FENCE" and self.lists_falsely
+        lies = 0.5 if is_to_list or str(kind).endswith("?") else 0.1
         if self.quiet or self.random.random() >= lies:
             return received
         said = list(received.objects) if isinstance(received, Received) else []
         everything = [each for kinds in self._corpus.objects.values() for each in kinds]
+        if is_to_list and said and self.random.random() < 0.7:
+            # Made up instead of the right one, or beside it.
+            pages = [self._resealed(process, self._relisted(each)) for each in said]
+            return Received(objects=tuple(pages if self.random.random() < 0.7 else (*pages, *said)))
         match self.random.randrange(7):
             case 0:
                 return Received(objects=())
@@ -146,6 +156,27 @@ class Mind:
                 return Received(objects=tuple(said * 60))
             case _:
                 return Received(objects=tuple(self.random.choice(_GARBAGE) for _ in range(3)))
+
+    def _relisted(self, page: JsonObject) -> JsonObject:
+        """A page of FENCED that says it holds more of the other's chain, or less, or another one."""
+        held = [dict(each) for each in page.get("held", [])]
+        changed = {**page, "held": held}
+        match self.random.randrange(6):
+            case 0:
+                changed["held"] = []
+            case 1 if held:
+                held.pop(self.random.randrange(len(held)))
+            case 2 if held:
+                run = self.random.choice(held)
+                run["last"] += self.random.choice((1, 5, 1_000))
+            case 3 if held:
+                run = self.random.choice(held)
+                run["last"] = max(run["first"], run["last"] - 1)
+            case 4 if held:
+                self.random.choice(held)["hash"] = digest("nothing that anybody signed")
+            case _:
+                changed["pages"] = page.get("pages", 1) + 1
+        return changed
 
     def heard(self, process: "Process", peer: ServerName, content: Any) -> None:
         """Somebody's object has come; its code has dealt with it."""
@@ -320,6 +351,28 @@ class Mind:
             seen["seq"] = self.random.choice((some["seq"], some["seq"] + 1))
         self._say(process, victim, "LIMIT", {**objects.grant_fields(grant_of(100_000)), "seen": seen})
         return ""
+
+    def _fence(self, process: "Process", victim: ServerName) -> str:
+        """A new epoch, behind whatever it likes of its chain, with a key of its own or without."""
+        own = self._own(process, victim)
+        link = process.disk.look(lambda cur: store.link(cur, objects.link_id_of(process.name, victim)))
+        if not own or link is None:
+            return ""
+        last = self.random.choice(own)
+        epoch = link.our_epoch + self.random.choice((1, 1, 2, 101))
+        content: JsonObject = {
+            **{name: last[name] for name in ("v", "link_id", "from_server", "to_server", "seen")},
+            "type": "FENCE",
+            "epoch": epoch,
+            "seq": 1,
+            "prev_hash": "",
+            "after": {"epoch": last["epoch"], "seq": last["seq"], "hash": objects.message_id_of(last)},
+        }
+        if self.random.random() < 0.3:
+            fields = objects.certificate_fields(process.name, process.node.key)
+            content["key"] = objects.key_fields(fields["public_key"], process.node.certify(fields))
+        self._throw(process, victim, {"object": self._resealed(process, content)})
+        return f"{epoch}"
 
     def _break_chain(self, process: "Process", victim: ServerName) -> str:
         link = process.disk.look(lambda cur: store.link(cur, objects.link_id_of(process.name, victim)))

@@ -1,7 +1,7 @@
 """What goes wrong in a run, and how often: drawn from its seed, or fixed by a test."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MINUTE_MS: Final = 60_000
@@ -59,10 +59,30 @@ class Plan:
     renewals: int = 0
     """How often a homeserver gets another payment key."""
     span_ms: int = HOUR_MS
+    repins: int = 0
+    """How often operators pin the payment keys of a link anew, mostly because a key was lost."""
+    fences: bool = False
+    """Whether those who are against everybody open new epochs as they like."""
+    advances: int = 0
+    """How often an operator gives a payer the money of a payment back that has not ended."""
+    false_lists: bool = False
+    """Whether those who are against everybody answer a FENCE with what they do not hold, or without what they do."""
 
 
 def draw_plan(random_: random.Random) -> Plan:
     """Everything that can go wrong, in all combinations."""
+    plan = _draw(random_)
+    # Drawn apart, so that they leave the runs of which they are no part as they are.
+    apart = random.Random(str(plan))
+    can_repin = plan.homeservers - plan.hostile > 1 and plan.restores == plan.lying_disks == 0
+    return replace(
+        plan,
+        repins=apart.choice((0, 0, 1, 2)) if can_repin else 0,
+        fences=plan.hostile > 0 and apart.random() < 0.3,
+    )
+
+
+def _draw(random_: random.Random) -> Plan:
     calm = random_.random() < 0.15
     hostile = random_.choice((0, 0, 0, 1, 1, 2))
     paying = random_.random() < 0.5

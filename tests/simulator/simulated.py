@@ -39,6 +39,8 @@ class Process:
     """What its people have ordered: of whom, currency and amount."""
     snapshot: sqlite3.Connection | None = None
     forgetful: bool = False
+    repins: bool = False
+    """Whether operators pin payment keys anew in this run."""
     checked_changes: int = -1
 
     @property

@@ -8,10 +8,12 @@ import pytest
 from nacl.signing import SigningKey
 from nodes import Node, advance, deliver, dump, exchange, forge, grant_of
 from restores import backup, restore
-from test_restored_nodes import check, come_to_rest, make_pair
+from test_restored_keys import deliver_until
+from test_restored_nodes import PEOPLE, check, come_to_rest, make_pair
+from world import new_disk
 
 from super_app.clearing import objects, rules, store
-from super_app.clearing.model import EvidenceKind, LinkPhase, LinkView, MessageType, Received, Sender
+from super_app.clearing.model import Errand, EvidenceKind, LinkPhase, LinkView, MessageType, Received, Sender
 from super_app.clearing.recovery_model import RestoreId
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
@@ -348,6 +350,169 @@ def test_a_database_from_before_the_keys_were_pinned_anew_comes_back_with_the_ne
     exchange(hs1, hs2)
     assert hs2.link(hs1).asked_fingerprint == fingerprint(hs1)
     repin(hs2, hs1, take_back=True)
+    come_to_rest(hs1, hs2)
+    goes_on(hs1, hs2)
+
+
+def test_an_old_copy_is_told_nothing_by_who_stole_the_key_that_it_knows() -> None:
+    """Who has the peer's old database and both its old keys answers our FENCE before the peer can."""
+    hs1, hs2 = make_pair()
+    copy = backup(hs2)
+    pay(hs1, hs2, 100)
+    exchange(hs1, hs2)
+    stolen = hs1.key
+    hs1.renew_key(SigningKey(bytes([9]) * 32))
+    hs1.start("2")
+    repin(hs1, hs2)
+    repin(hs2, hs1)
+    come_to_rest(hs1, hs2)
+    restore(hs2, copy, boot="3")
+    fence = next(each for each in iter(lambda: _next_step(hs2, hs1), None) if each.type is MessageType.FENCE)
+    (waits,) = hs2.link(hs1).waits
+    assert "a copy from a backup" in waits
+    assert fingerprint(hs1) in waits
+    assert "--take-back" in waits
+    # It fits into the place that is next for this copy, and lists nothing, so that all we had signed would be void.
+    answer = signed_by(
+        stolen,
+        hs1,
+        hs2,
+        MessageType.FENCED,
+        fence=objects.message_id_of(fence.body["object"]),
+        page=1,
+        pages=1,
+        held=[],
+    )
+    received = hs2.receive(hs1, {"object": answer})
+    refused = received.refused if isinstance(received, Received) else received
+    assert refused is not None
+    assert refused.reason is Reason.KEY_UNCONFIRMED
+    assert hs2.link(hs1).phase is LinkPhase.RECOVERING
+    repin(hs2, hs1, take_back=True)
+    come_to_rest(hs1, hs2)
+    assert hs2.link(hs1).their_fingerprint == fingerprint(hs1)
+    goes_on(hs1, hs2)
+
+
+def _next_step(node: Node, peer: Node) -> Errand:
+    """The next request of a recovery, answered unless it is FENCE."""
+    (errand,) = node.errands(peer)
+    if errand.type is not MessageType.FENCE:
+        assert isinstance(deliver(node, peer, errand), Received)
+    return errand
+
+
+def test_each_operator_is_told_to_read_the_key_that_the_other_homeserver_sees() -> None:
+    """Another key in the file since, as by rotate-key, is not the one that the FENCE brings."""
+    hs1, hs2 = make_pair()
+    lose_key(hs1)
+    repin(hs1, hs2)
+    exchange(hs1, hs2)
+    shown = fingerprint(hs1)
+    hs1.renew_key(SigningKey(bytes([7]) * 32))
+    hs1.start("rotated")
+    hs1.tx(lambda cur: hs1.clearing.started(cur, hs1.now_ms))
+    exchange(hs1, hs2)
+    assert hs2.link(hs1).asked_fingerprint == shown != fingerprint(hs1)
+    (mine,) = hs1.link(hs2).waits
+    assert shown in mine
+    repin(hs2, hs1, hs1.link(hs2).shown_fingerprint)
+    come_to_rest(hs1, hs2)
+    goes_on(hs1, hs2)
+    # And then it is told of the newest one, as ever.
+    assert hs2.link(hs1).their_fingerprint == fingerprint(hs1)
+
+
+def test_a_key_that_is_lost_again_before_it_was_confirmed_holds_nothing_up() -> None:
+    """Its epoch has FENCE and FENCED in it, by which the next one stands."""
+    hs1, hs2 = make_pair()
+    pay(hs1, hs2, 100)
+    exchange(hs1, hs2)
+    lose_key(hs1)
+    repin(hs1, hs2)
+    exchange(hs1, hs2)
+    never_confirmed = fingerprint(hs1)
+    # The other side orders it too, and gives our FENCE no answer: it waits for the key that follows.
+    repin(hs2, hs1, "0" * 32)
+    come_to_rest(hs1, hs2)
+    assert (hs1.link(hs2).our_epoch, hs1.link(hs2).our_seq) == (2, 2)
+    lose_key(hs1, 7)
+    repin(hs1, hs2)
+    repin(hs2, hs1)
+    come_to_rest(hs1, hs2)
+    assert hs2.link(hs1).their_fingerprint == fingerprint(hs1) != never_confirmed
+    goes_on(hs1, hs2)
+
+
+@pytest.mark.parametrize("first", ["the peer's", "ours"])
+def test_a_fence_that_the_peer_has_is_known_again_after_it_was_taken_back(first: str) -> None:
+    """One key was lost, so that our FENCE brought ours, pinned or new; then ours was lost, or lost again."""
+    hs1, hs2 = make_pair()
+    pay(hs1, hs2, 100)
+    exchange(hs1, hs2)
+    lose_key(hs1 if first == "ours" else hs2)
+    repin(hs2, hs1)
+    repin(hs1, hs2)
+    fence = deliver_until(hs1, hs2, lambda errand: errand.type is MessageType.FENCE)
+    # It arrives, and the answer to it does not.
+    for _ in range(20):
+        received = hs2.receive(hs1, fence.body)
+        if isinstance(received, Received) and received.refused is None:
+            break
+        for errand in hs2.errands(hs1):
+            if errand.type is not MessageType.FENCE:
+                deliver(hs2, hs1, errand)
+        advance(rules.RETRY_MS[0], hs2)
+    assert hs2.link(hs1).their_epoch == 2
+    lose_key(hs1, 7)
+    repin(hs1, hs2)
+    assert hs1.link(hs2).our_epoch == 1
+    repin(hs2, hs1)
+    come_to_rest(hs1, hs2)
+    assert evidence(hs1, hs2) == {}
+    goes_on(hs1, hs2)
+
+
+def test_a_key_that_is_lost_before_the_peer_has_got_link_open_is_replaced_too() -> None:
+    hs1, hs2 = Node("hs1.test", new_disk()), Node("hs2.test", new_disk())
+    for node, peer in ((hs1, hs2), (hs2, hs1)):
+        node.create()
+        for person in PEOPLE:
+            node.issue(node.user(person), 100_000)
+        node.open_link(peer)
+    # The second one to ask hears what the other has signed since it asked, and not the other way round.
+    for node, peer in ((hs2, hs1), (hs1, hs2)):
+        (head,) = node.errands(peer)
+        deliver(node, peer, head)
+    # What answers its own is lost with the answer, but that it was answered.
+    (opened,) = hs2.errands(hs1)
+    assert opened.type is MessageType.LINK_OPEN
+    assert isinstance(hs1.receive(hs2, opened.body), Received)
+    hs2.delivered(opened, [])
+    assert hs2.link(hs1).phase is not LinkPhase.OPEN
+    lose_key(hs1)
+    assert not isinstance(repin(hs1, hs2), Refused)
+    come_to_rest(hs1, hs2)
+    assert not isinstance(repin(hs2, hs1), Refused)
+    come_to_rest(hs1, hs2)
+    goes_on(hs1, hs2)
+
+
+def test_who_loses_the_key_that_was_being_pinned_is_told_to_order_again() -> None:
+    hs1, hs2 = make_pair()
+    lose_key(hs1)
+    repin(hs1, hs2)
+    exchange(hs1, hs2)
+    assert hs1.link(hs2).phase is LinkPhase.RECOVERING
+    assert hs1.link(hs2).waits[0].startswith("waits for the operator of hs2.test")
+    lose_key(hs1, 7)
+    (mine,) = hs1.link(hs2).waits
+    assert mine.startswith("waits for you: The payment key that hs2.test knows is in none of the key files")
+    assert "super-app link repin hs2.test" in mine
+    repin(hs1, hs2)
+    assert hs1.link(hs2).waits[0].startswith("waits for the operator of hs2.test")
+    assert fingerprint(hs1) in hs1.link(hs2).waits[0]
+    repin(hs2, hs1)
     come_to_rest(hs1, hs2)
     goes_on(hs1, hs2)
 

@@ -9,11 +9,13 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from bugs import Bug, caught_by
-from world import draw_plan
+from plans import MINUTE_MS, Plan
+from world import World, draw_plan
 
 SEEDS = 240
 SEEDS_UNTIL_CAUGHT = 200
@@ -41,6 +43,32 @@ def test_the_invariants_hold_whatever_networks_disks_clocks_and_hostile_peers_do
     done = simulate(str(first), str(_SEEDS_AT_ONCE), "--jobs", str(_JOBS))
     assert done.returncode == 0, done.stderr
     assert f"{_SEEDS_AT_ONCE} of {_SEEDS_AT_ONCE} seeds" in done.stdout
+
+
+_SMALL = Plan(
+    homeservers=2,
+    payments=14,
+    limit_minor=100_000,
+    loss=0.1,
+    doubling=0.1,
+    crash=0.02,
+    sever=0.4,
+    clock_jumps=1,
+    span_ms=20 * MINUTE_MS,
+)
+
+
+@pytest.mark.timeout(_LIMIT_S)
+@pytest.mark.parametrize("seed", range(8))
+def test_the_invariants_hold_while_operators_give_back_and_suspend_and_close(seed: int) -> None:
+    World(seed, replace(_SMALL, advances=12, stands=8, settlements=4)).run()
+
+
+@pytest.mark.timeout(_LIMIT_S)
+@pytest.mark.parametrize("seed", range(8))
+def test_the_invariants_hold_whatever_a_hostile_peer_lists_after_a_restore(seed: int) -> None:
+    plan = replace(_SMALL, homeservers=3, hostile=1, moves=12, restores=3, fences=True, false_lists=True)
+    World(seed, plan).run()
 
 
 def test_these_seeds_have_all_kinds_of_trouble_in_them() -> None:

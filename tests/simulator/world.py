@@ -29,7 +29,7 @@ from payers import PayingNode
 from plans import DAY_MS, HOUR_MS, MINUTE_MS, Plan, draw_plan
 from simulated import Crashed, Process, Violated
 
-from super_app.clearing import recovery_store
+from super_app.clearing import objects, recovery_store
 from super_app.clearing.model import (
     Agenda,
     Errand,
@@ -50,6 +50,7 @@ from super_app.ids import EventId, ServerName
 from super_app.ledger import service as ledger
 from super_app.ledger.model import Cause, Transfer, TransferId, available
 from super_app.money import Asset
+from super_app.signing import public_b64
 
 __all__ = ["Disk", "Plan", "Violated", "World", "draw_plan", "new_disk"]
 
@@ -105,6 +106,7 @@ class World:
             mind=Mind(f"{self.seed} {name}", honest, self._corpus, self._throw) if hostile else None,
             skew_ms=self.random.randrange(-DAY_MS, DAY_MS) if self.plan.skewed else 0,
         )
+        process.repins = self.plan.repins > 0
         process.node.create()
         for person in PEOPLE:
             for asset in (EUR, PTS):
@@ -195,6 +197,25 @@ class World:
         for _ in range(plan.renewals):
             name = self.random.choice(honest)
             self._at(self._moment(plan.span_ms), f"{name} gets another key", partial(self._renew, name))
+        for _ in range(plan.repins):
+            pairs = [pair for pair in self._linked if set(pair) <= set(honest)]
+            one, other = self.random.choice(pairs)
+            at = self._moment(plan.span_ms)
+            loses = self.random.random() < 0.7
+            self._at(at, f"{one} pins keys anew with {other}", partial(self._repin, one, other, loses=loses))
+            later = at + self.random.choice((1_000, 60_000, HOUR_MS))
+            self._at(later, f"{other} pins keys anew with {one}", partial(self._repin, other, one, loses=False))
+        for _ in range(plan.advances):
+            one, other = self.random.choice(self._linked)
+            if self.random.random() < 0.5:
+                one, other = other, one
+            near = self.random.choice(bursts) + self.random.choice((200, 2_000, MINUTE_MS, 20 * MINUTE_MS))
+            self._at(near, f"{one} gives back", partial(self._act, one, partial(self._give_back, peer=other)))
+        for process in self.processes.values():
+            if process.mind is not None and plan.fences:
+                process.mind.may_fence()
+            if process.mind is not None:
+                process.mind.lists_falsely = plan.false_lists
         for name in names:
             for _ in range(plan.batches):
                 self._at(self._moment(plan.span_ms), f"{name} posts a batch", partial(self._act, name, self._batch))
@@ -243,6 +264,8 @@ class World:
                 self._at(hours * HOUR_MS, f"{name} follows", partial(self._act, name, self._chores))
             for hours in (1, 2, 8):
                 self._at(hours * HOUR_MS, f"{name} fences", partial(self._act, name, self._unhalt))
+            for hours in (1, 2, 3) if self.plan.repins else ():
+                self._at(hours * HOUR_MS, f"{name} is told", partial(self._act, name, self._confirm))
             for hours in (3, 5, 7, 28, 55, 58, 61, 64, 67, 70):
                 self._at(hours * HOUR_MS, f"{name} settles", partial(self._act, name, self._desk))
         self._drain(until_ms=self.now_ms + 3 * DAY_MS)
@@ -376,6 +399,23 @@ class World:
 
         self._act(name, propose)
 
+    def _give_back(self, process: Process, peer: ServerName) -> None:
+        """The operator does not want to wait any longer for what a peer says to a payment."""
+        waiting = process.disk.look(lambda cur: process.node.clearing.waiting(cur, peer, 10))
+        if isinstance(waiting, Refused) or not waiting:
+            return
+        wire_id, now_ms = self.random.choice(waiting).payment.terms.wire_id, self._clock(process)
+        clearing = process.node.clearing
+        given = self._tx(
+            process,
+            lambda cur: clearing.give_back(
+                cur, peer, wire_id, reason="they are gone", operator="@admin", now_ms=now_ms
+            ),
+        )
+        self._note(f"{process.name} gives {wire_id[:6]} back: {'no' if isinstance(given, Refused) else 'yes'}")
+        self._look_everywhere(process)
+        self._time(process)
+
     def _unhalt(self, process: Process) -> None:
         """The operator knows that there is no newer database any more, and says so."""
         for view in process.disk.look(process.node.clearing.links):
@@ -436,6 +476,50 @@ class World:
         process.node.renew_key(SigningKey(self.random.randbytes(32)))
         process.up = False
         self._at(2_000, f"{name} starts", partial(self._start, name))
+
+    def _repin(self, name: ServerName, peer: ServerName, *, loses: bool) -> None:
+        """The operator pins the keys of a link anew, having lost the one of this side or not."""
+        process = self.processes[name]
+        if loses:
+            process.node.key, process.node.retired = SigningKey(self.random.randbytes(32)), ()
+            process.up = False
+            # Every link was signed by the key that is lost.
+            for pair in self._linked:
+                if name in pair:
+                    other = pair[0] if pair[1] == name else pair[1]
+                    self._at(4_000, f"{name} pins keys anew with {other}", partial(self._order_repin, name, other))
+            self._at(2_000, f"{name} starts", partial(self._start, name))
+        else:
+            self._order_repin(name, peer)
+
+    def _order_repin(self, name: ServerName, peer: ServerName) -> None:
+        def order(process: Process) -> None:
+            shown, number = self._read_out(peer, name), RestoreId(f"repin {next(self._numbers)}")
+            self._tx(
+                process,
+                lambda cur: process.node.clearing.repin(
+                    cur, peer, shown, number, self._clock(process), take_back=False
+                ),
+            )
+            self._look_everywhere(process)
+            self._time(process)
+
+        self._act(name, order)
+
+    def _read_out(self, name: ServerName, to: ServerName) -> str:
+        """The fingerprint that an operator reads to another one."""
+        clearing = self.processes[name].node.clearing
+        shown = {view.peer: view.shown_fingerprint for view in self.processes[name].disk.look(clearing.links)}
+        # Where there is no link yet, an operator has the key file.
+        return shown.get(to, objects.fingerprint_of(public_b64(self.processes[name].node.key)))
+
+    def _confirm(self, process: Process) -> None:
+        """The operator looks at what waits for them, and asks the others for the fingerprints of their keys."""
+        for view in process.disk.look(process.node.clearing.links):
+            stands = view.phase in (LinkPhase.HALTED, LinkPhase.RECOVERING)
+            lost = stands and "if it is lost" in f"{view.why} {view.waits}"
+            if view.asked_fingerprint or lost:
+                self._order_repin(process.name, view.peer)
 
     def _open_again(self, name: ServerName, peer: ServerName) -> None:
         process = self.processes[name]
