@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fake_api import FakeHomeserver
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from json_fuzz import ANYTHING, NASTY, nearly
 from synapse.module_api.errors import SynapseError
@@ -59,7 +59,7 @@ def _caller(route: Route) -> UserId:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-@settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "6")), suppress_health_check=list(HealthCheck))
+@settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "6")))
 @given(data=st.data())
 def test_no_request_breaks_a_route(route: Route, data: st.DataObject) -> None:
     names = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import LiteralString
 
 import pytest
 from engines import Database
@@ -54,7 +55,7 @@ class TestAuditLog:
             "DELETE FROM superapp_audit WHERE seq = 2",
         ],
     )
-    def test_a_line_that_was_changed_or_taken_away_is_found(self, books: Transaction, tampering: str) -> None:
+    def test_a_line_that_was_changed_or_taken_away_is_found(self, books: Transaction, tampering: LiteralString) -> None:
         for number in range(3):
             books(partial(write, act=f"POST {number}"))
         books(lambda cur: cur.execute(tampering))

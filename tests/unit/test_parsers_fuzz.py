@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from super_app.assistant import parsing
@@ -143,21 +143,21 @@ TEXT_PARSERS: dict[str, Callable[[str], object]] = {
 
 
 @pytest.mark.parametrize("parser", JSON_PARSERS)
-@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES)
 @given(value=JSON_VALUES)
 def test_no_json_breaks_a_parser(parser: str, value: Any) -> None:
     JSON_PARSERS[parser](value)
 
 
 @pytest.mark.parametrize("parser", TEXT_PARSERS)
-@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES)
 @given(text=TEXTS)
 def test_no_text_breaks_a_parser(parser: str, text: str) -> None:
     TEXT_PARSERS[parser](text)
 
 
 @pytest.mark.parametrize("kind", sorted(events.RING_TYPES | events.SIGNAL_TYPES))
-@settings(max_examples=EXAMPLES // 4, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES // 4)
 @given(value=ANYTHING)
 def test_no_event_of_a_call_breaks_its_parser(kind: str, value: Any) -> None:
     event = _event(kind)(value)
