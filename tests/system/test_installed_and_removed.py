@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def test_it_comes_to_a_synapse_with_people_and_rooms_and_goes_again_without_a_tr
         alice.set_account_data("m.direct", {bob.user_id: [room_id]})
         alice.send_text(room_id, "long before")
         before = _life(alice, room_id)
+    _hang_up(clients)
     schema_before = _schema(tmp_path)
 
     with _homeserver(tmp_path, _MODULE, port) as process:
@@ -85,6 +87,7 @@ def test_it_comes_to_a_synapse_with_people_and_rooms_and_goes_again_without_a_tr
         paid = alice.pay(bob.user_id, 3, "PTS", room_id=room_id)
         assert alice.wait_for_payment(str(paid["payment_id"]))["state"] == "completed"
         alice.superapp("PUT", "handles/wonder")
+    _hang_up(clients)
     added = _schema(tmp_path)
     assert all(name.startswith("superapp_") for name in added.keys() - schema_before.keys())
     assert {name: added[name] for name in schema_before} == schema_before
@@ -108,6 +111,11 @@ def test_it_comes_to_a_synapse_with_people_and_rooms_and_goes_again_without_a_tr
     assert _schema(tmp_path).keys() == added.keys()
     _drop_ours(tmp_path)
     assert _schema(tmp_path) == schema_before
+    _hang_up(clients)
+
+
+def _hang_up(clients: Mapping[str, MatrixClient]) -> None:
+    """Their connections are to a homeserver that has stopped; the next request makes new ones."""
     for client in clients.values():
         client.close()
 
