@@ -14,8 +14,14 @@ from synapse_super_app.commands.homeserver_process import HomeserverDied
 from synapse_super_app.config import FeatureName
 
 HERE = Path(__file__).parent
-SWITCHES = (FeatureName.DIRECTORY, FeatureName.CALLS, FeatureName.PAYMENTS, FeatureName.WEB)
-CORE = "super_app.accounts"
+SWITCHES = (
+    FeatureName.DIRECTORY,
+    FeatureName.CALLS,
+    FeatureName.PAYMENTS,
+    FeatureName.WEB,
+    FeatureName.RECOVERY,
+)
+CORE = ("super_app.accounts", "super_app.operations")
 PACKAGES = {
     FeatureName.DIRECTORY: ("super_app.directory",),
     FeatureName.CALLS: ("super_app.calls", "super_app.conferences"),
@@ -25,8 +31,13 @@ PACKAGES = {
         "super_app.payments",
         "super_app.safeguards",
         "super_app.requests",
+        "super_app.pots",
+        "super_app.schedules",
+        "super_app.disputes",
+        "super_app.reviews",
     ),
     FeatureName.WEB: ("super_app.sessions",),
+    FeatureName.RECOVERY: ("super_app.recovery",),
 }
 # One path of each, as the pinned API names it.
 PINNED = {
@@ -59,9 +70,29 @@ SEGMENTS = {
     "admin/verify": FeatureName.PAYMENTS,
     "cards": FeatureName.DIRECTORY,
     "account": FeatureName.DIRECTORY,
+    "account/export": None,
+    "admin/audit": None,
+    "admin/migrate": None,
+    "admin/overview": None,
     "call_export": FeatureName.CALLS,
+    "call_links": FeatureName.CALLS,
+    "call_rooms": FeatureName.CALLS,
     "call_policy": FeatureName.CALLS,
     "requests": FeatureName.PAYMENTS,
+    "activity": FeatureName.PAYMENTS,
+    "claims": FeatureName.PAYMENTS,
+    "disputes": FeatureName.PAYMENTS,
+    "gifts": FeatureName.PAYMENTS,
+    "receipts": FeatureName.PAYMENTS,
+    "schedules": FeatureName.PAYMENTS,
+    "statements": FeatureName.PAYMENTS,
+    "summaries": FeatureName.PAYMENTS,
+    "admin/disputes": FeatureName.PAYMENTS,
+    "admin/payments": FeatureName.PAYMENTS,
+    "admin/proposals": FeatureName.PAYMENTS,
+    "admin/reviews": FeatureName.PAYMENTS,
+    "recovery": FeatureName.RECOVERY,
+    "admin/recovery": FeatureName.RECOVERY,
     "admin/people": FeatureName.PAYMENTS,
     "about": FeatureName.WEB,
     "sessions": FeatureName.WEB,
@@ -97,7 +128,8 @@ def tables_of(package: str) -> set[str]:
 
 def feature_of(path: str) -> FeatureName | None:
     parts = path.strip("/").split("/")
-    return SEGMENTS["/".join(parts[:2]) if parts[0] == "admin" else parts[0]]
+    two = "/".join(parts[:2])
+    return SEGMENTS[two if parts[0] == "admin" or two in SEGMENTS else parts[0]]
 
 
 def assert_chat_works(homeserver: LoneHomeserver) -> None:
@@ -113,7 +145,7 @@ def test_a_feature_runs_alone_and_the_others_leave_no_routes_and_no_tables(on: F
     with lone(only(on)) as homeserver:
         assert_chat_works(homeserver)
         assert {feature_of(path) for path in homeserver.paths()} == {None, on}
-        wanted = {table for package in (CORE, *PACKAGES[on]) for table in tables_of(package)}
+        wanted = {table for package in (*CORE, *PACKAGES[on]) for table in tables_of(package)}
         assert homeserver.tables() == wanted | {"superapp_migration"}
         for feature, path in PINNED.items():
             # Without a token a route that is there is 401 (or 405 to GET), and one that is not is 404.
@@ -151,6 +183,7 @@ def test_a_symbol_that_moved_switches_off_its_feature_and_no_other(lone: MakeLon
             FeatureName.CALLS,
             FeatureName.PAYMENTS,
             FeatureName.WEB,
+            FeatureName.RECOVERY,
         }
         assert homeserver.status(f"{WEB_PREFIX}/") == 200
         assert not homeserver.tables() & tables_of("super_app.directory")
