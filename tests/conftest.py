@@ -71,7 +71,9 @@ def _group(item: pytest.Item) -> str | None:
     return item.path.stem if _suite(item) in _SHARED_BY_FILE else None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # First, since pytest-xdist reads the groups in the same hook.
     for item in items:
         if (group := _group(item)) is not None:
             item.add_marker(pytest.mark.xdist_group(group))

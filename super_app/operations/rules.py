@@ -1,6 +1,7 @@
 """Decisions of operations: how a line of the audit log is hashed, and who may decide about a proposal."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 
 from super_app.errors import Reason, Refused
@@ -40,7 +41,11 @@ def first_break(lines: Iterable[Line], after: tuple[int, str]) -> int | None:
 
 def spelled(what: Mapping[str, object]) -> str:
     """The JSON of what an act was about; of what is too long, its digest."""
-    text = canonical(what)
+    try:
+        text = canonical(what)
+    except ValueError:
+        # It has floats or half characters, which canonical JSON has not; what was asked is written down all the same.
+        text = canonical({"json": json.dumps(what, sort_keys=True)})
     if len(text) > WHAT_MAX:
         text = canonical({"bytes": len(text), "sha256": to_b64(hashlib.sha256(text).digest())})
     return text.decode("utf-8")

@@ -122,3 +122,16 @@ def test_halting_twice_keeps_the_first_reason_and_ends_once(books: Transaction) 
     assert books(lambda cur: service.halt(cur, OTHER, "another", 6)) == first
     books(store.end_halt)
     assert books(store.halt) is None
+
+
+@pytest.mark.parametrize(
+    "odd", [1.5, "\ud800", {"deep": [float("inf")]}], ids=["float", "half a character", "infinity"]
+)
+def test_what_canonical_json_has_not_is_written_down_all_the_same(books: Transaction, odd: object) -> None:
+    def write_it(cur: Cursor) -> None:
+        service.write_down(
+            cur, operator=ONE, act="POST it", what={"body": odd}, outcome="asked", asked_seq=None, now_ms=1
+        )
+
+    books(write_it)
+    assert books(service.broken_at) is None

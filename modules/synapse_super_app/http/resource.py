@@ -1,9 +1,10 @@
 """Dispatches ``/_synapse/client/superapp/v1/…`` to routes: authenticate, validate, call, answer."""
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ValidationError
@@ -27,6 +28,9 @@ class SessionBook(Protocol):
 
     async def user_of(self, token: str) -> UserId | Refused: ...
 
+
+_MAX_NUMBER: Final = 2**63 - 1
+"""What a column of a database holds."""
 
 IsFresh = Callable[[UserId, int | None, str], Awaitable[bool]]
 """Whether somebody has just signed in, by the id of the access token in Synapse, if it has one, and the device."""
@@ -233,6 +237,11 @@ def _starting() -> Refused:
 def _read_body(content: object, model: type[WireModel] | None) -> WireModel | None:
     if model is None:
         return None
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        message = "The body contains half of a character (an unpaired surrogate); leave it out."
+        raise error_of(Refused(reason=Reason.INVALID_VALUE, message=message)) from None
     body = model.parse(content)
     if isinstance(body, Refused):
         raise error_of(body)
@@ -243,6 +252,11 @@ def _read_query(values: dict[str, str], model: type[BaseModel] | None) -> BaseMo
     if model is None:
         return None
     try:
-        return model.model_validate(values, strict=False)
+        query = model.model_validate(values, strict=False)
     except ValidationError as error:
         raise error_of(refusal_of(error)) from None
+    for name in query.model_fields_set:
+        value: object = getattr(query, name)
+        if isinstance(value, int) and abs(value) > _MAX_NUMBER:
+            raise error_of(Refused(reason=Reason.INVALID_VALUE, message=f"{name}: this number is too large."))
+    return query
