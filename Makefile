@@ -66,7 +66,7 @@ demo: install-run $(if $(findstring postgresql,$(ARGS)),install-postgresql)
 
 test: check check-web install-postgresql install-redis install-coturn install-chromium install-nodejs
 	@echo "super-app: running the tests" >&2
-	@exec $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@exec $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: install-dev
 	@failed=; try() { echo "super-app: $$*" >&2; "$(BIN)/$$@" || failed="$$failed $$1"; }; \

@@ -1,7 +1,7 @@
 """What every suite may use: a private PostgreSQL server; and how a run is shared out and timed.
 
-``make test`` runs tests on several processes at once (pytest-xdist). What shares homeservers, a browser or a built
-wheel goes to one process together; everything else goes where there is room, the longest first.
+``make test`` runs tests on several processes at once (pytest-xdist). A file goes to one process, where its tests share
+homeservers, a browser or a built wheel; the suites whose files take longest go first.
 """
 
 import os
@@ -55,28 +55,13 @@ class SuiteTimes:
 
 _LONGEST_FIRST = ("system", "simulator", "models", "interop", "browser", "packaging", "store", "modules", "unit")
 """Short ones last, so that no process ends long before another."""
-_SHARED_BY_FILE = ("system", "interop", "browser", "packaging")
 
 
 def _suite(item: pytest.Item) -> str:
     return item.path.relative_to(_TESTS).parts[0]
 
 
-def _group(item: pytest.Item) -> str | None:
-    """What goes to one process together; None where it does not matter."""
-    if "demo" in getattr(item, "fixturenames", ()):
-        return f"demo-{item.callspec.params['demo']}" if isinstance(item, pytest.Function) else "demo"
-    if _suite(item) == "browser" and "pair" in getattr(item, "fixturenames", ()):
-        return "pair"
-    return item.path.stem if _suite(item) in _SHARED_BY_FILE else None
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # First, since pytest-xdist reads the groups in the same hook.
-    for item in items:
-        if (group := _group(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
     # Stable: inside a suite the order stays random.
     items.sort(key=lambda item: _LONGEST_FIRST.index(_suite(item)))
 

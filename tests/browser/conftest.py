@@ -5,6 +5,7 @@ ask of a machine that only builds.
 """
 
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from lone import LoneHomeserver
 from running_demo import RunningDemo
 
 from super_app.db import Engine
+from super_app.names import CLIENT_API_PREFIX
+from synapse_super_app.commands.matrix_client import MatrixClient
 
 
 @pytest.fixture(scope="session")
@@ -39,5 +42,20 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Two federated homeservers with alice, bob, carol and dave; all tests use them, in any order."""
     request.getfixturevalue("chromium")  # without a browser they are not started
     running = RunningDemo(tmp_path_factory.mktemp("pair"), Engine.SQLITE)
-    yield running
-    running.stop()
+    try:
+        for homeserver in running.homeservers:
+            _be_at_rest(str(homeserver["client_url"]))
+        yield running
+    finally:
+        running.stop()
+
+
+def _be_at_rest(client_url: str) -> None:
+    """Wait, for a minute at most, until a homeserver that has just started answers at once several times in a row."""
+    give_up_s, quick = time.monotonic() + 60, 0
+    with MatrixClient(client_url) as anybody:
+        while quick < 5 and time.monotonic() < give_up_s:
+            began_s = time.monotonic()
+            status, _ = anybody.request_raw("GET", f"{CLIENT_API_PREFIX}/about")
+            quick = quick + 1 if status == 200 and time.monotonic() - began_s < 0.5 else 0
+            time.sleep(0.2)

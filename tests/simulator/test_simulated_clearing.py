@@ -17,7 +17,7 @@ from bugs import Bug, caught_by
 from plans import MINUTE_MS, Plan
 from world import World, draw_plan
 
-SEEDS = 240
+SEEDS = 210
 SEEDS_UNTIL_CAUGHT = 200
 _SEEDS_AT_ONCE = 30
 _JOBS = 2

@@ -14,6 +14,7 @@ _PAYMENTS_EACH_WAY: Final = 20
 _KILLS: Final = 4
 
 
+@pytest.mark.on("postgresql")
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_and_nothing_is_paid_twice(fresh_demo: DemoPair) -> None:
     seed = secrets.randbits(32)
