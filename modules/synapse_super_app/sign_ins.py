@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from super_app.accounts import sign_ins
+from super_app.accounts import sign_in_store
 from super_app.ids import UserId
 from synapse_super_app.http.routes import Call, Route
 from synapse_super_app.runtime import Runtime
@@ -45,8 +45,8 @@ class SignIns:
         now_ms = runtime.now_ms()
         if access_token_id is None:
             acct = await runtime.accounts.acct_of(user_id)
-            announced = await runtime.database.run("sign_in_find", lambda cur: sign_ins.find(cur, acct))
-            return sign_ins.is_new_device(announced, device_id, now_ms)
+            announced = await runtime.database.run("sign_in_find", lambda cur: sign_in_store.find(cur, acct))
+            return announced is not None and announced.is_followed_by(device_id, now_ms)
         signed_in_ms = await runtime.database.run(
             "signed_in", lambda cur: runtime.private.signed_in_ms(cur, access_token_id)
         )
@@ -56,5 +56,5 @@ class SignIns:
         runtime, user_id = self._runtime, call.user_id
         acct = await runtime.accounts.acct_of(user_id)
         devices = await runtime.database.run("devices", lambda cur: runtime.private.devices(cur, user_id))
-        announce = partial(sign_ins.announce, acct=acct, devices=devices, now_ms=runtime.now_ms())
+        announce = partial(sign_in_store.announce, acct=acct, devices=devices, now_ms=runtime.now_ms())
         return AnnouncedJson(until=await runtime.database.run("sign_in_announce", announce))

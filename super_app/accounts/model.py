@@ -43,6 +43,25 @@ class Account:
     """Whether anybody was given the acct or keeps something under it, so that it cannot change any more."""
 
 
+ANNOUNCED_FOR_MS: Final = 1_800_000
+"""How long after somebody said that they will sign in again a new device counts as one that has just done so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced:
+    """Somebody said that they will sign in again. ``devices`` are those that they had then.
+
+    With delegated sign-in the homeserver does not know when a session began; a device that is none of these shows it.
+    """
+
+    asked_ms: int
+    devices: frozenset[str]
+
+    def is_followed_by(self, device_id: str, now_ms: int) -> bool:
+        """Whether a device came by signing in since."""
+        return bool(device_id) and now_ms - self.asked_ms < ANNOUNCED_FOR_MS and device_id not in self.devices
+
+
 MAX_CONTACTS: Final = 2_000
 """They are mirrored into one account data event, which every client of the person loads."""
 
