@@ -1,6 +1,8 @@
 """The commands that ask a running homeserver, against one that answers from a table."""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -297,3 +299,10 @@ def test_a_command_line_that_makes_no_sense_exits_with_2() -> None:
         with pytest.raises(SystemExit) as ended:
             main(arguments)
         assert ended.value.code == 2
+
+
+def test_a_command_does_without_synapse() -> None:
+    # Importing it takes seconds, which a person would wait for at each command.
+    seen = "import sys, synapse_super_app.commands.main; print('synapse' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

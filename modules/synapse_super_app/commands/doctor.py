@@ -9,7 +9,6 @@ from typing import Final
 
 from synapse_super_app.commands import config_checks, homeserver_config
 from synapse_super_app.commands.admin_access import TOKEN_VARIABLE, add_admin_options, admin
-from synapse_super_app.commands.checkup import configuration, databases, federation, running, turn
 from synapse_super_app.commands.checkup.findings import Finding, Verdict, unseen, worst
 from synapse_super_app.commands.config_checks import Weight
 from synapse_super_app.commands.console import CommandFailed, Commands, say
@@ -46,6 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _look(config: HomeserverConfig, arguments: argparse.Namespace) -> Iterator[Finding]:
+    # They import Synapse, which takes seconds that the other commands need not spend.
+    from synapse_super_app.commands.checkup import configuration, databases, federation, running, turn
+
     yield from configuration.look(config)
     if any(each.weight is Weight.REFUSE for each in config_checks.findings(config)):
         # What follows goes by the config.

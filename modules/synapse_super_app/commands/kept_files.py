@@ -8,10 +8,8 @@ from typing import Final
 
 from super_app.ids import ServerName
 from synapse_super_app import key_files
-from synapse_super_app.clearing import identity
 from synapse_super_app.commands import config_checks
 from synapse_super_app.commands.homeserver_config import SECRET_KEYS, HomeserverConfig
-from synapse_super_app.recovery import keys as recovery_keys
 
 MANIFEST: Final = "manifest.json"
 CONFIG: Final = "homeserver.yaml"
@@ -21,6 +19,9 @@ _CHUNK_BYTES: Final = 1 << 20
 
 def key_files_of(config: HomeserverConfig) -> Iterator[tuple[str, Path]]:
     """Name in a backup and place here of every key and secret that the config names, as far as they exist."""
+    from synapse_super_app.clearing import identity  # these two import Synapse, which takes seconds
+    from synapse_super_app.recovery import keys as recovery_keys
+
     module = config_checks.parsed_module_config(config)
     server = ServerName(str(config.content.get("server_name", "")))
     signing_key = config.path_at("signing_key_path")
@@ -38,6 +39,9 @@ def key_files_of(config: HomeserverConfig) -> Iterator[tuple[str, Path]]:
 
 def place_of(config: HomeserverConfig, name: str) -> Path:
     """Where a key or secret of a backup belongs, as the config says."""
+    from synapse_super_app.clearing import identity  # as above
+    from synapse_super_app.recovery import keys as recovery_keys
+
     module = config_checks.parsed_module_config(config)
     server = ServerName(str(config.content.get("server_name", "")))
     signing_key = config.path_at("signing_key_path")
