@@ -287,6 +287,32 @@ def test_a_session_that_was_ended_elsewhere_leads_to_the_door(chromium: Any, pai
         page.reload()
         page.get_by_text("Your session has ended. Sign in again.").wait_for()
         assert page.evaluate("localStorage['superapp.session'] === undefined")
+        # Whoever was not looking when it ended is told as well.
+        page.reload()
+        page.get_by_text("Your session has ended. Sign in again.").wait_for()
+
+
+def test_a_file_that_gets_lost_on_the_way_leaves_no_page_empty(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "alice") as visit:
+        lost: list[str] = []
+
+        def lose(route: Any) -> None:
+            lost.append(route.request.url)
+            route.abort()
+
+        visit.page.route("**/assets/shell-*.js", lose, times=1)
+        page = visit.open()
+        page.get_by_text("Available").wait_for()
+        assert len(lost) == 1
+
+        # For good: it is tried again by itself, and then the page offers to.
+        page.route("**/assets/shell-*.js", lose)
+        page.reload()
+        page.get_by_role("link", name="Load again").wait_for()
+        assert len(lost) >= 4
+        page.unroute("**/assets/shell-*.js")
+        page.get_by_role("link", name="Load again").click()
+        page.get_by_text("Available").wait_for()
 
 
 def test_signing_out_ends_the_session_on_the_homeserver(chromium: Any, pair: RunningDemo) -> None:

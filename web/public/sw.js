@@ -25,7 +25,8 @@ async function document(request) {
   const address = request.url.split(/[?#]/)[0];
   try {
     const response = await fetch(request);
-    if (response.ok) await keep(kept, address, response.clone());
+    // A full disk keeps nothing, and nobody from the page.
+    if (response.ok) await keep(kept, address, response.clone()).catch(() => undefined);
     return response;
   } catch (thrown) {
     const found = await kept.match(address);
@@ -47,6 +48,6 @@ async function asset(request) {
   const found = await kept.match(request);
   if (found !== undefined) return found;
   const response = await fetch(request);
-  if (response.ok) await kept.put(request, response.clone());
+  if (response.ok) await kept.put(request, response.clone()).catch(() => undefined);
   return response;
 }

@@ -19,15 +19,42 @@ export interface Tokens {
 
 export const NOBODY: Tokens = { token: null, renew: async () => false };
 
-/** Send with the session's token; once more with the next one if it is no longer good. */
-export async function send(tokens: Tokens, request: Request): Promise<Response> {
+/** How long a homeserver may take to answer, all of it. */
+const ANSWERED_MS = 45_000;
+const AGAIN_MS = 500;
+
+/** A question that got lost on the way is asked once more; an order is not, since it may have arrived. */
+async function ask(request: Request, limitMs: number): Promise<Response> {
+  if (request.method !== "GET") return timed(request, limitMs);
+  try {
+    return await timed(request.clone(), limitMs);
+  } catch (thrown) {
+    // Only what failed at once: fetch throws a TypeError when nobody answers.
+    if (!(thrown instanceof TypeError)) throw thrown;
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    return timed(request, limitMs);
+  }
+}
+
+/** The limit covers reading the answer too. */
+function timed(request: Request, limitMs: number): Promise<Response> {
+  const late = new AbortController();
+  setTimeout(() => late.abort(new DOMException("no answer", "TimeoutError")), limitMs);
+  return fetch(request, { signal: AbortSignal.any([request.signal, late.signal]) });
+}
+
+/** Send with the session's token; once more with the next one if it is no longer good.
+ *
+ * @throws {TypeError | DOMException} nobody answered, or not in time.
+ */
+export async function send(tokens: Tokens, request: Request, limitMs: number = ANSWERED_MS): Promise<Response> {
   const once = request.clone();
   const used = tokens.token;
-  const response = await fetch(signed(request, used));
+  const response = await ask(signed(request, used), limitMs);
   if (response.status !== 401 || used === null) return response;
   // Of several requests that meet the end of a token, one brings the next and the others use it.
   if (tokens.token === used && !(await tokens.renew())) return response;
-  return fetch(signed(once, tokens.token));
+  return ask(signed(once, tokens.token), limitMs);
 }
 
 function signed(request: Request, token: string | null): Request {
@@ -71,18 +98,19 @@ export async function matrix(
   method: string,
   path: string,
   body?: Json,
-  more: { signal?: AbortSignal; keepalive?: boolean } = {},
+  more: { signal?: AbortSignal; keepalive?: boolean; limitMs?: number } = {},
 ): Promise<Json> {
+  const { limitMs, ...options } = more;
   const request = new Request(`${HOMESERVER}_matrix/client/${path}`, {
     method,
     cache: "no-store",
     credentials: "omit",
     headers: body === undefined ? {} : { "Content-Type": "application/json" },
     body: body === undefined ? null : JSON.stringify(body),
-    ...more,
+    ...options,
   });
   try {
-    const response = await send(tokens, request);
+    const response = await send(tokens, request, limitMs);
     const content = (await response.json()) as Json;
     if (!response.ok) throw problemOf(response.status, content);
     return content;

@@ -11,20 +11,23 @@ import { type Home, HomeContext } from "./home.ts";
 import { forgetEverything } from "./resources.ts";
 import type { About } from "./schema.ts";
 import { SignIn } from "./screens/sign-in.tsx";
-import { keepSession, type MatrixSession, signOut, storedSession } from "./session.ts";
+import { dropSession, keepSession, type MatrixSession, sessionEnded, signOut, storedSession } from "./session.ts";
 import { Shell } from "./shell.tsx";
 import { loadLanguage, t } from "./text/index.ts";
 import { chosenTheme, showTheme } from "./theme.ts";
+import { started } from "./started.ts";
 import { registerWorker } from "./worker.ts";
 
 function App(props: { about: About; session: MatrixSession | null; problem: Problem | null }) {
   const [session, setSession] = useState(props.session);
-  const [notice, setNotice] = useState<string | null>(null);
+  const [notice, setNotice] = useState(() =>
+    props.session === null && sessionEnded() ? t("problem.signed_out") : null,
+  );
   const home = useMemo((): Home | null => {
     if (session === null) return null;
     const tokens = tokensOf(session, () => {
       forgetEverything();
-      keepSession(null);
+      dropSession();
       setNotice(t("problem.signed_out"));
       setSession(null);
     });
@@ -86,6 +89,7 @@ async function start(): Promise<void> {
     }
   };
   await attempt();
+  started();
 }
 
 void start();

@@ -8,6 +8,7 @@ import { DEVICE_NAME, type MatrixSession, type OAuthSession } from "./session.ts
 import { t } from "./text/index.ts";
 
 const PENDING = "superapp.oauth";
+const ANSWERED_MS = 45_000;
 const API_SCOPE = "urn:matrix:client:api:*";
 const DEVICE_SCOPE = "urn:matrix:client:device:";
 
@@ -155,7 +156,8 @@ async function read(url: string, request: RequestInit): Promise<Json> {
   let response: Response;
   let content: Json;
   try {
-    response = await fetch(url, { ...request, method: "POST", credentials: "omit", cache: "no-store" });
+    const signal = AbortSignal.timeout(ANSWERED_MS);
+    response = await fetch(url, { ...request, method: "POST", credentials: "omit", cache: "no-store", signal });
     content = (await response.json()) as Json;
   } catch (thrown) {
     throw thrown instanceof SyntaxError ? problemOf(502, null) : asProblem(thrown);

@@ -38,6 +38,7 @@ export function asProblem(thrown: unknown): Problem {
   if (thrown instanceof Problem) return thrown;
   // fetch throws a TypeError when nobody answers.
   if (thrown instanceof TypeError) return offline();
+  if (thrown instanceof DOMException && thrown.name === "TimeoutError") return offline();
   return new Problem("UNKNOWN", t("problem.unknown"));
 }
 

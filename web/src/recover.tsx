@@ -16,6 +16,7 @@ import { r } from "./recovery/text.ts";
 import type { About } from "./schema.ts";
 import { SignIn } from "./screens/sign-in.tsx";
 import { keepSession, type MatrixSession, signOut, storedSession } from "./session.ts";
+import { started } from "./started.ts";
 import { loadLanguage, t } from "./text/index.ts";
 import { chosenTheme, showTheme } from "./theme.ts";
 
@@ -524,6 +525,7 @@ async function start(): Promise<void> {
     }
   };
   await attempt();
+  started();
 }
 
 void start();

@@ -30,6 +30,7 @@ export interface WidgetSession {
 export type Session = MatrixSession | WidgetSession;
 
 const STORED = "superapp.session";
+const ENDED = "superapp.session-ended";
 
 export function storedSession(): MatrixSession | null {
   try {
@@ -41,8 +42,19 @@ export function storedSession(): MatrixSession | null {
 }
 
 export function keepSession(session: MatrixSession | null): void {
+  localStorage.removeItem(ENDED);
   if (session === null) localStorage.removeItem(STORED);
   else localStorage.setItem(STORED, JSON.stringify(session));
+}
+
+/** The homeserver knows the session no more: whoever comes back later is told why there is none. */
+export function dropSession(): void {
+  keepSession(null);
+  localStorage.setItem(ENDED, "yes");
+}
+
+export function sessionEnded(): boolean {
+  return localStorage.getItem(ENDED) !== null;
 }
 
 /** How people sign in here. */

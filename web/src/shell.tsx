@@ -180,6 +180,8 @@ function Later({ load }: { load: Load }) {
       loaded.set(load, await load());
       setProblem(null);
     } catch {
+      // Some browsers remember for the life of a page that a file got lost.
+      if (problem !== null) location.reload();
       setProblem(asProblem(new TypeError()));
     }
     redraw((count) => count + 1);

@@ -10,6 +10,7 @@ import { asProblem, Problem } from "./problem.ts";
 import type { About } from "./schema.ts";
 import type { WidgetSession } from "./session.ts";
 import { Shell } from "./shell.tsx";
+import { started } from "./started.ts";
 import { loadLanguage, t } from "./text/index.ts";
 import { showTheme } from "./theme.ts";
 import { Room } from "./widget-room.ts";
@@ -118,6 +119,7 @@ async function start(): Promise<void> {
     }
   };
   await attempt();
+  started();
 }
 
 /** Once the client has said what the widget may do, or has let it wait. */

@@ -62,6 +62,7 @@ interface Line {
 }
 
 const POLL_MS = 30_000;
+const ANSWER_MS = 45_000;
 const PAUSES_MS = [1_000, 2_000, 5_000, 15_000, 60_000];
 const NOTHING = { not_types: ["*"] };
 const FILTER = JSON.stringify({
@@ -211,7 +212,8 @@ export class Phone {
         ...(since === null ? {} : { since }),
       });
       try {
-        const page = await matrix(this.#home.tokens, "GET", `v3/sync?${query}`, undefined, { signal: stopped });
+        const more = { signal: stopped, limitMs: POLL_MS + ANSWER_MS };
+        const page = await matrix(this.#home.tokens, "GET", `v3/sync?${query}`, undefined, more);
         since = String(page.next_batch);
         failures = 0;
         this.#hear(eventsOf(page));

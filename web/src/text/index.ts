@@ -24,9 +24,13 @@ export function chooseLanguage(chosen: Language | null): void {
 
 export async function loadLanguage(): Promise<void> {
   const wanted = chosenLanguage() ?? preferred(navigator.languages);
-  if (wanted === "de") dictionary = (await import("./de.ts")).de;
-  language = wanted;
-  document.documentElement.lang = wanted;
+  try {
+    if (wanted === "de") dictionary = (await import("./de.ts")).de;
+    language = wanted;
+  } catch {
+    // A file that gets lost on the way is no reason to show nothing.
+  }
+  document.documentElement.lang = language;
 }
 
 /** The first language that somebody reads and that we have. */
