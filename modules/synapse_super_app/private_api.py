@@ -13,11 +13,12 @@ import inspect
 import io
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar, cast
+from urllib.parse import urlsplit
 
 from synapse.module_api import ModuleApi, run_in_background
 
@@ -306,6 +307,31 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="the token by which Synapse's own proxy for MatrixRTC (MSC4512) shows that it authenticated somebody",
     ),
     PrivateUse(
+        symbol="synapse.rest.client.appservice_proxy:proxy_request_to_appservice",
+        features=frozenset({FeatureName.CALLS}),
+        reason="what Synapse would pass on to itself (MSC4512) is answered without a second HTTP request",
+    ),
+    PrivateUse(
+        symbol="synapse.federation.transport.server.appservice_proxy:proxy_request_to_appservice",
+        features=frozenset({FeatureName.CALLS}),
+        reason="the same for what other homeservers ask",
+    ),
+    PrivateUse(
+        symbol="synapse.util.caches.stream_change_cache:StreamChangeCache.has_entity_changed",
+        features=frozenset({FeatureName.CALLS}),
+        reason="whether the state of a room has changed, so that its rules need not be read for each token",
+    ),
+    PrivateUse(
+        symbol="synapse.handlers.worker_lock:WorkerLocksHandler.acquire_lock",
+        features=frozenset({FeatureName.CALLS}),
+        reason="what is read from room state and written back is done by one at a time, in whichever process",
+    ),
+    PrivateUse(
+        symbol="synapse.http.server:respond_with_json",
+        features=frozenset({FeatureName.CALLS}),
+        reason="to answer those requests",
+    ),
+    PrivateUse(
         symbol="synapse.config.matrixrtc:MatrixRtcConfig",
         features=frozenset({FeatureName.CALLS}),
         reason="where Synapse announces the transports of MatrixRTC; ModuleApi announces nothing",
@@ -362,6 +388,9 @@ USES: Final[tuple[PrivateUse, ...]] = (
     ),
 )
 
+
+ProxiedAnswer = Callable[[str, str, dict[str, str], bytes], Awaitable[tuple[int, dict[str, Any]]]]
+"""Method, path, headers and body of a request that was passed on; the status and the JSON of the answer."""
 
 _ENDPOINT: Final = "superapp"
 """Where processes of one homeserver ask each other, if nothing else is said."""
@@ -1140,6 +1169,15 @@ class PrivateApi:
         )
         return {(RoomId(str(row[0])), str(row[1])): EventId(str(row[2])) for row in cur.fetchall()}
 
+    def one_at_a_time(self, what: str, key: str) -> AbstractAsyncContextManager[object]:
+        """A lock of the whole homeserver, over all its processes. Not to be asked for again by who has it."""
+        return self._hs.get_worker_locks_handler().acquire_lock(f"superapp_{what}", key)
+
+    def state_changed_since(self, room_id: RoomId, position: int) -> bool:
+        """Whether the state of a room may have changed after a stream position. Asks nothing of the database."""
+        changed: bool = self._store._curr_state_delta_stream_cache.has_entity_changed(room_id, position)
+        return changed
+
     async def is_in_room(self, server: ServerName, room_id: RoomId) -> bool:
         """Whether somebody of a homeserver is joined to a room."""
         found: bool = await cast(Any, self._store).is_host_joined(room_id, server)
@@ -1152,6 +1190,47 @@ class PrivateApi:
         services = self._hs.get_datastores().main.get_app_services()
         found = next((each for each in services if getattr(each, "proxy_prefix", None) == prefix), None)
         return None if found is None else found.hs_token
+
+    def answer_proxied(self, prefix: str, own_path: str, answer: ProxiedAnswer) -> None:
+        """Answer in this process what Synapse would pass on below ``rtc/…`` (MSC4512) to ``own_path`` of itself.
+
+        ``answer`` gets what the second request would have had: method, path below ``own_path``, headers, body. Where
+        the operator has somebody else answer (another ``proxy_url``), Synapse goes on passing on.
+        """
+        from synapse.federation.transport.server import appservice_proxy as of_servers
+        from synapse.http.server import respond_with_json
+        from synapse.rest.client import appservice_proxy as of_clients
+
+        homeserver = self._hs
+
+        def answering(pass_on: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+            @wraps(pass_on)
+            async def answered(
+                request: Any,
+                hs: Any,
+                service: Any,
+                body: Any,
+                extra_request_headers: Mapping[bytes, bytes] | None = None,
+            ) -> None:
+                is_ours = hs is homeserver and service.proxy_prefix == prefix
+                if not is_ours or urlsplit(service.proxy_url).path.rstrip("/") != own_path:
+                    await pass_on(request, hs, service, body, extra_request_headers)
+                    return
+                headers = {
+                    name.decode("ascii"): each.decode("ascii") for name, each in (extra_request_headers or {}).items()
+                }
+                headers["Authorization"] = f"Bearer {service.hs_token}"
+                # Read already where a signature was checked over it.
+                request.content.seek(0)
+                path = request.path.decode("ascii", errors="replace").strip("/")
+                status, said = await answer(request.method.decode("ascii"), path, headers, request.content.read())
+                respond_with_json(request, status, said, send_cors=True)
+
+            return answered
+
+        for module in (of_clients, of_servers):
+            where = cast(Any, module)
+            where.proxy_request_to_appservice = answering(where.proxy_request_to_appservice)
 
     def announce_transports(self, transports: list[dict[str, str]]) -> None:
         """Have Synapse announce transports of MatrixRTC, unless its operator wrote down some.

@@ -20,7 +20,8 @@ import sqlite3
 import tempfile
 import weakref
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -52,6 +53,7 @@ from synapse_super_app.private_api import (
     NoAnswer,
     PrivateApi,
     Profile,
+    ProxiedAnswer,
     PutFailed,
     PutHandler,
     Seen,
@@ -401,11 +403,27 @@ class FakePrivateApi:
             if (event_type, "") in state
         }
 
+    @asynccontextmanager
+    async def one_at_a_time(self, what: str, key: str) -> AsyncGenerator[None]:
+        lock = self._homeserver.locks.setdefault((what, key), defer.DeferredLock())
+        await lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def state_changed_since(self, room_id: RoomId, position: int) -> bool:
+        state = self._homeserver.rooms[room_id].state.values()
+        return any((event.internal_metadata.stream_ordering or 0) > position for event in state)
+
     async def is_in_room(self, server: ServerName, room_id: RoomId) -> bool:
         return room_id in self._homeserver.rooms and server in await self.servers_in_room(room_id)
 
     def proxy_token(self, prefix: str) -> str | None:
         return self._homeserver.proxy_tokens.get(prefix)
+
+    def answer_proxied(self, prefix: str, own_path: str, answer: ProxiedAnswer) -> None:
+        self._homeserver.proxied[prefix] = answer
 
     def announce_transports(self, transports: list[dict[str, str]]) -> None:
         self._homeserver.transports = transports
@@ -710,6 +728,9 @@ class FakeHomeserver:
         self.turn_guards: list[Callable[[UserId], Awaitable[None]]] = []
         self.proxy_tokens: dict[str, str] = {}
         """By prefix, the tokens with which Synapse passes requests on."""
+        self.locks: dict[tuple[str, str], defer.DeferredLock] = {}
+        self.proxied: dict[str, ProxiedAnswer] = {}
+        """By prefix, what Synapse asks in the place of passing requests on."""
         self.transports: list[dict[str, str]] = []
         """What Synapse announces of MatrixRTC."""
         self.services: dict[str, Callable[[str, str, dict[str, Any]], tuple[int, dict[str, Any]]]] = {}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from fake_api import FakeHomeserver, FakeRoom
 from fake_livekit import FakeLiveKit
+from synapse.module_api import EventBase
 from synapse.module_api.errors import SynapseError
 from test_conferences import HS2, SERVICE, code_of, config_of, get_token, sfu_get, video_of
 
@@ -172,6 +173,25 @@ class TestStages:
         hs.receive(guest, room, HAND, {"raised": False})
         hs.advance(3)
         assert hs.call("GET", f"call_rooms/{room}", alice)["hands"] == []
+
+    def test_a_hand_that_is_raised_while_a_host_promotes_somebody_is_not_lost(
+        self, hs: FakeHomeserver, alice: str, bob: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        guest = f"@guest:{HS2}"
+        room = hs.room(alice, bob, guest)
+        stage(hs, alice, room)
+        send = hs.api.create_and_send_event_into_room
+
+        async def slowly(event: dict[str, Any]) -> EventBase:
+            await hs.api.sleep(0.5)
+            return await send(event)
+
+        monkeypatch.setattr(hs.api, "create_and_send_event_into_room", slowly)
+        hs.receive(guest, room, HAND, {"raised": True})
+        promote(hs, alice, room, bob, "speaker")
+        hs.advance(3)
+        shown = hs.call("GET", f"call_rooms/{room}", alice)
+        assert (shown["speakers"], shown["hands"]) == ([bob], [guest])
 
     def test_the_hands_of_another_homeservers_stage_are_its_business(self, hs: FakeHomeserver, bob: str) -> None:
         host = f"@host:{HS2}"

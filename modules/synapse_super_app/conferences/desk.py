@@ -12,7 +12,7 @@ from prometheus_client import Counter
 from synapse.module_api.errors import Codes, SynapseError
 
 from super_app.conferences import rules, service, store
-from super_app.conferences.model import MIN_DELAY_MS, Grant, Identity, Leave, Seat, SfuRoom
+from super_app.conferences.model import MIN_DELAY_MS, Grant, Hall, Identity, Leave, Seat, SfuRoom
 from super_app.conferences.rules import sfu_room_of
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
@@ -20,6 +20,7 @@ from super_app.ids import EventId, RoomId, ServerName, UserId, parse_user_id, se
 from synapse_super_app.calls.limits import Limit
 from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.livekit import LiveKit
+from synapse_super_app.conferences.seats import Seats
 from synapse_super_app.private_api import NoAnswer
 from synapse_super_app.runtime import Runtime
 
@@ -52,15 +53,17 @@ class _Seated:
     """Somebody has a seat. ``is_unmade``: the room has to be made at the SFU first, for ``most`` devices."""
 
     grant: Grant
+    hall: Hall
     most: int
     is_unmade: bool
 
 
 class Desk:
-    def __init__(self, runtime: Runtime, livekit: LiveKit, halls: Halls) -> None:
+    def __init__(self, runtime: Runtime, livekit: LiveKit, halls: Halls, seats: Seats) -> None:
         self._runtime = runtime
         self._livekit = livekit
         self._halls = halls
+        self._seats = seats
         limits = runtime.config.calls.limits
         self._of_person = Limit(runtime, "tokens", limits.tokens, limits.window)
         self._of_server = Limit(runtime, "server_tokens", limits.server_tokens, limits.window)
@@ -81,7 +84,11 @@ class Desk:
         """
         now_ms = self._runtime.now_ms()
         await self._count(wish.user_id, now_ms)
+        if (grant := await self._at_once(wish, now_ms)) is not None:
+            return self._given(wish, grant)
+        await self._seats.written()
         while True:
+            position = self._runtime.private.persisted_up_to()
             seated = await self._runtime.database.run("conferences_token", lambda cur: self._sit(cur, wish, now_ms))
             if not isinstance(seated, frozenset):
                 break
@@ -89,10 +96,39 @@ class Desk:
         if isinstance(seated, Refused):
             _tokens_total.labels(seated.reason.value).inc()
             raise SynapseError(HTTPStatus.FORBIDDEN, seated.message, Codes.FORBIDDEN)
+        self._halls.remember(wish.room_id, seated.hall, position)
         if seated.is_unmade:
             await self._make_room(wish, seated.most)
+        return self._given(wish, seated.grant)
+
+    def _given(self, wish: Wish, grant: Grant) -> str:
         _tokens_total.labels("given").inc()
-        return self._livekit.token(wish.sfu_room, wish.identity, seated.grant)
+        return self._livekit.token(wish.sfu_room, wish.identity, grant)
+
+    async def _at_once(self, wish: Wish, now_ms: int) -> Grant | None:
+        """What somebody may do for whom the database need not be waited for; None to ask it."""
+        hall = self._halls.known(wish.room_id)
+        # Of a link it counts who is in the call, which the database knows.
+        if hall is None or hall.link is not None or not self._seats.are_here:
+            return None
+        if not self._seats.is_made(wish.sfu_room, now_ms):
+            return None
+        if wish.room_id not in await self._runtime.private.rooms_of(wish.user_id):
+            return None
+        grant = rules.grant_of(hall, wish.user_id, publishes_here=wish.publishes_here)
+        self._seats.give(self._seat(wish, grant, now_ms), wish.slot_id)
+        return grant
+
+    def _seat(self, wish: Wish, grant: Grant, now_ms: int) -> Seat:
+        return Seat(
+            sfu_room=wish.sfu_room,
+            identity=wish.identity,
+            room_id=wish.room_id,
+            user_id=wish.user_id,
+            publishes_here=wish.publishes_here,
+            grant=grant,
+            until_ms=now_ms + self._livekit.config.token_ttl,
+        )
 
     def _sit(self, cur: Cursor, wish: Wish, now_ms: int) -> "_Seated | Refused | frozenset[EventId]":
         if not self._runtime.private.joined_of(cur, wish.room_id, (wish.user_id,)):
@@ -107,16 +143,8 @@ class Desk:
             if refusal := rules.may_enter(hall, wish.user_id, now_ms, len(others)):
                 return refusal
         grant = rules.grant_of(hall, wish.user_id, publishes_here=wish.publishes_here)
-        seat = Seat(
-            sfu_room=wish.sfu_room,
-            identity=wish.identity,
-            room_id=wish.room_id,
-            user_id=wish.user_id,
-            publishes_here=wish.publishes_here,
-            grant=grant,
-            until_ms=now_ms + self._livekit.config.token_ttl,
-        )
-        return _Seated(grant=grant, most=most, is_unmade=service.take_seat(cur, seat, wish.slot_id, now_ms))
+        seat = self._seat(wish, grant, now_ms)
+        return _Seated(grant=grant, hall=hall, most=most, is_unmade=service.take_seat(cur, seat, wish.slot_id, now_ms))
 
     async def token_of(self, server: ServerName, body: dict[str, Any]) -> str:
         """A token of the SFU of another homeserver, which that one gives.
@@ -186,6 +214,7 @@ class Desk:
         Raises:
             SynapseError: there is no such event of theirs in this room.
         """
+        await self._seats.written()
         now_ms, private = self._runtime.now_ms(), self._runtime.private
 
         def take(cur: Cursor) -> str | None:
@@ -222,6 +251,7 @@ class Desk:
             logger.warning("LiveKit made no room: %s", error)
             raise unanswered("The call server does not answer; try again later.") from error
         now_ms = self._runtime.now_ms()
+        self._seats.room_made(wish.sfu_room, now_ms)
         await self._runtime.database.run(
             "conferences_made", lambda cur: store.ensure(cur, wish.sfu_room, wish.room_id, wish.slot_id, now_ms)
         )

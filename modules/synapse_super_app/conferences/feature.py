@@ -10,7 +10,8 @@ from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.keeper import Keeper
 from synapse_super_app.conferences.links import Links
 from synapse_super_app.conferences.livekit import LiveKit
-from synapse_super_app.conferences.resource import LiveKitResource
+from synapse_super_app.conferences.resource import PROXY_PREFIX, LiveKitResource
+from synapse_super_app.conferences.seats import Seats
 from synapse_super_app.conferences.stages import Stages
 from synapse_super_app.http.routes import Route
 from synapse_super_app.runtime import Runtime
@@ -33,10 +34,12 @@ class Conferences:
         self._resource: LiveKitResource | None = None
         if livekit is None:
             return
-        desk = Desk(runtime, livekit, halls)
-        self._keeper = Keeper(runtime, livekit, halls)
+        seats = Seats(runtime)
+        desk = Desk(runtime, livekit, halls, seats)
+        self._keeper = Keeper(runtime, livekit, halls, seats)
         self._resource = LiveKitResource(runtime, livekit, desk, self._keeper)
         runtime.api.register_web_resource(LIVEKIT_PREFIX, self._resource)
+        runtime.private.answer_proxied(PROXY_PREFIX, LIVEKIT_PREFIX, self._resource.answer)
         base = (runtime.api.public_baseurl or "").rstrip("/")
         runtime.private.announce_transports(
             [

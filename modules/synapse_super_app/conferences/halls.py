@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import tzinfo
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -26,6 +27,23 @@ class Halls:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._known: OrderedDict[EventId, _Read | str] = OrderedDict()
+        self._rooms: OrderedDict[RoomId, tuple[int, Hall]] = OrderedDict()
+
+    def changing(self, room_id: RoomId) -> AbstractAsyncContextManager[object]:
+        """Roles are read, changed and written by one at a time, so that no change undoes another."""
+        return self._runtime.private.one_at_a_time("roles", room_id)
+
+    def remember(self, room_id: RoomId, hall: Hall, position: int) -> None:
+        """What ``of`` said in a transaction that began when events were persisted up to a position."""
+        self._rooms[room_id] = (position, hall)
+        self._rooms.move_to_end(room_id)
+        while len(self._rooms) > _KEPT:
+            self._rooms.popitem(last=False)
+
+    def known(self, room_id: RoomId) -> Hall | None:
+        """The rules of a room, if they are remembered and its state has not changed since."""
+        position, hall = self._rooms.get(room_id, (0, None))
+        return None if hall is None or self._runtime.private.state_changed_since(room_id, position) else hall
 
     def of(self, cur: Cursor, room_ids: Collection[RoomId]) -> Mapping[RoomId, Hall] | frozenset[EventId]:
         """The rules of rooms as they are now, by room; or the events that have to be ``read`` before."""

@@ -18,6 +18,7 @@ from super_app.db import Cursor
 from super_app.ids import EventId, RoomId, UserId
 from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.livekit import LiveKit, present_of
+from synapse_super_app.conferences.seats import Seats
 from synapse_super_app.private_api import NoAnswer
 from synapse_super_app.runtime import Runtime
 
@@ -49,10 +50,11 @@ class _Sight:
 
 
 class Keeper:
-    def __init__(self, runtime: Runtime, livekit: LiveKit, halls: Halls) -> None:
+    def __init__(self, runtime: Runtime, livekit: LiveKit, halls: Halls, seats: Seats) -> None:
         self._runtime = runtime
         self._livekit = livekit
         self._halls = halls
+        self._seats = seats
         self._counted_ms = 0
         self._looking = False
         self._again = False
@@ -70,6 +72,7 @@ class Keeper:
 
     async def on_webhook(self, said: dict[str, Any]) -> None:
         """The SFU tells that somebody came or went, or that a room was made or closed."""
+        await self._seats.written()
         sfu_room = SfuRoom(str((said.get("room") or {}).get("name", "")))
         present = present_of(said.get("participant") or {})
         now_ms = self._runtime.now_ms()
@@ -89,6 +92,7 @@ class Keeper:
                         "LiveKit made a room that no token of this homeserver is for; set room.auto_create: false there"
                     )
             case "room_finished":
+                self._seats.room_ended(sfu_room)
                 await self._runtime.database.run("conferences_ended", lambda cur: store.room_ended(cur, sfu_room))
             case _:
                 pass
@@ -126,6 +130,7 @@ class Keeper:
             self._looking = False
 
     async def _look_once(self) -> None:
+        await self._seats.written()
         now_ms = self._runtime.now_ms()
         sight = await self._runtime.database.run("conferences_look", lambda cur: self._see(cur, now_ms))
         if sight.unread:
@@ -232,6 +237,8 @@ class Keeper:
         except NoAnswer as error:
             self._unanswered("count", error)
             return
+        # Who came while the SFU was asked has a seat since.
+        await self._seats.written()
         present = {each.identity: each.participant for each in found if each.is_person}
 
         def count(cur: Cursor) -> tuple[service.Census, tuple[Seat, ...]]:

@@ -203,23 +203,30 @@ class Links:
         room_id = await self._room(call.user_id, body)
         if isinstance(room_id, Refused):
             return room_id
+        async with self._halls.changing(room_id):
+            if refusal := await self._rule(call.user_id, room_id, body, said):
+                return refusal
+        link = Link(link_id=link_id, room_id=room_id, host=call.user_id, made_ms=self._runtime.now_ms())
+        await self._runtime.database.run("calls_link", lambda cur: store.add_link(cur, link))
+        return self._shown(link, terms, waiting=0)
+
+    async def _rule(self, user_id: UserId, room_id: RoomId, body: MakeLink, said: dict[str, Any]) -> Refused | None:
+        """Write the roles and the terms of a link into its room."""
         hall = await self._halls.now(room_id)
         roles = replace(
-            hall.roles or Roles(hosts=(call.user_id,)),
+            hall.roles or Roles(hosts=(user_id,)),
             stage=body.stage,
             audio_only=body.media == "audio",
             screen_share=ScreenShare(body.screen_share),
         )
-        if call.user_id not in roles.hosts:
+        if user_id not in roles.hosts:
             return Refused(reason=Reason.NOT_ALLOWED, message="Only a host of this room's call makes a link into it.")
         try:
-            await self._send_state(call.user_id, room_id, EventType.CALL_ROLES, content.roles_content(roles))
-            await self._send_state(call.user_id, room_id, EventType.CALL_LINK, said)
+            await self._send_state(user_id, room_id, EventType.CALL_ROLES, content.roles_content(roles))
+            await self._send_state(user_id, room_id, EventType.CALL_LINK, said)
         except SynapseError as error:
             return _not_allowed(error)
-        link = Link(link_id=link_id, room_id=room_id, host=call.user_id, made_ms=self._runtime.now_ms())
-        await self._runtime.database.run("calls_link", lambda cur: store.add_link(cur, link))
-        return self._shown(link, terms, waiting=0)
+        return None
 
     async def _room(self, user_id: UserId, body: MakeLink) -> RoomId | Refused:
         if body.room_id is None:

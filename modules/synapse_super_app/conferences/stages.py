@@ -150,11 +150,15 @@ class Stages:
         if type(raised) is not bool:
             return
         room_id = RoomId(event.room_id)
+        async with self._halls.changing(room_id):
+            await self._raise_or_lower(room_id, UserId(event.sender), raised=raised)
+
+    async def _raise_or_lower(self, room_id: RoomId, user_id: UserId, *, raised: bool) -> None:
         roles = (await self._halls.now(room_id)).roles
         if roles is None or not roles.hosts or not self._runtime.api.is_mine(roles.hosts[0]):
             # Nobody's business, or that of another homeserver.
             return
-        changed = rules.with_hand(roles, UserId(event.sender), raised=raised, most=content.PEOPLE_MAX)
+        changed = rules.with_hand(roles, user_id, raised=raised, most=content.PEOPLE_MAX)
         if changed == roles:
             return
         try:
@@ -187,6 +191,10 @@ class Stages:
         )
 
     async def _change(self, call: Call) -> StageShown | Refused:
+        async with self._halls.changing(RoomId(call.path["room_id"])):
+            return await self._change_alone(call)
+
+    async def _change_alone(self, call: Call) -> StageShown | Refused:
         body: StageBody = call.body
         roles = await self._roles_for(call)
         if isinstance(roles, Refused):
@@ -202,6 +210,10 @@ class Stages:
         return await self._written(call, roles)
 
     async def _promote(self, call: Call) -> StageShown | Refused:
+        async with self._halls.changing(RoomId(call.path["room_id"])):
+            return await self._promote_alone(call)
+
+    async def _promote_alone(self, call: Call) -> StageShown | Refused:
         body: RoleBody = call.body
         user_id = parse_user_id(call.path["user_id"])
         if user_id is None:
