@@ -10,6 +10,7 @@
 #   make livekit          build the LiveKit that the tests of calls of many use (Go, some minutes, once)
 #   make simulate [SEEDS=…] [ARGS=…]   long runs of the clearing simulator
 #   make search           every state of a payment beside a restore; takes minutes
+#   make soak [ARGS=…]   people on two homeservers with workers while all of it is broken; ARGS=--help for the sizes
 #   make fuzz [EXAMPLES=…]   requests from nowhere at every route, and bytes at every parser that meets the network
 #   make audit            known faults of our dependencies, asked of the advisory database on the network
 #   make mutate           change the rules of money one by one, and see whether a test notices
@@ -19,7 +20,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check web check-web format simulate search fuzz audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit
+.PHONY: help run demo test check web check-web format simulate search soak fuzz audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
@@ -93,6 +94,9 @@ simulate: install-dev
 
 search: install-dev
 	@exec $(BIN)/pytest -m thorough tests/models
+
+soak: install-dev install-postgresql install-redis
+	@PYTHONPATH=.:tests/system exec $(BIN)/python tests/system/soak.py $(ARGS)
 
 fuzz: install-dev
 	@FUZZ_EXAMPLES=$(EXAMPLES) exec $(BIN)/pytest -n 2 tests/modules/test_api_fuzz.py tests/unit/test_parsers_fuzz.py $(ARGS)

@@ -101,6 +101,10 @@ class PrivatePostgres:
         """The same as one string, for ``psycopg2.connect``, ``psql`` and ``pgbench``."""
         return " ".join(f"{key}={value}" for key, value in self.connection(database).items())
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Make the cluster if there is none, start the server and wait until it takes connections.
 

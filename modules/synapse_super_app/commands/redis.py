@@ -64,8 +64,9 @@ class PrivateRedis:
         if program is None:
             raise RedisError("Redis is not installed; on Debian and Ubuntu: apt-get install redis-server")
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Socket paths are limited to 107 bytes, so it does not live below the folder.
-        self._socket_dir = Path(tempfile.mkdtemp(prefix="superapp-redis-"))
+        if self._socket_dir is None:
+            # Socket paths are limited to 107 bytes, so it does not live below the folder.
+            self._socket_dir = Path(tempfile.mkdtemp(prefix="superapp-redis-"))
         tie = (sys.executable, "-I", "-S", str(Path(tied_child.__file__)), str(os.getpid()))
         log_path = self._folder / "redis.log"
         with log_path.open("ab") as log:
@@ -84,6 +85,14 @@ class PrivateRedis:
                 last = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
                 raise RedisError(f"Redis did not start: {' | '.join(last) or 'it said nothing'}")
             time.sleep(_POLL_S)
+
+    def crash(self) -> None:
+        """End it at once, and with it all that it knows. ``start`` brings an empty one to the same address."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+        self.socket_path.unlink(missing_ok=True)
 
     def stop(self) -> None:
         process, self._process = self._process, None
