@@ -1,4 +1,4 @@
-"""Three homeservers of three operators that federate on this machine and guard shares for each other's people."""
+"""Homeservers of as many operators that federate on this machine and guard shares for each other's people."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -8,15 +8,13 @@ from synapse_super_app.commands.certificates import ThrowAwayCa
 from synapse_super_app.commands.homeserver_process import Homeserver, write_config
 from synapse_super_app.commands.matrix_client import MatrixClient
 
-COUNT = 3
-
 
 class Realms:
     """``names`` are their server names, ``processes`` what runs them, in the same order."""
 
-    def __init__(self, folder: Path) -> None:
-        ports = loopback.free_ports(2 * COUNT)
-        self.names = [loopback.server_name(ports + 2 * number + 1) for number in range(COUNT)]
+    def __init__(self, folder: Path, count: int = 5) -> None:
+        ports = loopback.free_ports(2 * count)
+        self.names = [loopback.server_name(ports + 2 * number + 1) for number in range(count)]
         self.processes: list[Homeserver] = []
         ca = ThrowAwayCa(folder)
         for number, name in enumerate(self.names):

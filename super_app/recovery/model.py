@@ -174,9 +174,12 @@ class Guess:
     """One that was let through, until a right PIN forgets it."""
 
     attempt_id: AttemptId
-    blinded: str
+    blinded: str | None
+    """None while it is only begun: counted, and nothing evaluated."""
     nonce: str
     """Base64url of 32 random bytes of the realm, so that an unlock fits this guess alone."""
+    begun_ms: int | None = None
+    """When it was begun; None if it came with what was to be evaluated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +189,7 @@ class Plan:
     share: Share
     mark: Mark
     again: Guess | None
-    """The same guess was let through before and its answer got lost: it counts once."""
+    """The same guess was let through before, begun only or with its answer lost: it counts once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

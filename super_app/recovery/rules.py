@@ -6,7 +6,7 @@ from typing import Final
 
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName, UserId, server_of
-from super_app.recovery.model import GUESSES, MIN_REALMS, Deal, Mark, Share, State, Version
+from super_app.recovery.model import GUESSES, MIN_REALMS, Deal, Guess, Mark, Share, State, Version
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
@@ -25,6 +25,8 @@ DELAYS_MS: Final = (
 """How long after the last guess the next one may come, by how many were wrong."""
 LAST_UNLOCK_MS: Final = 10 * _MINUTE_MS
 """So long the last guess may still be shown to be right before the share is destroyed."""
+BEGUN_MS: Final = 2 * _MINUTE_MS
+"""So long after a guess was begun what it is to evaluate may come."""
 
 
 def judge_deal(deal: Deal, *, realm: ServerName, user_id: UserId, version: Version) -> Refused | None:
@@ -95,6 +97,21 @@ def judge_wait(share: Share, now_ms: int) -> Refused | None:
         message=f"After {share.guesses} wrong guesses the next one has to wait; {GUESSES - share.guesses} are left.",
         fields=MappingProxyType({"retry_after_ms": wait_ms}),
     )
+
+
+def judge_again(known: Guess, blinded: str | None, *, now_ms: int, started_ms: int) -> Refused | None:
+    """Whether a guess that was let through may be answered with the evaluation of ``blinded``.
+
+    One that was begun may have been evaluated since a backup of it was taken. So it is good only in processes that were
+    there when it was begun: whoever puts a backup in place has to stop them all.
+    """
+    if blinded is None or known.blinded == blinded:
+        return None
+    if known.blinded is not None:
+        return Refused(reason=Reason.CONFLICT, message="That attempt_id was used for another guess; make a new one.")
+    if known.begun_ms is None or known.begun_ms < started_ms or now_ms - known.begun_ms > BEGUN_MS:
+        return Refused(reason=Reason.CONFLICT, message="That guess was begun too long ago; make a new one.")
+    return None
 
 
 def acknowledgements(threshold: int) -> int:

@@ -68,18 +68,29 @@ def plan_guess(
     user_id: UserId,
     version: Version,
     attempt_id: AttemptId,
-    blinded: str,
+    blinded: str | None,
     now_ms: int,
+    started_ms: int,
 ) -> Plan | Wiped | Refused:
-    """Whether somebody may guess now. Writes nothing, but for a share that is spent: that one is destroyed."""
+    """Whether somebody may guess now; ``blinded`` is None to begin only, and ``started_ms`` when this process started.
+
+    Writes nothing, but for a share that is spent, which is destroyed, and for a guess that was begun, which from now on
+    is about ``blinded`` alone.
+    """
     share = store.share(cur, user_id, version)
     refused = rules.judge_held(share)
     if share is None or refused is not None:
         return refused or rules.gone()
     known = store.guess(cur, user_id, version, attempt_id)
-    if known is not None and known.blinded != blinded:
-        return Refused(reason=Reason.CONFLICT, message="That attempt_id was used for another guess; make a new one.")
-    if known is None:
+    if known is not None:
+        refused = rules.judge_again(known, blinded, now_ms=now_ms, started_ms=started_ms)
+        if refused is not None:
+            return refused
+        if blinded is not None and known.blinded is None:
+            if not store.bind(cur, user_id, version, attempt_id, blinded):
+                return Refused(reason=Reason.CONFLICT, message="That guess was made just now; make a new one.")
+            known = replace(known, blinded=blinded)
+    else:
         if rules.is_spent(share):
             store.destroy(cur, user_id, version, State.SPENT)
             return Wiped.WIPED
@@ -98,12 +109,13 @@ def plan_guess(
     return Plan(share=share, mark=mark, again=known)
 
 
-def count_guess(cur: Cursor, plan: Plan, blinded: str, nonce: str, now_ms: int) -> Share | None:
+def count_guess(cur: Cursor, plan: Plan, blinded: str | None, nonce: str, now_ms: int) -> Share | None:
     """The share as it is now; None if another guess came in between, which must be planned for anew."""
     before, mark = plan.share, plan.mark
     if mark.attempt_id is None or not store.count(cur, before, mark.guesses, now_ms):
         return None
-    new = Guess(attempt_id=mark.attempt_id, blinded=blinded, nonce=nonce)
+    begun_ms = now_ms if blinded is None else None
+    new = Guess(attempt_id=mark.attempt_id, blinded=blinded, nonce=nonce, begun_ms=begun_ms)
     store.add_guess(cur, before.user_id, before.version, new)
     return replace(before, epoch=mark.epoch, guesses=mark.guesses, guessed_ms=now_ms)
 
@@ -221,3 +233,5 @@ def catch_up(cur: Cursor, user_id: UserId, version: Version, marks: Iterable[Mar
             store.destroy(cur, user_id, version, State.RETIRED)
         else:
             store.catch_up(cur, share, mark.epoch, min(mark.guesses, GUESSES), now_ms)
+            # What unlocked one of them before the backup is known to whoever passed it on.
+            store.forget_guesses(cur, user_id, version)

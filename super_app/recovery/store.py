@@ -121,22 +121,33 @@ def destroy_spent(cur: Cursor, guesses: int, before_ms: int) -> int:
 
 def guess(cur: Cursor, user_id: UserId, version: Version, attempt_id: AttemptId) -> Guess | None:
     cur.execute(
-        "SELECT attempt_id, blinded, nonce FROM superapp_recovery_guess"
+        "SELECT attempt_id, blinded, nonce, begun_ms FROM superapp_recovery_guess"
         " WHERE user_id = ? AND version = ? AND attempt_id = ?",
         (user_id, version, attempt_id),
     )
     row = cur.fetchone()
     if row is None:
         return None
-    found, blinded, nonce = cast(tuple[str, str, str], row)
-    return Guess(attempt_id=AttemptId(found), blinded=blinded, nonce=nonce)
+    found, blinded, nonce, begun_ms = cast(tuple[str, str, str, int | None], row)
+    return Guess(attempt_id=AttemptId(found), blinded=blinded or None, nonce=nonce, begun_ms=begun_ms)
 
 
 def add_guess(cur: Cursor, user_id: UserId, version: Version, new: Guess) -> None:
     cur.execute(
-        "INSERT INTO superapp_recovery_guess (user_id, version, attempt_id, blinded, nonce) VALUES (?, ?, ?, ?, ?)",
-        (user_id, version, new.attempt_id, new.blinded, new.nonce),
+        "INSERT INTO superapp_recovery_guess (user_id, version, attempt_id, blinded, nonce, begun_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (user_id, version, new.attempt_id, new.blinded or "", new.nonce, new.begun_ms),
     )
+
+
+def bind(cur: Cursor, user_id: UserId, version: Version, attempt_id: AttemptId, blinded: str) -> bool:
+    """Say what a guess that was begun is to evaluate; False if that was said before."""
+    cur.execute(
+        "UPDATE superapp_recovery_guess SET blinded = ?"
+        " WHERE user_id = ? AND version = ? AND attempt_id = ? AND blinded = ''",
+        (blinded, user_id, version, attempt_id),
+    )
+    return cur.rowcount == 1
 
 
 def forget_guesses(cur: Cursor, user_id: UserId, version: Version) -> None:
@@ -205,12 +216,20 @@ def vouched_until_ms(cur: Cursor) -> int:
 # Tries of people of this homeserver.
 
 
-def begin_attempt(cur: Cursor, user_id: UserId, attempt_id: AttemptId, device_id: str, now_ms: int) -> None:
+def begin_attempt(cur: Cursor, user_id: UserId, attempt_id: AttemptId, device_id: str, now_ms: int) -> bool:
+    """Whether it is open; False if it has ended, so that nothing more may be tried under it."""
+    cur.execute(
+        "SELECT outcome FROM superapp_recovery_attempt WHERE user_id = ? AND attempt_id = ?", (user_id, attempt_id)
+    )
+    row = cur.fetchone()
+    if row is not None:
+        return str(row[0]) == "open"
     cur.execute(
         "INSERT INTO superapp_recovery_attempt (user_id, attempt_id, device_id, begun_ms, outcome)"
         " VALUES (?, ?, ?, ?, 'open') ON CONFLICT DO NOTHING",
         (user_id, attempt_id, device_id, now_ms),
     )
+    return True
 
 
 def end_attempt(cur: Cursor, user_id: UserId, attempt_id: AttemptId, outcome: LiteralString) -> str | None:

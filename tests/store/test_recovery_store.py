@@ -57,8 +57,12 @@ def attempt(number: int) -> AttemptId:
     return AttemptId(f"{number:032x}")
 
 
-def plan(run: Transaction, number: int, now_ms: int, version: int = 1, blinded: str = "B") -> Plan | Wiped | Refused:
-    return run(lambda cur: service.plan_guess(cur, HERE, ALICE, Version(version), attempt(number), blinded, now_ms))
+def plan(
+    run: Transaction, number: int, now_ms: int, version: int = 1, blinded: str | None = "B", started_ms: int = 0
+) -> Plan | Wiped | Refused:
+    return run(
+        lambda cur: service.plan_guess(cur, HERE, ALICE, Version(version), attempt(number), blinded, now_ms, started_ms)
+    )
 
 
 def guess(run: Transaction, number: int, now_ms: int, version: int = 1) -> Share:
@@ -81,6 +85,14 @@ def unlock(run: Transaction, number: int, key: bytes = KEY, **other: Any) -> Rea
     tag = unlock_tag(key, **bound)
     done = run(lambda cur: service.unlock(cur, HERE, ALICE, ONE, attempt(number), tag, KEY))
     return done.reason if isinstance(done, Refused) else None
+
+
+def begin(run: Transaction, number: int, now_ms: int) -> Share:
+    planned = plan(run, number, now_ms, blinded=None)
+    assert isinstance(planned, Plan), planned
+    counted = run(lambda cur: service.count_guess(cur, planned, None, NONCE, now_ms))
+    assert counted is not None
+    return counted
 
 
 def states(run: Transaction) -> dict[int, State]:
@@ -218,7 +230,7 @@ def test_the_same_share_may_come_twice_and_no_version_comes_back(transaction: Tr
 
 def test_a_share_is_of_one_account(transaction: Transaction) -> None:
     put(transaction)
-    found = transaction(lambda cur: service.plan_guess(cur, HERE, BOB, ONE, attempt(1), "B", 0))
+    found = transaction(lambda cur: service.plan_guess(cur, HERE, BOB, ONE, attempt(1), "B", 0, 0))
     assert reason(found) is Reason.RECOVERY_UNKNOWN
     assert put(transaction, 1, user_id=BOB) is None
 
@@ -266,6 +278,46 @@ def test_a_restored_realm_takes_over_what_others_know_and_gives_no_guess_back(tr
     assert transaction(lambda cur: store.share(cur, ALICE, ONE)) == share
 
 
+def test_a_guess_that_was_begun_counts_once_and_is_about_one_element(transaction: Transaction) -> None:
+    put(transaction)
+    assert begin(transaction, 1, 1_000).guesses == 1
+
+    again = plan(transaction, 1, 2_000, blinded=None)
+    assert isinstance(again, Plan)
+    assert again.again is not None
+    assert again.again.blinded is None
+    bound = plan(transaction, 1, 3_000)
+    assert isinstance(bound, Plan)
+    assert bound.again is not None
+    assert (bound.again.blinded, bound.share.guesses) == ("B", 1)
+
+    assert reason(plan(transaction, 1, 3_000, blinded="C")) is Reason.CONFLICT
+    assert isinstance(plan(transaction, 1, 3_000), Plan)
+    assert unlock(transaction, 1) is None
+
+
+def test_what_was_begun_before_this_process_or_too_long_ago_is_not_evaluated(transaction: Transaction) -> None:
+    """A backup of a guess that was only begun does not know what it was evaluated for since."""
+    put(transaction)
+    begin(transaction, 1, 1_000)
+    assert reason(plan(transaction, 1, 2_000, started_ms=1_001)) is Reason.CONFLICT
+    assert reason(plan(transaction, 1, 1_001 + rules.BEGUN_MS)) is Reason.CONFLICT
+    assert isinstance(plan(transaction, 1, 1_000 + rules.BEGUN_MS, started_ms=1_000), Plan)
+    # What was evaluated once may be again, also after a restart: it is the same element.
+    assert isinstance(plan(transaction, 1, 9_000_000, started_ms=8_000_000), Plan)
+
+
+def test_a_restored_realm_forgets_the_guesses_that_an_old_tag_would_unlock(transaction: Transaction) -> None:
+    put(transaction)
+    guess(transaction, 1, 0)
+    ours = Mark(realm=HERE, user_id=ALICE, version=ONE, epoch=9, guesses=7, attempt_id=attempt(9), gone=False)
+    transaction(lambda cur: service.catch_up(cur, ALICE, ONE, [ours], 5))
+    assert unlock(transaction, 1) is Reason.RECOVERY_UNKNOWN
+    share = transaction(lambda cur: store.share(cur, ALICE, ONE))
+    assert share is not None
+    assert share.guesses == 7
+
+
 def test_a_restored_realm_destroys_a_share_that_the_others_know_to_be_gone(transaction: Transaction) -> None:
     put(transaction)
     gone = replace(MARK, realm=HERE, epoch=0, guesses=0, attempt_id=None, gone=True)
@@ -303,12 +355,13 @@ def test_a_mark_is_its_realms_own_or_nothing() -> None:
 
 
 def test_the_tries_of_a_person_are_told_once_and_forgotten(transaction: Transaction) -> None:
-    transaction(lambda cur: store.begin_attempt(cur, ALICE, attempt(1), "PHONE", 1_000))
-    transaction(lambda cur: store.begin_attempt(cur, ALICE, attempt(1), "PHONE", 2_000))
+    assert transaction(lambda cur: store.begin_attempt(cur, ALICE, attempt(1), "PHONE", 1_000))
+    assert transaction(lambda cur: store.begin_attempt(cur, ALICE, attempt(1), "PHONE", 2_000))
     transaction(lambda cur: store.begin_attempt(cur, ALICE, attempt(2), "PHONE", 3_000))
     assert transaction(lambda cur: store.left_open(cur, 2_000)) == [(ALICE, attempt(1))]
     assert transaction(lambda cur: store.end_attempt(cur, ALICE, attempt(1), "wrong")) == "PHONE"
     assert transaction(lambda cur: store.end_attempt(cur, ALICE, attempt(1), "right")) is None
+    assert not transaction(lambda cur: store.begin_attempt(cur, ALICE, attempt(1), "LAPTOP", 9_000))
     assert transaction(lambda cur: store.end_attempt(cur, BOB, attempt(2), "right")) is None
     assert transaction(lambda cur: store.left_open(cur, 2_000)) == []
     transaction(lambda cur: store.forget_attempts(cur, 9_000))

@@ -6,7 +6,7 @@ never the client's to say.
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from synapse_super_app.directory.budget import Budget
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.recovery.bodies import (
     AboutJson,
+    BeginAllBody,
     DoneJson,
     EvaluationJson,
     GuessBody,
@@ -28,6 +29,7 @@ from synapse_super_app.recovery.bodies import (
     ShareBody,
     SharesJson,
     UnlockBody,
+    UserBeginBody,
     VersionBody,
     What,
 )
@@ -154,6 +156,15 @@ class RecoveryApi:
             ),
             Route(
                 method="POST",
+                path="recovery/attempts/{attempt_id}/begin",
+                handler=self._post_begin,
+                response=DoneJson,
+                summary="Have realms count a guess while the PIN is being stretched, so that they need not do it later",
+                body=BeginAllBody,
+                reasons=(Reason.CONFLICT, Reason.UNKNOWN_REALM, Reason.INVALID_VALUE),
+            ),
+            Route(
+                method="POST",
                 path="recovery/attempts/{attempt_id}/wrong",
                 handler=self._post_wrong,
                 response=DoneJson,
@@ -201,17 +212,15 @@ class RecoveryApi:
 
     async def _pass_on(self, what: What, response: type[BaseModel], call: Call) -> BaseModel | Refused:
         realm, user_id = ServerName(call.path["realm"]), call.user_id
-        if realm != self._runtime.server_name and realm not in {each.server for each in self._config.realms}:
-            return Refused(
-                reason=Reason.UNKNOWN_REALM, message=f"{realm[:255]!r} is not among the realms of this homeserver."
-            )
-        refused = self._budget.take(user_id, self._runtime.now_ms())
+        refused = self._judge(user_id, [realm])
         if refused is not None:
             return refused
         body: WireModel | None = call.body
         content: dict[str, Any] = {} if body is None else body.model_dump(mode="json", exclude_none=True)
         if isinstance(body, GuessBody):
-            await self._begin_attempt(user_id, AttemptId(body.attempt_id), call.device_id)
+            refused = await self._begin_attempt(user_id, AttemptId(body.attempt_id), call.device_id)
+            if refused is not None:
+                return refused
         answered = await self._realm.peers.ask(realm, what, {**content, "user_id": user_id})
         if isinstance(answered, Refused):
             return answered
@@ -227,13 +236,54 @@ class RecoveryApi:
             await self._tell(user_id, f"set:{content['version']}", call.device_id)
         return found
 
+    def _judge(self, user_id: UserId, realms: Sequence[ServerName]) -> Refused | None:
+        """Whether somebody may ask these now."""
+        known = {self._runtime.server_name, *(each.server for each in self._config.realms)}
+        for realm in realms:
+            if realm not in known:
+                return Refused(
+                    reason=Reason.UNKNOWN_REALM, message=f"{realm[:255]!r} is not among the realms of this homeserver."
+                )
+            refused = self._budget.take(user_id, self._runtime.now_ms())
+            if refused is not None:
+                return refused
+        return None
+
     # Tries.
 
-    async def _begin_attempt(self, user_id: UserId, attempt_id: AttemptId, device_id: str) -> None:
+    async def _begin_attempt(self, user_id: UserId, attempt_id: AttemptId, device_id: str) -> Refused | None:
         now_ms = self._runtime.now_ms()
-        await self._runtime.database.run(
+        is_open = await self._runtime.database.run(
             "recovery_attempt", lambda cur: store.begin_attempt(cur, user_id, attempt_id, device_id, now_ms)
         )
+        if is_open:
+            return None
+        # Of one that has ended nobody would be told again.
+        return Refused(reason=Reason.CONFLICT, message="That attempt_id was used for another guess; make a new one.")
+
+    async def _post_begin(self, call: Call) -> DoneJson | Refused:
+        """Answers once all realms have, or cannot. Whoever did not count it counts it when the guess comes."""
+        body: BeginAllBody = call.body
+        content = {"version": body.version, "attempt_id": call.path["attempt_id"], "user_id": call.user_id}
+        read = UserBeginBody.parse(content)
+        if isinstance(read, Refused):
+            return read
+        realms = [ServerName(each) for each in dict.fromkeys(body.realms)]
+        refused = self._judge(call.user_id, realms)
+        if refused is None:
+            refused = await self._begin_attempt(call.user_id, AttemptId(read.attempt_id), call.device_id)
+        if refused is not None:
+            return refused
+        jobs = [partial(self._begin_at, realm, content) for realm in realms]
+        begun = await until(jobs, lambda answers: len(answers) == len(jobs))
+        return DoneJson(changed=any(begun))
+
+    async def _begin_at(self, realm: ServerName, content: Mapping[str, Any]) -> bool:
+        try:
+            return not isinstance(await self._realm.peers.ask(realm, What.BEGIN, content), Refused)
+        except Exception:
+            logger.exception("%s could not be told that a guess begins", realm)
+            return False
 
     async def _end_attempt(self, user_id: UserId, attempt_id: AttemptId, *, right: bool) -> None:
         device_id = await self._runtime.database.run(

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
 
-from super_app.recovery.model import GUESSES, MAX_VERSION
+from super_app.recovery.model import GUESSES, MAX_REALMS, MAX_VERSION
 from super_app.wire import OpenWireModel, Text, WireModel
 
 
@@ -17,6 +17,7 @@ class What(StrEnum):
 
     ABOUT = "about"
     SHARE = "share"
+    BEGIN = "begin"
     GUESS = "guess"
     UNLOCK = "unlock"
     USE = "use"
@@ -40,6 +41,18 @@ class ShareBody(WireModel):
     version: VersionJson
     sealed: Annotated[Text, Field(max_length=_SEALED_MAX, description="HPKE for the realm's key, unpadded base64url")]
     in_use: VersionJson | None = None
+
+
+class BeginBody(WireModel):
+    version: VersionJson
+    attempt_id: AttemptJson
+
+
+class BeginAllBody(WireModel):
+    """``realms`` are those of the set."""
+
+    version: VersionJson
+    realms: Annotated[list[Annotated[Text, Field(max_length=255)]], Field(min_length=1, max_length=MAX_REALMS)]
 
 
 class GuessBody(WireModel):
@@ -69,6 +82,10 @@ class AboutBody(WireModel):
 
 
 class UserShareBody(ShareBody):
+    user_id: _UserJson
+
+
+class UserBeginBody(BeginBody):
     user_id: _UserJson
 
 

@@ -34,6 +34,7 @@ from synapse_super_app.recovery.bodies import (
     MarkBody,
     SharesJson,
     ShareStateJson,
+    UserBeginBody,
     UserBody,
     UserGuessBody,
     UserShareBody,
@@ -43,6 +44,7 @@ from synapse_super_app.recovery.bodies import (
 )
 from synapse_super_app.recovery.keys import RealmKey, key_path, realm_key
 from synapse_super_app.recovery.peers import Answer, Peers, until
+from synapse_super_app.recovery.turns import Turns
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -54,8 +56,8 @@ _SERVLET_GROUP: Final = "superapp_recovery"
 _TRIES: Final = 4
 _LOOK_AGAIN_MS: Final = 60_000.0
 _HOUR_MS: Final = 3_600_000
-_PERSON_BURST: Final = 30
-_PERSON_EVERY_MS: Final = 30_000
+_PERSON_BURST: Final = 60
+_PERSON_EVERY_MS: Final = 15_000
 _BETWEEN_REALMS: Final = frozenset({What.WITNESS, What.RECALL})
 _guesses_total = Counter(
     "superapp_recovery_guesses_total", "Guesses that this realm was asked for, by outcome.", ["outcome"]
@@ -78,12 +80,15 @@ class Realm:
         """
         self._silent: set[ServerName] = set()
         """Realms that did not take what they were last told."""
+        self._started_ms = runtime.now_ms()
+        self._turns = Turns()
         per_server = self._config.guesses_per_server
         self._of_server = Budget(burst=per_server, every_ms=max(1, _HOUR_MS // per_server))
         self._of_person = Budget(burst=_PERSON_BURST, every_ms=_PERSON_EVERY_MS)
         self._handlers: Mapping[What, tuple[type[WireModel], _Handler]] = {
             What.ABOUT: (AboutBody, self._about),
             What.SHARE: (UserShareBody, self._put_share),
+            What.BEGIN: (UserBeginBody, self._begin),
             What.GUESS: (UserGuessBody, self._guess),
             What.UNLOCK: (UserUnlockBody, self._unlock),
             What.USE: (UserVersionBody, self._use),
@@ -154,7 +159,7 @@ class Realm:
             if asked not in _BETWEEN_REALMS and server_of(UserId(user_id)) != origin:
                 return Refused(reason=Reason.WRONG_ORIGIN, message=f"{origin} does not speak for that account.")
         found = await handler(origin, read)
-        if asked is What.GUESS:
+        if asked in (What.BEGIN, What.GUESS):
             _guesses_total.labels(found.reason.value if isinstance(found, Refused) else "answered").inc()
         return found if isinstance(found, Refused) else found.model_dump(mode="json")
 
@@ -179,63 +184,86 @@ class Realm:
         if refused is not None or isinstance(deal, Refused):
             return refused or rules.gone()
         in_use = None if body.in_use is None else Version(body.in_use)
-        put = await self._runtime.database.run(
-            "recovery_put", partial(_put, deal, body.sealed, in_use, self._runtime.now_ms())
+        refused = await self._runtime.database.run(
+            "recovery_put",
+            partial(service.put_share, deal=deal, sealed=body.sealed, in_use=in_use, now_ms=self._runtime.now_ms()),
         )
-        if isinstance(put, Refused):
-            return put
-        if put:
-            # It was not there before, so there is no state of it to be forgotten.
-            self._checked.add((user_id, version))
-        return DoneJson()
+        # The others are asked before a guess even if it is new here: an old database may have forgotten it.
+        return refused or DoneJson()
+
+    async def _begin(self, origin: ServerName, body: UserBeginBody) -> DoneJson | Refused:
+        """Count a guess while its PIN is still being stretched; what it is to evaluate comes with ``guess``."""
+        user_id, version, attempt_id = UserId(body.user_id), Version(body.version), AttemptId(body.attempt_id)
+        counted = await self._let_through(origin, user_id, version, attempt_id, None)
+        return counted if isinstance(counted, Refused) else DoneJson()
 
     async def _guess(self, origin: ServerName, body: UserGuessBody) -> EvaluationJson | Refused:
         try:
             blinded = group.read_element(from_b64(body.blinded))
         except ValueError:
             return Refused(reason=Reason.INVALID_VALUE, message="blinded is no element of the group.")
-        now_ms = self._runtime.now_ms()
-        refused = self._of_server.take(origin, now_ms) or self._of_person.take(body.user_id, now_ms)
+        user_id, version, attempt_id = UserId(body.user_id), Version(body.version), AttemptId(body.attempt_id)
+        counted = await self._let_through(origin, user_id, version, attempt_id, body.blinded)
+        return counted if isinstance(counted, Refused) else self._evaluated(*counted, blinded)
+
+    async def _let_through(
+        self, origin: ServerName, user_id: UserId, version: Version, attempt_id: AttemptId, blinded: str | None
+    ) -> tuple[Share, Guess] | Refused:
+        """Count a guess, once the other realms know of it; one that was counted before is only looked up."""
+        refused = self._of_person.take(user_id, self._runtime.now_ms())
         if refused is not None:
             return refused
-        user_id, version, attempt_id = UserId(body.user_id), Version(body.version), AttemptId(body.attempt_id)
-        run = self._runtime.database.run
-        for _ in range(_TRIES):
-            plan = await run(
-                "recovery_plan",
-                lambda cur: service.plan_guess(
-                    cur, self._own, user_id, version, attempt_id, body.blinded, self._runtime.now_ms()
-                ),
-            )
-            if isinstance(plan, Wiped):
-                logger.warning("the share of %s was destroyed by wrong guesses", user_id)
-                return rules.gone()
-            if isinstance(plan, Refused):
-                return plan
-            if (user_id, version) not in self._checked:
-                refused = await self._check(plan.share)
-                if refused is not None:
-                    return refused
-                # What the others knew may have changed what may be done.
-                continue
-            if plan.again is not None:
-                return self._evaluated(plan.share, plan.again, blinded)
-            told = await self._tell(plan)
-            if "behind" in told:
-                continue
-            if told.count("known") < rules.acknowledgements(plan.share.threshold):
-                return _unwitnessed()
-            guess = Guess(attempt_id=attempt_id, blinded=body.blinded, nonce=to_b64(secrets.token_bytes(group.SIZE)))
-            counted = await run(
-                "recovery_count", partial(_count, plan, body.blinded, guess.nonce, self._runtime.now_ms())
-            )
-            if counted is not None:
-                return self._evaluated(counted, guess, blinded)
+        # Two that met would tell the others the same epoch, and the one that came second would count twice.
+        async with self._turns.of((user_id, version)):
+            for _ in range(_TRIES):
+                found = await self._tried(origin, user_id, version, attempt_id, blinded)
+                if found is not None:
+                    return found
         return Refused(
             reason=Reason.TOO_MANY_REQUESTS,
             message="Several guesses came at once; try again in a moment.",
             fields={"retry_after_ms": 1_000},
         )
+
+    async def _tried(
+        self, origin: ServerName, user_id: UserId, version: Version, attempt_id: AttemptId, blinded: str | None
+    ) -> tuple[Share, Guess] | Refused | None:
+        """None if something came in between, so that it has to be tried anew."""
+        run, now_ms = self._runtime.database.run, self._runtime.now_ms()
+        planned = partial(
+            service.plan_guess,
+            realm=self._own,
+            user_id=user_id,
+            version=version,
+            attempt_id=attempt_id,
+            blinded=blinded,
+            now_ms=now_ms,
+            started_ms=self._started_ms,
+        )
+        plan = await run("recovery_plan", planned)
+        if isinstance(plan, Wiped):
+            logger.warning("the share of %s was destroyed by wrong guesses", user_id)
+            return rules.gone()
+        if isinstance(plan, Refused):
+            return plan
+        if (user_id, version) not in self._checked:
+            # What the others know may change what may be done.
+            return await self._check(plan.share)
+        if plan.again is not None:
+            return plan.share, plan.again
+        refused = self._of_server.take(origin, now_ms)
+        if refused is not None:
+            return refused
+        told = await self._tell(plan)
+        if "behind" in told:
+            return None
+        if told.count("known") < rules.acknowledgements(plan.share.threshold):
+            return _unwitnessed()
+        nonce, now_ms = to_b64(secrets.token_bytes(group.SIZE)), self._runtime.now_ms()
+        counted = await run("recovery_count", partial(_count, plan, blinded, nonce, now_ms))
+        if counted is None:
+            return None
+        return counted, Guess(attempt_id=attempt_id, blinded=blinded, nonce=nonce)
 
     def _evaluated(self, share: Share, guess: Guess, blinded: group.Element) -> EvaluationJson | Refused:
         deal = self._open(share.user_id, share.version, share.sealed or "")
@@ -264,12 +292,13 @@ class Realm:
             return Refused(reason=Reason.INVALID_VALUE, message="tag is not base64url.")
         if isinstance(deal, Refused):
             return deal
-        marks = await self._runtime.database.run(
-            "recovery_unlock",
-            lambda cur: service.unlock(
-                cur, self._own, user_id, version, AttemptId(body.attempt_id), tag, deal.unlock_key
-            ),
-        )
+        async with self._turns.of((user_id, version)):
+            marks = await self._runtime.database.run(
+                "recovery_unlock",
+                lambda cur: service.unlock(
+                    cur, self._own, user_id, version, AttemptId(body.attempt_id), tag, deal.unlock_key
+                ),
+            )
         return marks if isinstance(marks, Refused) else self._told_later(share, marks)
 
     async def _use(self, _origin: ServerName, body: UserVersionBody) -> DoneJson | Refused:
@@ -334,7 +363,7 @@ class Realm:
                 )
         return told
 
-    async def _tell_one(self, realm: ServerName, mark: Mark) -> _Told:
+    async def _tell_one(self, realm: ServerName, mark: Mark, *, catches_up: bool = True) -> _Told:
         body = MarkBody(
             user_id=mark.user_id,
             version=mark.version,
@@ -351,7 +380,7 @@ class Realm:
                 return "known"
             if answered.reason is Reason.PEER_UNREACHABLE:
                 self._silent.add(realm)
-            if answered.reason is Reason.RECOVERY_BEHIND:
+            if answered.reason is Reason.RECOVERY_BEHIND and catches_up:
                 known = KnownMark.parse(dict(answered.fields))
                 if not isinstance(known, Refused) and await self._caught_up(realm, mark.user_id, mark.version, known):
                     return "behind"
@@ -409,7 +438,8 @@ class Realm:
         return DoneJson()
 
     async def _tell_quietly(self, realm: ServerName, mark: Mark) -> None:
-        await self._tell_one(realm, mark)
+        # The next guess may have overtaken it, so that one who is told of both late takes this one for old.
+        await self._tell_one(realm, mark, catches_up=False)
 
     async def _given_up(self, marks: Sequence[Mark]) -> DoneJson:
         for mark in marks:
@@ -438,12 +468,6 @@ def _enough(missing: int, told: Sequence[_Told]) -> bool:
     return "behind" in told or told.count("known") >= missing
 
 
-def _put(deal: Deal, sealed: str, in_use: Version | None, now_ms: int, cur: Cursor) -> bool | Refused:
-    """Whether the version is new here."""
-    before = store.share(cur, deal.user_id, deal.version)
-    return service.put_share(cur, deal, sealed, in_use, now_ms) or before is None
-
-
 def _use(own: ServerName, user_id: UserId, version: Version, cur: Any) -> tuple[Sequence[Mark], bool] | Refused:
     """What to tell the other realms, and whether the version was not in use before."""
     before = store.share(cur, user_id, version)
@@ -451,7 +475,7 @@ def _use(own: ServerName, user_id: UserId, version: Version, cur: Any) -> tuple[
     return marks if isinstance(marks, Refused) else (marks, before is not None and before.state is State.PENDING)
 
 
-def _count(plan: Plan, blinded: str, nonce: str, now_ms: int, cur: Cursor) -> Share | None:
+def _count(plan: Plan, blinded: str | None, nonce: str, now_ms: int, cur: Cursor) -> Share | None:
     return service.count_guess(cur, plan, blinded, nonce, now_ms)
 
 
