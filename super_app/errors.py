@@ -58,6 +58,7 @@ class Reason(StrEnum):
     # Money.
     INSUFFICIENT_FUNDS = "insufficient_funds"
     CONFLICT = "conflict"  # the id exists with another body
+    FEE_NOT_CONFIRMED = "fee_not_confirmed"  # not the fee that the payer was shown
     PAYMENT_ID_SPENT = "payment_id_spent"  # the hold of this id was released; use a new id
     ALREADY_DECIDED = "already_decided"
     REFUND_EXCEEDS_PAYMENT = "refund_exceeds_payment"

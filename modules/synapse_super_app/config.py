@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from super_app.assistant.words import LANGUAGES, SOURCE_LANGUAGE
 from super_app.money import MAX_AMOUNT_MINOR, MAX_SCALE, Asset, AssetCode, iso_asset
+from super_app.payments.fees import MAX_BASIS_POINTS, Fee, Reach
 
 
 class InvalidConfig(Exception):
@@ -228,6 +229,35 @@ class LimitsConfig(_Section):
         return named
 
 
+class FeeConfig(_Section):
+    """What a payment costs its payer besides the amount; see ``super_app.payments.fees``. Amounts in minor units."""
+
+    currency: str
+    reach: Literal["everywhere", "here", "elsewhere"] = "everywhere"
+    fixed: Minor = 0
+    basis_points: Annotated[int, Field(ge=0, le=MAX_BASIS_POINTS)] = 0
+    at_least: Minor = 0
+    at_most: Minor | None = None
+    free_up_to: Minor = 0
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> "FeeConfig":
+        if self.at_most is not None and self.at_most < self.at_least:
+            raise ValueError("at_most must not be less than at_least")
+        return self
+
+    def fee(self) -> Fee:
+        return Fee(
+            currency=AssetCode(self.currency),
+            reach=Reach(self.reach),
+            fixed_minor=self.fixed,
+            basis_points=self.basis_points,
+            at_least_minor=self.at_least,
+            at_most_minor=MAX_AMOUNT_MINOR if self.at_most is None else self.at_most,
+            free_up_to_minor=self.free_up_to,
+        )
+
+
 class AcknowledgeConfig(_Section):
     operator: str
     licence: str
@@ -249,6 +279,7 @@ class PaymentsConfig(_Section):
     mode: Literal["credits", "custodial"] = "credits"
     assets: tuple[AssetConfig, ...] = (AssetConfig(code="PTS", scale=0),)
     acknowledge: AcknowledgeConfig | None = None
+    fees: tuple[FeeConfig, ...] = ()
     pin: PinConfig = PinConfig()
     limits: LimitsConfig = LimitsConfig()
     jurisdictions: JurisdictionsConfig | None = None
@@ -271,9 +302,20 @@ class PaymentsConfig(_Section):
         codes = [asset.code for asset in self.assets]
         if not codes or len(codes) != len(set(codes)):
             raise ValueError("assets must name at least one asset, and each once")
-        for key, named in (("pin.above", set(self.pin.above)), ("limits", self.limits.currencies())):
+        for key, named in (
+            ("pin.above", set(self.pin.above)),
+            ("limits", self.limits.currencies()),
+            ("fees", {fee.currency for fee in self.fees}),
+        ):
             if unknown := sorted(named.difference(codes)):
                 raise ValueError(f"{key} names {unknown[0]}, which is not among assets; add it there, or take it out")
+        for code in codes:
+            reaches = [fee.reach for fee in self.fees if fee.currency == code]
+            if len(reaches) != len(set(reaches)) or ("everywhere" in reaches and len(reaches) > 1):
+                raise ValueError(
+                    f"fees must name {code} once, with reach everywhere, or once with here and once with elsewhere, so "
+                    "that each payment has one price"
+                )
         if len(self.ledger_writers) != len(set(self.ledger_writers)):
             raise ValueError("ledger_writers must name each process once")
         return self

@@ -35,6 +35,7 @@ SENTENCES: Final[Mapping[Reason, str]] = {
     Reason.ROOM_ENCRYPTED: say("That does not work in an encrypted room. Say it to me here instead."),
     Reason.NOT_ALLOWED: say("They do not take that from you. Write to them and ask to be let in."),
     Reason.INSUFFICIENT_FUNDS: say("You do not have enough money for that. Say `balance` to see what you have."),
+    Reason.FEE_NOT_CONFIRMED: say("The fee is another one than you confirmed, so nothing was paid. Say it again."),
     Reason.LIMIT_EXCEEDED: say("That is more than your limit allows now. Try a smaller amount, or wait."),
     Reason.ACCOUNT_FROZEN: say("The account is frozen by its operator. Ask them what to do."),
     Reason.PAYMENTS_HALTED: say("Payments are halted on this homeserver now. Try again later; nothing was paid."),

@@ -5,7 +5,7 @@ others in the catalogues of ``locale``. ``say`` and ``say_many`` are what the ex
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -273,15 +273,25 @@ class Speech:
             case Problem.NOT_A_NUMBER:
                 return self.say("I cannot read {text} as an amount. Write it as in 1234.50.", text=text)
 
-    def confirm_payment(self, person: Person, money: Money, memo: str) -> Text:
+    def confirm_payment(
+        self, person: Person, money: Money, memo: str, *, is_known: bool = False, fee_minor: int = 0
+    ) -> Text:
         return lines(
             [
-                self.say("You have not paid this person before. Look at the handle:"),
+                EMPTY if is_known else self.say("You have not paid this person before. Look at the handle:"),
                 self.say("Pay {amount} to {person}?", amount=self.money(money), person=self.person(person)),
+                self.costs(money, fee_minor),
                 self._what_for(memo),
                 self.say("Answer `yes` or `no`."),
             ]
         )
+
+    def costs(self, money: Money, fee_minor: int) -> Text:
+        if not fee_minor:
+            return EMPTY
+        fee = replace(money, amount_minor=fee_minor)
+        whole = replace(money, amount_minor=money.amount_minor + fee_minor)
+        return self.say("With the fee of {fee} it costs you {whole}.", fee=self.money(fee), whole=self.money(whole))
 
     def choose(self, people: Sequence[Person]) -> Text:
         numbered = [joined([value(f"{number}."), self.person(each)]) for number, each in enumerate(people, start=1)]

@@ -111,7 +111,7 @@ class Cause(StrEnum):
     SETTLE_BACK = "settle_back"  # in_transit:peer -> due_to:peer, for what did not arrive
     SETTLE_RECEIVED = "settle_received"  # issued -> due_from:peer: what came from outside is issued
     SETTLE_COVER = "settle_cover"  # suspense <-> due_to or due_from:peer, for what a restored database does not know of
-    FEE = "fee"  # part of a hold -> fees
+    FEE = "fee"  # held -> fees
     RELEASE = "release"  # what a post in part leaves of a hold -> available
     BURN = "burn"  # available -> issued
     POT = "pot"  # available -> gift: put aside for others to claim

@@ -133,6 +133,8 @@ class Order:
     request: str | None = None
     refund_of: PaymentId | None = None
     invoice: str | None = None
+    fee_minor: int | None = None
+    """The fee that the payer has confirmed; None where they were shown none. It is no part of the order's hash."""
 
     @property
     def hold_id(self) -> HoldId:
@@ -213,6 +215,8 @@ class Payment:
     due_ms: int | None
     signed: Mapping[str, object] | None
     """The signed RECEIPT of the payee's homeserver; None for a local payment and for one that failed."""
+    fee_minor: int = 0
+    """What it costs a payer of ours besides ``money``; the house's once it is completed."""
 
     @property
     def key(self) -> "PaymentKey":

@@ -15,6 +15,7 @@ from super_app.db import Cursor
 from super_app.errors import Reason
 from super_app.ids import Acct
 from super_app.payments import store
+from super_app.payments.charging import follow_restored
 from super_app.payments.model import Order, PayerKey, Payment, PaymentKey, Salts, State, Venue, end_of
 from super_app.payments.ports import Changes
 from super_app.signing import digest
@@ -90,7 +91,9 @@ def sent(
     if payment is not None:
         # By the salt of its wire id: after the restore the payer may have used the payment id for another order.
         if payment.salts is not None and payment.salts.wire == order.wire_salt:
-            _put(cur, payment, replace(payment, state=state, reason=reason, due_ms=None, signed=signed), changes)
+            after = replace(payment, state=state, reason=reason, due_ms=None, signed=signed)
+            _put(cur, payment, after, changes)
+            follow_restored(cur, payment, after, now_ms)
     elif accounts.by_acct(cur, payer) is not None:
         missing = replace(_ordered(order, payer, now_ms), state=state, reason=reason, signed=signed)
         store.add(cur, missing)

@@ -100,7 +100,7 @@ def judge_replay(existing: Payment, order: Order) -> Refused | None:
 
 
 def conflict(existing: Payment, order: Order) -> Refused | None:
-    if existing.order_hash == order.order_hash():
+    if existing.order_hash == order.order_hash() and order.fee_minor in (None, existing.fee_minor):
         return None
     return Refused(
         reason=Reason.CONFLICT,
@@ -108,15 +108,24 @@ def conflict(existing: Payment, order: Order) -> Refused | None:
     )
 
 
-def repeats(existing: Payment, intent: Intent) -> bool:
-    """Whether an order, its payee as the person wrote it, is that of a payment as far as no one need be asked."""
-    return intent.payee in (existing.payee.user_id, existing.payee.handle) and (
-        existing.money,
-        existing.memo,
-        existing.request,
-        existing.refund_of,
-        existing.invoice,
-    ) == (intent.money, intent.memo, intent.request, intent.refund_of, intent.invoice)
+def repeats(existing: Payment, intent: Intent, fee_minor: int | None = None) -> bool:
+    """Whether an order, its payee as the person wrote it, is that of a payment as far as no one need be asked.
+
+    ``fee_minor`` is the fee that comes with it; None where it says none.
+    """
+    same_fee = fee_minor in (None, existing.fee_minor)
+    return (
+        same_fee
+        and intent.payee in (existing.payee.user_id, existing.payee.handle)
+        and (
+            existing.money,
+            existing.memo,
+            existing.request,
+            existing.refund_of,
+            existing.invoice,
+        )
+        == (intent.money, intent.memo, intent.request, intent.refund_of, intent.invoice)
+    )
 
 
 def spent(existing: Payment) -> Refused | None:

@@ -5,7 +5,7 @@ written nothing. Money between homeservers is moved by clearing, which this serv
 hears from (it is clearing's ``Payee`` and ``Payer``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
@@ -23,6 +23,8 @@ from super_app.ledger import service as ledger
 from super_app.ledger.model import Cause, Hold, Posted, Transfer, Violation, available
 from super_app.money import Asset, AssetCode, Money
 from super_app.payments import restored, rules, store
+from super_app.payments.charging import end_fee
+from super_app.payments.fees import Fee, fee_minor, hold_of_fee, judge_confirmed
 from super_app.payments.model import (
     ACCEPTANCE_MS,
     LINK_PATIENCE_MS,
@@ -61,7 +63,9 @@ class Payments:
         homeserver: Homeserver,
         guards: Guards,
         changes: Changes,
+        fees: Sequence[Fee] = (),
     ) -> None:
+        self._fees = tuple(fees)
         self._server_name = server_name
         self._assets = assets
         self._homeserver = homeserver
@@ -109,8 +113,8 @@ class Payments:
 
         Refusals, in this order: CONFLICT, PAYMENT_ID_SPENT, PAYMENTS_HALTED, UNKNOWN_PAYEE, PAYEE_MOVED, PAYEE_GONE,
         ACCOUNT_FROZEN (the payee's), NOT_ALLOWED, what clearing refuses (NO_LINK, …), UNKNOWN_PAYMENT and
-        REFUND_EXCEEDS_PAYMENT of a refund, ACCOUNT_FROZEN (the payer's), INSUFFICIENT_FUNDS, PAYEE_LIMIT,
-        WALLET_LOCKED, LIMIT_EXCEEDED, PIN_NOT_SET, PIN_REQUIRED.
+        REFUND_EXCEEDS_PAYMENT of a refund, FEE_NOT_CONFIRMED, ACCOUNT_FROZEN (the payer's), INSUFFICIENT_FUNDS,
+        PAYEE_LIMIT, WALLET_LOCKED, LIMIT_EXCEEDED, PIN_NOT_SET, PIN_REQUIRED.
         """
         key = PaymentKey(payer_key=PayerKey(order.payer_acct), payment_id=order.payment_id)
         existing = store.find(cur, key)
@@ -127,15 +131,25 @@ class Payments:
         refused = refused or self._judge_refund(cur, order.payer, order.payee.user_id, order.refund_of, order.money)
         if refused is None and self._requests is not None:
             refused = self._requests.judge(cur, order, placement.venue, now_ms)
+        costs_minor = self.fee_minor(order)
+        refused = refused or judge_confirmed(costs_minor, order.fee_minor, self._assets[order.money.currency])
         if refused is not None:
             return refused
         guarded = self._guarded(cur, order, payee_acct, proven=proven, now_ms=now_ms)
-        if guarded is not None:
+        if guarded is not None or costs_minor:
             # Whether there is money is said first: who has none need not look for a PIN.
-            return ledger.judge_hold(cur, order.payer_acct, order.money) or guarded
+            whole = replace(order.money, amount_minor=order.money.amount_minor + costs_minor)
+            refused = ledger.judge_hold(cur, order.payer_acct, whole) or guarded
+            if refused is not None:
+                return refused
         hold = ledger.place_hold(cur, order.hold_id, order.payer_acct, order.money, now_ms)
         if isinstance(hold, Refused):
             return hold
+        if costs_minor:
+            cost = replace(order.money, amount_minor=costs_minor)
+            fee_hold = ledger.place_hold(cur, hold_of_fee(order.hold_id), order.payer_acct, cost, now_ms)
+            if isinstance(fee_hold, Refused):
+                raise RuntimeError(f"the fee of {order.hold_id} was there a moment ago: {fee_hold.message}")
         payment = Payment(
             payer_key=key.payer_key,
             payment_id=order.payment_id,
@@ -162,10 +176,17 @@ class Payments:
             created_ms=now_ms,
             due_ms=now_ms + UNBOUND_HOLD_MS,
             signed=None,
+            fee_minor=costs_minor,
         )
         store.add(cur, payment)
         self._changed(cur, payment, now_ms)
         return payment
+
+    def fee_minor(self, order: Order) -> int:
+        """What an order costs its payer besides the amount. What goes back to whom it came from costs nothing."""
+        if order.refund_of is not None:
+            return 0
+        return fee_minor(self._fees, order.money, here=order.payee_server == self._server_name)
 
     def judge_payout(self, cur: Cursor, order: Order, now_ms: int) -> Refused | None:
         """What stands against paying somebody who has claimed it, apart from the money itself.
@@ -645,6 +666,8 @@ class Payments:
     def _advance(self, cur: Cursor, before: Payment, after: Payment, now_ms: int) -> Payment:
         if not store.advance(cur, before, after):
             raise RuntimeError(f"{before.key} moved inside the transaction of the one writer")
+        if after.fee_minor and after.state.final and not before.state.final:
+            end_fee(cur, after, now_ms)
         self._changed(cur, after, now_ms)
         if after.state.final:
             self._owe_receipt(cur, after, now_ms)

@@ -29,7 +29,7 @@ _MANY: Final = 500
 _COLUMNS: LiteralString = (
     "payer_key, payment_id, payer_user_id, payer_acct, payee_user_id, payee_party_acct, payee_handle, payee_acct,"
     " amount_minor, currency, memo, request, refund_of, invoice, order_hash, salts, wire_id, room_id, event_id, venue,"
-    " payee_joined, position, state, reason, answered, created_ms, due_ms, signed"
+    " payee_joined, position, state, reason, answered, created_ms, due_ms, signed, fee_minor"
 )
 """In the order in which ``_payment`` reads them and ``add`` writes them."""
 
@@ -176,7 +176,7 @@ def add(cur: Cursor, payment: Payment) -> None:
     salts = payment.salts
     cur.execute(
         "INSERT INTO superapp_payment (" + _COLUMNS + ")"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             payment.payer_key,
             payment.payment_id,
@@ -199,6 +199,7 @@ def add(cur: Cursor, payment: Payment) -> None:
             payment.created_ms,
             payment.due_ms,
             _json(payment.signed),
+            payment.fee_minor,
         ),
     )
 
@@ -222,6 +223,14 @@ def advance(cur: Cursor, before: Payment, after: Payment) -> bool:
         ),
     )
     return cur.rowcount == 1
+
+
+def waive_fee(cur: Cursor, key: PaymentKey) -> None:
+    """It costs its payer nothing after all."""
+    cur.execute(
+        "UPDATE superapp_payment SET fee_minor = 0 WHERE payer_key = ? AND payment_id = ?",
+        (key.payer_key, key.payment_id),
+    )
 
 
 def refunded_minor(cur: Cursor, original: Payment, besides: PaymentKey | None) -> int:
@@ -361,8 +370,23 @@ def unmatched_holds(cur: Cursor) -> tuple[Violation, ...]:
         " ELSE 'voided' END"
         " UNION ALL"
         " SELECT hold.owner, hold.hold_id, 'missing', hold.state, hold.amount_minor FROM superapp_ledger_hold AS hold"
-        " WHERE hold.state = 'open' AND NOT EXISTS (SELECT 1 FROM superapp_payment AS payment"
+        " WHERE hold.state = 'open' AND substr(hold.hold_id, 1, 4) <> 'fee:'"
+        " AND NOT EXISTS (SELECT 1 FROM superapp_payment AS payment"
         " WHERE hold.hold_id = payment.payer_key || ':' || payment.payment_id)"
+        # The hold of a fee follows its payment: open as long as that has not ended, posted if it was completed.
+        " UNION ALL"
+        " SELECT payment.payer_key, payment.payment_id, payment.state, COALESCE(hold.state, 'missing') || ' (its fee)',"
+        " payment.fee_minor"
+        " FROM superapp_payment AS payment LEFT JOIN superapp_ledger_hold AS hold"
+        " ON hold.hold_id = 'fee:' || payment.payer_key || ':' || payment.payment_id"
+        " WHERE payment.fee_minor > 0 AND (COALESCE(hold.amount_minor, 0) <> payment.fee_minor OR hold.state <> CASE"
+        " WHEN payment.state IN ('held', 'awaiting_acceptance', 'committed') THEN 'open'"
+        " WHEN payment.state = 'completed' THEN 'posted' ELSE 'voided' END)"
+        " UNION ALL"
+        " SELECT hold.owner, hold.hold_id, 'missing', hold.state, hold.amount_minor FROM superapp_ledger_hold AS hold"
+        " WHERE hold.state = 'open' AND substr(hold.hold_id, 1, 4) = 'fee:'"
+        " AND NOT EXISTS (SELECT 1 FROM superapp_payment AS payment"
+        " WHERE payment.fee_minor > 0 AND hold.hold_id = 'fee:' || payment.payer_key || ':' || payment.payment_id)"
     )
     return tuple(
         Violation(
@@ -436,6 +460,7 @@ def _payment(row: Row) -> Payment:
         created_ms=int(row[25] or 0),
         due_ms=None if row[26] is None else int(row[26]),
         signed=None if row[27] is None else json.loads(str(row[27])),
+        fee_minor=int(row[28] or 0),
     )
 
 

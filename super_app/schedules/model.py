@@ -98,6 +98,8 @@ class Schedule:
     attempts: int
     trying: bool
     created_ms: int
+    fee_minor: int = 0
+    """The fee of each payment that the payer has confirmed with it. At another price it is not paid."""
 
     @property
     def key(self) -> ScheduleKey:

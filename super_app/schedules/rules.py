@@ -163,8 +163,8 @@ def judge_plan(plan: Plan, now_ms: int, zone: tzinfo) -> int | Refused:
 
 def repeats(existing: Schedule, wanted: Schedule) -> bool:
     """Whether somebody asks for the same schedule again."""
-    same = (existing.payee, existing.money, existing.memo, existing.plan)
-    return same == (wanted.payee, wanted.money, wanted.memo, wanted.plan)
+    same = (existing.payee, existing.money, existing.fee_minor, existing.memo, existing.plan)
+    return same == (wanted.payee, wanted.money, wanted.fee_minor, wanted.memo, wanted.plan)
 
 
 def judge_change(schedule: Schedule) -> Refused | None:

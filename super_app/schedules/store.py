@@ -11,7 +11,7 @@ from super_app.schedules.model import Every, Occurrence, Outcome, Plan, Schedule
 
 _COLUMNS: LiteralString = (
     "acct, schedule_id, payer, payee, payee_written, amount_minor, currency, memo, every, first_day, at_minute, zone,"
-    " until_day, state, number, due_ms, act_ms, noticed, attempts, trying, created_ms"
+    " until_day, state, number, due_ms, act_ms, noticed, attempts, trying, created_ms, fee_minor"
 )
 
 
@@ -43,7 +43,7 @@ def add(cur: Cursor, schedule: Schedule) -> None:
     plan = schedule.plan
     cur.execute(
         "INSERT INTO superapp_schedule (" + _COLUMNS + ")"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             schedule.acct,
             schedule.schedule_id,
@@ -66,6 +66,7 @@ def add(cur: Cursor, schedule: Schedule) -> None:
             schedule.attempts,
             int(schedule.trying),
             schedule.created_ms,
+            schedule.fee_minor,
         ),
     )
 
@@ -170,4 +171,5 @@ def _schedule(row: Row) -> Schedule:
         attempts=int(row[18] or 0),
         trying=bool(row[19]),
         created_ms=int(row[20] or 0),
+        fee_minor=int(row[21] or 0),
     )

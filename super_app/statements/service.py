@@ -101,8 +101,8 @@ def _key_of(cur: Cursor, entry: Entry) -> PaymentKey | None:
     """Whose hold an entry posted, or gave back after all."""
     transfer = entry.transfer
     what, _, rest = transfer.transfer_id.partition(":")
-    if what.partition(".")[0] in ("post", "fee"):
-        return _key(rest)
+    if what.partition(".")[0] == "post":
+        return _key(rest.removeprefix("fee:"))
     if what in ("undo", "advance", "advance_back"):
         link_id, _, wire_id = rest.partition(":")
         sent = clearing_store.out(cur, LinkId(link_id), WireId(wire_id))

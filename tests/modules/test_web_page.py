@@ -192,5 +192,18 @@ def test_the_page_of_prices_says_what_the_operator_has_set() -> None:
     said = page.content.decode()
     assert "points that nobody can cash in or out" in said
     assert "sets no limits" in said
+    assert "costs nothing here" in said
+    fees = [
+        {"currency": "EUR", "reach": "elsewhere", "fixed": 25, "basis_points": 150, "at_least": 30, "at_most": 500},
+        {"currency": "EUR", "reach": "here", "basis_points": 5, "free_up_to": 1_000},
+    ]
+    (page,) = price_files(server_name="x.test", config=parse_config({"payments": {**payments, "fees": fees}})).values()
+    said = page.content.decode()
+    assert "costs nothing here" not in said
+    elsewhere = (
+        "people of other homeservers in EUR: 0.25 EUR and 1.5 % of the amount, at least 0.30 EUR, at most 5.00 EUR"
+    )
+    assert elsewhere in said
+    assert "people of this homeserver in EUR: 0.05 % of the amount, nothing up to 10.00 EUR" in said
     # Without payments there is nothing to say.
     assert fetch("/superapp/prices").responseCode == 404

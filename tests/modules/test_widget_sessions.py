@@ -119,6 +119,7 @@ def test_a_stolen_token_does_nothing_but_read_on_every_route_that_there_is(homes
         ("GET", "contacts"),
         ("GET", "handles"),
         ("GET", "handles/{handle}"),
+        ("POST", "payments/quote"),
         ("POST", "search"),
     }
     assert refused_count > 20

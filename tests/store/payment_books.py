@@ -1,5 +1,6 @@
 """Payments over a database without a homeserver: what their ports need, told by the test."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from super_app.accounts import store as accounts
@@ -11,8 +12,9 @@ from super_app.db import Cursor, Transaction
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, EventId, PaymentId, RoomId, ServerName, UserId, localpart_of, server_of
 from super_app.ledger import service as ledger
-from super_app.ledger.model import Cause, Transfer, TransferId, available, due_from, due_to
+from super_app.ledger.model import AccountKind, Cause, Transfer, TransferId, available, due_from, due_to, house
 from super_app.money import Asset, AssetCode, Money
+from super_app.payments.fees import Fee
 from super_app.payments.model import Order, PayerKey, Payment, PaymentKey, Placement, Receipt, Salts, Venue
 from super_app.payments.ports import Resident
 from super_app.payments.service import Payments
@@ -113,7 +115,7 @@ class HeardChanges:
 class Books:
     """One homeserver's payments and ledger. People of it have accounts from ``open_account`` on."""
 
-    def __init__(self, transaction: Transaction, settings: Settings | None = None) -> None:
+    def __init__(self, transaction: Transaction, settings: Settings | None = None, fees: Sequence[Fee] = ()) -> None:
         self.transaction = transaction
         self.homeserver = ToldHomeserver()
         self.clearing = ToldClearing(books=self)
@@ -125,6 +127,7 @@ class Books:
             homeserver=self.homeserver,
             guards=self.safeguards,
             changes=self.changes,
+            fees=fees,
         )
         self.payments.clear_through(self.clearing)
         self.now_ms = NOW_MS
@@ -174,6 +177,7 @@ class Books:
         memo: str | None = None,
         refund_of: PaymentId | None = None,
         currency: AssetCode = EUR,
+        fee_minor: int | None = None,
     ) -> Order:
         payer_id = UserId(f"@{payer}:{HERE}")
         payee_id = UserId(payee if ":" in payee else f"@{payee}:{HERE}")
@@ -185,6 +189,7 @@ class Books:
             money=Money(amount_minor=minor, currency=currency),
             memo=memo,
             refund_of=refund_of,
+            fee_minor=fee_minor,
         )
 
     def place(self, order: Order, *, proven: bool = False) -> Payment | Refused:
@@ -232,6 +237,9 @@ class Books:
             if balance.currency == EUR:
                 return balance.available_minor, balance.held_minor
         return 0, 0
+
+    def house_fees(self) -> int:
+        return self.transaction(lambda cur: ledger.balance(cur, house(AccountKind.FEES, EUR)))
 
     def violations(self) -> tuple[object, ...]:
         return self.transaction(lambda cur: (*self.payments.violations(cur), *ledger.violations(cur)))

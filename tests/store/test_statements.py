@@ -14,6 +14,7 @@ from super_app.db import Transaction
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, EventId, UserId
 from super_app.ledger import service as ledger
+from super_app.payments.fees import Fee
 from super_app.payments.model import Payment, PaymentKey, State
 from super_app.statements import service
 from super_app.statements.model import ActivityKind, Filter, LineKind, Statement
@@ -55,6 +56,21 @@ def pay(books: Books, number: int, payer: str, payee: str, minor: int, **more: o
     bound = books.bind(order, EventId(f"$event{number}"))
     assert bound is not None
     return bound
+
+
+def test_a_fee_is_a_line_of_its_own_that_names_its_payment(transaction: Transaction) -> None:
+    books = Books(transaction, fees=[Fee(currency=EUR, fixed_minor=7)])
+    alice, bob = books.open_account("alice", 1_000), books.open_account("bob")
+    cancelled = books.order(1, "alice", "bob", 300, fee_minor=7)
+    books.place(cancelled)
+    books.cancel(cancelled)
+    pay(books, 2, "alice", "bob", 200, fee_minor=7)
+    lines = statement(books, alice).lines
+    assert [(line.kind, line.change_minor, line.payment_id, line.other) for line in lines[1:]] == [
+        (LineKind.PAYMENT, -200, payment_id(2), "@bob:hs1.test"),
+        (LineKind.FEE, -7, payment_id(2), "@bob:hs1.test"),
+    ]
+    assert [line.kind for line in statement(books, bob).lines] == [LineKind.PAYMENT]
 
 
 def test_money_that_is_set_aside_is_still_ones_own(books: Books) -> None:

@@ -193,11 +193,23 @@ class Conversation:
         return await self._order(heard, person, order)
 
     async def _order(self, heard: Heard, person: Somebody, order: Json) -> Outcome:
-        """Pay somebody after a while in which it can be undone; first ask whether it is them, if they are new."""
+        """Pay somebody after a while in which it can be undone.
+
+        First ask, if they are new whether it is them, and if it costs a fee whether it is to be paid.
+        """
         money, memo = _money(order), order.get("memo") or ""
+        fee_minor = 0
+        if self._runtime.config.payments.fees:
+            asked: Json = {"payee": person.address, "amount": money.amount_minor, "currency": money.currency}
+            quote = await self._inside.ask(heard.user_id, "POST", "payments/quote", asked)
+            if isinstance(quote, Refused):
+                return refusing(heard, quote)
+            fee_minor = quote["fee"]
+            order = {**order, "fee": fee_minor}
         wanted = {"person": person.as_json(), "order": order}
-        if not await self._whom.is_known(heard.user_id, person):
-            said = heard.speech.confirm_payment(person.said(), money, memo)
+        is_known = await self._whom.is_known(heard.user_id, person)
+        if fee_minor or not is_known:
+            said = heard.speech.confirm_payment(person.said(), money, memo, is_known=is_known, fee_minor=fee_minor)
             return saying(heard, said, question={"ask": "confirm", **wanted})
         return self._scheduled(heard, person, order)
 

@@ -145,13 +145,22 @@ class Later:
         }
         if memo:
             body["memo"] = " ".join(memo)
+        fee_minor = 0
+        if self._runtime.config.payments.fees:
+            asked: Json = {name: body[name] for name in ("payee", "amount", "currency")}
+            quote = await self._inside.ask(heard.user_id, "POST", "payments/quote", asked)
+            if isinstance(quote, Refused):
+                return refusing(heard, quote)
+            fee_minor = body["fee"] = quote["fee"]
         made = await self._inside.ask(heard.user_id, "POST", "schedules", body)
         if isinstance(made, Refused):
             if made.reason is Reason.PIN_REQUIRED:
                 url = self._runtime.api.public_baseurl.rstrip("/") + f"{WEB_PREFIX}/"
                 return saying(heard, heard.speech.needs_confirmation(person.said(), money, url))
             return refusing(heard, made)
-        return saying(heard, heard.speech.scheduled(person.said(), money, every, first.isoformat(), made["at"], zone))
+        said = heard.speech.scheduled(person.said(), money, every, first.isoformat(), made["at"], zone)
+        # Nothing is paid before tomorrow, and a day before it is said again.
+        return saying(heard, lines([said, heard.speech.costs(money, fee_minor)]))
 
     async def _list(self, heard: Heard) -> Outcome:
         found = await self._open(heard.user_id)

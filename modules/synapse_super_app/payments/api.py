@@ -44,6 +44,7 @@ _ORDER_REASONS: Final = (
     Reason.NO_LINK,
     Reason.LINK_HALTED,
     Reason.PEER_UNREACHABLE,
+    Reason.FEE_NOT_CONFIRMED,
     Reason.INSUFFICIENT_FUNDS,
     Reason.ACCOUNT_FROZEN,
     Reason.WALLET_LOCKED,
@@ -56,6 +57,21 @@ _ORDER_REASONS: Final = (
     Reason.CONFLICT,
     Reason.PAYMENT_ID_SPENT,
     Reason.PAYMENTS_HALTED,
+)
+
+_QUOTE_REASONS: Final = (
+    Reason.INVALID_AMOUNT,
+    Reason.UNKNOWN_CURRENCY,
+    Reason.UNKNOWN_PAYEE,
+    Reason.AMBIGUOUS_PAYEE,
+    Reason.PAYEE_IS_SELF,
+    Reason.PAYEE_GONE,
+    Reason.MOVED_RECENTLY,
+    Reason.HANDLE_FROZEN,
+    Reason.BAD_RECORD,
+    Reason.NO_LINK,
+    Reason.LINK_HALTED,
+    Reason.PEER_UNREACHABLE,
 )
 
 _Deed = Callable[[Cursor, Acct, Payment, int], Payment | Refused]
@@ -101,6 +117,16 @@ class PaymentsApi:
                 summary="Pay somebody; the same order again gives the payment as it now is",
                 body=bodies.PayBody,
                 reasons=_ORDER_REASONS,
+            ),
+            Route(
+                method="POST",
+                path="payments/quote",
+                sessions=Sessions.READ,
+                handler=_counted(self._quote),
+                response=bodies.QuoteJson,
+                summary="What a payment would cost now, fee and all; nothing is paid",
+                body=bodies.QuoteBody,
+                reasons=_QUOTE_REASONS,
             ),
             Route(
                 method="GET",
@@ -225,8 +251,23 @@ class PaymentsApi:
     async def _pay(self, call: Call) -> bodies.PaymentAnswer | Refused:
         body: bodies.PayBody = call.body
         room_id = None if body.room_id is None else RoomId(body.room_id)
-        payment = await self._orders.pay(call.user_id, body.content(), room_id, body.pin)
+        payment = await self._orders.pay(call.user_id, body.content(), room_id, body.pin, fee_minor=body.fee)
         return payment if isinstance(payment, Refused) else bodies.PaymentAnswer.of(payment)
+
+    async def _quote(self, call: Call) -> bodies.QuoteJson | Refused:
+        body: bodies.QuoteBody = call.body
+        order = await self._orders.resolve(call.user_id, body.content())
+        if isinstance(order, Refused):
+            return order
+        fee_minor = self._payments.fee_minor(order)
+        return bodies.QuoteJson(
+            payee=order.payee.handle or order.payee.user_id,
+            payee_user_id=order.payee.user_id,
+            amount=order.money.amount_minor,
+            fee=fee_minor,
+            total=order.money.amount_minor + fee_minor,
+            currency=order.money.currency,
+        )
 
     async def _page(self, call: Call) -> bodies.PaymentsPage | Refused:
         query: bodies.PageQuery = call.query

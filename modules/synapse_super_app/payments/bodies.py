@@ -8,6 +8,7 @@ from pydantic import Field, WithJsonSchema
 from super_app.errors import Reason, Refused
 from super_app.ids import PaymentId, UserId
 from super_app.ledger.model import Entry, Violation
+from super_app.money import MAX_AMOUNT_MINOR
 from super_app.payments.model import (
     MEMO_MAX_CHARACTERS,
     PayerKey,
@@ -39,6 +40,9 @@ class PayBody(WireModel):
     request: Annotated[WireReference | None, Field(description="The request for money that this answers.")] = None
     room_id: Annotated[str | None, Field(max_length=_ROOM_ID_MAX)] = None
     pin: Annotated[str | None, Field(max_length=64)] = None
+    fee: Annotated[
+        int | None, Field(ge=0, le=MAX_AMOUNT_MINOR, description="The fee that the payer was shown and confirms.")
+    ] = None
 
     def content(self) -> PaymentContent:
         return PaymentContent(
@@ -49,6 +53,28 @@ class PayBody(WireModel):
             memo=self.memo,
             request=self.request,
         )
+
+
+class QuoteBody(WireModel):
+    """A payment that somebody thinks of."""
+
+    payee: WireReference
+    amount: WireAmount
+    currency: WireCurrency
+
+    def content(self) -> PaymentContent:
+        return PaymentContent(payment_id="0" * 32, payee=self.payee, amount=self.amount, currency=self.currency)
+
+
+class QuoteJson(WireModel):
+    """What it would cost now: the payee gets ``amount``, the payer pays ``total``."""
+
+    payee: str
+    payee_user_id: str
+    amount: int
+    fee: int
+    total: int
+    currency: str
 
 
 class RefundBody(WireModel):
@@ -118,7 +144,10 @@ class PaymentAnswer(WireModel):
 
 
 class PaymentJson(WireModel):
-    """A payment as one of its two people sees it. ``expires_ts`` stands while the payee of here is asked."""
+    """A payment as one of its two people sees it. ``expires_ts`` stands while the payee of here is asked.
+
+    ``fee`` is what it costs the payer besides ``amount``, if anything; nobody else sees it.
+    """
 
     payment_id: str
     direction: Literal["outgoing", "incoming"]
@@ -136,6 +165,7 @@ class PaymentJson(WireModel):
     invoice: str | None = None
     created_ts: int
     expires_ts: int | None = None
+    fee: int | None = None
 
     @classmethod
     def of(cls, payment: Payment, viewer: UserId) -> Self:
@@ -156,6 +186,7 @@ class PaymentJson(WireModel):
             invoice=payment.invoice,
             created_ts=payment.created_ms,
             expires_ts=payment.due_ms if payment.is_bound else None,
+            fee=payment.fee_minor or None if payment.payer == viewer else None,
         )
 
 

@@ -25,7 +25,7 @@ class PaymentsDescription:
             "key": certificate,
             "mode": config.mode,
             "assets": [{"code": asset.code, "scale": asset.scale} for asset in config.by_code().values()],
-            "fees": [],
+            "fees": [fee.model_dump(mode="json", exclude_none=True) for fee in config.fees],
             "links": [
                 {
                     "server": view.peer,

@@ -94,6 +94,7 @@ class PaymentsFeature:
             homeserver=self._residents,
             guards=safeguards,
             changes=heard,
+            fees=[fee.fee() for fee in config.fees],
         )
         clearing = build_clearing(runtime, payee=payments, payer=payments)
         payments.clear_through(clearing)

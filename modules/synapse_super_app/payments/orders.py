@@ -9,6 +9,7 @@ homeservers always pass, because nothing moves on them.
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from synapse.module_api import NOT_SPAM, EventBase
@@ -190,9 +191,12 @@ class Orders:
         room_id: RoomId | None,
         pin: str | None = None,
         *,
+        fee_minor: int | None = None,
         proven: bool = False,
     ) -> Payment | Refused:
         """Order a payment and wait a moment for what becomes of it. ``pin`` is looked at only where it is asked for.
+
+        ``fee_minor`` is the fee that the person was shown and has confirmed.
 
         ``proven`` says that the person has confirmed just this before, with the PIN where it takes one.
 
@@ -206,12 +210,18 @@ class Orders:
             return intent
         own = PaymentKey(payer_key=PayerKey(await self._runtime.accounts.acct_of(payer)), payment_id=intent.payment_id)
         known = await self.find(own)
-        if known is not None and is_bound(known) and rules.repeats(known, intent) and room_id in (None, known.room_id):
+        if (
+            known is not None
+            and is_bound(known)
+            and rules.repeats(known, intent, fee_minor)
+            and room_id in (None, known.room_id)
+        ):
             # An answer about what stands depends on nobody else: not on the link, not on the payee's homeserver.
             return self._as_it_is(known)
         order = await self._resolve(payer, intent)
         if isinstance(order, Refused):
             return order
+        order = replace(order, fee_minor=fee_minor)
         if known is not None:
             return await self._replay(known, order, intent, room_id)
         if order.request is not None and room_id is None and self._requests is not None:
@@ -237,6 +247,10 @@ class Orders:
         """The order as it would be placed now; nothing is paid."""
         intent = rules.read_order(content, self._assets)
         return intent if isinstance(intent, Refused) else await self._resolve(payer, intent)
+
+    def fee_minor(self, order: Order) -> int:
+        """What it would cost its payer now, besides the amount."""
+        return self._payments.fee_minor(order)
 
     async def find(self, key: PaymentKey) -> Payment | None:
         return await self._runtime.database.run("payment_find", lambda cur: store.find(cur, key))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from super_app.errors import Reason, Refused
+from super_app.money import MAX_AMOUNT_MINOR
 from super_app.payments.model import PaymentContent, WireAmount, WireCurrency, WireReference
 from super_app.schedules.model import Every, Occurrence, Plan, Schedule, State
 from super_app.wire import WireModel
@@ -30,6 +31,9 @@ class MakeBody(WireModel):
     tz: Annotated[str, Field(min_length=1, max_length=64, description="Such as Europe/Berlin.")] = "UTC"
     until: Annotated[_Day | None, Field(description="The last day on which it may be paid.")] = None
     pin: Annotated[str | None, Field(max_length=64)] = None
+    fee: Annotated[
+        int | None, Field(ge=0, le=MAX_AMOUNT_MINOR, description="The fee of each payment, as the payer confirms it.")
+    ] = None
 
     def plan(self) -> Plan | Refused:
         try:
@@ -79,6 +83,7 @@ class ScheduleJson(WireModel):
     payee_user_id: str
     amount: int
     currency: str
+    fee: int | None = None
     memo: str | None = None
     every: Literal["once", "daily", "weekly", "monthly"]
     first: str
@@ -100,6 +105,7 @@ class ScheduleJson(WireModel):
             payee_user_id=schedule.payee,
             amount=schedule.money.amount_minor,
             currency=schedule.money.currency,
+            fee=schedule.fee_minor or None,
             memo=schedule.memo,
             every=plan.every.value,
             first=plan.first.isoformat(),

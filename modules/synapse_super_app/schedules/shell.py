@@ -18,6 +18,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct
 from super_app.ledger.lease import NotTheWriter
 from super_app.names import ERRCODE_PREFIX
+from super_app.payments.fees import judge_confirmed
 from super_app.payments.model import Order, PaymentContent
 from super_app.safeguards.service import Safeguards
 from super_app.schedules import rules, store
@@ -49,6 +50,7 @@ class SchedulesShell:
         self._writer = writer
         self._safeguards = safeguards
         self._pins = pins
+        self._assets = runtime.config.payments.by_code()
         self._schedules = Schedules(zone_named)
         self._noted: list[Callable[[], None]] = []
         self._next_ms = 0
@@ -155,6 +157,7 @@ class SchedulesShell:
         order = await self._orders.resolve(call.user_id, body.content())
         if isinstance(order, Refused):
             return order
+        costs_minor = self._orders.fee_minor(order)
         now_ms = self._runtime.now_ms()
         wanted = Schedule(
             acct=order.payer_acct,
@@ -173,8 +176,9 @@ class SchedulesShell:
             attempts=0,
             trying=False,
             created_ms=now_ms,
+            fee_minor=body.fee or 0,
         )
-        refused = await self._confirm(order, wanted, body.pin)
+        refused = await self._confirm(order, wanted, body, costs_minor)
         if refused is not None:
             return refused
         made = await self._writer.run("schedule_make", lambda cur: self._schedules.make(cur, wanted, now_ms))
@@ -183,20 +187,25 @@ class SchedulesShell:
         self._expect(made)
         return bodies.ScheduleJson.of(made, ())
 
-    async def _confirm(self, order: Order, wanted: Schedule, pin: str | None) -> Refused | None:
-        """What one such payment would take now: the wallet open, and the PIN. Asked once, for all payments of it."""
+    async def _confirm(self, order: Order, wanted: Schedule, body: bodies.MakeBody, costs_minor: int) -> Refused | None:
+        """What one such payment would take now: its fee confirmed, the wallet open, and the PIN.
+
+        Asked once, for all payments of it.
+        """
 
         def judge(cur: Cursor) -> Refused | None:
             if store.find(cur, wanted.key) is not None:
                 # The same call again, which was confirmed then; another one is a conflict.
                 return None
-            return self._safeguards.judge_lock(cur, order.payer_acct) or self._safeguards.judge_pin(
-                cur, order.payer_acct, order.payee.user_id, order.money
+            return (
+                judge_confirmed(costs_minor, body.fee, self._assets[order.money.currency])
+                or self._safeguards.judge_lock(cur, order.payer_acct)
+                or self._safeguards.judge_pin(cur, order.payer_acct, order.payee.user_id, order.money)
             )
 
         refused = await self._runtime.database.run("schedule_judge", judge)
-        if refused is not None and refused.reason is Reason.PIN_REQUIRED and pin is not None:
-            return await self._pins.prove(order.payer_acct, pin)
+        if refused is not None and refused.reason is Reason.PIN_REQUIRED and body.pin is not None:
+            return await self._pins.prove(order.payer_acct, body.pin)
         return refused
 
     async def _all(self, call: Call) -> bodies.SchedulesJson:
@@ -316,7 +325,7 @@ class SchedulesShell:
             memo=tried.memo,
         )
         try:
-            paid = await self._orders.pay(tried.payer, content, None, proven=True)
+            paid = await self._orders.pay(tried.payer, content, None, fee_minor=tried.fee_minor, proven=True)
         except NotTheWriter:
             raise
         except SynapseError as error:
