@@ -132,6 +132,8 @@ class Reason(StrEnum):
     CALL_CLOSED = "call_closed"
     CALL_FULL = "call_full"
     TURNED_AWAY = "turned_away"
+    PRICE_NOT_CONFIRMED = "price_not_confirmed"  # ringing costs money by the minute, and nobody has agreed to it
+    PRICE_CHANGED = "price_changed"  # since it was confirmed
     UNKNOWN_CALL_LINK = "unknown_call_link"
 
     # Time and load.

@@ -14,6 +14,7 @@ LIVEKIT_PREFIX: Final = "/_synapse/client/superapp/livekit"
 """The MatrixRTC authorisation service of this homeserver, and where its SFU sends webhooks."""
 CLEARING_PATH: Final = "/_matrix/federation/unstable/org.superapp/clearing"
 POTS_PATH: Final = "/_matrix/federation/unstable/org.superapp/pots"
+FARES_PATH: Final = "/_matrix/federation/unstable/org.superapp/fares"
 RECOVERY_PATH: Final = "/_matrix/federation/unstable/org.superapp/recovery"
 
 DISPUTES_PATH: Final = "/_matrix/federation/unstable/org.superapp/disputes"

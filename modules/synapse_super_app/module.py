@@ -27,7 +27,6 @@ from synapse_super_app.http.guards import RequestLimits, admitting, audited, fou
 from synapse_super_app.http.resource import ApiResource
 from synapse_super_app.http.routes import Route
 from synapse_super_app.operations.feature import DIRECT, OperationsFeature
-from synapse_super_app.payments.fares import PaidFares
 from synapse_super_app.payments.feature import PaymentsFeature
 from synapse_super_app.private_api import PrivateApi, missing
 from synapse_super_app.rollout import Rollout
@@ -170,9 +169,7 @@ def build_features(runtime: Runtime, enabled: tuple[FeatureName, ...]) -> list[F
         features.append(directory)
     builders: Mapping[FeatureName, Callable[[], Feature]] = {
         FeatureName.PAYMENTS: lambda: PaymentsFeature(runtime, directory),
-        FeatureName.CALLS: lambda: CallsFeature(
-            runtime, directory, PaidFares(runtime.database) if FeatureName.PAYMENTS in enabled else None
-        ),
+        FeatureName.CALLS: lambda: CallsFeature(runtime, directory),
         FeatureName.WEB: lambda: WebFeature(runtime),
         FeatureName.RECOVERY: lambda: _recovery(runtime),
     }
@@ -180,6 +177,8 @@ def build_features(runtime: Runtime, enabled: tuple[FeatureName, ...]) -> list[F
     # Last: these speak of what the others do.
     payments = next((each for each in features if isinstance(each, PaymentsFeature)), None)
     calls = next((each for each in features if isinstance(each, CallsFeature)), None)
+    if payments is not None and calls is not None:
+        payments.charge_for(calls)
     if FeatureName.CARDS in enabled:
         features.append(CardsFeature(runtime, payments, calls))
     if FeatureName.ASSISTANT in enabled:

@@ -185,12 +185,20 @@ class DoNotDisturb:
     until_ms: int | None
 
 
+class Per(StrEnum):
+    """What a price is for: to ring once, paid before, or each minute of the call, confirmed before."""
+
+    RING = "ring"
+    MINUTE = "minute"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What a caller whom ``who`` keeps out pays to ring once, in minor units."""
+    """What a caller whom ``who`` keeps out pays to ring, in minor units."""
 
     amount_minor: int
     currency: str
+    per: Per = Per.RING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +244,7 @@ class Circumstances:
     is_group: bool = False
     """More than two are in the room that rings."""
     has_paid: bool = False
-    """The caller has paid the policy's price for this ring."""
+    """The caller has paid the policy's price for this ring, or agreed to pay it by the minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from super_app.calls.model import (
     DoNotDisturb,
     Offer,
+    Per,
     Policy,
     Price,
     QuietHours,
@@ -88,6 +89,7 @@ class _Verified(OpenWireModel):
 class _Price(OpenWireModel):
     amount: Annotated[int, Field(ge=1, le=2**53)]
     currency: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")]
+    per: Literal["ring", "minute"] = "ring"
 
 
 _WHO: Final = TypeAdapter(list[Literal["everyone", "contacts", "following", "verified", "shared_rooms", "nobody"]])
@@ -157,7 +159,7 @@ def read(content: Mapping[str, Any] | None, default: Policy, zone_of: ZoneOf) ->
         rooms=RoomChecks(prior_conversation=rooms.prior_conversation, groups=rooms.groups),
         do_not_disturb=None if wish is None else DoNotDisturb(until_ms=wish.until_ms),
         issuers=frozenset(verified.issuers),
-        price=None if price is None else Price(amount_minor=price.amount, currency=price.currency),
+        price=None if price is None else Price(amount_minor=price.amount, currency=price.currency, per=Per(price.per)),
         offers=frozenset(Offer(each) for each in offers),
         relay_only=relay_only,
     )

@@ -342,6 +342,32 @@ def newest(cur: Cursor, owner: Acct, call_id: CallId) -> HistoryEntry | None:
     return HistoryEntry(session=_session(row[:_SESSION_COLUMNS]), record=_record(row[_SESSION_COLUMNS:]))
 
 
+def of_person(cur: Cursor, owner: Acct, session_id: SessionId) -> HistoryEntry | None:
+    """One call in a person's records."""
+    cur.execute(
+        "SELECT " + _SESSION + ", " + _RECORD + " FROM superapp_calls_record r"
+        " JOIN superapp_calls_session s ON s.session_id = r.session_id"
+        " WHERE r.owner_acct = ? AND r.session_id = ?",
+        (owner, session_id),
+    )
+    row = cur.fetchone()
+    if row is None:
+        return None
+    return HistoryEntry(session=_session(row[:_SESSION_COLUMNS]), record=_record(row[_SESSION_COLUMNS:]))
+
+
+def with_peer(
+    cur: Cursor, owner: Acct, peer: str, direction: Direction, since_ms: int, limit: int
+) -> tuple[SessionId, ...]:
+    """Calls of a person with another since a time that rang, or are about to, the oldest first."""
+    cur.execute(
+        "SELECT session_id FROM superapp_calls_record WHERE owner_acct = ? AND ring_ms >= ? AND peer = ?"
+        " AND direction = ? AND state <> 'screened' ORDER BY ring_ms, session_id LIMIT ?",
+        (owner, since_ms, peer, direction, limit),
+    )
+    return _ids(cur)
+
+
 def erase_records(cur: Cursor, owner: Acct, session_id: SessionId | None) -> int:
     """Delete a person's records of calls that are over, or of one of them; how many."""
     one = session_id or ""

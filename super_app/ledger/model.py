@@ -118,6 +118,10 @@ class Cause(StrEnum):
     POT_OUT = "pot_out"  # gift -> available, in one transaction with the hold of the payment that pays it out
     POT_BACK = "pot_back"  # available -> gift: that payment came to nothing
     POT_END = "pot_end"  # gift -> available: what nobody has claimed
+    FARE = "fare"  # available -> gift: put aside for a call by the minute
+    FARE_OUT = "fare_out"  # gift -> available, in one transaction with the hold of the payment of what was talked
+    FARE_BACK = "fare_back"  # available -> gift: that payment came to nothing
+    FARE_END = "fare_end"  # gift -> available: what the call did not cost
     ADVANCE = "advance"  # suspense -> available, at the operator's risk, while a peer is gone
     ADVANCE_BACK = "advance_back"  # available -> suspense: what was advanced has come back by itself
     RESTORE = "restore"  # to where the peer's objects say that it belongs; what nobody has comes from suspense
@@ -129,7 +133,7 @@ class Cause(StrEnum):
         return self in _PAYMENTS
 
 
-_PAYMENTS: Final = frozenset({Cause.HOLD, Cause.POT, Cause.PAYMENT, Cause.FEE, Cause.COMMIT, Cause.CREDIT})
+_PAYMENTS: Final = frozenset({Cause.HOLD, Cause.POT, Cause.FARE, Cause.PAYMENT, Cause.FEE, Cause.COMMIT, Cause.CREDIT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,7 +93,7 @@ class Requests(Protocol):
 
 
 class Pots(Protocol):
-    """Money put aside for people who claim it. ``super_app.pots.service.Pots`` is one."""
+    """Money put aside for others. ``super_app.pots.service.Pots`` is one, ``super_app.fares.service.Fares`` another."""
 
     def changed(self, cur: Cursor, payment: Payment, now_ms: int) -> None:
         """A payment of ours that may pay a share out is new or has moved."""

@@ -74,15 +74,15 @@ class Payments:
         self._clears: Clears | None = None
         self._requests: Requests | None = None
         self._reviews: Reviews | None = None
-        self._pots: Pots | None = None
+        self._pots: list[Pots] = []
 
     def answer_requests(self, requests: Requests) -> None:
         """Connect requests, which stand on payments themselves. Without it a request is a reference like any other."""
         self._requests = requests
 
     def pay_out_of(self, pots: Pots) -> None:
-        """Connect pots, which stand on payments themselves."""
-        self._pots = pots
+        """Connect what pays out money put aside: pots, and others that stand on payments themselves."""
+        self._pots.append(pots)
 
     def review_by(self, reviews: Reviews) -> None:
         """Connect reviews, which stand on payments themselves. Without it nothing waits for an operator."""
@@ -431,8 +431,8 @@ class Payments:
         refused = operators.judge_payee(cur, acct) or self._judge_refund(
             cur, incoming.payer.user_id, payee, incoming.refund_of, incoming.money
         )
-        claimed = self._pots is not None and self._pots.expects(
-            cur, payee, incoming.payer.user_id, incoming.payment_id, now_ms
+        claimed = any(
+            pots.expects(cur, payee, incoming.payer.user_id, incoming.payment_id, now_ms) for pots in self._pots
         )
         if refused is None and incoming.refund_of is None:
             if not claimed:
@@ -677,8 +677,9 @@ class Payments:
         self._changes.payment_changed(payment)
         if self._requests is not None:
             self._requests.changed(cur, payment, now_ms)
-        if self._pots is not None and payment.invoice is not None and payment.payer_acct is not None:
-            self._pots.changed(cur, payment, now_ms)
+        if payment.invoice is not None and payment.payer_acct is not None:
+            for pots in self._pots:
+                pots.changed(cur, payment, now_ms)
 
     def _owe_receipt(self, cur: Cursor, payment: Payment, now_ms: int) -> None:
         posting = rules.posting(payment)

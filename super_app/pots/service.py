@@ -8,7 +8,8 @@ pot + what its payments hold or have paid + what went back = what was put in.
 It is payments' ``Pots``. A refusal has written nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -44,6 +45,9 @@ MAX_PAGE: Final = 100
 Note = Callable[[Cursor, Pot, int], None]
 """Hears of a pot that is new or has changed, inside the transaction. What it writes is as durable as that."""
 
+Beside = Callable[[Cursor], Mapping[tuple[str, str], int]]
+"""How many minor units another part has put aside, by owner and currency."""
+
 
 class Pots:
     """Pots of one homeserver, and what its people claim of others'."""
@@ -54,6 +58,7 @@ class Pots:
         self._members = members
         self._is_halted = is_halted
         self._notes: list[Note] = []
+        self._beside: list[Beside] = []
 
     def while_changing(self, note: Note) -> None:
         self._notes.append(note)
@@ -243,9 +248,16 @@ class Pots:
         """What of a person's money lies in their open pots: safeguards' ``Aside``."""
         return store.aside_minor(cur, acct, currency)
 
+    def lies_beside(self, others: Beside) -> None:
+        """Say of another part what it puts aside on the accounts on which pots lie."""
+        self._beside.append(others)
+
     def violations(self, cur: Cursor) -> tuple[Violation, ...]:
-        """Where pots contradict the ledger or themselves."""
-        return (*store.unbalanced(cur), *store.wrong_totals(cur))
+        """Where pots, and what lies beside them, contradict the ledger or themselves."""
+        others: Counter[tuple[str, str]] = Counter()
+        for beside in self._beside:
+            others.update(beside(cur))
+        return (*store.unbalanced(cur, others), *store.wrong_totals(cur))
 
     # Steps that the above share.
 

@@ -309,8 +309,11 @@ def forget_seen(cur: Cursor, before_ms: int) -> None:
 # Checks.
 
 
-def unbalanced(cur: Cursor) -> tuple[Violation, ...]:
-    """Where what lies in open pots is not what the ledger has on the accounts of the kind ``gift``."""
+def unbalanced(cur: Cursor, others: Mapping[tuple[str, str], int]) -> tuple[Violation, ...]:
+    """Where what lies in open pots is not what the ledger has on the accounts of the kind ``gift``.
+
+    ``others`` is what else lies there, by owner and currency: of parts that put money aside as pots do.
+    """
     cur.execute(
         "SELECT owner, currency, SUM(minor) FROM ("
         " SELECT owner, currency, balance_minor AS minor FROM superapp_ledger_account WHERE kind = 'gift'"
@@ -320,9 +323,13 @@ def unbalanced(cur: Cursor) -> tuple[Violation, ...]:
         " WHERE pot.state = 'open' AND share.state = 'free') AS both_sides"
         " GROUP BY owner, currency HAVING SUM(minor) <> 0"
     )
+    off = {(str(row[0]), str(row[1])): int(row[2] or 0) for row in cur.fetchall()}
+    for place, minor in others.items():
+        off[place] = off.get(place, 0) - minor
     return tuple(
-        Violation(invariant="pots", where=f"{row[1]} in the pots of {row[0]}", off_by=int(row[2] or 0))
-        for row in cur.fetchall()
+        Violation(invariant="pots", where=f"{currency} put aside by {owner}", off_by=minor)
+        for (owner, currency), minor in sorted(off.items())
+        if minor
     )
 
 

@@ -34,11 +34,11 @@ class Safeguards:
     def __init__(self, *, assets: Mapping[AssetCode, Asset], settings: Settings) -> None:
         self._assets = assets
         self._settings = settings
-        self._aside: Aside | None = None
+        self._asides: list[Aside] = []
 
     def count_aside(self, aside: Aside) -> None:
         """Count what people have put aside for others among what they send. It is sent when it is claimed."""
-        self._aside = aside
+        self._asides.append(aside)
 
     # What payments ask.
 
@@ -225,8 +225,8 @@ class Safeguards:
         self, cur: Cursor, acct: Acct, direction: Direction, currency: AssetCode, limits: WindowLimits, now_ms: int
     ) -> Iterator[Use]:
         aside_minor = 0
-        if self._aside is not None and direction is Direction.SENT and any(window.length_ms for window in limits):
-            aside_minor = self._aside(cur, acct, currency)
+        if direction is Direction.SENT and any(window.length_ms for window in limits):
+            aside_minor = sum(aside(cur, acct, currency) for aside in self._asides)
         sums_minor = {
             window: store.moved_minor(cur, acct, direction, currency, now_ms - window.length_ms) + aside_minor
             for window in limits

@@ -31,7 +31,7 @@ class CallsFeature:
     name = FeatureName.CALLS
     packages = ("super_app.accounts", "super_app.calls", "super_app.conferences")
 
-    def __init__(self, runtime: Runtime, directory: DirectoryFeature | None, fares: Fares | None) -> None:
+    def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
         self._runtime = runtime
         api, private = runtime.api, runtime.private
         people: People = UserIdsOnly(api, runtime.accounts) if directory is None else directory.people
@@ -39,8 +39,9 @@ class CallsFeature:
         recent = RecentBook(runtime.database, is_alone=not private.has_workers)
         relations = Relations(api, private, runtime.accounts, runtime.database)
         screening = Screening(
-            api, private, runtime.accounts, people, runtime.config.calls, recent, relations, fares, runtime.rollout
+            api, private, runtime.accounts, people, runtime.config.calls, recent, relations, runtime.rollout
         )
+        self.screening = screening
         sender = Sender(api)
         silences = Silences(runtime)
         self._follower = CallsFollower(
@@ -74,6 +75,10 @@ class CallsFeature:
         private.limit_turn_server(guard)
         self._conferences = Conferences(runtime)
         self._api = CallsApi(runtime, people, screening, turn, quota, self._follower.clockwork)
+
+    def charge(self, fares: Fares) -> None:
+        """Connect payments: who has paid, or has agreed to pay, and whose ring of ours lacks that."""
+        self.screening.charge(fares)
 
     def when_reached(self, listener: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
         """Call ``listener`` with records that came into a state, in the process that follows."""

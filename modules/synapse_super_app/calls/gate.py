@@ -159,6 +159,9 @@ class CallsGate:
             return NOT_SPAM
         if is_local:
             await self._count_for(ring)
+            refused = await self._screening.judge_price(ring, next(iter(rung))) if room.is_direct else None
+            if refused is not None:
+                raise error_of(refused)
         return await self.screen(ring, room, rung, has_age=event.age_ts is not None, began=began)
 
     async def _count_for(self, ring: Ring) -> None:

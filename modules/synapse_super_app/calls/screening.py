@@ -9,7 +9,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import tzinfo
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
+from typing import Protocol as Interface
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prometheus_client import Counter
@@ -18,13 +19,17 @@ from synapse.module_api import ModuleApi
 from super_app.calls import policy as policies
 from super_app.calls import rules
 from super_app.calls.model import (
+    DEFAULT_LIFETIME_MS,
     SCREENED_RECORDS_WINDOW_MS,
     Callee,
     Circumstances,
     Decision,
     Local,
+    Media,
+    Per,
     Policy,
     Price,
+    Protocol,
     RateLimit,
     RecentRing,
     Ring,
@@ -32,7 +37,8 @@ from super_app.calls.model import (
     Who,
 )
 from super_app.calls.policy import Reading
-from super_app.ids import Acct, Handle, ServerName, UserId
+from super_app.errors import Refused
+from super_app.ids import Acct, EventId, Handle, RoomId, ServerName, UserId
 from super_app.names import AccountDataType
 from synapse_super_app.accounts import AccountBook
 from synapse_super_app.calls.recent import Mirrors, RecentBook
@@ -57,11 +63,19 @@ _malformed_total = Counter(
 )
 
 
-class Fares(Protocol):
+class Fares(Interface):
     """What calls ask of payments, which are strangers to them: whether somebody paid to ring."""
 
     async def paid_minor(self, payee: Acct, payer: UserId, currency: str, since_ms: int) -> int:
         """What a payer has paid an account of this homeserver since a time, refunds taken off."""
+        ...
+
+    async def agreed_ms(self, payee: Acct, payer: UserId, price: Price) -> int | None:
+        """Since when a payer has agreed to pay so much a minute for their next ring; None if they have not."""
+        ...
+
+    async def judge_ring(self, caller: UserId, callee: UserId) -> Refused | None:
+        """Whether somebody of ours may ring with what they have confirmed."""
         ...
 
 
@@ -86,12 +100,11 @@ class Screening:
         config: CallsConfig,
         recent: RecentBook,
         relations: Relations,
-        fares: Fares | None,
         rollout: Rollout,
     ) -> None:
         self._rollout = rollout
         self._relations = relations
-        self._fares = fares
+        self._fares: Fares | None = None
         self._api = api
         self._private = private
         self._accounts = accounts
@@ -108,6 +121,44 @@ class Screening:
         )
         self._readings: OrderedDict[UserId, tuple[Mapping[str, Any] | None, Reading]] = OrderedDict()
         self._handles: OrderedDict[UserId, tuple[int, Handle | None]] = OrderedDict()
+
+    def charge(self, fares: Fares) -> None:
+        """Connect payments, which calls do not know. Without them nobody who has to pay gets through."""
+        self._fares = fares
+
+    async def judge_price(self, ring: Ring, callee: UserId) -> Refused | None:
+        """Whether a ring of somebody of ours lacks a price that they have to confirm first."""
+        if self._fares is None or not self._rollout.includes(ring.caller):
+            return None
+        return await self._fares.judge_ring(ring.caller, callee)
+
+    async def price_for(self, user_id: UserId, caller: UserId) -> Price | None:
+        """What a callee of ours asks of a caller who would ring now: None unless the price alone stands in the way."""
+        policy = (await self.policy_of(user_id)).policy
+        if policy.price is None or not self._rollout.includes(user_id):
+            return None
+        now_ms = self._api.get_current_time_msec()
+        ring = Ring(
+            room_id=RoomId(""),
+            event_id=EventId(""),
+            caller=caller,
+            protocol=Protocol.SUPERAPP,
+            call_id=None,
+            reference=None,
+            media=Media.AUDIO,
+            lifetime_ms=DEFAULT_LIFETIME_MS,
+            callees=frozenset({user_id}),
+            start_ms=now_ms,
+        )
+        callee = await self._callee(user_id, ring, is_group=False)
+        # Which room would ring nobody knows yet, and what was paid before is for another ring.
+        asked = replace(
+            callee,
+            policy=replace(policy, rooms=replace(policy.rooms, prior_conversation=False)),
+            circumstances=replace(callee.circumstances, has_paid=False),
+        )
+        decision = await self.decide(asked, ring, now_ms)
+        return policy.price if decision.rule is Rule.PRICE and not decision.shown else None
 
     async def judge(self, user_id: UserId, ring: Ring, *, is_group: bool, now_ms: int) -> Judged:
         """Decide whether a local callee is shown a ring. It counts from now on; see ``take_back``."""
@@ -243,6 +294,9 @@ class Screening:
             return False
         since_ms = self._api.get_current_time_msec() - _FARE_MS
         owner = await self._accounts.acct_of(user_id)
+        if price.per is Per.MINUTE:
+            agreed_ms = await self._fares.agreed_ms(owner, caller, price)
+            return agreed_ms is not None and await self._recent.shown_since(owner, caller, agreed_ms) == 0
         paid_minor = await self._fares.paid_minor(owner, caller, price.currency, since_ms)
         shown = await self._recent.shown_since(owner, caller, since_ms)
         return paid_minor >= price.amount_minor * (shown + 1)

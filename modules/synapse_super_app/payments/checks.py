@@ -1,7 +1,7 @@
 """The invariants of money as far as one homeserver can see them: ledger, links, and payments against both."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,6 +38,11 @@ class Checks:
         self._payments = payments
         self._clearing = clearing
         self._pots = pots
+        self._others: list[Callable[[Cursor], tuple[Violation, ...]]] = []
+
+    def look_at(self, violations: Callable[[Cursor], tuple[Violation, ...]]) -> None:
+        """Check what another part of payments keeps, too."""
+        self._others.append(violations)
 
     async def look(self) -> Findings:
         """Check everything in one snapshot of the database, beside which payments go on."""
@@ -59,6 +64,7 @@ class Checks:
                 *self._clearing.violations(cur),
                 *self._payments.violations(cur),
                 *self._pots.violations(cur),
+                *(found for violations in self._others for found in violations(cur)),
             ),
             checked={
                 "links": len(self._clearing.links(cur)),

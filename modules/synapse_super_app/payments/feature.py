@@ -12,11 +12,13 @@ from super_app.names import STATE_TYPES, EventType
 from super_app.payments.model import Payment
 from super_app.payments.service import Payments
 from super_app.safeguards.service import Safeguards
+from synapse_super_app.calls.feature import CallsFeature
 from synapse_super_app.clearing.identity import build_clearing
 from synapse_super_app.clearing.shell import ClearingShell
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.disputes.shell import DisputesShell
+from synapse_super_app.fares.shell import FaresShell
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Route
 from synapse_super_app.ledger.admin import LedgerAdmin
@@ -56,7 +58,7 @@ _NEVER_STATE = frozenset(EventType) - STATE_TYPES
 
 class PaymentsFeature:
     name = FeatureName.PAYMENTS
-    packages = (
+    packages: tuple[str, ...] = (
         "super_app.accounts",
         "super_app.operations",
         "super_app.ledger",
@@ -83,12 +85,15 @@ class PaymentsFeature:
             )
         self._residents = Residents(runtime.private, config.halt_file, runtime.rollout, directory=directory is not None)
         self._halting = Halting(runtime, self._residents)
+        self._people = UserIdsOnly(runtime.api, runtime.accounts) if directory is None else directory.people
+        self.fares: FaresShell | None = None
         heard = Heard()
         self._writer = writer = PaymentsWriter(runtime, heard)
         settings = settings_of(config)
         safeguards = Safeguards(assets=config.by_code(), settings=settings)
-        pins = Pins(runtime, writer, safeguards)
-        payments = Payments(
+        self._safeguards = safeguards
+        self._pins = pins = Pins(runtime, writer, safeguards)
+        self._payments = payments = Payments(
             server_name=runtime.server_name,
             assets=config.by_code(),
             homeserver=self._residents,
@@ -124,7 +129,7 @@ class PaymentsFeature:
             clearing=self._clearing_shell,
             pins=pins,
         )
-        checks = Checks(runtime, payments, clearing, self.pots.pots)
+        self._checks = checks = Checks(runtime, payments, clearing, self.pots.pots)
         if directory is not None:
             directory.described.tell("payments", PaymentsDescription(runtime, clearing).describe)
         self._deadlines = Deadlines(
@@ -191,6 +196,26 @@ class PaymentsFeature:
             user_may_create_room=self._may_create_room, user_may_send_state_event=self._may_send_state_event
         )
 
+    def charge_for(self, calls: CallsFeature) -> None:
+        """Let calls cost money by the minute. Once, before the module starts."""
+        self.fares = fares = FaresShell(
+            runtime=self._runtime,
+            payments=self._payments,
+            safeguards=self._safeguards,
+            residents=self._residents,
+            writer=self._writer,
+            people=self._people,
+            clearing=self._clearing_shell,
+            pins=self._pins,
+            prices=calls.screening,
+        )
+        self.packages = (*self.packages, "super_app.fares")
+        self.pots.pots.lies_beside(fares.fares.beside)
+        self._checks.look_at(fares.fares.violations)
+        self.tenure.while_held(fares.begin, fares.end)
+        calls.charge(fares)
+        calls.when_reached(fares.reached)
+
     def while_committing(self, note: Committing, noted: Callable[[], None]) -> None:
         """See ``PaymentsWriter.while_committing``."""
         self._writer.while_committing(note, noted)
@@ -211,9 +236,12 @@ class PaymentsFeature:
             *self._ledger_admin.routes(),
             *self._halting.routes(),
             *self._clearing_shell.routes(),
+            *(() if self.fares is None else self.fares.routes()),
         )
 
     async def start(self) -> None:
+        if self.fares is not None:
+            self.fares.start()
         database, assets = self._runtime.database, self._runtime.config.payments.by_code()
         refused = await database.run("durability", check_durability)
         if refused is None:

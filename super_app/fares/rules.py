@@ -1,0 +1,243 @@
+"""Pure decisions about calls by the minute: what so much talk costs, what is paid when, when the money is used up.
+
+All sums are whole minor units: the cost of a call is the price times the whole seconds that were talked, divided by
+sixty and rounded down, of the call as a whole. Parts pay the difference to what was paid before, so that rounding adds
+nothing up.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from super_app.calls.model import Record, State
+from super_app.errors import Reason, Refused
+from super_app.fares.model import (
+    AGREED_MS,
+    AHEAD_MS,
+    ARREARS_MS,
+    FAILURES_MAX,
+    FIRST_MS,
+    MINUTES_MAX,
+    OPEN_MAX,
+    PART_DIGITS,
+    PRICE_MAX_MINOR,
+    RETRY_MS,
+    SLICE_MS,
+    STEP_MS,
+    WARN_MS,
+    Fare,
+    FareId,
+    FareState,
+)
+from super_app.ids import PaymentId, UserId
+from super_app.money import MAX_AMOUNT_MINOR, Money
+
+_MS_PER_SECOND: Final = 1_000
+_SECONDS_PER_MINUTE: Final = 60
+
+
+# What talk costs.
+
+
+def cost_minor(price_minor: int, talked_ms: int) -> int:
+    """What so much talk costs, by the whole second."""
+    return price_minor * (max(0, talked_ms) // _MS_PER_SECOND) // _SECONDS_PER_MINUTE
+
+
+def covered_ms(price_minor: int, funds_minor: int) -> int:
+    """The longest talk that costs no more than ``funds_minor``."""
+    return (((funds_minor + 1) * _SECONDS_PER_MINUTE - 1) // price_minor) * _MS_PER_SECOND
+
+
+def ceiling_minor(price: Money, minutes: int) -> int | Refused:
+    """The most that a call may come to."""
+    if not 1 <= minutes <= MINUTES_MAX:
+        return Refused(
+            reason=Reason.INVALID_VALUE,
+            message=f"minutes: {minutes} is not between 1 and {MINUTES_MAX}.",
+            fields={"limit": MINUTES_MAX},
+        )
+    most_minor = price.amount_minor * minutes
+    if price.amount_minor > PRICE_MAX_MINOR or most_minor > MAX_AMOUNT_MINOR:
+        return Refused(reason=Reason.INVALID_AMOUNT, message="So many minutes at this price are more than can be paid.")
+    return most_minor
+
+
+def first_minor(price: Money, most_minor: int) -> int:
+    return min(most_minor, max(1, cost_minor(price.amount_minor, FIRST_MS)))
+
+
+def payment_id_of(fare_id: FareId, number: int) -> PaymentId:
+    """The id of a part's payment. It begins as the fare's id does, by which the callee's homeserver knows it."""
+    return PaymentId(f"{fare_id[:-PART_DIGITS]}{number:0{PART_DIGITS}x}")
+
+
+def stem_of(identifier: str) -> str:
+    """What the ids of a fare and of its payments have in common."""
+    return identifier[:-PART_DIGITS]
+
+
+# Agreeing.
+
+
+def repeats(existing: Fare, wanted: Fare) -> bool:
+    return (existing.callee, existing.price, existing.ceiling_minor) == (
+        wanted.callee,
+        wanted.price,
+        wanted.ceiling_minor,
+    )
+
+
+def conflict(fare_id: FareId) -> Refused:
+    return Refused(
+        reason=Reason.CONFLICT,
+        message=f"You have confirmed another call under the id {fare_id}; make a new id for a new one.",
+    )
+
+
+def too_many_open() -> Refused:
+    return Refused(
+        reason=Reason.LIMIT_EXCEEDED,
+        message=f"{OPEN_MAX} calls of yours by the minute are open; end one, or wait until it is over.",
+        fields={"limit": OPEN_MAX},
+    )
+
+
+def unknown(fare_id: str) -> Refused:
+    return Refused(
+        reason=Reason.UNKNOWN_CALL, message=f"You have confirmed no call by the minute under {fare_id[:64]!a}."
+    )
+
+
+def price_changed(callee: UserId, price: Money | None) -> Refused:
+    """The price is another one than the person has confirmed; nothing was put aside."""
+    if price is None:
+        return Refused(
+            reason=Reason.PRICE_CHANGED,
+            message=f"Ringing {callee} has no price for you now; nothing was set aside. Just ring.",
+        )
+    return Refused(
+        reason=Reason.PRICE_CHANGED,
+        message=f"Ringing {callee} costs {price.amount_minor} minor units of {price.currency} a minute now; nothing "
+        "was set aside. Confirm the new price to ring.",
+        fields={"amount": price.amount_minor, "currency": price.currency, "per": "minute"},
+    )
+
+
+def price_unconfirmed(callee: UserId, price: Money) -> Refused:
+    return Refused(
+        reason=Reason.PRICE_NOT_CONFIRMED,
+        message=f"Ringing {callee} costs {price.amount_minor} minor units of {price.currency} a minute. Confirm the "
+        "price in your wallet or with the assistant, then ring again.",
+        fields={"amount": price.amount_minor, "currency": price.currency, "per": "minute"},
+    )
+
+
+def judge_cancel(fare: Fare) -> Refused | bool:
+    """Whether taking it back changes something."""
+    match fare.state:
+        case FareState.AGREED:
+            return True
+        case FareState.ENDED:
+            return False
+        case FareState.RUNNING | FareState.OWING:
+            return Refused(
+                reason=Reason.ALREADY_DECIDED, message="The call was answered; hang up, and nothing more is charged."
+            )
+
+
+# The meter.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the caller's own record says of the call now."""
+
+    state: FareState
+    answer_ms: int | None = None
+    end_ms: int | None = None
+    reason: str | None = None
+
+
+def read(fare: Fare, record: Record | None, now_ms: int) -> Reading:
+    """Where a fare stands, by the record of its call; AGREED where nothing has happened yet."""
+    if fare.state in (FareState.OWING, FareState.ENDED):
+        return Reading(state=fare.state, answer_ms=fare.answer_ms, end_ms=fare.end_ms, reason=fare.reason)
+    if record is None:
+        if fare.state is FareState.RUNNING:
+            # It is over, since they could take it out of their history, and that a moment ago.
+            return Reading(state=FareState.OWING, answer_ms=fare.answer_ms, end_ms=now_ms)
+        if fare.session_id is not None:
+            return Reading(state=FareState.ENDED, reason="forgotten")
+        if now_ms >= fare.agreed_ms + AGREED_MS:
+            return Reading(state=FareState.ENDED, reason=Reason.EXPIRED.value)
+        return Reading(state=FareState.AGREED)
+    if record.state is State.ANSWERED:
+        return Reading(state=FareState.RUNNING, answer_ms=record.answer_ms)
+    if record.state is State.ENDED:
+        return Reading(state=FareState.OWING, answer_ms=record.answer_ms, end_ms=record.end_ms)
+    if record.state.is_open:
+        return Reading(state=FareState.AGREED)
+    return Reading(state=FareState.ENDED, reason=record.state.value)
+
+
+def talked(answer_ms: int | None, until_ms: int) -> int:
+    return 0 if answer_ms is None else max(0, until_ms - answer_ms)
+
+
+def charged_ms(own_ms: int, theirs_ms: int | None) -> int:
+    """What both homeservers can show: neither's measure is charged beyond the other's."""
+    return own_ms if theirs_ms is None else min(own_ms, max(0, theirs_ms))
+
+
+def part_minor(fare: Fare, talked_ms: int, *, is_over: bool) -> int:
+    """What is to be paid now, 0 for nothing. In the call somebody elsewhere is paid by slices, somebody here not."""
+    owed_minor = min(cost_minor(fare.price.amount_minor, talked_ms), fare.funds_minor) - fare.paid_minor
+    if owed_minor <= 0:
+        return 0
+    if is_over:
+        return owed_minor
+    slice_minor = max(1, cost_minor(fare.price.amount_minor, SLICE_MS))
+    return owed_minor if not fare.is_local and owed_minor >= slice_minor else 0
+
+
+def extension_minor(fare: Fare, talked_ms: int) -> int:
+    """By how much the money aside should grow now, 0 for not at all."""
+    left_ms = covered_ms(fare.price.amount_minor, fare.funds_minor) - talked_ms
+    if left_ms >= AHEAD_MS:
+        return 0
+    step_minor = max(1, cost_minor(fare.price.amount_minor, STEP_MS))
+    return max(0, min(step_minor, fare.ceiling_minor - fare.funds_minor))
+
+
+def is_used_up(fare: Fare, talked_ms: int) -> bool:
+    return talked_ms >= covered_ms(fare.price.amount_minor, fare.funds_minor)
+
+
+def is_running_out(fare: Fare, talked_ms: int) -> bool:
+    return talked_ms >= covered_ms(fare.price.amount_minor, fare.funds_minor) - WARN_MS
+
+
+def ends_ms(fare: Fare) -> int | None:
+    """When the money that was confirmed is used up, if the call goes on; None before the answer."""
+    if fare.answer_ms is None or fare.state is not FareState.RUNNING:
+        return None
+    return fare.answer_ms + covered_ms(fare.price.amount_minor, fare.ceiling_minor)
+
+
+def has_given_up(fare: Fare) -> bool:
+    return fare.failures >= FAILURES_MAX
+
+
+def retry_at_ms(failures: int, now_ms: int) -> int:
+    return now_ms + RETRY_MS[min(failures, len(RETRY_MS)) - 1]
+
+
+def is_in_arrears(price_minor: int, talked_ms: int, received_minor: int) -> bool:
+    """Whether the callee's homeserver ends the call: more is unpaid than whoever is honest ever owes."""
+    return cost_minor(price_minor, talked_ms) - received_minor >= max(1, cost_minor(price_minor, ARREARS_MS))
+
+
+def memo_of(talked_ms: int) -> str:
+    """What a payment of a call says it is for, in no language."""
+    seconds = talked_ms // _MS_PER_SECOND
+    return f"☎ {seconds // _SECONDS_PER_MINUTE}:{seconds % _SECONDS_PER_MINUTE:02}"
