@@ -107,6 +107,11 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="the table of access tokens says when one signed in, to ask for it anew; ModuleApi does not",
     ),
     PrivateUse(
+        symbol="synapse.storage.databases.main.user_erasure_store:UserErasureWorkerStore.is_user_erased",
+        features=CORE,
+        reason="the table that it reads, erased_users; ModuleApi tells that an account was deactivated and not this",
+    ),
+    PrivateUse(
         symbol="synapse.storage.databases.main.devices:DeviceWorkerStore.get_devices_by_user",
         features=CORE,
         reason="the table of devices shows which one is new, where sign-in is delegated; ModuleApi does not",
@@ -651,6 +656,21 @@ class PrivateApi:
         cur.execute("SELECT deactivated FROM users WHERE name = ?", (user_id,))
         row = cur.fetchone()
         return None if row is None else bool(row[0])
+
+    def wants_erasure(self, cur: Cursor, user_id: UserId) -> bool:
+        """Whether a user of this homeserver was deactivated with the wish to be erased."""
+        cur.execute("SELECT 1 FROM erased_users WHERE user_id = ?", (user_id,))
+        return cur.fetchone() is not None
+
+    def erased_and_not_by_us(self, cur: Cursor, limit: int) -> tuple[UserId, ...]:
+        """Users with an account of ours whom Synapse has erased and we have not."""
+        cur.execute(
+            "SELECT known.user_id FROM superapp_account AS known"
+            " JOIN erased_users ON erased_users.user_id = known.user_id"
+            " LEFT JOIN superapp_erasure AS done ON done.acct = known.acct WHERE done.acct IS NULL LIMIT ?",
+            (limit,),
+        )
+        return tuple(UserId(str(row[0])) for row in cur.fetchall())
 
     def signed_in_ms(self, cur: Cursor, access_token_id: int) -> int | None:
         """When somebody signed in and was given an access token.

@@ -207,3 +207,17 @@ def _peer(row: Row) -> Peer:
 
 def _count(row: Row | None) -> int:
     return 0 if row is None else int(row[0] or 0)
+
+
+def erase_person(cur: Cursor, owner: Acct) -> int:
+    """Forget whom somebody knew, followed and blocked, and how they signed in; how much. Who knew them keeps that."""
+    erased = 0
+    for statement in (
+        "DELETE FROM superapp_contact WHERE owner_acct = ?",
+        "DELETE FROM superapp_follow WHERE owner_acct = ?",
+        "DELETE FROM superapp_block WHERE owner_acct = ?",
+        "DELETE FROM superapp_sign_in WHERE acct = ?",
+    ):
+        cur.execute(statement, (owner,))
+        erased += cur.rowcount
+    return erased

@@ -211,3 +211,11 @@ def _task(row: Row) -> Task:
         due_ms=int(row[5] or 0),
         attempts=int(row[6] or 0),
     )
+
+
+def erase_person(cur: Cursor, user_id: UserId) -> int:
+    """Forget what somebody said to the assistant and was about to be told; how much. Its room is Synapse's."""
+    cur.execute("DELETE FROM superapp_assistant_task WHERE user_id = ?", (user_id,))
+    erased = cur.rowcount
+    cur.execute("DELETE FROM superapp_assistant_question WHERE user_id = ?", (user_id,))
+    return erased + cur.rowcount

@@ -537,10 +537,11 @@ def erase(cur: Cursor, owner: Acct, call_id: CallId | None) -> int | Refused:
     return erased
 
 
-def forget_person(cur: Cursor, owner: Acct, user_id: UserId) -> None:
-    """Somebody's account is gone, and with it all that calls keep of them."""
-    store.erase_person(cur, owner, user_id)
+def forget_person(cur: Cursor, owner: Acct, user_id: UserId) -> int:
+    """Somebody's account is gone, and with it all that calls keep of them; how many records there were."""
+    erased = store.erase_person(cur, owner, user_id)
     store.delete_orphans(cur)
+    return erased
 
 
 def people_with_records(cur: Cursor, after: Acct, limit: int) -> tuple[tuple[Acct, UserId], ...]:

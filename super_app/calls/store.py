@@ -379,13 +379,15 @@ def erase_records(cur: Cursor, owner: Acct, session_id: SessionId | None) -> int
     return cur.rowcount
 
 
-def erase_person(cur: Cursor, owner: Acct, user_id: UserId) -> None:
-    """Delete all that calls keep of somebody, whatever is going on."""
+def erase_person(cur: Cursor, owner: Acct, user_id: UserId) -> int:
+    """Delete all that calls keep of somebody, whatever is going on; how many records."""
     cur.execute("DELETE FROM superapp_calls_record WHERE owner_acct = ?", (owner,))
+    erased = cur.rowcount
     cur.execute("DELETE FROM superapp_calls_refusal WHERE owner_acct = ?", (owner,))
     cur.execute("DELETE FROM superapp_calls_order WHERE owner_acct = ?", (owner,))
     cur.execute("DELETE FROM superapp_calls_outbox WHERE sender = ?", (user_id,))
     cur.execute("DELETE FROM superapp_calls_member WHERE user_id = ?", (user_id,))
+    return erased
 
 
 def delete_orphans(cur: Cursor) -> int:

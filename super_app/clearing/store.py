@@ -1046,3 +1046,18 @@ def _in(row: Row) -> InPayment:
         used_minor=_maybe_int(row[15]),
         limit_minor=_maybe_int(row[16]),
     )
+
+
+def erase_person(cur: Cursor, acct: Acct) -> int:
+    """Erase names and memos of the ended payments of somebody here, with people elsewhere; how many."""
+    cur.execute(
+        "DELETE FROM superapp_clearing_opening WHERE"
+        " (sender = 'ours' AND EXISTS (SELECT 1 FROM superapp_clearing_out AS p"
+        "  WHERE p.link_id = superapp_clearing_opening.link_id AND p.wire_id = superapp_clearing_opening.wire_id"
+        "  AND p.payer_acct = ? AND p.receipt IS NOT NULL))"
+        " OR (sender = 'theirs' AND EXISTS (SELECT 1 FROM superapp_clearing_in AS p"
+        "  WHERE p.link_id = superapp_clearing_opening.link_id AND p.wire_id = superapp_clearing_opening.wire_id"
+        "  AND p.acct = ? AND p.decision IS NOT NULL))",
+        (acct, acct),
+    )
+    return cur.rowcount

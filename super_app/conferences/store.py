@@ -321,3 +321,15 @@ def _seat(row: Row) -> Seat:
         participant=None if row[8] is None else str(row[8]),
         barred=bool(row[9]),
     )
+
+
+def erase_person(cur: Cursor, user_id: UserId) -> int:
+    """Forget the links that somebody made to calls, and where they were a guest; how much."""
+    cur.execute(
+        "DELETE FROM superapp_calls_link_guest WHERE user_id = ? OR link_id IN"
+        " (SELECT link_id FROM superapp_calls_link WHERE host = ?)",
+        (user_id, user_id),
+    )
+    erased = cur.rowcount
+    cur.execute("DELETE FROM superapp_calls_link WHERE host = ?", (user_id,))
+    return erased + cur.rowcount

@@ -190,3 +190,15 @@ def _entry(row: Sequence[str | int | None]) -> Entry:
         amount_minor=None if row[5] is None else int(row[5]),
         made_ms=int(row[6] or 0),
     )
+
+
+def erase_person(cur: Cursor, acct: Acct) -> int:
+    """Forget the words of somebody in cases that are over; how many entries. Grounds, amounts and outcomes stay."""
+    cur.execute(
+        "UPDATE superapp_dispute_entry SET text = '' WHERE author IN ('payer', 'payee') AND text <> '' AND EXISTS"
+        " (SELECT 1 FROM superapp_dispute AS d WHERE d.payer_key = superapp_dispute_entry.payer_key"
+        " AND d.payment_id = superapp_dispute_entry.payment_id AND d.state <> 'open'"
+        " AND ? = CASE author WHEN 'payer' THEN d.payer_acct ELSE d.payee_acct END)",
+        (acct,),
+    )
+    return cur.rowcount

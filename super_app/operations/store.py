@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from super_app.db import Cursor, Row
-from super_app.ids import UserId
+from super_app.ids import Acct, UserId
 from super_app.money import AssetCode, Money
 from super_app.operations.model import Halt, Kind, Line, Proposal, ProposalId, State
 
@@ -164,3 +164,24 @@ def _proposal(row: Row) -> Proposal:
         decided_by=None if found[9] is None else UserId(found[9]),
         decided_ms=found[10],
     )
+
+
+# Erased people: who they are is known to the accounts alone.
+
+
+def put_erasure(cur: Cursor, acct: Acct, now_ms: int) -> None:
+    cur.execute(
+        "INSERT INTO superapp_erasure (acct, erased_ms) VALUES (?, ?)"
+        " ON CONFLICT (acct) DO UPDATE SET erased_ms = excluded.erased_ms",
+        (acct, now_ms),
+    )
+
+
+def drop_erasure(cur: Cursor, acct: Acct) -> None:
+    cur.execute("DELETE FROM superapp_erasure WHERE acct = ?", (acct,))
+
+
+def erased_ms(cur: Cursor, acct: Acct) -> int | None:
+    cur.execute("SELECT erased_ms FROM superapp_erasure WHERE acct = ?", (acct,))
+    row = cur.fetchone()
+    return None if row is None else int(str(row[0]))

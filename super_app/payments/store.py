@@ -486,3 +486,18 @@ def _receipt(row: Row) -> Receipt:
         attempts=int(row[5] or 0),
         due_ms=int(row[6] or 0),
     )
+
+
+def erase_person(cur: Cursor, acct: Acct) -> int:
+    """Forget what somebody wrote to payments that are over, and what was written to them alone; how many.
+
+    A memo that another person of this homeserver wrote is theirs, and stays for them.
+    """
+    cur.execute(
+        "UPDATE superapp_payment SET memo = NULL, invoice = NULL, payee_handle = CASE WHEN payee_acct = ? THEN NULL"
+        " ELSE payee_handle END"
+        " WHERE (payer_acct = ? OR (payee_acct = ? AND payer_acct IS NULL))"
+        " AND state IN ('completed', 'failed', 'declined', 'expired', 'cancelled')",
+        (acct, acct, acct),
+    )
+    return cur.rowcount

@@ -380,3 +380,9 @@ def _share(row: Row) -> Share:
         paid=bool(row[5]),
         claimed_ms=None if row[6] is None else int(row[6]),
     )
+
+
+def erase_person(cur: Cursor, acct: Acct) -> int:
+    """Forget what somebody's gifts were for; how many. Who claimed what stands in the books."""
+    cur.execute("UPDATE superapp_pot SET memo = NULL WHERE giver_acct = ? AND memo IS NOT NULL", (acct,))
+    return cur.rowcount

@@ -286,3 +286,12 @@ def _contributions(cur: Cursor, request: Row) -> tuple[Contribution, ...]:
         )
         for payer, payment_id, amount_minor, state in cur.fetchall()
     )
+
+
+def erase_person(cur: Cursor, user_id: UserId, now_ms: int) -> int:
+    """Forget what somebody's requests were for, and end those that are open; how many there were."""
+    cur.execute(
+        "UPDATE superapp_request SET memo = NULL, cancelled_ms = COALESCE(cancelled_ms, ?) WHERE requester = ?",
+        (now_ms, user_id),
+    )
+    return cur.rowcount

@@ -114,3 +114,16 @@ def has_paid(cur: Cursor, payer: Acct, payee: UserId) -> bool:
 def _above(cur: Cursor, acct: Acct) -> Mapping[AssetCode, int]:
     cur.execute("SELECT currency, amount_minor FROM superapp_safeguard_pin_above WHERE acct = ?", (acct,))
     return {AssetCode(str(row[0])): int(row[1] or 0) for row in cur.fetchall()}
+
+
+def erase_person(cur: Cursor, acct: Acct) -> int:
+    """Forget somebody's PIN, thresholds, tier and country; how much."""
+    erased = 0
+    for statement in (
+        "DELETE FROM superapp_safeguard_pin_above WHERE acct = ?",
+        "DELETE FROM superapp_safeguard WHERE acct = ?",
+        "DELETE FROM superapp_safeguard_country WHERE acct = ?",
+    ):
+        cur.execute(statement, (acct,))
+        erased += cur.rowcount
+    return erased

@@ -173,3 +173,15 @@ def _schedule(row: Row) -> Schedule:
         created_ms=int(row[20] or 0),
         fee_minor=int(row[21] or 0),
     )
+
+
+def erase_person(cur: Cursor, acct: Acct) -> int:
+    """Forget whom somebody wanted to pay, and when; how many schedules. What was paid stands in the books."""
+    # One whose order is under way is forgotten the next time.
+    cur.execute(
+        "DELETE FROM superapp_schedule_occurrence WHERE acct = ? AND schedule_id IN"
+        " (SELECT schedule_id FROM superapp_schedule WHERE acct = ? AND trying = 0)",
+        (acct, acct),
+    )
+    cur.execute("DELETE FROM superapp_schedule WHERE acct = ? AND trying = 0", (acct,))
+    return cur.rowcount

@@ -44,3 +44,9 @@ def delete_of(cur: Cursor, acct: Acct) -> int:
     """How many there were."""
     cur.execute("DELETE FROM superapp_web_session WHERE acct = ?", (acct,))
     return cur.rowcount
+
+
+def erase_person(cur: Cursor, acct: Acct) -> int:
+    """End and forget all sessions of somebody; how many."""
+    cur.execute("DELETE FROM superapp_web_session WHERE acct = ?", (acct,))
+    return cur.rowcount

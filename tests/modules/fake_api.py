@@ -485,6 +485,17 @@ class FakePrivateApi:
     def limit_turn_server(self, guard: Callable[[UserId], Awaitable[None]]) -> None:
         self._homeserver.turn_guards.append(guard)
 
+    def wants_erasure(self, cur: Cursor, user_id: UserId) -> bool:
+        return user_id in self._homeserver.erased
+
+    def erased_and_not_by_us(self, cur: Cursor, limit: int) -> tuple[UserId, ...]:
+        done = "SELECT a.user_id FROM superapp_account AS a JOIN superapp_erasure AS e ON e.acct = a.acct"
+        cur.execute(done)
+        erased = {str(row[0]) for row in cur.fetchall()}
+        cur.execute("SELECT user_id FROM superapp_account")
+        known = {str(row[0]) for row in cur.fetchall()}
+        return tuple(UserId(each) for each in sorted((self._homeserver.erased & known) - erased))[:limit]
+
     def is_deactivated(self, cur: Cursor, user_id: UserId) -> bool | None:
         return user_id in self._homeserver.deactivated if user_id in self._homeserver.users else None
 
@@ -700,6 +711,8 @@ class FakeHomeserver:
         self.users: set[str] = set()
         self.admins: set[str] = set()
         self.deactivated: set[str] = set()
+        self.erased: set[str] = set()
+        """Who was deactivated with the wish to be erased."""
         self.devices: dict[str, set[str]] = {}
         self.signed_in_ms: dict[int, int] = {}
         """When the session of an access token began, by its id."""

@@ -73,6 +73,7 @@ SEGMENTS = {
     "account/export": None,
     "admin/audit": None,
     "admin/migrate": None,
+    "admin/erasures": None,
     "admin/overview": None,
     "call_export": FeatureName.CALLS,
     "call_links": FeatureName.CALLS,

@@ -1,4 +1,4 @@
-"""``super-app halt``, ``resume``, ``migrate``, ``audit`` and ``proposal``: the homeserver as a whole."""
+"""``super-app halt``, ``resume``, ``migrate``, ``erase``, ``audit`` and ``proposal``: the homeserver as a whole."""
 
 import argparse
 import datetime as dt
@@ -27,6 +27,13 @@ def add_to(commands: Commands) -> None:
         description="Apply the migrations that waited until no process of the version before ran any more.",
     )
     migrate.set_defaults(run=_migrate)
+    erase = commands.add_parser(
+        "erase",
+        help="forget somebody whose account is deactivated",
+        description="Erase what need not be kept of somebody who has left; the books keep entries under a pseudonym.",
+    )
+    erase.add_argument("person")
+    erase.set_defaults(run=_erase)
     audit = commands.add_parser(
         "audit", help="what admins did", description="Show the audit log, newest first, or check that it is whole."
     )
@@ -55,7 +62,7 @@ def add_to(commands: Commands) -> None:
         one.add_argument("id")
         one.set_defaults(run=_decide, act=act)
         admin_access.add_admin_options(one)
-    for parser in (halt, resume, migrate, audit, listing):
+    for parser in (halt, resume, migrate, erase, audit, listing):
         admin_access.add_admin_options(parser)
 
 
@@ -80,6 +87,14 @@ def _migrate(arguments: argparse.Namespace) -> int:
         waiting = admin.superapp("GET", "admin/overview")["waiting_migrations"]
         admin.superapp("POST", "admin/migrate")
     print("\n".join(f"applied {name}" for name in waiting) or "Nothing waited.")
+    return 0
+
+
+def _erase(arguments: argparse.Namespace) -> int:
+    with admin_access.admin(arguments) as admin:
+        user_id = admin_access.person_of(admin, arguments.person)
+        found = admin.superapp("POST", f"admin/erasures/{quoted(user_id)}")
+    print(f"Erased what need not be kept of {user_id}. Entries in the books are in the name of {found['owner']}.")
     return 0
 
 

@@ -117,6 +117,15 @@ class AuditVerified(BaseModel):
     broken_at: int | None = None
 
 
+class ErasureJson(BaseModel):
+    """``owner`` is in whose name the entries in the books stay. ``erased`` counts what went."""
+
+    user_id: str
+    owner: str
+    erased_ms: int
+    erased: int
+
+
 class MigrationsJson(BaseModel):
     """``waiting`` are migrations that processes of the version before could not live with."""
 

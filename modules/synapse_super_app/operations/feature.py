@@ -16,6 +16,7 @@ from super_app.operations import service, store
 from super_app.operations.model import Kind, Proposal, ProposalId, State
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.operations import bodies
+from synapse_super_app.operations.erasure import Erasure
 from synapse_super_app.operations.export import Export
 from synapse_super_app.runtime import Runtime
 
@@ -34,6 +35,8 @@ class OperationsFeature:
         self._features = list(features)
         self._direct: dict[str, Route] = {}
         self._exported = Export(runtime)
+        self._erasure = Erasure(runtime, self._packages)
+        runtime.api.register_third_party_rules_callbacks(on_user_deactivation_status_changed=self._erasure.deactivated)
 
     def connect(self, routes: Sequence[Route]) -> None:
         """The routes of the ledger, as they are without anybody else's consent."""
@@ -43,6 +46,7 @@ class OperationsFeature:
     def routes(self) -> Sequence[Route]:
         own = [
             self._exported.route(),
+            self._erasure.route(),
             Route(
                 method="GET",
                 path="admin/overview",
@@ -127,7 +131,7 @@ class OperationsFeature:
         )
 
     async def start(self) -> None:
-        return
+        self._erasure.start()
 
     async def _overview(self, call: Call) -> bodies.OverviewJson:
         config, private = self._runtime.config, self._runtime.private
