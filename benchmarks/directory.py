@@ -240,7 +240,7 @@ def _typo(context: Context, homeserver: FilledHomeserver, row: str) -> Row:
             whole=True,
             parts=True,
         )
-        hits = search.find(cur, question, lambda *_: ())
+        hits = search.find(cur, question, lambda *_: (), lambda *_: ())
         connection.rollback()
         took_s = time.perf_counter() - began_s
         if must_find and not hits:

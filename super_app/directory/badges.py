@@ -51,7 +51,7 @@ class _Badge(OpenWireModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Badge:
-    """A badge that was verified. ``issuer`` is a server name, a domain, or the handle of an organisation."""
+    """A badge whose signature holds. ``issuer`` is a server name, a domain, or the handle of an organisation."""
 
     kind: Kind
     issuer: str
@@ -59,15 +59,13 @@ class Badge:
     expires_ms: int
     content: Mapping[str, Any]
 
-    def vouched_by(self, own_server: ServerName) -> frozenset[str]:
+    @property
+    def vouched_by(self) -> frozenset[str]:
         """On whose word it stands, for who trusts only some.
 
-        That a domain named somebody is the word of the server that asked it, so the domain counts by itself only where
-        that was our own.
+        A domain counts by its own name, and by that of the server that asked it and signed.
         """
-        if self.kind is not Kind.DOMAIN:
-            return frozenset({self.issuer})
-        return frozenset({self.server, self.issuer} if self.server == own_server else {self.server})
+        return frozenset({self.server, self.issuer} if self.kind is Kind.DOMAIN else {self.issuer})
 
 
 def badge(

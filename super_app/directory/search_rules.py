@@ -32,7 +32,7 @@ def _is_name(term: Term) -> bool:
 
 
 def rank(hits: Iterable[Hit], limit: int, *, now_ms: int) -> tuple[Hit, ...]:
-    """The best hits, one a person: by how well the name fits, then by who it is.
+    """The best hits, one a person: by how well the name fits, then by who it is. Their badges are judged already.
 
     Contacts come first, then people of one's own server, verified ones, those one shares a room with, the rest; among
     equals primary handles before aliases, then shorter names.
@@ -59,6 +59,11 @@ def rank(hits: Iterable[Hit], limit: int, *, now_ms: int) -> tuple[Hit, ...]:
     for hit in ordered:
         best.setdefault(hit.user_id, hit if hit.contact else replace(hit, contact=hit.user_id in contacts))
     return tuple(best.values())[:limit]
+
+
+def nearness(hit: Hit) -> tuple[int, bool, bool, bool]:
+    """How soon a hit is looked at more closely: by what is known of it before its badges are judged."""
+    return hit.match, not hit.contact, not hit.local, not hit.mutual
 
 
 def is_verified(badges: Collection[Mapping[str, Any]], now_ms: int) -> bool:

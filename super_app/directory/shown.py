@@ -2,10 +2,14 @@
 
 import re
 import unicodedata
+from collections.abc import Collection, Mapping
+from enum import Enum
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
+from super_app.directory.badges import Kind
 from super_app.directory.naming import NamePolicy, protected_name
+from super_app.ids import ServerName
 
 MARK: Final = "\u2713"
 """What verified people have after their name in results; nobody else can have it there."""
@@ -13,9 +17,11 @@ MARK: Final = "\u2713"
 # Ticks, stars, shields, locks, medals, and letters in circles: what people take for a badge.
 _GLYPHS: Final = re.compile(
     "[\u2705\u2713\u2714\u221a\u2611\u00ae\u00a9\u2122\u2b50\u2605\u2606\u272a\u2730\u2b51\u2b55\u25c9\u2733\u2747\u26ca"
+    "\u237b\u23b7\u25cf\u29bf\u269c\uaa9c\U0001f535\U0001f537\U0001f539\U0001f3f5\U0001f50f\U0001f396"
     "\U0001f512\U0001f510\U0001f6e1\U0001f396\U0001f3c5\U0001f947\U0001f4a0\U0001f530\U0001f5f8\U0001f5f9\U0001f197"
     "\u24b6-\u24e9\U0001f150-\U0001f169\U0001f170-\U0001f189\ufe0e\ufe0f]"
 )
+_HANDLE: Final = re.compile(r"@[^\s@:]+:\S+")
 _SPACES: Final = re.compile(r"\s+")
 # Letters of other scripts that are taken for Latin ones (UTS #39), where no normal form makes them so.
 _LOOKS: Final = str.maketrans(
@@ -48,9 +54,33 @@ def imitates(name: str, policy: NamePolicy) -> str | None:
     return None
 
 
-def shown(display_name: str | None, handle_name: str, *, verified: bool, policy: NamePolicy) -> str:
-    """What to show as a person's name; the name in their handle where the one that they chose would deceive."""
+class Standing(Enum):
+    """How somebody is known here, as far as the name is concerned that they are shown under."""
+
+    UNKNOWN = "unknown"
+    VERIFIED = "verified"
+    OF_THE_HOUSE = "of the house"
+    """Verified by the operator of this homeserver, who alone decides who bears a name of the house."""
+
+
+def standing_of(badges: Collection[Mapping[str, Any]], own_server: ServerName) -> Standing:
+    """By the badges of somebody that can be believed. Any other operator verifies whom they like as "Support"."""
+    if not badges:
+        return Standing.UNKNOWN
+    ours = (Kind.OPERATOR.value, own_server)
+    return (
+        Standing.OF_THE_HOUSE if any((each["kind"], each["issuer"]) == ours for each in badges) else Standing.VERIFIED
+    )
+
+
+def shown(display_name: str | None, handle_name: str, standing: Standing, policy: NamePolicy) -> str:
+    """What to show as a person's name; the name in their handle where the one that they chose would deceive.
+
+    Beside the name stands the handle, so a name that holds a handle would be read as it.
+    """
     name = neutral(display_name or "") or handle_name
-    if verified:
-        return f"{name} {MARK}"
-    return handle_name if imitates(name, policy) is not None else name
+    deceives = _HANDLE.search(unicodedata.normalize("NFKC", name)) is not None or (
+        standing is not Standing.OF_THE_HOUSE and imitates(name, policy) is not None
+    )
+    name = handle_name if deceives else name
+    return name if standing is Standing.UNKNOWN else f"{name} {MARK}"

@@ -10,6 +10,7 @@ from super_app.directory.model import Facts, Holding, KeptFor, Name, State
 from super_app.directory.service import Issuer
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle
+from super_app.signing import public_b64, signed, verify
 
 
 def add(
@@ -42,6 +43,26 @@ def drop(
         return Refused(reason=Reason.INVALID_VALUE, message=f"{name} has no such badge, so nothing was changed.")
     verification_store.set_badges(cur, name, kept)
     return service.issue_changed(cur, issuer, acct, facts, now_ms)[name]
+
+
+def sign_anew(cur: Cursor, issuer: Issuer, after: Name, limit: int) -> Name | None:
+    """Sign the badges of a page of names with the key of now, where another one of ours did; where to go on, if at all.
+
+    A reader knows a homeserver by one key at a time. What the badges say, and until when, stays.
+    """
+    page = store.holdings_where_badged(cur, after, limit)
+    public_key = public_b64(issuer.key)
+    for held in page:
+        fresh = [_signed_by(each, issuer, public_key) for each in held.badges]
+        if fresh != list(held.badges):
+            verification_store.set_badges(cur, held.name, fresh)
+    return page[-1].name if len(page) == limit else None
+
+
+def _signed_by(badge: Mapping[str, Any], issuer: Issuer, public_key: str) -> Mapping[str, Any]:
+    if badge.get("server") != issuer.server or verify(badge, public_key):
+        return badge
+    return signed({name: value for name, value in badge.items() if name not in ("key_id", "signature")}, issuer.key)
 
 
 def _held(cur: Cursor, name: Name, acct: Acct) -> Holding | None:

@@ -12,8 +12,11 @@ from fake_api import FakeHomeserver
 from synapse.api.errors import SynapseError
 from test_directory_module import HS1, HS2, Pair, refusal
 
+from super_app.directory import vouching
+from super_app.directory.badges import Kind, badge
 from super_app.directory.model import DAY_MS
 from super_app.errors import Reason
+from super_app.ids import Acct, Handle, ServerName, UserId
 from super_app.names import FederationQuery
 from synapse_super_app.directory.domains import Word
 from synapse_super_app.directory.feature import DirectoryFeature
@@ -25,8 +28,10 @@ class Told:
 
     def __init__(self) -> None:
         self.words: dict[tuple[str, str], Word] = {}
+        self.asked: list[tuple[str, str]] = []
 
     async def ask(self, domain: str, handle: str) -> Word:
+        self.asked.append((domain, handle))
         return self.words.get((domain, handle), Word.SILENT)
 
 
@@ -36,7 +41,7 @@ def directory(homeserver: FakeHomeserver) -> Any:
 
 def told(homeserver: FakeHomeserver) -> Told:
     domains = Told()
-    directory(homeserver)._verifying._domains = domains
+    directory(homeserver)._verifying._domains = directory(homeserver)._vouching._domains = domains
     return domains
 
 
@@ -61,6 +66,13 @@ def verify(pair: Pair, admin: str, name: str = "bob", **more: int) -> dict[str, 
 def found(pair: Pair, term: str = "bob") -> dict[str, Any]:
     (only,) = pair.hs1.call("POST", "search", pair.alice, {"term": term})["results"]
     return dict(only)
+
+
+def later(pair: Pair, seconds: float) -> None:
+    """In one step, since homeservers do something every second; with the round that asks about badges of others."""
+    pair.hs1.clock.advance(seconds)
+    pair.hs1.result(directory(pair.hs1)._vouching.round())
+    pair.advance(7)
 
 
 class TestOperator:
@@ -128,6 +140,7 @@ class TestOperator:
 class TestDomains:
     def test_both_directions_are_needed(self, pair: Pair) -> None:
         domains = told(pair.hs2)
+        told(pair.hs1).words["example.org", "@bob:hs2.test"] = Word.NAMES_IT
         path = "handles/bob/domains/Example.org"
         assert refusal(pair.hs2, "PUT", path, pair.bob) == (403, "NOT_ALLOWED")
         domains.words["example.org", "@bob:hs2.test"] = Word.NAMES_IT
@@ -136,9 +149,7 @@ class TestDomains:
         pair.advance(7)
         assert badges(found(pair)) == [("domain", "example.org")]
         (badge,) = pair.hs1.result(directory(pair.hs1).people.badges_of(pair.bob))
-        # A server can say of any domain that it named somebody.
-        assert badge.vouched_by(HS1) == {HS2}
-        assert badge.vouched_by(HS2) == {HS2, "example.org"}
+        assert badge.vouched_by == {HS2, "example.org"}
         for nonsense in ("localhost", "a b.example", "example.org:8448", "-.example"):
             assert refusal(pair.hs2, "PUT", f"handles/bob/domains/{nonsense}", pair.bob) == (422, "INVALID_VALUE")
 
@@ -235,7 +246,168 @@ class TestOrganisations:
         assert refusal(pair.hs1, "POST", "handles/alice/badges", pair.alice, {"badge": badge}) == (403, "NOT_ALLOWED")
 
 
+class TestElsewhere:
+    """Badges of another homeserver's people: what it signs is its word, and not yet that of who it says has spoken."""
+
+    def claim(self, pair: Pair) -> dict[str, Any]:
+        """hs2 shows a badge of example.org on bob, whatever that domain says to others."""
+        told(pair.hs2).words["example.org", "@bob:hs2.test"] = Word.NAMES_IT
+        return dict(pair.hs2.call("PUT", "handles/bob/domains/example.org", pair.bob))
+
+    def test_a_domain_is_believed_once_it_named_the_handle_to_us(self, pair: Pair) -> None:
+        domains = told(pair.hs1)
+        self.claim(pair)
+        pair.advance(7)
+        assert found(pair)["badges"] == []
+        assert pair.hs1.call("GET", "handles/@bob:hs2.test/badges", pair.alice)["badges"] == []
+        domains.words["example.org", "@bob:hs2.test"] = Word.NAMES_IT
+        later(pair, 6 * 3_600)
+        assert badges(found(pair)) == [("domain", "example.org")]
+
+    def test_one_that_names_it_no_more_is_believed_no_more_the_next_day_though_its_server_shows_it(
+        self, pair: Pair
+    ) -> None:
+        domains = told(pair.hs1)
+        domains.words["example.org", "@bob:hs2.test"] = Word.NAMES_IT
+        self.claim(pair)
+        pair.advance(7)
+        assert found(pair)["badges"]
+        domains.words["example.org", "@bob:hs2.test"] = Word.NAMES_OTHERS
+        later(pair, 86_400)
+        assert found(pair)["badges"] == []
+        assert pair.hs1.call("GET", "handles/@bob:hs2.test", pair.alice)["badges"]
+
+    def test_one_that_falls_silent_is_believed_for_two_weeks(self, pair: Pair) -> None:
+        domains = told(pair.hs1)
+        domains.words["example.org", "@bob:hs2.test"] = Word.NAMES_IT
+        self.claim(pair)
+        pair.advance(7)
+        domains.words.clear()
+        later(pair, 13 * 86_400)
+        assert found(pair)["badges"]
+        later(pair, 2 * 86_400)
+        assert found(pair)["badges"] == []
+
+    def test_what_a_domain_said_of_a_handle_counts_for_no_other_account(self, pair: Pair) -> None:
+        told(pair.hs1).words["example.org", "@bob:hs2.test"] = Word.NAMES_IT
+        record = self.claim(pair)
+        pair.advance(7)
+        believed = directory(pair.hs1)._vouching.believed
+        assert pair.hs1.result(believed(record["badges"], "@bob:hs2.test", record["acct"]))
+        other = badge(
+            Kind.DOMAIN,
+            "example.org",
+            ServerName(HS2),
+            Handle("@bob:hs2.test"),
+            Acct("x" * 43),
+            pair.key_of_hs2,
+            issued_ms=record["badges"][0]["issued"],
+            expires_ms=record["badges"][0]["expires"],
+        )
+        assert pair.hs1.result(believed([other], "@bob:hs2.test", "x" * 43)) == ()
+
+    def test_nobody_is_asked_because_somebody_searches(self, pair: Pair) -> None:
+        domains = told(pair.hs1)
+        self.claim(pair)
+        pair.advance(7)
+        asked = len(domains.asked)
+        assert asked
+        for _ in range(3):
+            found(pair)
+            pair.hs1.call("GET", "handles/@bob:hs2.test/badges", pair.alice)
+        assert len(domains.asked) == asked
+
+    def test_a_server_has_us_ask_about_a_thousand_badges_at_most(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(vouching, "MAX_CLAIMS", 2)
+        domains = told(pair.hs1)
+        for number in range(4):
+            told_there = directory(pair.hs2)._verifying._domains
+            if not isinstance(told_there, Told):
+                told_there = told(pair.hs2)
+            told_there.words[f"d{number}.example", "@bob:hs2.test"] = Word.NAMES_IT
+            pair.hs2.call("PUT", f"handles/bob/domains/d{number}.example", pair.bob)
+        pair.advance(7)
+        assert len(set(domains.asked)) == 2
+
+    def test_an_organisation_counts_while_it_is_verified_itself(self, pair: Pair, admin: str) -> None:
+        dave = pair.hs1.register("dave")
+        pair.hs1.call("PUT", "handles/dave", dave, {"discover": "public"})
+        verify(pair, admin)
+        given = pair.hs2.call("PUT", "handles/bob/members/carol", pair.bob)["badge"]
+        pair.hs2.call("POST", "handles/carol/badges", pair.carol, {"badge": given})
+        pair.advance(7)
+        assert badges(found(pair, "carol")) == [("organisation", "@bob:hs2.test")]
+        # A server that forgets to take its badge away, from an organisation that nobody stands by any more.
+        directory(pair.hs2)._verifying._renewed = self.forgetful
+        pair.hs2.call("POST", "admin/handles/bob/unverify", admin, {"reason": "closed down"})
+        later(pair, 86_400)
+        assert found(pair, "carol")["badges"] == []
+        assert pair.hs1.call("GET", "handles/@carol:hs2.test", pair.alice)["badges"]
+
+    async def forgetful(self, *_: object) -> bool:
+        return True
+
+    def test_who_is_a_member_is_told_to_their_homeserver_and_to_who_saw_the_badge(self, pair: Pair, admin: str) -> None:
+        verify(pair, admin)
+        given = pair.hs2.call("PUT", "handles/bob/members/@alice:hs1.test", pair.bob)["badge"]
+        ask = pair.hs2.private.queries[FederationQuery.DIRECTORY_BADGE]
+        question = {"organisation": "@bob:hs2.test", "handle": "@alice:hs1.test"}
+        assert "badge" in pair.hs2.result(ask({**question, "origin": HS1}))
+        assert "badge" not in pair.hs2.result(ask({**question, "origin": "hs3.test"}))
+        assert "badge" in pair.hs2.result(ask({**question, "origin": "hs3.test", "shown": json.dumps(given)}))
+        for forged in ("", "[]", "{", json.dumps({**given, "acct": "x" * 43}), json.dumps({**given, "issuer": "@x:y"})):
+            assert "badge" not in pair.hs2.result(ask({**question, "origin": "hs3.test", "shown": forged}))
+
+    def test_badges_are_signed_anew_with_a_new_key(self, pair: Pair, admin: str) -> None:
+        told(pair.hs1).words["example.org", "@bob:hs2.test"] = Word.NAMES_IT
+        before = self.claim(pair)["badges"][0]
+        verify(pair, admin)
+        pair.advance(7)
+        assert len(found(pair)["badges"]) == 2
+        pair.hs2.call("POST", "admin/directory/rotate-key", admin)
+        pair.advance(60)
+        pair.hs2.advance(60)
+        pair.advance(60)
+        after = {each["kind"]: each for each in found(pair)["badges"]}
+        assert sorted(after) == ["domain", "operator"]
+        assert after["domain"]["key_id"] != before["key_id"]
+        assert after["domain"]["expires"] == before["expires"]
+
+
 class TestShowing:
+    def test_another_operator_makes_nobody_our_support(self, pair: Pair, admin: str) -> None:
+        pair.hs1.profiles[pair.bob] = Profile(display_name="Support", avatar_url=None)
+        verify(pair, admin)
+        pair.advance(7)
+        assert badges(found(pair)) == [("operator", HS2)]
+        assert found(pair)["display_name"] == "bob \u2713"
+
+    def test_our_operator_decides_who_bears_a_name_of_the_house(self, pair: Pair) -> None:
+        admin = pair.hs1.register("root", admin=True)
+        pair.hs1.register("helga")
+        pair.hs1.call("PUT", "handles/helga", "@helga:hs1.test", {"discover": "public"})
+        pair.hs1.profiles[UserId("@helga:hs1.test")] = Profile(display_name="Support", avatar_url=None)
+        assert found(pair, "helga")["display_name"] == "helga"
+        pair.hs1.call("POST", "admin/handles/helga/verify", admin, {"reason": "works here"})
+        assert found(pair, "helga")["display_name"] == "Support \u2713"
+
+    def test_badges_that_nobody_stands_by_lead_no_search(self, pair: Pair, admin: str) -> None:
+        told(pair.hs1)
+        told(pair.hs2).words["bank.example", "@bobby2:hs2.test"] = Word.NAMES_IT
+        for name in ("bobby1", "bobby2"):
+            pair.hs2.register(name)
+            pair.hs2.call("PUT", f"handles/{name}", f"@{name}:hs2.test", {"discover": "public"})
+        pair.hs2.call("PUT", "handles/bobby2/domains/bank.example", "@bobby2:hs2.test")
+        pair.advance(60)
+        results = pair.hs1.call("POST", "search", pair.alice, {"term": "bobby"})["results"]
+        assert [each["handle"] for each in results] == ["@bobby1:hs2.test", "@bobby2:hs2.test"]
+        told(pair.hs1).words["bank.example", "@bobby2:hs2.test"] = Word.NAMES_IT
+        later(pair, 6 * 3_600)
+        results = pair.hs1.call("POST", "search", pair.alice, {"term": "bobby"})["results"]
+        assert [each["handle"] for each in results] == ["@bobby2:hs2.test", "@bobby1:hs2.test"]
+
     def test_forged_badges_are_not_shown(self, pair: Pair, admin: str) -> None:
         verify(pair, admin)
         pair.advance(7)
@@ -255,6 +427,9 @@ class TestShowing:
             ("Support", "bob"),
             ("Offici\u0430l Team", "bob"),
             ("Bob of Hamburg", "Bob of Hamburg"),
+            ("Bob \U0001f535", "Bob"),
+            ("Alice (@alice:hs1.test)", "bob"),
+            ("Alice \uff20alice\uff1ahs1.test", "bob"),
         ],
     )
     def test_a_display_name_that_would_deceive_is_neutralised(self, pair: Pair, display_name: str, shown: str) -> None:

@@ -123,7 +123,7 @@ class Directory:
             return [other for other in others if other in mutual]
 
         asked = self.question(asker, name, server, limit=limit, hidden=hidden, parts=parts)
-        return self.run(lambda cur: search.find(cur, asked, mutual_of))
+        return self.run(lambda cur: search.find(cur, asked, mutual_of, lambda _cur, hit: hit.badges))
 
     def question(
         self,

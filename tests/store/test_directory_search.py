@@ -266,7 +266,7 @@ def test_a_search_takes_one_statement_and_one_more_for_typing_errors(
     def work(cur: Cursor) -> int:
         counting = Counting(cur)
         question = directory.question("alice", typed, limit=4)
-        search.find(counting, question, lambda *_: ())  # type: ignore[arg-type]
+        search.find(counting, question, lambda *_: (), lambda *_: ())  # type: ignore[arg-type]
         return counting.statements
 
     assert directory.run(work) == statements

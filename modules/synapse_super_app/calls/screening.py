@@ -285,8 +285,7 @@ class Screening:
     async def _is_verified(self, policy: Policy, caller: UserId) -> bool:
         """Whether a caller has a badge that counts: of an issuer that the policy names, or of our operator."""
         issuers = policy.issuers or {self._api.server_name}
-        own = ServerName(self._api.server_name)
-        return any(badge.vouched_by(own) & issuers for badge in await self._people.badges_of(caller))
+        return any(badge.vouched_by & issuers for badge in await self._people.badges_of(caller))
 
     async def _has_paid(self, user_id: UserId, caller: UserId, price: Price) -> bool:
         """Whether what a caller paid in a day covers this ring and those that were shown in that time."""

@@ -6,6 +6,7 @@ _superapp.example.org.  TXT  "handle=@alice:hs.example"
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final, cast
@@ -27,6 +28,7 @@ _TXT_PREFIX: Final = "handle="
 _MAX_BYTES: Final = 65_536
 _WEB_TIMEOUT_MS: Final = 10_000
 _DNS_TIMEOUTS_S: Final = (2, 4)
+_DOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 
 
 class Word(Enum):
@@ -35,6 +37,11 @@ class Word(Enum):
     NAMES_IT = "names it"
     NAMES_OTHERS = "names others"  # it has a list, and the handle is not in it
     SILENT = "silent"  # nothing was found; it may be away
+
+
+def is_domain(text: str) -> bool:
+    """Whether a text has the form of a public domain, in lower case."""
+    return _DOMAIN.fullmatch(text) is not None
 
 
 class Domains:

@@ -1,10 +1,10 @@
 """The directory feature in the homeserver: puts its parts together and starts them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from super_app.directory.model import TIDY_MS
+from super_app.directory.model import TIDY_MS, Record
 from super_app.names import LOG_PREFIX
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.account_routes import AccountRoutes
@@ -31,6 +31,7 @@ from synapse_super_app.directory.search import Search
 from synapse_super_app.directory.signer import Signer
 from synapse_super_app.directory.trust_routes import TrustRoutes
 from synapse_super_app.directory.verifying import RECHECK_MS, Verifying
+from synapse_super_app.directory.vouching import ROUND_MS, Vouching
 from synapse_super_app.http.routes import Route
 from synapse_super_app.runtime import Runtime
 
@@ -60,11 +61,14 @@ class DirectoryFeature:
             runtime, self._own, self._peers, self._log, self._heads, self.described, self._generations
         )
         self.moves = Moves(runtime, self._own, self._peers)
-        self._reader = FeedReader(runtime, self._peers, self.moves.notice)
-        self._gossip = Gossip(runtime, self._peers, self._heads, self._generations)
         domains = Domains(runtime.private, runtime.config.directory.dns_servers)
-        self._verifying = Verifying(runtime, self._own, self._peers, domains)
-        self.people = DirectoryPeople(runtime, self._own, self._peers, self._heads, self._verifying, self.moves)
+        self._vouching = Vouching(runtime, self._own, self._peers, domains)
+        self._reader = FeedReader(runtime, self._peers, self._notice)
+        self._gossip = Gossip(runtime, self._peers, self._heads, self._generations)
+        self._verifying = Verifying(runtime, self._own, domains, self._vouching)
+        self.people = DirectoryPeople(
+            runtime, self._own, self._peers, self._heads, self._verifying, self._vouching, self.moves
+        )
         self._search = Search(runtime, self.people, self._heads)
         self._routes = DirectoryRoutes(runtime, self._own, self._peers, self.people, self._search, self._answers)
         self._custody = CustodyRoutes(runtime, self._own)
@@ -102,8 +106,14 @@ class DirectoryFeature:
             runtime.api.looping_background_call(self._upkeep, _UPKEEP_MS, desc="superapp_directory_upkeep")
             runtime.api.looping_background_call(self._renew, _RENEWAL_MS, desc="superapp_directory_renewal")
             runtime.api.looping_background_call(self._verifying.recheck, RECHECK_MS, desc="superapp_directory_badges")
+            runtime.api.looping_background_call(self._vouching.round, ROUND_MS, desc="superapp_directory_vouching")
             runtime.api.looping_background_call(self._gossip.round, _GOSSIP_MS, desc="superapp_directory_gossip")
             runtime.api.run_as_background_process("superapp_directory_upkeep", self._upkeep)
+
+    def _notice(self, found: Collection[Record]) -> None:
+        """Records of other homeservers came."""
+        self.moves.notice(found)
+        self._vouching.notice(found)
 
     async def _renew(self) -> None:
         self._own.renew_soon()

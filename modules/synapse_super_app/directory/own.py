@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from super_app.accounts import store as accounts
 from super_app.accounts.model import Genesis
 from super_app.db import Cursor
-from super_app.directory import custody, custody_store, records, service, store
+from super_app.directory import custody, custody_store, records, service, store, verification
 from super_app.directory.custody_model import Act, Deed, Mandate, Pace, Reservation
 from super_app.directory.model import (
     AskedBy,
@@ -97,6 +97,10 @@ class OwnHandles:
         terms = canonical({"key": key_id_of(signer.key), "services": self._services}).decode()
         if await self._database.run("directory_terms", partial(store.issue_under, terms=terms)):
             logger.info("Records are issued anew under %s", terms)
+            after: Name | None = Name("")
+            while after is not None:
+                work = partial(verification.sign_anew, issuer=signer.issuer(), after=after, limit=_SWEEP_PAGE)
+                after = await self._database.run("directory_badges_anew", work)
 
     async def rotate_key(self) -> None:
         """A new directory key, which the old one signs; all records are issued anew under it."""

@@ -29,6 +29,7 @@ from super_app.directory.model import (
 from super_app.directory.moves import Stop
 from super_app.directory.naming import normalise
 from super_app.directory.search_model import Hit
+from super_app.directory.vouching import House
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, ServerName, UserId, localpart_of, parse_user_id, server_of
 from synapse_super_app.directory.budget import Budget, Guesses
@@ -38,6 +39,7 @@ from synapse_super_app.directory.moves import Moves, nobody, stop_of
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import NoDirectory, Peers
 from synapse_super_app.directory.verifying import Verifying
+from synapse_super_app.directory.vouching import Vouching
 from synapse_super_app.people import Person
 from synapse_super_app.runtime import Runtime
 
@@ -59,6 +61,7 @@ class DirectoryPeople:
         peers: Peers,
         known: Heads,
         verifying: Verifying,
+        vouching: Vouching,
         moves: Moves,
     ) -> None:
         self._runtime = runtime
@@ -66,6 +69,7 @@ class DirectoryPeople:
         self._peers = peers
         self._heads = known
         self._verifying = verifying
+        self._vouching = vouching
         self._moves = moves
         self._questions = Budget(burst=100, every_ms=1_000)
         self._misses = Budget(burst=60, every_ms=10_000)
@@ -148,11 +152,15 @@ class DirectoryPeople:
     async def badges_of(self, user_id: UserId) -> tuple[Badge, ...]:
         return await self._verifying.badges_of(user_id)
 
+    def house(self) -> House:
+        """By what badges are judged here."""
+        return self._vouching.house()
+
     async def verified(self, hit: Hit) -> tuple[Mapping[str, Any], ...]:
         """The badges of somebody who was found that can be believed."""
         if not hit.badges:
             return ()
-        return tuple(each.content for each in await self._verifying.verified(hit.badges, hit.handle, hit.acct))
+        return tuple(each.content for each in await self._vouching.believed(hit.badges, hit.handle, hit.acct))
 
     async def _local(self, who: UserId, asker: UserId, max_age_ms: int, timeout_ms: int) -> Person | Refused:
         held = await self._own.find(localpart_of(who), AskedBy.USER_ID)

@@ -6,7 +6,7 @@ Synapse's own results.
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Any, Final
@@ -14,12 +14,12 @@ from typing import Any, Final
 from prometheus_client import Counter
 
 from super_app.db import Cursor
-from super_app.directory import search, search_store
+from super_app.directory import search, search_store, vouching
 from super_app.directory.model import AskedBy, Discover, Record, Status, full
 from super_app.directory.naming import NamePolicy, normalise
 from super_app.directory.search_model import Hit, Match, Question, Term
 from super_app.directory.search_rules import is_exact
-from super_app.directory.shown import shown
+from super_app.directory.shown import Standing, shown, standing_of
 from super_app.errors import Refused
 from super_app.ids import ServerName, UserId, localpart_of, parse_user_id, server_of
 from synapse_super_app.directory.budget import Guesses
@@ -101,16 +101,13 @@ class Search:
         found = [each for each in found if server_of(each.hit.handle) not in frozen]
         hidden_by_modules = self._runtime.private.is_hidden_by_modules
         kept = [each for each in found if not await hidden_by_modules(asker, each.hit.user_id, each.profile)]
-        return [await self._believable(each) for each in kept]
+        return [self._believable(each) for each in kept]
 
-    async def _believable(self, found: Found) -> Found:
-        """With the badges that were verified, and a display name that vouches for nothing that was not."""
-        badges = await self._people.verified(found.hit)
-        name = shown(
-            found.profile.display_name, localpart_of(found.hit.handle), verified=bool(badges), policy=self._policy
-        )
-        profile = Profile(display_name=name, avatar_url=found.profile.avatar_url)
-        return Found(hit=replace(found.hit, badges=badges), profile=profile)
+    def _believable(self, found: Found) -> Found:
+        """With a display name that vouches for nothing that was not verified."""
+        standing = standing_of(found.hit.badges, self._runtime.server_name)
+        name = shown(found.profile.display_name, localpart_of(found.hit.handle), standing, self._policy)
+        return replace(found, profile=replace(found.profile, display_name=name))
 
     async def _find(self, question: Question) -> list[Found]:
         """In one transaction, with what this homeserver has seen of people's profiles."""
@@ -123,7 +120,7 @@ class Search:
         return await database.run("directory_search", self._work(replace(question, parts=False)))
 
     def _work(self, question: Question) -> Callable[[Cursor], list[Found]]:
-        private = self._runtime.private
+        private, house = self._runtime.private, self._people.house()
 
         def work(cur: Cursor) -> list[Found]:
             seen: dict[UserId, Seen] = {}
@@ -132,7 +129,11 @@ class Search:
                 seen.update(private.seen(cur, question.asker, others))
                 return [user_id for user_id, each in seen.items() if each.in_private_room]
 
-            hits = search.find(cur, question, mutual_of)
+            def believed_of(cur: Cursor, hit: Hit, /) -> Sequence[Mapping[str, Any]]:
+                found = vouching.believed(cur, house, hit.badges, hit.handle, hit.acct, question.now_ms)
+                return [badge.content for badge in found]
+
+            hits = search.find(cur, question, mutual_of, believed_of)
             return [Found(hit=hit, profile=_profile(seen.get(hit.user_id))) for hit in hits]
 
         return work
@@ -161,6 +162,7 @@ class Search:
             primary=found.alias_of is None,
             badges=found.badges,
         )
+        hit = replace(hit, badges=await self._people.verified(hit))
         work = partial(self._runtime.private.seen, asker=asker, others=[hit.user_id])
         seen = await self._runtime.database.run("directory_profile", work)
         return [Found(hit=hit, profile=_profile(seen.get(hit.user_id)))]
@@ -171,7 +173,7 @@ class Search:
         if not isinstance(name, str):
             return row
         local = localpart_of(UserId(row["user_id"]))
-        return {**row, "display_name": shown(name, local, verified=False, policy=self._policy)}
+        return {**row, "display_name": shown(name, local, Standing.UNKNOWN, self._policy)}
 
     # In the user directory.
 

@@ -4,11 +4,11 @@ Domains and organisations are asked again every day, on the main process. One th
 once; one that is silent keeps it until it ends.
 """
 
+import json
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from super_app.db import Cursor
 from super_app.directory import badges, custody, rules, store, verification, verification_store
@@ -20,11 +20,10 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle, ServerName, UserId, localpart_of, server_of
 from super_app.names import FederationQuery
 from super_app.signing import public_b64
-from synapse_super_app.directory.domains import TXT_NAME, WELL_KNOWN, Domains, Word
+from synapse_super_app.directory.domains import TXT_NAME, WELL_KNOWN, Domains, Word, is_domain
 from synapse_super_app.directory.own import OwnHandles
-from synapse_super_app.directory.peers import Peers
+from synapse_super_app.directory.vouching import Vouching
 from synapse_super_app.http.refusals import error_of
-from synapse_super_app.private_api import NoAnswer
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -32,16 +31,14 @@ logger = logging.getLogger(__name__)
 RECHECK_MS: Final = DAY_MS / 4
 """Often enough that each is asked every day, also on a homeserver that is restarted every night."""
 _PAGE: Final = 200
-_TIMEOUT_MS: Final = 10_000
-_DOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
 
 
 class Verifying:
-    def __init__(self, runtime: Runtime, own: OwnHandles, peers: Peers, domains: Domains) -> None:
+    def __init__(self, runtime: Runtime, own: OwnHandles, domains: Domains, vouching: Vouching) -> None:
         self._runtime = runtime
         self._own = own
-        self._peers = peers
         self._domains = domains
+        self._vouching = vouching
 
     def register(self) -> None:
         self._runtime.private.answer_query(FederationQuery.DIRECTORY_BADGE, self.answer)
@@ -87,7 +84,7 @@ class Verifying:
         held = await self._own_held(owner, text)
         if isinstance(held, Refused):
             return held
-        if _DOMAIN.fullmatch(domain) is None:
+        if not is_domain(domain):
             return Refused(
                 reason=Reason.INVALID_VALUE, message=f"{domain[:255]!a} is no domain; write it as example.org."
             )
@@ -166,13 +163,30 @@ class Verifying:
         return held if isinstance(held, Refused) else await self._drop(held, kind, by)
 
     async def answer(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The federation query: the badge that an organisation of this homeserver gives somebody now, or none."""
+        """The federation query: the badge that an organisation of this homeserver gives somebody now, or none.
+
+        Who is a member is the member's to tell: only their homeserver is answered, and who has seen the badge.
+        """
         if not self._own.ready:
             raise error_of(Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment."))
-        organisation, member = str(arguments.get("organisation", "")), str(arguments.get("handle", ""))
-        badge = await self._given(organisation, Handle(member))
+        organisation, member = str(arguments.get("organisation", "")), Handle(str(arguments.get("handle", "")))
+        may_know = server_of(member) == str(arguments["origin"]) or self._was_shown(arguments, organisation, member)
+        badge = await self._given(organisation, member) if may_know else None
         said = self._own.signer.certificate()
         return {"certificate": said} if badge is None else {"certificate": said, "badge": badge}
+
+    def _was_shown(self, arguments: Mapping[str, Any], organisation: str, member: Handle) -> bool:
+        """Whether whoever asks has the badge of that member, which our key signed."""
+        try:
+            shown: object = json.loads(str(arguments.get("shown", "")))
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(shown, dict):
+            return False
+        content = cast(dict[str, Any], shown)
+        key, acct = public_b64(self._own.signer.key), Acct(str(content.get("acct", "")))
+        badge = badges.read(content, key, member, acct, self._runtime.now_ms())
+        return badge is not None and badge.issuer == organisation
 
     async def _given(self, organisation: str, member: Handle) -> Mapping[str, Any] | None:
         if server_of(Handle(organisation)) != self._runtime.server_name:
@@ -203,19 +217,7 @@ class Verifying:
         """The badge that an organisation gives now; None if it gives none."""
         if server == self._runtime.server_name:
             return await self._given(organisation, handle)
-        arguments = {"organisation": organisation, "handle": handle}
-        try:
-            said = await self._runtime.private.query(server, FederationQuery.DIRECTORY_BADGE, arguments, _TIMEOUT_MS)
-        except NoAnswer:
-            return Refused(reason=Reason.PEER_UNREACHABLE, message=f"{server} does not answer now; try again later.")
-        key = await self._peers.trusted_key(server, said)
-        if isinstance(key, Refused):
-            return key
-        found = said.get("badge")
-        if not isinstance(found, dict):
-            return None
-        valid = badges.read(found, key.public_key, handle, acct, self._runtime.now_ms())
-        return None if valid is None or valid.issuer != organisation else valid.content
+        return await self._vouching.membership(Handle(organisation), handle, acct, shown=None)
 
     # Checking again.
 
@@ -267,23 +269,8 @@ class Verifying:
     # What others show.
 
     async def verified(self, shown: Sequence[Mapping[str, Any]], handle: Handle, acct: Acct) -> tuple[Badge, ...]:
-        """Those among the badges of a record that can be believed, with the keys that are known here."""
-        found: list[Badge] = []
-        for each in shown:
-            server = badges.server_of_badge(each)
-            if server is None:
-                continue
-            if server == self._runtime.server_name:
-                public_key = public_b64(self._own.signer.key)
-            else:
-                peer = await self._peers.peer(server)
-                if peer is None or peer.key is None:
-                    continue
-                public_key = peer.key.public_key
-            badge = badges.read(each, public_key, handle, acct, self._runtime.now_ms())
-            if badge is not None:
-                found.append(badge)
-        return tuple(found)
+        """Those among the badges of a record that can be believed, by what is known here."""
+        return await self._vouching.believed(shown, handle, acct)
 
     async def badges_of(self, user_id: UserId) -> tuple[Badge, ...]:
         """The verified badges of somebody's primary handle as it is known here; asks no other server."""
