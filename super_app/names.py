@@ -72,4 +72,5 @@ class FederationQuery(StrEnum):
     DIRECTORY_PEERS = "org.superapp.directory.peers"
     DIRECTORY_BADGE = "org.superapp.directory.badge"
     DIRECTORY_MOVE = "org.superapp.directory.move"
+    FOLLOW = "org.superapp.follow"
     CALL_LINK = "org.superapp.call.link"

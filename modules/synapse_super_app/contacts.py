@@ -18,6 +18,7 @@ from super_app.ids import Acct, Handle, UserId
 from super_app.names import AccountDataType
 from super_app.wire import Text, WireModel
 from synapse_super_app.directory.feature import DirectoryFeature
+from synapse_super_app.follow_words import FollowWords
 from synapse_super_app.http.routes import Call, Route, Sessions
 from synapse_super_app.people import People, Person, UserIdsOnly
 from synapse_super_app.relation_routes import RelationRoutes, full_name
@@ -84,7 +85,9 @@ class ContactsFeature:
         self._runtime = runtime
         self._people: People = UserIdsOnly(runtime.api, runtime.accounts) if directory is None else directory.people
         self.relations = Relations(runtime.api, runtime.private, runtime.accounts, runtime.database)
-        self._relation_routes = RelationRoutes(runtime, self._people, self.relations)
+        self._words = FollowWords(runtime, self.relations)
+        self._words.register()
+        self._relation_routes = RelationRoutes(runtime, self._people, self.relations, self._words)
         Invites(runtime.api, self.relations).register()
         if directory is not None:
             directory.moves.when_moved(self._moved)
@@ -146,7 +149,7 @@ class ContactsFeature:
         )
 
     async def start(self) -> None:
-        return None
+        self._words.start()
 
     async def list(self, call: Call) -> ContactList:
         return ContactList(contacts=[_shown(each) for each in await self._contacts(call.user_id)])

@@ -1,15 +1,17 @@
-"""Following and blocking people, through the client API. Private to the person: nobody is told."""
+"""Following and blocking people, through the client API. Private to the person: nobody is told, unless they say so."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from pydantic import BaseModel
 
-from super_app.accounts import relation_store
+from super_app.accounts import follow_word_store, relation_store
 from super_app.accounts.model import MAX_BLOCKS, MAX_FOLLOWS, Peer
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
-from super_app.ids import Acct, Handle, ServerName, parse_user_id
+from super_app.ids import Acct, Handle, ServerName, UserId, parse_user_id, server_of
+from super_app.wire import WireModel
+from synapse_super_app.follow_words import FollowWords
 from synapse_super_app.http.routes import Call, Route
 from synapse_super_app.people import People
 from synapse_super_app.relations import Relations
@@ -36,13 +38,23 @@ class PersonShown(BaseModel):
     since: int
     """Milliseconds since 1970."""
     mutual: bool
-    """You follow each other. Only the follows of people of this homeserver are known here."""
+    """You follow each other. Known of people of this homeserver, and of those elsewhere who let you know."""
+
+
+class FollowedShown(PersonShown):
+    told: bool
+    """Whether they may know that you follow them, if they are of another homeserver; those of yours see it."""
+
+
+class FollowWish(WireModel):
+    tell: bool | None = None
+    """Let somebody of another homeserver know that you follow them, or no more; left out, that stays as it is."""
 
 
 class FollowList(BaseModel):
-    following: list[PersonShown]
+    following: list[FollowedShown]
     followers: list[PersonShown]
-    """The people of this homeserver who follow you."""
+    """The people of this homeserver who follow you, and those elsewhere who let you know."""
 
 
 class BlockList(BaseModel):
@@ -52,8 +64,9 @@ class BlockList(BaseModel):
 class RelationRoutes:
     """Handlers."""
 
-    def __init__(self, runtime: Runtime, people: People, relations: Relations) -> None:
+    def __init__(self, runtime: Runtime, people: People, relations: Relations, words: FollowWords) -> None:
         self._runtime = runtime
+        self._words = words
         self._people = people
         self._relations = relations
 
@@ -70,8 +83,9 @@ class RelationRoutes:
                 method="PUT",
                 path="follows/{handle}",
                 handler=self.follow,
-                response=PersonShown,
-                summary="Follow somebody by handle or user id",
+                response=FollowedShown,
+                body=FollowWish,
+                summary="Follow somebody by handle or user id; with tell, they may know",
                 reasons=(*_RESOLVING, Reason.INVALID_VALUE, Reason.LIMIT_EXCEEDED, Reason.NOT_ALLOWED),
             ),
             Route(
@@ -110,19 +124,29 @@ class RelationRoutes:
     async def follows(self, call: Call) -> FollowList:
         owner = await self._runtime.accounts.acct_of(call.user_id)
 
-        def work(cur: Cursor) -> tuple[Sequence[Peer], Sequence[Peer]]:
-            return relation_store.following(cur, owner), relation_store.followers(cur, call.user_id)
+        def work(cur: Cursor) -> tuple[Sequence[Peer], Sequence[Peer], Collection[UserId]]:
+            following, followers = relation_store.following(cur, owner), relation_store.followers(cur, call.user_id)
+            return following, followers, follow_word_store.told(cur, owner)
 
-        following, followers = await self._runtime.database.run("follows", work)
-        return FollowList(following=_all_shown(following), followers=_all_shown(followers))
+        following, followers, told = await self._runtime.database.run("follows", work)
+        return FollowList(
+            following=[_followed_shown(each, told) for each in following], followers=_all_shown(followers)
+        )
 
-    async def follow(self, call: Call) -> PersonShown | Refused:
+    async def follow(self, call: Call) -> FollowedShown | Refused:
+        wish: FollowWish = call.body
         peer = await self._peer(call)
         if isinstance(peer, Refused):
             return peer
+        is_elsewhere = server_of(peer.user_id) != self._runtime.server_name
+        if wish.tell and is_elsewhere and not peer.acct:
+            return Refused(
+                reason=Reason.INVALID_VALUE,
+                message=f"{server_of(peer.user_id)} runs no directory, so nobody there can be told; leave tell out.",
+            )
         owner = await self._runtime.accounts.acct_of(call.user_id)
 
-        def work(cur: Cursor) -> Peer | Refused | None:
+        def work(cur: Cursor) -> tuple[Peer | None, Collection[UserId]] | Refused:
             if self._relations.blocks_in(cur, call.user_id, peer.user_id):
                 return Refused(
                     reason=Reason.NOT_ALLOWED, message=f"You block {peer.handle}; unblock them before you follow them."
@@ -131,21 +155,36 @@ class RelationRoutes:
             if is_new and relation_store.count_following(cur, owner) >= MAX_FOLLOWS:
                 return _too_many("follow", MAX_FOLLOWS)
             relation_store.follow(cur, owner, peer)
-            return relation_store.followed(cur, owner, peer.user_id)
+            if wish.tell and is_elsewhere:
+                follow_word_store.tell(cur, owner, peer.user_id, peer.acct, peer.since_ms)
+            elif wish.tell is False:
+                follow_word_store.take_back(cur, owner, peer.user_id, peer.since_ms)
+            return relation_store.followed(cur, owner, peer.user_id), follow_word_store.told(cur, owner)
 
-        return _one_shown(await self._runtime.database.run("follow", work))
+        done = await self._runtime.database.run("follow", work)
+        if isinstance(done, Refused):
+            return done
+        if wish.tell is not None:
+            self._words.soon()
+        followed, told = done
+        if followed is None:
+            raise RuntimeError("a follow vanished inside its own transaction")
+        return _followed_shown(followed, told)
 
     async def unfollow(self, call: Call) -> PersonShown | Refused:
         typed = full_name(call.path["handle"], self._runtime.server_name)
         owner = await self._runtime.accounts.acct_of(call.user_id)
+        now_ms = self._runtime.now_ms()
 
         def work(cur: Cursor) -> Peer | None:
             peer = relation_store.followed(cur, owner, typed)
             if peer is not None:
                 relation_store.unfollow(cur, owner, peer.user_id)
+                follow_word_store.take_back(cur, owner, peer.user_id, now_ms)
             return peer
 
         found = await self._runtime.database.run("unfollow", work)
+        self._words.soon()
         return _one_shown(found if found is not None else _nobody(typed, "follow"))
 
     async def blocks(self, call: Call) -> BlockList:
@@ -170,12 +209,15 @@ class RelationRoutes:
                 return _too_many("block", MAX_BLOCKS)
             relation_store.block(cur, owner, blocked)
             relation_store.unfollow(cur, owner, blocked.user_id)
+            follow_word_store.take_back(cur, owner, blocked.user_id, self._runtime.now_ms())
+            follow_word_store.forget(cur, owner, blocked.user_id)
             if blocked.acct and self._runtime.api.is_mine(blocked.user_id):
                 relation_store.unfollow(cur, blocked.acct, call.user_id)
             return relation_store.blocked(cur, owner, blocked.user_id)
 
         answer = _one_shown(await self._runtime.database.run("block", work))
         if not isinstance(answer, Refused):
+            self._words.soon()
             await self._relations.ignore(call.user_id, blocked.user_id)
         return answer
 
@@ -227,6 +269,17 @@ def _one_shown(peer: Peer | Refused | None) -> PersonShown | Refused:
         raise RuntimeError("a relation vanished inside its own transaction")
     return PersonShown(
         handle=peer.handle, user_id=peer.user_id, acct=peer.acct, since=peer.since_ms, mutual=peer.mutual
+    )
+
+
+def _followed_shown(peer: Peer, told: Collection[UserId]) -> FollowedShown:
+    return FollowedShown(
+        handle=peer.handle,
+        user_id=peer.user_id,
+        acct=peer.acct,
+        since=peer.since_ms,
+        mutual=peer.mutual,
+        told=peer.user_id in told,
     )
 
 

@@ -93,7 +93,7 @@ class Peer:
     handle: Handle
     since_ms: int
     mutual: bool = False
-    """They follow each other, as far as this homeserver knows: only its own people's follows are known here."""
+    """They follow each other, as far as this homeserver knows: its own people's follows, and those that it was told."""
 
 
 class Unnamed(Enum):

@@ -1,5 +1,6 @@
 """SQL of whom people follow and block, and of what becomes of all relations when somebody moves."""
 
+from super_app.accounts import follow_word_store
 from super_app.accounts.model import MovedRelations, Peer, Unnamed
 from super_app.db import Cursor, Row
 from super_app.ids import Acct, Handle, UserId
@@ -44,14 +45,23 @@ def followed(cur: Cursor, owner: Acct, text: str) -> Peer | None:
 
 
 def followers(cur: Cursor, user_id: UserId) -> tuple[Peer, ...]:
-    """The people of this homeserver who follow somebody, oldest first. Their handle is not known here."""
+    """Who follows somebody of this homeserver, oldest first: its people, and people elsewhere who let that be known.
+
+    Their handle is not known here.
+    """
     cur.execute(
-        "SELECT f.owner_acct, a.user_id, a.user_id, f.since_ms, CASE WHEN back.owner_acct IS NULL THEN 0 ELSE 1 END"
+        "SELECT f.owner_acct, a.user_id, a.user_id, f.since_ms AS since_ms,"
+        " CASE WHEN back.owner_acct IS NULL THEN 0 ELSE 1 END"
         " FROM superapp_follow f JOIN superapp_account a ON a.acct = f.owner_acct"
         " LEFT JOIN superapp_account own ON own.user_id = f.peer_user_id"
         " LEFT JOIN superapp_follow back ON back.owner_acct = own.acct AND back.peer_user_id = a.user_id"
-        " WHERE f.peer_user_id = ? ORDER BY f.since_ms, a.user_id",
-        (user_id,),
+        " WHERE f.peer_user_id = ?"
+        " UNION ALL SELECT t.peer_acct, t.peer_user_id, t.peer_user_id, t.since_ms,"
+        " CASE WHEN mine.owner_acct IS NULL THEN 0 ELSE 1 END"
+        " FROM superapp_account own JOIN superapp_heard_follow t ON t.owner_acct = own.acct"
+        " LEFT JOIN superapp_follow mine ON mine.owner_acct = own.acct AND mine.peer_user_id = t.peer_user_id"
+        " WHERE own.user_id = ? ORDER BY since_ms, 2",
+        (user_id, user_id),
     )
     return tuple(_peer(row) for row in cur.fetchall())
 
@@ -156,6 +166,7 @@ def moved(cur: Cursor, before: Peer, after: Peer, *, unnamed: Unnamed) -> MovedR
     cur.execute("UPDATE superapp_contact SET peer_user_id = ?, peer_acct = ?, handle = ? " + whose, (*now, *found))
     cur.execute("UPDATE superapp_follow SET peer_user_id = ?, peer_acct = ?, handle = ? " + whose, (*now, *found))
     cur.execute("UPDATE superapp_block SET peer_user_id = ?, peer_acct = ?, handle = ? " + whose, (*now, *found))
+    follow_word_store.moved(cur, before.user_id, before.acct, after.user_id, after.acct, after.since_ms)
     return MovedRelations(contacts=_owners(cur, contacts), blocks=_owners(cur, blocks))
 
 
@@ -187,10 +198,13 @@ def _owners(cur: Cursor, accts: tuple[Acct, ...]) -> tuple[UserId, ...]:
 
 
 _FOLLOWING = (
-    "SELECT f.peer_acct, f.peer_user_id, f.handle, f.since_ms, CASE WHEN back.owner_acct IS NULL THEN 0 ELSE 1 END"
+    "SELECT f.peer_acct, f.peer_user_id, f.handle, f.since_ms,"
+    " CASE WHEN back.owner_acct IS NULL AND told.owner_acct IS NULL THEN 0 ELSE 1 END"
     " FROM superapp_follow f JOIN superapp_account own ON own.acct = f.owner_acct"
     " LEFT JOIN superapp_account other ON other.user_id = f.peer_user_id"
     " LEFT JOIN superapp_follow back ON back.owner_acct = other.acct AND back.peer_user_id = own.user_id"
+    " LEFT JOIN superapp_heard_follow told ON told.owner_acct = own.acct AND told.peer_user_id = f.peer_user_id"
+    " AND told.peer_acct = f.peer_acct"
 )
 _BLOCKING = "SELECT b.peer_acct, b.peer_user_id, b.handle, b.since_ms, 0 FROM superapp_block b"
 

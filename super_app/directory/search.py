@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
+from super_app.accounts import follow_word_store
 from super_app.db import Cursor
 from super_app.directory import search_rules as rules
 from super_app.directory import search_store as store
@@ -43,9 +44,13 @@ def find(cur: Cursor, question: Question, mutual_of: MutualOf, believed_of: Beli
     if question.parts and rules.looks_for_parts(term, _people(hits), limit):
         hits += _shown(question, store.by_part(cur, question))
     others = sorted({hit.user_id for hit in hits} - {question.asker})
-    mutual = mutual_of(cur, others) if others else ()
+    mutual = {*(mutual_of(cur, others) if others else ()), *_follow_each_other(cur, question, hits)}
     known = [replace(hit, mutual=True) if hit.user_id in mutual else hit for hit in hits]
     return rules.rank(_judged(cur, known, believed_of), limit, now_ms=question.now_ms)
+
+
+def _follow_each_other(cur: Cursor, question: Question, hits: Collection[Hit]) -> Collection[UserId]:
+    return follow_word_store.mutual_among(cur, question.asker, {hit.user_id for hit in hits if hit.followed})
 
 
 def _judged(cur: Cursor, hits: Collection[Hit], believed_of: BelievedOf) -> list[Hit]:

@@ -52,7 +52,10 @@ class Hit:
     match: Match
     local: bool
     primary: bool
+    moved: bool = False
+    """Their owner went to another homeserver; whoever shows hits leads on from these."""
     contact: bool = False
+    followed: bool = False
     mutual: bool = False
-    """Whether the two are in a private room together."""
+    """Whether the two are in a private room together, or follow each other."""
     badges: tuple[Mapping[str, Any], ...] = ()

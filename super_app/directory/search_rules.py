@@ -34,8 +34,8 @@ def _is_name(term: Term) -> bool:
 def rank(hits: Iterable[Hit], limit: int, *, now_ms: int) -> tuple[Hit, ...]:
     """The best hits, one a person: by how well the name fits, then by who it is. Their badges are judged already.
 
-    Contacts come first, then people of one's own server, verified ones, those one shares a room with, the rest; among
-    equals primary handles before aliases, then shorter names.
+    Contacts come first, then people of one's own server, verified ones, those with whom one shares a room or whom one
+    follows and who follow one, the rest; among equals primary handles before aliases, then shorter names.
     """
     found = list(hits)
     # One person's handles come from several tables, and not each of those knows what they are to the searcher.
@@ -45,6 +45,7 @@ def rank(hits: Iterable[Hit], limit: int, *, now_ms: int) -> tuple[Hit, ...]:
         found,
         key=lambda hit: (
             hit.match,
+            hit.moved,
             hit.user_id not in contacts,
             not hit.local,
             not is_verified(hit.badges, now_ms),

@@ -41,6 +41,18 @@ _REPLICA: Final[LiteralString] = (
 _REPLICA_PUBLIC: Final[LiteralString] = (
     _REPLICA + " WHERE r.discover = 'public' AND r.status = 'active' AND r.expires_ms > ?"
 )
+# Names that lead on, since their owner moved to another homeserver; found by the whole name only.
+_LOCAL_MOVED: Final[LiteralString] = (
+    "SELECT h.name AS handle, a.user_id AS user_id, h.acct AS acct, 2 AS is_primary, NULL AS record"
+    " FROM superapp_directory_handle h JOIN superapp_account a ON a.acct = h.acct"
+    " WHERE h.name = ? AND h.state = 'moved'"
+)
+_REPLICA_MOVED: Final[LiteralString] = (
+    "SELECT r.handle AS handle, r.user_id AS user_id, r.acct AS acct, 2 AS is_primary, NULL AS record"
+    " FROM superapp_directory_replica r WHERE r.discover = 'public' AND r.status = 'moved' AND r.expires_ms > ?"
+)
+_MOST_MOVED: Final = 3
+"""Of one name, on as many homeservers; whoever typed it meant one of them."""
 _CONTACT: Final[LiteralString] = (
     "SELECT c.handle AS handle, c.peer_user_id AS user_id, c.peer_acct AS acct, 1 AS is_primary, NULL AS record"
     " FROM superapp_contact c WHERE c.owner_acct = (SELECT acct FROM superapp_account WHERE user_id = ?)"
@@ -63,6 +75,8 @@ def by_beginning(cur: Cursor, question: Question) -> list[Hit]:
             _REPLICA_PUBLIC + " AND r.name >= ? AND r.name < ? ORDER BY r.name LIMIT ?",
             _REPLICA_PUBLIC + " AND r.badged = 1 AND r.name >= ? AND r.name < ? ORDER BY r.name LIMIT ?",
             _CONTACT + " ORDER BY c.handle LIMIT ?",
+            _LOCAL_MOVED + " AND (h.discover = 'public' OR h.discover = 'exact' AND ? = 1)",
+            _REPLICA_MOVED + " AND r.name = ? ORDER BY r.handle LIMIT ?",
         ),
         (
             *(prefix, int(question.whole)),
@@ -71,6 +85,8 @@ def by_beginning(cur: Cursor, question: Question) -> list[Hit]:
             *(now_ms, prefix, end, limit),
             *(now_ms, prefix, end, limit),
             *(question.asker, f"@{prefix}", f"@{end}", limit),
+            *(prefix, int(question.whole)),
+            *(now_ms, prefix, _MOST_MOVED),
             question.asker,
         ),
     )
@@ -88,12 +104,16 @@ def by_handle(cur: Cursor, question: Question) -> list[Hit]:
             " AND ? >= ? AND ? < ? OR h.discover <> 'none' AND ? = ? AND ? = 1)",
             _REPLICA_PUBLIC + " AND r.handle >= ? AND r.handle < ? ORDER BY r.handle LIMIT ?",
             _CONTACT + " ORDER BY c.handle LIMIT ?",
+            _LOCAL_MOVED + " AND h.discover <> 'none' AND ? = ? AND (h.discover = 'public' OR ? = 1)",
+            _REPLICA_MOVED + " AND r.handle = ?",
         ),
         (
             *(name, server, typed_server, server, typed_server + _AFTER_NAMES, server, typed_server),
             int(question.whole),
             *(now_ms, typed, typed + _AFTER_NAMES, limit),
             *(question.asker, typed, typed + _AFTER_NAMES, limit),
+            *(name, server, typed_server, int(question.whole)),
+            *(now_ms, typed),
             question.asker,
         ),
     )
@@ -216,14 +236,18 @@ END $$
 
 
 def _of_each_kind(*kinds: LiteralString) -> LiteralString:
-    """All kinds of hits in one statement, with whether each is a contact of the asker, who is the last parameter."""
+    """All kinds of hits in one statement, with whether each is a contact of the asker, who is the last parameter.
+
+    And whether the asker follows them.
+    """
     alone: list[LiteralString] = ["SELECT * FROM (" + kind + ") AS kind" for kind in kinds]
     return (
         "SELECT found.handle, found.user_id, found.acct, found.is_primary, found.record,"
-        " CASE WHEN k.owner_acct IS NULL THEN 0 ELSE 1 END"
+        " CASE WHEN k.owner_acct IS NULL THEN 0 ELSE 1 END, CASE WHEN f.owner_acct IS NULL THEN 0 ELSE 1 END"
         " FROM (" + " UNION ALL ".join(alone) + ") AS found"
-        " LEFT JOIN superapp_contact k ON k.peer_user_id = found.user_id"
-        " AND k.owner_acct = (SELECT acct FROM superapp_account WHERE user_id = ?)"
+        " LEFT JOIN superapp_account asker ON asker.user_id = ?"
+        " LEFT JOIN superapp_contact k ON k.peer_user_id = found.user_id AND k.owner_acct = asker.acct"
+        " LEFT JOIN superapp_follow f ON f.peer_user_id = found.user_id AND f.owner_acct = asker.acct"
     )
 
 
@@ -243,6 +267,8 @@ def _hit(row: Row, server: ServerName, exact: str | None, otherwise: Match) -> H
         match=Match.EXACT if exact in (handle, localpart_of(handle)) else otherwise,
         local=server_of(handle) == server,
         primary=row[3] == 1,
+        moved=row[3] == 2,
         badges=() if row[4] is None else tuple(loaded(row[4])["badges"]),
         contact=row[5] == 1,
+        followed=row[6] == 1,
     )

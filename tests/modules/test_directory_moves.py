@@ -104,6 +104,50 @@ def land() -> Land:
     return Land()
 
 
+def found(homeserver: FakeHomeserver, asker: str, term: str) -> list[str]:
+    results = homeserver.call("POST", "search", asker, {"term": term})["results"]
+    return [each["user_id"] for each in results]
+
+
+class TestSearching:
+    """Under a name that is nobody's at the new place, so that nothing but the move leads there."""
+
+    NEW = UserId(f"@liddell:{HS3}")
+
+    def move(self, land: Land, discover: str = "exact") -> None:
+        land.hs3.register("liddell")
+        land.hs3.call("PUT", "handles/liddell", self.NEW, {"discover": discover})
+        land.hs3.call("PUT", "handles/alice", land.new, {"discover": "none"})
+        land.advance(70)
+        land.announce(land.hs3, self.NEW, land.alice)
+        land.depart(land.hs1, land.alice, self.NEW)
+        land.advance(7)
+
+    def test_the_old_handle_finds_the_new_place_here_there_and_where_nothing_is_replicated(self, land: Land) -> None:
+        self.move(land)
+        for homeserver, asker in ((land.hs2, land.bob), (land.hs1, land.hs1.register("dave"))):
+            assert found(homeserver, asker, "@alice") == [self.NEW]
+            assert found(homeserver, asker, f"@alice:{HS1}") == [self.NEW]
+            assert found(homeserver, asker, "@alic") == []
+        hs4 = land.more(HS4, "erin")
+        assert found(hs4, f"@erin:{HS4}", f"@alice:{HS1}") == [self.NEW]
+        answer = land.hs2.result(land.hs2.private.user_search(land.bob, f"@alice:{HS1}", 5))
+        assert [row["user_id"] for row in answer["results"]] == [self.NEW]
+        land.hs2.account_data[land.bob, "m.ignored_user_list"] = {"ignored_users": {self.NEW: {}}}
+        assert found(land.hs2, land.bob, f"@alice:{HS1}") == []
+
+    def test_a_half_alone_leads_nobody_anywhere(self, land: Land) -> None:
+        land.lie(land.hs3, FederationQuery.DIRECTORY_RESOLVE, lambda answer: {**answer, "log": None})
+        self.move(land)
+        assert found(land.hs2, land.bob, f"@alice:{HS1}") == found(land.hs2, land.bob, "@alice") == []
+
+    def test_who_hid_leaves_no_trace_for_searches(self, land: Land) -> None:
+        land.hs1.call("PUT", "handles/alice", land.alice, {"discover": "none"})
+        self.move(land, "none")
+        for homeserver, asker in ((land.hs2, land.bob), (land.hs1, land.hs1.register("dave"))):
+            assert found(homeserver, asker, "@alice") == found(homeserver, asker, f"@alice:{HS1}") == []
+
+
 def contacts(homeserver: FakeHomeserver, user_id: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = homeserver.call("GET", "contacts", user_id)["contacts"]
     return found

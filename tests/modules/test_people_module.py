@@ -7,7 +7,7 @@ from fake_api import FakeHomeserver
 from synapse.api.errors import Codes, SynapseError
 from test_directory_module import HS2, Pair, refusal
 
-from super_app.names import HANDLE_FIELD, EventType
+from super_app.names import HANDLE_FIELD, EventType, FederationQuery
 from synapse_super_app import contacts as contacts_module
 from synapse_super_app import relation_routes
 from synapse_super_app.contacts import ContactsFeature
@@ -96,6 +96,109 @@ class TestFollowing:
         pair.hs1.call("PUT", "follows/@bob:hs2.test", pair.alice)
         pair.hs1.call("PUT", "follows/@bob:hs2.test", pair.alice)
         assert refusal(pair.hs1, "PUT", "follows/@carol:hs2.test", pair.alice) == (429, "LIMIT_EXCEEDED")
+
+
+class TestFollowsElsewhere:
+    def tell(self, pair: Pair, *, tell: bool = True) -> dict[str, Any]:
+        told = pair.hs1.call("PUT", "follows/@bob:hs2.test", pair.alice, {"tell": tell})
+        pair.advance(2)
+        return dict(told)
+
+    def followers(self, pair: Pair) -> list[str]:
+        return [each["user_id"] for each in pair.hs2.call("GET", "follows", pair.bob)["followers"]]
+
+    def test_nobody_is_told_unless_their_follower_says_so(self, pair: Pair) -> None:
+        asked = len(pair.hs1.asked)
+        assert pair.hs1.call("PUT", "follows/@bob:hs2.test", pair.alice)["told"] is False
+        pair.advance(120)
+        assert FederationQuery.FOLLOW not in {query for _, query, _ in pair.hs1.asked[asked:]}
+        assert self.followers(pair) == []
+
+    def test_two_who_let_each_other_know_are_mutual_on_both_homeservers(self, pair: Pair) -> None:
+        assert self.tell(pair)["told"] is True
+        assert self.followers(pair) == [pair.alice]
+        back = pair.hs2.call("PUT", "follows/@alice:hs1.test", pair.bob)
+        # bob knows of both follows; alice of her own alone, until bob tells her.
+        assert back["mutual"] is True
+        (mine,) = pair.hs1.call("GET", "follows", pair.alice)["following"]
+        assert (mine["mutual"], mine["told"]) == (False, True)
+        pair.hs2.call("PUT", "follows/@alice:hs1.test", pair.bob, {"tell": True})
+        pair.hs2.advance(2)
+        (mine,) = pair.hs1.call("GET", "follows", pair.alice)["following"]
+        assert mine["mutual"] is True
+
+    def test_mutual_follows_come_before_strangers_in_searches(self, pair: Pair) -> None:
+        for name in ("zoe1", "zoe2"):
+            pair.hs2.register(name)
+            pair.hs2.call("PUT", f"handles/{name}", f"@{name}:hs2.test", {"discover": "public"})
+        pair.advance(60)
+        assert pair.found_by_alice("zoe") == ["@zoe1:hs2.test", "@zoe2:hs2.test"]
+        pair.hs1.call("PUT", "follows/@zoe2:hs2.test", pair.alice)
+        assert pair.found_by_alice("zoe") == ["@zoe1:hs2.test", "@zoe2:hs2.test"]
+        pair.hs2.call("PUT", "follows/@alice:hs1.test", "@zoe2:hs2.test", {"tell": True})
+        pair.hs2.advance(2)
+        assert pair.found_by_alice("zoe") == ["@zoe2:hs2.test", "@zoe1:hs2.test"]
+
+    def test_it_is_taken_back_by_word_by_unfollowing_and_by_blocking(self, pair: Pair) -> None:
+        self.tell(pair)
+        assert self.tell(pair, tell=False)["told"] is False
+        assert self.followers(pair) == []
+        for undo in ("follows", "blocks"):
+            self.tell(pair)
+            assert self.followers(pair) == [pair.alice]
+            pair.hs1.call("DELETE" if undo == "follows" else "PUT", f"{undo}/@bob:hs2.test", pair.alice)
+            pair.advance(2)
+            assert self.followers(pair) == []
+
+    def test_who_is_blocked_is_no_follower_and_cannot_tell(self, pair: Pair) -> None:
+        self.tell(pair)
+        pair.hs2.call("PUT", "blocks/@alice:hs1.test", pair.bob)
+        assert self.followers(pair) == []
+        self.tell(pair, tell=False)
+        self.tell(pair)
+        assert self.followers(pair) == []
+
+    def test_what_the_network_swallows_is_told_later(self, pair: Pair) -> None:
+        pair.hs1.call("PUT", "follows/@bob:hs2.test", pair.alice)
+        pair.disconnect()
+        self.tell(pair)
+        pair.connect()
+        assert self.followers(pair) == []
+        pair.advance(180)
+        assert self.followers(pair) == [pair.alice]
+
+    def test_a_homeserver_speaks_for_its_own_people_and_learns_nothing(self, pair: Pair) -> None:
+        tell = pair.hs2.private.queries[FederationQuery.FOLLOW]
+        bob = pair.hs2.call("GET", "handles/bob", pair.bob)["acct"]
+        word = {"follower": pair.alice, "follower_acct": "A" * 43, "user_id": pair.bob, "acct": bob, "follows": "1"}
+        forged: list[dict[str, str]] = [
+            {"origin": "hs3.test"},
+            {"user_id": "@bob:hs3.test"},
+            {"follows": "2"},
+            {"acct": "x"},
+            {"follower": "alice"},
+        ]
+        for change in forged:
+            with pytest.raises(SynapseError) as refused:
+                pair.hs2.result(tell({"origin": "hs1.test", **word, **change}))
+            assert refused.value.code == 422
+        answers = [
+            pair.hs2.result(tell({"origin": "hs1.test", **word, **change}))
+            for change in ({}, {"acct": "E" * 43}, {"user_id": "@nobody:hs2.test"})
+        ]
+        assert answers == [{"v": 1}] * 3
+        assert self.followers(pair) == [pair.alice]
+        for _ in range(200 - len(forged) - len(answers)):
+            pair.hs2.result(tell({"origin": "hs1.test", **word}))
+        with pytest.raises(SynapseError) as refused:
+            pair.hs2.result(tell({"origin": "hs1.test", **word}))
+        assert refused.value.code == 429
+
+    def test_nobody_is_told_where_no_directory_runs(self, pair: Pair) -> None:
+        del pair.hs2.private.queries[FederationQuery.DIRECTORY_RESOLVE]
+        wish = {"tell": True}
+        assert refusal(pair.hs1, "PUT", "follows/@erin:hs2.test", pair.alice, wish) == (422, "INVALID_VALUE")
+        assert pair.hs1.call("PUT", "follows/@erin:hs2.test", pair.alice)["acct"] == ""
 
 
 class TestBlocking:

@@ -15,13 +15,13 @@ from prometheus_client import Counter
 
 from super_app.db import Cursor
 from super_app.directory import search, search_store, vouching
-from super_app.directory.model import AskedBy, Discover, Record, Status, full
+from super_app.directory.model import DAY_MS, AskedBy, Discover, Record, Status, full
 from super_app.directory.naming import NamePolicy, normalise
 from super_app.directory.search_model import Hit, Match, Question, Term
 from super_app.directory.search_rules import is_exact
 from super_app.directory.shown import Standing, shown, standing_of
 from super_app.errors import Refused
-from super_app.ids import ServerName, UserId, localpart_of, parse_user_id, server_of
+from super_app.ids import Handle, ServerName, UserId, localpart_of, parse_user_id, server_of
 from synapse_super_app.directory.budget import Guesses
 from synapse_super_app.directory.heads import Heads
 from synapse_super_app.directory.people import DirectoryPeople
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_AGE_MS: Final = 300_000
 _TIMEOUT_MS: Final = 2_000
+_MOVED_AGE_MS: Final = 7 * DAY_MS
+"""A move is final, so what was replicated of it stays true."""
 
 _searches = Counter("superapp_directory_searches_total", "Searches for people by handle.")
 _too_slow = Counter("superapp_directory_search_parts_too_slow_total", "Searches for parts of names that were stopped.")
@@ -97,11 +99,47 @@ class Search:
         self._guesses.judge(asker, question.now_ms, found=exact, known_anyway=exact)
         if not is_exact([each.hit for each in found]):
             found = [*await self._asked_for(asker, term, hidden), *found][:limit]
+        found = await self._led_on(asker, found, hidden)
         frozen = await self._heads.frozen()
         found = [each for each in found if server_of(each.hit.handle) not in frozen]
         hidden_by_modules = self._runtime.private.is_hidden_by_modules
         kept = [each for each in found if not await hidden_by_modules(asker, each.hit.user_id, each.profile)]
         return [self._believable(each) for each in kept]
+
+    async def _led_on(self, asker: UserId, found: Sequence[Found], hidden: Collection[str]) -> list[Found]:
+        """With people who moved where they are now, if both homeservers say so; without them otherwise."""
+        there = {each.hit.user_id for each in found if not each.hit.moved}
+        kept: list[Found] = []
+        for each in found:
+            if not each.hit.moved:
+                kept.append(each)
+                continue
+            now = await self._new_place(asker, each.hit.handle)
+            if now is not None and now.hit.user_id not in {*there, *hidden}:
+                there.add(now.hit.user_id)
+                kept.append(now)
+        return kept
+
+    async def _new_place(self, asker: UserId, handle: Handle) -> Found | None:
+        """Whom a handle leads to whose owner moved. What is replicated is good enough, so mostly nobody is asked."""
+        person = await self._people.resolve(handle, asker=asker, max_age_ms=_MOVED_AGE_MS, timeout_ms=_TIMEOUT_MS)
+        if isinstance(person, Refused) or person.was is None or person.acct is None:
+            return None
+        hit = Hit(
+            handle=person.handle or Handle(person.user_id),
+            user_id=person.user_id,
+            acct=person.acct,
+            match=Match.EXACT,
+            local=server_of(person.user_id) == self._runtime.server_name,
+            primary=True,
+            badges=tuple(badge.content for badge in await self._people.badges_of(person.user_id)),
+        )
+        return await self._with_profile(asker, hit)
+
+    async def _with_profile(self, asker: UserId, hit: Hit) -> Found:
+        work = partial(self._runtime.private.seen, asker=asker, others=[hit.user_id])
+        seen = await self._runtime.database.run("directory_profile", work)
+        return Found(hit=hit, profile=_profile(seen.get(hit.user_id)))
 
     def _believable(self, found: Found) -> Found:
         """With a display name that vouches for nothing that was not verified."""
@@ -149,7 +187,12 @@ class Search:
         found = await self._people.remote(
             handle, AskedBy.HANDLE, asker=asker, max_age_ms=_MAX_AGE_MS, timeout_ms=_TIMEOUT_MS
         )
-        if not isinstance(found, Record) or found.status is not Status.ACTIVE or found.discover is Discover.NONE:
+        if not isinstance(found, Record) or found.discover is Discover.NONE:
+            return []
+        if found.status is Status.MOVED:
+            now = await self._new_place(asker, found.handle)
+            return [] if now is None or now.hit.user_id in hidden else [now]
+        if found.status is not Status.ACTIVE:
             return []
         if found.user_id in hidden:
             return []
@@ -163,9 +206,7 @@ class Search:
             badges=found.badges,
         )
         hit = replace(hit, badges=await self._people.verified(hit))
-        work = partial(self._runtime.private.seen, asker=asker, others=[hit.user_id])
-        seen = await self._runtime.database.run("directory_profile", work)
-        return [Found(hit=hit, profile=_profile(seen.get(hit.user_id)))]
+        return [await self._with_profile(asker, hit)]
 
     def _neutral(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """A row of Synapse's own results; nobody in it was verified."""
