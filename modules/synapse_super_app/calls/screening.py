@@ -38,7 +38,7 @@ from super_app.calls.model import (
 )
 from super_app.calls.policy import Reading
 from super_app.errors import Refused
-from super_app.ids import Acct, EventId, Handle, RoomId, ServerName, UserId
+from super_app.ids import Acct, EventId, Handle, RoomId, UserId
 from super_app.names import AccountDataType
 from synapse_super_app.accounts import AccountBook
 from synapse_super_app.calls.recent import Mirrors, RecentBook
