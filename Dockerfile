@@ -16,7 +16,7 @@ RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels 
 
 FROM ${SYNAPSE}
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-deps --no-index --find-links /wheels babel barriers charset-normalizer iso4217 precis-i18n pyjwt rbcl reportlab segno tzdata super-app-matrix \
+    pip install --no-cache-dir --no-deps --no-index --find-links /wheels babel barriers cbor2 charset-normalizer iso4217 precis-i18n pyjwt rbcl reportlab segno tzdata webauthn super-app-matrix \
     # The account that Synapse's image runs as by default.
     && install --directory --owner=991 --group=991 /homeserver
 COPY docker/homeserver.yaml /etc/super-app/homeserver.yaml

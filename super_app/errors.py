@@ -74,6 +74,7 @@ class Reason(StrEnum):
     PIN_NOT_SET = "pin_not_set"
     PIN_WRONG = "pin_wrong"
     PIN_LOCKED = "pin_locked"
+    PASSKEY_REFUSED = "passkey_refused"
     PIN_UNFIT = "pin_unfit"
     WALLET_LOCKED = "wallet_locked"
     COUNTRY_NOT_SERVED = "country_not_served"

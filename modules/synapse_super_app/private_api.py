@@ -117,6 +117,11 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="the table of devices shows which one is new, where sign-in is delegated; ModuleApi does not",
     ),
     PrivateUse(
+        symbol="synapse.handlers.device:DeviceHandler.delete_all_devices_for_user",
+        features=frozenset({FeatureName.PAYMENTS}),
+        reason="ends the other sessions of a person who lost a device; ModuleApi ends one whose token it is given",
+    ),
+    PrivateUse(
         symbol="synapse.storage.databases.main.roommember:RoomMemberWorkerStore.get_current_hosts_in_room",
         features=frozenset({FeatureName.PAYMENTS}),
         reason="which homeservers can read a receipt; ModuleApi would load every member event of the room",
@@ -684,6 +689,16 @@ class PrivateApi:
         )
         row = cur.fetchone()
         return None if row is None or row[0] is None else int(row[0])
+
+    async def end_sessions(self, user_id: UserId, but_device_id: str) -> bool:
+        """End all sessions of a user but that of one device ("" for none).
+
+        False where sign-in is delegated: there the account service ends them, and would bring the devices back.
+        """
+        if self._hs.config.mas.enabled:
+            return False
+        await self._hs.get_device_handler().delete_all_devices_for_user(user_id, but_device_id or None)
+        return True
 
     def devices(self, cur: Cursor, user_id: UserId) -> frozenset[str]:
         """The devices of a user of this homeserver."""

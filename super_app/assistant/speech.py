@@ -142,6 +142,7 @@ class Speech:
                 self.say("`schedule @bob 50 monthly rent`: pay later, or again and again; `schedule` lists that"),
                 self.say("`dispute`: what you dispute; reply with it to a payment, and with what happened"),
                 self.say("`who may pay me`: see or choose who may, as in `who may pay me contacts`"),
+                self.say("`lost phone`: stop all payments and sign out everywhere"),
             ]
         if directory:
             shown += [
@@ -319,6 +320,29 @@ class Speech:
     def undone(self, person: Person, money: Money) -> Text:
         return self.say(
             "Stopped. Nothing was paid to {person} ({amount}).", person=value(person.handle), amount=self.money(money)
+        )
+
+    def confirm_lost(self) -> Text:
+        return self.say(
+            "Shall I stop all payments from your wallet, forget its passkeys and sign you out on all devices? "
+            "Answer `yes` or `no`."
+        )
+
+    def locked(self, *, sessions_ended: bool) -> Text:
+        signed_out = (
+            self.say("You are signed out everywhere.")
+            if sessions_ended
+            else self.say("Your sessions go on: end them where you manage your account, at once.")
+        )
+        return lines(
+            [
+                self.say("Nothing goes out of your wallet any more, and its passkeys are forgotten."),
+                signed_out,
+                self.say(
+                    "Sign in on a device that you trust and unlock the wallet there with its PIN. For a day after that "
+                    "only small amounts go out."
+                ),
+            ]
         )
 
     def not_doing(self) -> Text:

@@ -38,6 +38,7 @@ class Command(StrEnum):
     CALL = "call"
     CALL_POLICY = "call policy"
     PAY_POLICY = "who may pay me"
+    LOST = "lost phone"
     HELP = "help"
     LANGUAGE = "lang"
     YES = "yes"
@@ -71,6 +72,7 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.CALL: ("call", "calls", "ring"),
         Command.CALL_POLICY: ("call policy", "who may call me", "who can call me", "who may ring me"),
         Command.PAY_POLICY: ("who may pay me", "who can pay me", "pay policy", "payment policy"),
+        Command.LOST: ("lost phone", "lost my phone", "i lost my phone", "stolen phone", "my phone was stolen"),
         Command.HELP: ("help", "?", "hi", "hello", "start", "commands"),
         Command.LANGUAGE: ("lang", "language"),
         Command.YES: ("yes", "y", "yep", "ok", "okay", "confirm", "👍"),
@@ -118,6 +120,7 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
             "wer kann mich bezahlen",
             "zahlungsregel",
         ),
+        Command.LOST: ("handy verloren", "ich habe mein handy verloren", "handy gestohlen", "gerät verloren"),
         Command.HELP: ("hilfe", "hallo", "befehle"),
         Command.LANGUAGE: ("sprache",),
         Command.YES: ("ja", "j", "jawohl", "bestätigen", "bestätige"),

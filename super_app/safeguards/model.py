@@ -92,6 +92,27 @@ class Safeguard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Passkey:
+    """A key of WebAuthn that a device keeps. ``credential_id`` and ``public_key`` are unpadded base64url."""
+
+    credential_id: str
+    public_key: str
+    sign_count: int
+    name: str
+    created_ms: int
+    used_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """What a passkey is to sign: 32 random bytes as unpadded base64url, and the digest of what they stand for."""
+
+    challenge: str
+    about: str
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
     """How much of one limit is used."""
 

@@ -14,7 +14,7 @@ from super_app.ids import Acct, UserId
 from super_app.ledger import service as ledger
 from super_app.money import Asset, AssetCode, Money
 from super_app.payments.model import Order
-from super_app.safeguards import rules, store
+from super_app.safeguards import passkey_store, rules, store
 from super_app.safeguards.model import (
     CAREFUL_MS,
     Direction,
@@ -141,10 +141,14 @@ class Safeguards:
         return self._put(cur, replace(safeguard, pin=fresh))
 
     def drop_pin(self, cur: Cursor, acct: Acct, now_ms: int) -> Safeguard:
-        """No PIN any more. For a day small amounts only, since whoever could do that may not be the person."""
+        """No PIN any more, and no passkeys beside it.
+
+        For a day small amounts only, since whoever could do that may not be the person.
+        """
         safeguard = store.find(cur, acct)
         if safeguard.pin is None:
             return safeguard
+        passkey_store.drop_all(cur, acct)
         return self._put(cur, replace(safeguard, pin=None, careful_until_ms=now_ms + CAREFUL_MS))
 
     def ask_for_pin(
@@ -160,7 +164,11 @@ class Safeguards:
         return self._put(cur, replace(safeguard, pin=pin))
 
     def lock(self, cur: Cursor, acct: Acct, now_ms: int) -> Safeguard:
-        """Nothing is sent until it is unlocked. What was sent before goes on."""
+        """Nothing is sent until it is unlocked, and the passkeys are gone, since one may be in the lost device.
+
+        What was sent before goes on.
+        """
+        passkey_store.drop_all(cur, acct)
         safeguard = store.find(cur, acct)
         if safeguard.locked_ms is not None:
             return safeguard

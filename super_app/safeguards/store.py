@@ -117,9 +117,11 @@ def _above(cur: Cursor, acct: Acct) -> Mapping[AssetCode, int]:
 
 
 def erase_person(cur: Cursor, acct: Acct) -> int:
-    """Forget somebody's PIN, thresholds, tier and country; how much."""
+    """Forget somebody's PIN, passkeys, thresholds, tier and country; how much."""
     erased = 0
     for statement in (
+        "DELETE FROM superapp_safeguard_challenge WHERE acct = ?",
+        "DELETE FROM superapp_safeguard_passkey WHERE acct = ?",
         "DELETE FROM superapp_safeguard_pin_above WHERE acct = ?",
         "DELETE FROM superapp_safeguard WHERE acct = ?",
         "DELETE FROM superapp_safeguard_country WHERE acct = ?",

@@ -502,6 +502,13 @@ class FakePrivateApi:
     def signed_in_ms(self, cur: Cursor, access_token_id: int) -> int | None:
         return self._homeserver.signed_in_ms.get(access_token_id)
 
+    async def end_sessions(self, user_id: UserId, but_device_id: str) -> bool:
+        if self._homeserver.delegates_sign_in:
+            return False
+        kept = self._homeserver.devices.get(user_id, set()) & {but_device_id}
+        self._homeserver.devices[user_id] = kept
+        return True
+
     def devices(self, cur: Cursor, user_id: UserId) -> frozenset[str]:
         return frozenset(self._homeserver.devices.get(user_id, ()))
 
@@ -714,6 +721,7 @@ class FakeHomeserver:
         self.erased: set[str] = set()
         """Who was deactivated with the wish to be erased."""
         self.devices: dict[str, set[str]] = {}
+        self.delegates_sign_in = False
         self.signed_in_ms: dict[int, int] = {}
         """When the session of an access token began, by its id."""
         self.account_data: dict[tuple[str, str], Any] = {}

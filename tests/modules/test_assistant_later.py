@@ -47,6 +47,20 @@ def test_a_statement_is_told_and_where_its_files_are(town: Town) -> None:
     assert "Kontoauszug" not in said
 
 
+def test_a_lost_phone_is_locked_out_after_a_yes_and_not_before(town: Town) -> None:
+    town.devices[ALICE] = {"PHONE", "LAPTOP"}
+    assert "`yes`" in town.tell(ALICE, "I lost my phone")
+    assert "nothing was done" in town.tell(ALICE, "no")
+    assert town.devices[ALICE] == {"PHONE", "LAPTOP"}
+    town.tell(ALICE, "lost phone")
+    said = town.tell(ALICE, "yes")
+    assert "signed out everywhere" in said
+    assert "only small amounts" in said
+    assert town.devices[ALICE] == set()
+    assert town.call("GET", "wallet/safeguards", ALICE)["locked_since"] is not None
+    assert "Geldbeutel" in town.tell(ALICE, "handy verloren")
+
+
 def test_a_payment_is_scheduled_listed_skipped_and_ended(town: Town) -> None:
     said = town.tell(ALICE, "schedule @bob 50 monthly 2023-12-31 rent for december")
     assert "€50.00" in said

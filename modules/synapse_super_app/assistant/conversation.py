@@ -88,6 +88,7 @@ class Conversation:
             Command.CALL: self._call,
             Command.CALL_POLICY: self._call_policy,
             Command.PAY_POLICY: self._pay_policy,
+            Command.LOST: self._lost,
             Command.HELP: self._help,
             Command.LANGUAGE: self._language,
             Command.YES: self._yes,
@@ -409,12 +410,22 @@ class Conversation:
         match heard.question:
             case Question(content={"ask": "confirm", "person": dict() as person, "order": dict() as order}):
                 return self._scheduled(heard, Somebody.of(person), order)
+            case Question(content={"ask": "lost"}):
+                lost = await self._inside.ask(heard.user_id, "POST", "wallet/lost")
+                if isinstance(lost, Refused):
+                    return refusing(heard, lost)
+                return saying(heard, heard.speech.locked(sessions_ended=lost["sessions_ended"]))
             case _:
                 return (
                     await self._accept(heard)
                     if heard.card is not None
                     else saying(heard, heard.speech.not_understood(), keeps=True)
                 )
+
+    async def _lost(self, heard: Heard) -> Outcome:
+        if FeatureName.PAYMENTS not in self._offered:
+            raise NotOffered("payments")
+        return saying(heard, heard.speech.confirm_lost(), question={"ask": "lost"})
 
     async def _no(self, heard: Heard) -> Outcome:
         if heard.question is not None:

@@ -15,6 +15,7 @@ from super_app.ledger.model import aside
 from super_app.money import Money, check_money
 from super_app.payments.model import PayerKey, Payment, PaymentContent, PaymentKey
 from super_app.payments.service import Payments, payer_key_of
+from super_app.safeguards.passkeys import about_payment
 from super_app.wire import is_text
 from synapse_super_app.http.routes import Auth, Call, Handler, Route, Sessions
 from synapse_super_app.payments import bodies, metrics
@@ -25,6 +26,7 @@ from synapse_super_app.payments.orders import Orders
 from synapse_super_app.payments.rooms import Rooms
 from synapse_super_app.payments.watch import is_settled
 from synapse_super_app.runtime import Runtime
+from synapse_super_app.safeguards.passkeys import Passkeys
 
 _ORDER_REASONS: Final = (
     Reason.INVALID_AMOUNT,
@@ -54,6 +56,7 @@ _ORDER_REASONS: Final = (
     Reason.PIN_REQUIRED,
     Reason.PIN_WRONG,
     Reason.PIN_LOCKED,
+    Reason.PASSKEY_REFUSED,
     Reason.CONFLICT,
     Reason.PAYMENT_ID_SPENT,
     Reason.PAYMENTS_HALTED,
@@ -88,7 +91,9 @@ class PaymentsApi:
         rooms: Rooms,
         checks: Checks,
         clearing: Wakes,
+        passkeys: Passkeys,
     ) -> None:
+        self._passkeys = passkeys
         self._runtime = runtime
         self._payments = payments
         self._orders = orders
@@ -127,6 +132,15 @@ class PaymentsApi:
                 summary="What a payment would cost now, fee and all; nothing is paid",
                 body=bodies.QuoteBody,
                 reasons=_QUOTE_REASONS,
+            ),
+            Route(
+                method="POST",
+                path="payments/challenge",
+                handler=_counted(self._challenge),
+                response=bodies.ChallengeJson,
+                summary="Ask for something that a passkey signs to confirm just this payment",
+                body=bodies.ChallengeBody,
+                reasons=(*_QUOTE_REASONS, Reason.PIN_NOT_SET, Reason.PASSKEY_REFUSED),
             ),
             Route(
                 method="GET",
@@ -251,7 +265,9 @@ class PaymentsApi:
     async def _pay(self, call: Call) -> bodies.PaymentAnswer | Refused:
         body: bodies.PayBody = call.body
         room_id = None if body.room_id is None else RoomId(body.room_id)
-        payment = await self._orders.pay(call.user_id, body.content(), room_id, body.pin, fee_minor=body.fee)
+        payment = await self._orders.pay(
+            call.user_id, body.content(), room_id, body.pin, passkey=body.passkey, fee_minor=body.fee
+        )
         return payment if isinstance(payment, Refused) else bodies.PaymentAnswer.of(payment)
 
     async def _quote(self, call: Call) -> bodies.QuoteJson | Refused:
@@ -268,6 +284,23 @@ class PaymentsApi:
             total=order.money.amount_minor + fee_minor,
             currency=order.money.currency,
         )
+
+    async def _challenge(self, call: Call) -> bodies.ChallengeJson | Refused:
+        body: bodies.ChallengeBody = call.body
+        payee: UserId | None = None
+        if body.payee is None:
+            money = check_money(body.amount, body.currency, self._assets)
+            if isinstance(money, Refused):
+                return money
+        else:
+            wanted = bodies.QuoteBody(payee=body.payee, amount=body.amount, currency=body.currency)
+            order = await self._orders.resolve(call.user_id, wanted.content())
+            if isinstance(order, Refused):
+                return order
+            payee, money = order.payee.user_id, order.money
+        acct = await self._runtime.accounts.acct_of(call.user_id)
+        options = await self._passkeys.ask(acct, about_payment(payee, money, body.fee))
+        return options if isinstance(options, Refused) else bodies.ChallengeJson(public_key=options)
 
     async def _page(self, call: Call) -> bodies.PaymentsPage | Refused:
         query: bodies.PageQuery = call.query

@@ -24,6 +24,9 @@ from super_app.signing import canonical, from_b64, to_b64
 from super_app.wire import WireModel, is_text
 
 PaymentIdText = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits, made by the client.")]
+PasskeyAnswer = Annotated[
+    dict[str, Any] | None, Field(description="What navigator.credentials.get() gave, as JSON, in the place of the PIN.")
+]
 Memo = Annotated[str | None, WithJsonSchema({"type": "string", "maxLength": MEMO_MAX_CHARACTERS})]
 _ROOM_ID_MAX = 255
 _DEFAULT_PAGE = 20
@@ -40,6 +43,7 @@ class PayBody(WireModel):
     request: Annotated[WireReference | None, Field(description="The request for money that this answers.")] = None
     room_id: Annotated[str | None, Field(max_length=_ROOM_ID_MAX)] = None
     pin: Annotated[str | None, Field(max_length=64)] = None
+    passkey: PasskeyAnswer = None
     fee: Annotated[
         int | None, Field(ge=0, le=MAX_AMOUNT_MINOR, description="The fee that the payer was shown and confirms.")
     ] = None
@@ -64,6 +68,21 @@ class QuoteBody(WireModel):
 
     def content(self) -> PaymentContent:
         return PaymentContent(payment_id="0" * 32, payee=self.payee, amount=self.amount, currency=self.currency)
+
+
+class ChallengeBody(WireModel):
+    """What is to be confirmed with a passkey. ``payee`` is left out where money is put aside for whoever claims it."""
+
+    payee: WireReference | None = None
+    amount: WireAmount
+    currency: WireCurrency
+    fee: Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR)] = 0
+
+
+class ChallengeJson(WireModel):
+    """``public_key`` goes to ``navigator.credentials`` of a browser."""
+
+    public_key: dict[str, Any]
 
 
 class QuoteJson(WireModel):

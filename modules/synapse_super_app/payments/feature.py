@@ -46,6 +46,7 @@ from synapse_super_app.requests.shell import RequestsShell
 from synapse_super_app.reviews.shell import ReviewsShell
 from synapse_super_app.runtime import Runtime
 from synapse_super_app.safeguards.api import SafeguardsApi
+from synapse_super_app.safeguards.passkeys import Passkeys
 from synapse_super_app.safeguards.pins import Pins
 from synapse_super_app.safeguards.settings import after_move_of, settings_of
 from synapse_super_app.schedules.shell import SchedulesShell
@@ -92,7 +93,8 @@ class PaymentsFeature:
         settings = settings_of(config)
         safeguards = Safeguards(assets=config.by_code(), settings=settings)
         self._safeguards = safeguards
-        self._pins = pins = Pins(runtime, writer, safeguards)
+        passkeys = Passkeys(runtime, writer)
+        self._pins = pins = Pins(runtime, writer, safeguards, passkeys)
         self._payments = payments = Payments(
             server_name=runtime.server_name,
             assets=config.by_code(),
@@ -149,7 +151,12 @@ class PaymentsFeature:
             after_move=after_move_of(config),
         )
         self._safeguards_api = SafeguardsApi(
-            runtime=runtime, writer=writer, safeguards=safeguards, pins=pins, settings=settings
+            runtime=runtime,
+            writer=writer,
+            safeguards=safeguards,
+            pins=pins,
+            passkeys=passkeys,
+            settings=settings,
         )
         self._api = PaymentsApi(
             runtime=runtime,
@@ -159,6 +166,7 @@ class PaymentsFeature:
             rooms=rooms,
             checks=checks,
             clearing=self._clearing_shell,
+            passkeys=passkeys,
         )
         self.requests = RequestsShell(
             runtime=runtime,

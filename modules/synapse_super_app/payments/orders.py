@@ -35,6 +35,7 @@ from super_app.payments.model import (
     Venue,
 )
 from super_app.payments.service import Payments, payee_gone, payee_moved
+from super_app.safeguards.passkeys import about_payment
 from synapse_super_app.gate import Verdict
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.ledger.relay import Relay, refused_from, refused_json
@@ -191,12 +192,14 @@ class Orders:
         room_id: RoomId | None,
         pin: str | None = None,
         *,
+        passkey: Mapping[str, Any] | None = None,
         fee_minor: int | None = None,
         proven: bool = False,
     ) -> Payment | Refused:
         """Order a payment and wait a moment for what becomes of it. ``pin`` is looked at only where it is asked for.
 
-        ``fee_minor`` is the fee that the person was shown and has confirmed.
+        ``passkey`` is the answer of one to the challenge of just this payment, in the place of the PIN. ``fee_minor``
+        is the fee that the person was shown and has confirmed.
 
         ``proven`` says that the person has confirmed just this before, with the PIN where it takes one.
 
@@ -233,8 +236,10 @@ class Orders:
         if isinstance(placement, Refused):
             return placement
         placed = await self._place(order, placement, proven=proven)
-        if isinstance(placed, Refused) and placed.reason is Reason.PIN_REQUIRED and pin is not None:
-            placed = await self._pins.prove(order.payer_acct, pin) or await self._place(order, placement, proven=True)
+        if isinstance(placed, Refused) and placed.reason is Reason.PIN_REQUIRED and (pin or passkey):
+            about = about_payment(order.payee.user_id, order.money, order.fee_minor or 0)
+            unproven = await self._pins.confirm(order.payer_acct, pin=pin, passkey=passkey, about=about)
+            placed = unproven or await self._place(order, placement, proven=True)
         if isinstance(placed, Refused):
             return placed
         carried = await self._carry(placed, order, intent)

@@ -13,6 +13,7 @@ from super_app.pots import rules
 from super_app.pots.model import SHARES_MAX, Pot, PotId, PotState, Share, ShareState
 from super_app.signing import canonical, from_b64, to_b64
 from super_app.wire import WireModel, is_text
+from synapse_super_app.payments.bodies import PasskeyAnswer
 
 _DEFAULT_PAGE = 20
 _MAX_MS = 2**53 - 1
@@ -35,6 +36,7 @@ class GiftBody(WireModel):
     memo: str | None = None
     only: Annotated[str | None, Field(alias="for", max_length=255, description="User id or full handle.")] = None
     pin: _Pin = None
+    passkey: PasskeyAnswer = None
 
 
 class LinkBody(WireModel):
@@ -49,6 +51,7 @@ class LinkBody(WireModel):
         int | None, Field(ge=0, le=_MAX_MS, description="Milliseconds since 1970; in 7 days if absent.")
     ] = None
     pin: _Pin = None
+    passkey: PasskeyAnswer = None
 
 
 class GiverQuery(WireModel):

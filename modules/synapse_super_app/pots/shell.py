@@ -41,6 +41,7 @@ from super_app.pots.model import (
     Split,
 )
 from super_app.pots.service import Note, Pots
+from super_app.safeguards.passkeys import about_payment
 from super_app.safeguards.service import Safeguards
 from super_app.wire import is_text
 from synapse_super_app.assistant.catalogues import catalogue
@@ -119,6 +120,7 @@ _MAKE_REASONS: Final = (
     Reason.PIN_REQUIRED,
     Reason.PIN_WRONG,
     Reason.PIN_LOCKED,
+    Reason.PASSKEY_REFUSED,
     Reason.PAYMENTS_HALTED,
 )
 
@@ -367,7 +369,7 @@ class PotsShell:
             created_ms=now_ms,
             expires_ms=now_ms + GIFT_MS,
         )
-        made = await self._make(pot, amounts, body.pin)
+        made = await self._make(pot, amounts, body.pin, body.passkey)
         if isinstance(made, Refused):
             return metrics.count(made)
         if made.event_id is None and made.state is PotState.OPEN and key not in self._sending:
@@ -530,7 +532,7 @@ class PotsShell:
             created_ms=now_ms,
             expires_ms=expires_ms,
         )
-        made = await self._make(pot, amounts, body.pin)
+        made = await self._make(pot, amounts, body.pin, body.passkey)
         if isinstance(made, Refused):
             return metrics.count(made)
         if made.only is not None and made.event_id is None and made.state is PotState.OPEN:
@@ -624,10 +626,14 @@ class PotsShell:
     async def _find(self, key: PotKey) -> Pot | None:
         return await self._runtime.database.run("pot_find", lambda cur: store.find(cur, key))
 
-    async def _make(self, pot: Pot, amounts: Sequence[int], pin: str | None) -> Pot | Refused:
+    async def _make(
+        self, pot: Pot, amounts: Sequence[int], pin: str | None, passkey: Mapping[str, Any] | None
+    ) -> Pot | Refused:
         made = await self._put_aside(pot, amounts, proven=False)
-        if isinstance(made, Refused) and made.reason is Reason.PIN_REQUIRED and pin is not None:
-            made = await self._pins.prove(pot.giver_acct, pin) or await self._put_aside(pot, amounts, proven=True)
+        if isinstance(made, Refused) and made.reason is Reason.PIN_REQUIRED and (pin or passkey):
+            about = about_payment(pot.only, pot.money, 0)
+            unproven = await self._pins.confirm(pot.giver_acct, pin=pin, passkey=passkey, about=about)
+            made = unproven or await self._put_aside(pot, amounts, proven=True)
         if isinstance(made, Pot):
             self._next_ms = min(self._next_ms, made.expires_ms)
         return made

@@ -4,20 +4,22 @@ A PIN is never logged and never answered. What loosens takes the PIN, or a sessi
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field
 
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, UserId, parse_user_id
 from super_app.money import MAX_AMOUNT_MINOR, AssetCode
-from super_app.safeguards import rules
-from super_app.safeguards.model import Direction, Safeguard, Settings, Use, Window
+from super_app.safeguards import passkey_store, rules
+from super_app.safeguards.model import Direction, Passkey, Safeguard, Settings, Use, Window
 from super_app.safeguards.service import Safeguards
-from super_app.wire import WireModel
+from super_app.sessions import service as sessions
+from super_app.wire import WireModel, is_text
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.ledger.writer import LedgerWriter
 from synapse_super_app.runtime import Runtime
+from synapse_super_app.safeguards.passkeys import Passkeys
 from synapse_super_app.safeguards.pins import Pins
 
 PinText = Annotated[str, Field(max_length=64, description="4 to 8 digits.")]
@@ -44,6 +46,46 @@ class AskForPinBody(WireModel):
         dict[str, _Minor] | None, Field(description="Amounts by currency; with none, at every payment.")
     ] = None
     new_payee: bool | None = None
+
+
+class AddPasskeyBody(WireModel):
+    """``credential`` is what ``navigator.credentials.create()`` gave, as JSON."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    credential: dict[str, Any]
+
+
+class NewPasskeyJson(BaseModel):
+    """``public_key`` goes to ``navigator.credentials.create()`` of a browser."""
+
+    public_key: dict[str, Any]
+
+
+class PasskeyJson(BaseModel):
+    credential_id: str
+    name: str
+    created_ts: int
+    used_ts: int | None
+
+    @classmethod
+    def of(cls, passkey: Passkey) -> Self:
+        return cls(
+            credential_id=passkey.credential_id,
+            name=passkey.name,
+            created_ts=passkey.created_ms,
+            used_ts=passkey.used_ms,
+        )
+
+
+class PasskeysJson(BaseModel):
+    passkeys: list[PasskeyJson]
+
+
+class LostJson(BaseModel):
+    """``sessions_ended`` is false where sign-in is delegated: there the account service ends them."""
+
+    locked_since: int
+    sessions_ended: bool
 
 
 class TierBody(WireModel):
@@ -102,8 +144,16 @@ class TierJson(BaseModel):
 
 class SafeguardsApi:
     def __init__(
-        self, *, runtime: Runtime, writer: LedgerWriter, safeguards: Safeguards, pins: Pins, settings: Settings
+        self,
+        *,
+        runtime: Runtime,
+        writer: LedgerWriter,
+        safeguards: Safeguards,
+        pins: Pins,
+        passkeys: Passkeys,
+        settings: Settings,
     ) -> None:
+        self._passkeys = passkeys
         self._runtime = runtime
         self._writer = writer
         self._safeguards = safeguards
@@ -152,6 +202,45 @@ class SafeguardsApi:
                 handler=self._lock,
                 response=SafeguardsJson,
                 summary="Send nothing more, for instance because a phone was lost; end the other sessions as well",
+            ),
+            Route(
+                method="POST",
+                path="wallet/lost",
+                handler=self._lose,
+                response=LostJson,
+                summary="A device was lost: send nothing more, forget the passkeys, end all sessions but this one",
+            ),
+            Route(
+                method="GET",
+                path="wallet/passkeys",
+                handler=self._list_passkeys,
+                response=PasskeysJson,
+                summary="The passkeys that confirm payments of yours in the place of the PIN",
+            ),
+            Route(
+                method="POST",
+                path="wallet/passkeys/begin",
+                handler=self._begin_passkey,
+                response=NewPasskeyJson,
+                body=PinBody,
+                summary="Begin to add a passkey; takes the PIN",
+                reasons=(Reason.PASSKEY_REFUSED, *_TRIED),
+            ),
+            Route(
+                method="POST",
+                path="wallet/passkeys",
+                handler=self._add_passkey,
+                response=PasskeysJson,
+                body=AddPasskeyBody,
+                summary="Add the passkey that a device has made",
+                reasons=(Reason.PASSKEY_REFUSED,),
+            ),
+            Route(
+                method="DELETE",
+                path="wallet/passkeys/{credential_id}",
+                handler=self._drop_passkey,
+                response=PasskeysJson,
+                summary="Take a passkey away",
             ),
             Route(
                 method="POST",
@@ -248,6 +337,46 @@ class SafeguardsApi:
         acct, now_ms = await self._acct(call), self._runtime.now_ms()
         await self._writer.run("wallet_lock", lambda cur: self._safeguards.lock(cur, acct, now_ms))
         return await self._of(acct)
+
+    async def _lose(self, call: Call) -> LostJson:
+        # First the money, then the sessions: a homeserver that stops in between has done what matters.
+        acct, now_ms = await self._acct(call), self._runtime.now_ms()
+        await self._writer.run("wallet_lock", lambda cur: self._safeguards.lock(cur, acct, now_ms))
+        if self._runtime.config.features.web:
+            await self._runtime.database.run(
+                "sessions_end", lambda cur: sessions.end_sessions(cur, acct=acct, now_ms=now_ms)
+            )
+        ended = await self._runtime.private.end_sessions(call.user_id, call.device_id)
+        return LostJson(locked_since=now_ms, sessions_ended=ended)
+
+    async def _list_passkeys(self, call: Call) -> PasskeysJson:
+        return await self._passkeys_of(await self._acct(call))
+
+    async def _begin_passkey(self, call: Call) -> NewPasskeyJson | Refused:
+        body: PinBody = call.body
+        acct = await self._acct(call)
+        refused = await self._pins.prove(acct, body.pin)
+        if refused is not None:
+            return refused
+        options = await self._passkeys.begin(acct, call.user_id)
+        return options if isinstance(options, Refused) else NewPasskeyJson(public_key=options)
+
+    async def _add_passkey(self, call: Call) -> PasskeysJson | Refused:
+        body: AddPasskeyBody = call.body
+        if not is_text(body.name):
+            return Refused(reason=Reason.INVALID_VALUE, message="name contains a NUL character; remove it.")
+        acct = await self._acct(call)
+        added = await self._passkeys.register(acct, body.name, body.credential)
+        return added if isinstance(added, Refused) else await self._passkeys_of(acct)
+
+    async def _drop_passkey(self, call: Call) -> PasskeysJson:
+        acct, credential_id = await self._acct(call), call.path["credential_id"]
+        await self._writer.run("passkey_drop", lambda cur: passkey_store.drop(cur, acct, credential_id))
+        return await self._passkeys_of(acct)
+
+    async def _passkeys_of(self, acct: Acct) -> PasskeysJson:
+        found = await self._runtime.database.run("passkeys", lambda cur: passkey_store.of(cur, acct))
+        return PasskeysJson(passkeys=[PasskeyJson.of(each) for each in found])
 
     async def _unlock_by_pin(self, call: Call) -> SafeguardsJson | Refused:
         body: PinBody = call.body

@@ -4,6 +4,9 @@ argon2id by libsodium, which Synapse has through PyNaCl. A try counts in the dat
 many devices at once have no more tries than one.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from nacl.exceptions import InvalidkeyError
 from nacl.pwhash import argon2id
 
@@ -13,13 +16,23 @@ from super_app.safeguards import rules
 from super_app.safeguards.service import Safeguards
 from synapse_super_app.ledger.writer import LedgerWriter
 from synapse_super_app.runtime import Runtime
+from synapse_super_app.safeguards.passkeys import Passkeys
 
 
 class Pins:
-    def __init__(self, runtime: Runtime, writer: LedgerWriter, safeguards: Safeguards) -> None:
+    def __init__(self, runtime: Runtime, writer: LedgerWriter, safeguards: Safeguards, passkeys: Passkeys) -> None:
         self._runtime = runtime
         self._writer = writer
         self._safeguards = safeguards
+        self._passkeys = passkeys
+
+    async def confirm(
+        self, acct: Acct, *, pin: str | None, passkey: Mapping[str, Any] | None, about: str
+    ) -> Refused | None:
+        """None if the person has confirmed ``about`` with a passkey, or anything at all with the PIN."""
+        if passkey is not None:
+            return await self._passkeys.prove(acct, passkey, about)
+        return rules.no_pin() if pin is None else await self.prove(acct, pin)
 
     async def hashed(self, pin: str) -> str:
         return await self._runtime.api.defer_to_thread(_hash, pin)

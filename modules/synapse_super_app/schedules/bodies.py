@@ -11,7 +11,7 @@ from super_app.money import MAX_AMOUNT_MINOR
 from super_app.payments.model import PaymentContent, WireAmount, WireCurrency, WireReference
 from super_app.schedules.model import Every, Occurrence, Plan, Schedule, State
 from super_app.wire import WireModel
-from synapse_super_app.payments.bodies import Memo
+from synapse_super_app.payments.bodies import Memo, PasskeyAnswer
 
 _Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$", examples=["2026-12-31"])]
 _Clock = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", examples=["09:00"])]
@@ -31,6 +31,7 @@ class MakeBody(WireModel):
     tz: Annotated[str, Field(min_length=1, max_length=64, description="Such as Europe/Berlin.")] = "UTC"
     until: Annotated[_Day | None, Field(description="The last day on which it may be paid.")] = None
     pin: Annotated[str | None, Field(max_length=64)] = None
+    passkey: PasskeyAnswer = None
     fee: Annotated[
         int | None, Field(ge=0, le=MAX_AMOUNT_MINOR, description="The fee of each payment, as the payer confirms it.")
     ] = None

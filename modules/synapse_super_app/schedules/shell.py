@@ -20,6 +20,7 @@ from super_app.ledger.lease import NotTheWriter
 from super_app.names import ERRCODE_PREFIX
 from super_app.payments.fees import judge_confirmed
 from super_app.payments.model import Order, PaymentContent
+from super_app.safeguards.passkeys import about_payment
 from super_app.safeguards.service import Safeguards
 from super_app.schedules import rules, store
 from super_app.schedules.model import Schedule, ScheduleId, ScheduleKey, State
@@ -204,8 +205,9 @@ class SchedulesShell:
             )
 
         refused = await self._runtime.database.run("schedule_judge", judge)
-        if refused is not None and refused.reason is Reason.PIN_REQUIRED and body.pin is not None:
-            return await self._pins.prove(order.payer_acct, body.pin)
+        if refused is not None and refused.reason is Reason.PIN_REQUIRED and (body.pin or body.passkey):
+            about = about_payment(order.payee.user_id, order.money, body.fee or 0)
+            return await self._pins.confirm(order.payer_acct, pin=body.pin, passkey=body.passkey, about=about)
         return refused
 
     async def _all(self, call: Call) -> bodies.SchedulesJson:
