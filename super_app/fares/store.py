@@ -290,6 +290,12 @@ def forget(cur: Cursor, before_ms: int) -> None:
     cur.execute("DELETE FROM superapp_fare_terms WHERE state = 'over' AND agreed_ms < ?", (before_ms,))
 
 
+def erase_person(cur: Cursor, acct: Acct) -> int:
+    """Forget who agreed to pay somebody for calls that are over; how many. What somebody paid is part of the books."""
+    cur.execute("DELETE FROM superapp_fare_terms WHERE state = 'over' AND callee_acct = ?", (acct,))
+    return cur.rowcount
+
+
 def _only(cur: Cursor) -> int:
     row = cur.fetchone()
     return 0 if row is None else int(row[0] or 0)

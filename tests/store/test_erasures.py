@@ -11,6 +11,7 @@ from super_app.clearing import store as clearing
 from super_app.conferences import store as conferences
 from super_app.db import Cursor, Transaction
 from super_app.disputes import store as disputes
+from super_app.fares import store as fares
 from super_app.ids import Acct, Handle, ServerName, UserId
 from super_app.operations import store as operations
 from super_app.payments import store as payments
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.packages(
     "super_app.safeguards",
     "super_app.requests",
     "super_app.pots",
+    "super_app.fares",
     "super_app.schedules",
     "super_app.disputes",
     "super_app.calls",
@@ -119,3 +121,21 @@ def test_that_somebody_was_erased_is_kept_until_they_come_back(transaction: Tran
         assert operations.erased_ms(cur, alice) is None
 
     transaction(work)
+
+
+def test_who_agreed_to_pay_for_calls_is_forgotten_once_they_are_over(transaction: Transaction) -> None:
+    def agreed(cur: Cursor) -> list[object]:
+        alice, bob = account(cur, ALICE), account(cur, BOB)
+        for number, (callee_acct, callee, state) in enumerate(
+            [(alice, ALICE, "over"), (alice, ALICE, "running"), (bob, BOB, "over")]
+        ):
+            cur.execute(
+                "INSERT INTO superapp_fare_terms (callee_acct, callee, caller, fare_id, stem, price_minor, currency,"
+                " state, agreed_ms) VALUES (?, ?, '@carol:hs2.test', ?, ?, 5, 'EUR', ?, 1)",
+                (callee_acct, callee, f"{number:032x}", f"{number:024x}", state),
+            )
+        assert fares.erase_person(cur, alice) == 1
+        cur.execute("SELECT callee, state FROM superapp_fare_terms ORDER BY fare_id")
+        return [tuple(row) for row in cur.fetchall()]
+
+    assert transaction(agreed) == [(ALICE, "running"), (BOB, "over")]

@@ -19,6 +19,7 @@ from super_app.conferences import store as conferences_store
 from super_app.db import Cursor
 from super_app.disputes import store as disputes_store
 from super_app.errors import Reason, Refused
+from super_app.fares import store as fares_store
 from super_app.ids import Acct, UserId
 from super_app.operations import store
 from super_app.payments import store as payments_store
@@ -44,6 +45,7 @@ ERASERS: Final[Mapping[str, Callable[[Cursor, Acct, UserId, int], int]]] = {
     "super_app.payments": lambda cur, acct, _user, _now: payments_store.erase_person(cur, acct),
     "super_app.clearing": lambda cur, acct, _user, _now: clearing_store.erase_person(cur, acct),
     "super_app.pots": lambda cur, acct, _user, _now: pots_store.erase_person(cur, acct),
+    "super_app.fares": lambda cur, acct, _user, _now: fares_store.erase_person(cur, acct),
     "super_app.requests": lambda cur, _acct, user, now: requests_store.erase_person(cur, user, now),
     "super_app.schedules": lambda cur, acct, _user, _now: schedules_store.erase_person(cur, acct),
     "super_app.disputes": lambda cur, acct, _user, _now: disputes_store.erase_person(cur, acct),
