@@ -134,6 +134,8 @@ class Reason(StrEnum):
     CALL_FULL = "call_full"
     TURNED_AWAY = "turned_away"
     PRICE_NOT_CONFIRMED = "price_not_confirmed"  # ringing costs money by the minute, and nobody has agreed to it
+    DEPOSIT_REQUIRED = "deposit_required"  # of strangers, before they write or ring
+    UNKNOWN_DEPOSIT = "unknown_deposit"
     PRICE_CHANGED = "price_changed"  # since it was confirmed
     UNKNOWN_CALL_LINK = "unknown_call_link"
 

@@ -122,6 +122,8 @@ class Cause(StrEnum):
     FARE_OUT = "fare_out"  # gift -> available, in one transaction with the hold of the payment of what was talked
     FARE_BACK = "fare_back"  # available -> gift: that payment came to nothing
     FARE_END = "fare_end"  # gift -> available: what the call did not cost
+    DEPOSIT = "deposit"  # available -> gift: what a stranger has put down, until it is decided
+    DEPOSIT_OUT = "deposit_out"  # gift -> available, in one transaction with its refund; or it is kept
     ADVANCE = "advance"  # suspense -> available, at the operator's risk, while a peer is gone
     ADVANCE_BACK = "advance_back"  # available -> suspense: what was advanced has come back by itself
     RESTORE = "restore"  # to where the peer's objects say that it belongs; what nobody has comes from suspense

@@ -220,12 +220,12 @@ class Payments:
         payee = Acct(order.payee.acct)
         return operators.judge_payee(cur, payee) or self._guards.judge_receiving(cur, payee, order.money, now_ms)
 
-    def pay_out(self, cur: Cursor, order: Order, freed: Transfer, salts: Salts, now_ms: int) -> Payment:
-        """Pay somebody, whom ``judge_payout`` let pass, what ``freed`` gives back to the payer.
+    def pay_out(self, cur: Cursor, order: Order, freed: Transfer | None, salts: Salts, now_ms: int) -> Payment:
+        """Pay somebody, whom ``judge_payout`` let pass, what ``freed`` gives back to the payer, or what they have.
 
         No room event carries it. The payment that comes of it may have ended already, with success or without.
         """
-        posted = ledger.transfer(cur, freed, now_ms)
+        posted = None if freed is None else ledger.transfer(cur, freed, now_ms)
         hold = (
             posted
             if isinstance(posted, Refused)
@@ -244,7 +244,7 @@ class Payments:
             money=order.money,
             memo=order.memo,
             request=None,
-            refund_of=None,
+            refund_of=order.refund_of,
             invoice=order.invoice,
             order_hash=order.order_hash(),
             salts=salts,
@@ -677,7 +677,7 @@ class Payments:
         self._changes.payment_changed(payment)
         if self._requests is not None:
             self._requests.changed(cur, payment, now_ms)
-        if payment.invoice is not None and payment.payer_acct is not None:
+        if payment.invoice is not None or payment.payer_acct is None:
             for pots in self._pots:
                 pots.changed(cur, payment, now_ms)
 

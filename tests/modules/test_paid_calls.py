@@ -8,6 +8,7 @@ from fake_api import FakeHomeserver
 from synapse.module_api.errors import SynapseError
 from test_payments_pair import ALICE, BOB, CONFIG, Pair
 
+from super_app.ids import ServerName
 from super_app.names import FARES_PATH
 from synapse_super_app.private_api import PutFailed
 
@@ -277,7 +278,7 @@ class TestElsewhere:
 
     def test_a_homeserver_asks_for_its_own_people_only(self, pair: CallingPair) -> None:
         def ask(deed: str, **body: Any) -> Any:
-            put = pair.hs1.private.put(pair.hs2.server_name, f"{FARES_PATH}/{deed}", body, 1_000)
+            put = pair.hs1.private.put(ServerName(pair.hs2.server_name), f"{FARES_PATH}/{deed}", body, 1_000)
             return pair.hs1.result(put)
 
         with pytest.raises(PutFailed) as failed:

@@ -115,6 +115,8 @@ def test_a_stolen_token_does_nothing_but_read_on_every_route_that_there_is(homes
         ("GET", "gifts/{gift_id}"),
         ("GET", "call_price"),
         ("GET", "paid_calls"),
+        ("GET", "deposits"),
+        ("GET", "deposit_policy"),
         ("GET", "paid_calls/{fare_id}"),
         ("GET", "handles/{handle}/badges"),
         ("GET", "requests"),

@@ -22,7 +22,7 @@ from super_app.calls.model import HistoryEntry, Per, Price, Record, SessionId
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.fares import rules, store
-from super_app.fares.model import Fare, FareId, FareKey, FareState, Stepped, Terms, TermsState
+from super_app.fares.model import MINUTES_MAX, Fare, FareId, FareKey, FareState, Stepped, Terms, TermsState
 from super_app.fares.service import Fares
 from super_app.ids import Acct, RoomId, ServerName, UserId, parse_user_id, server_of
 from super_app.ledger.lease import NotTheWriter
@@ -336,7 +336,7 @@ class FaresShell:
             callee=callee,
             amount=price.amount_minor,
             currency=price.currency,
-            first=rules.first_minor(price, price.amount_minor * rules.MINUTES_MAX),
+            first=rules.first_minor(price, price.amount_minor * MINUTES_MAX),
         )
 
     async def _resolve(self, call: Call, who: str) -> UserId | Refused:
@@ -358,7 +358,7 @@ class FaresShell:
     async def _set_price(self, call: Call) -> bodies.OwnPriceJson | Refused:
         body: bodies.PriceBody = call.body
         money = check_money(body.amount, body.currency, self._assets)
-        refused = money if isinstance(money, Refused) else rules.ceiling_minor(money, rules.MINUTES_MAX)
+        refused = money if isinstance(money, Refused) else rules.ceiling_minor(money, MINUTES_MAX)
         if isinstance(refused, Refused):
             return metrics.count(refused)
         return await self._put_price(call, {"amount": body.amount, "currency": body.currency, "per": "minute"})
@@ -448,7 +448,9 @@ class FaresShell:
         made = await self._writer.run("fare_agree", lambda cur: work(cur, proven=False))
         if isinstance(made, Refused) and made.reason is Reason.PIN_REQUIRED and pin is not None:
             refused = await self._pins.prove(wanted.owner, pin)
-            made = refused or await self._writer.run("fare_agree", lambda cur: work(cur, proven=True))
+            if refused is not None:
+                return refused
+            made = await self._writer.run("fare_agree", lambda cur: work(cur, proven=True))
         return made
 
     async def _tell_agreed(self, fare: Fare) -> Refused | None:

@@ -17,6 +17,7 @@ from super_app.calls import service as calls
 from super_app.clearing import store as clearing_store
 from super_app.conferences import store as conferences_store
 from super_app.db import Cursor
+from super_app.deposits import store as deposits_store
 from super_app.disputes import store as disputes_store
 from super_app.errors import Reason, Refused
 from super_app.fares import store as fares_store
@@ -45,6 +46,7 @@ ERASERS: Final[Mapping[str, Callable[[Cursor, Acct, UserId, int], int]]] = {
     "super_app.payments": lambda cur, acct, _user, _now: payments_store.erase_person(cur, acct),
     "super_app.clearing": lambda cur, acct, _user, _now: clearing_store.erase_person(cur, acct),
     "super_app.pots": lambda cur, acct, _user, _now: pots_store.erase_person(cur, acct),
+    "super_app.deposits": lambda cur, acct, user, _now: deposits_store.erase_person(cur, acct, user),
     "super_app.fares": lambda cur, acct, _user, _now: fares_store.erase_person(cur, acct),
     "super_app.requests": lambda cur, _acct, user, now: requests_store.erase_person(cur, user, now),
     "super_app.schedules": lambda cur, acct, _user, _now: schedules_store.erase_person(cur, acct),

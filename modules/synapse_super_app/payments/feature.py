@@ -16,6 +16,7 @@ from synapse_super_app.calls.feature import CallsFeature
 from synapse_super_app.clearing.identity import build_clearing
 from synapse_super_app.clearing.shell import ClearingShell
 from synapse_super_app.config import FeatureName
+from synapse_super_app.deposits.shell import DepositsShell
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.disputes.shell import DisputesShell
 from synapse_super_app.fares.shell import FaresShell
@@ -71,6 +72,7 @@ class PaymentsFeature:
         "super_app.schedules",
         "super_app.disputes",
         "super_app.reviews",
+        "super_app.deposits",
     )
 
     def __init__(self, runtime: Runtime, directory: DirectoryFeature | None) -> None:
@@ -182,6 +184,7 @@ class PaymentsFeature:
         self.disputes = DisputesShell(runtime=runtime, orders=orders, writer=writer, relay=relay)
         self._statements_api = StatementsApi(runtime, payments)
         self._ledger_admin = LedgerAdmin(runtime, writer)
+        self._deposits = self._ask_deposits()
         self.tenure.while_held(self._halting.begin, self._halting.end)
         self.tenure.while_held(self._clearing_shell.begin, self._clearing_shell.end)
         self.tenure.while_held(self._deadlines.begin, self._deadlines.end)
@@ -204,6 +207,22 @@ class PaymentsFeature:
             user_may_create_room=self._may_create_room, user_may_send_state_event=self._may_send_state_event
         )
 
+    def _ask_deposits(self) -> DepositsShell:
+        """Let people ask strangers for a deposit."""
+        deposits = DepositsShell(
+            runtime=self._runtime,
+            payments=self._payments,
+            safeguards=self._safeguards,
+            residents=self._residents,
+            writer=self._writer,
+            people=self._people,
+            clearing=self._clearing_shell,
+            pins=self._pins,
+        )
+        self.pots.pots.lies_beside(deposits.deposits.beside)
+        self.tenure.while_held(deposits.begin, deposits.end)
+        return deposits
+
     def charge_for(self, calls: CallsFeature) -> None:
         """Let calls cost money by the minute. Once, before the module starts."""
         self.fares = fares = FaresShell(
@@ -222,6 +241,7 @@ class PaymentsFeature:
         self._checks.look_at(fares.fares.violations)
         self.tenure.while_held(fares.begin, fares.end)
         calls.charge(fares)
+        self._deposits.follow_calls()
         calls.when_reached(fares.reached)
 
     def while_committing(self, note: Committing, noted: Callable[[], None]) -> None:
@@ -244,10 +264,12 @@ class PaymentsFeature:
             *self._ledger_admin.routes(),
             *self._halting.routes(),
             *self._clearing_shell.routes(),
+            *self._deposits.routes(),
             *(() if self.fares is None else self.fares.routes()),
         )
 
     async def start(self) -> None:
+        self._deposits.start()
         if self.fares is not None:
             self.fares.start()
         database, assets = self._runtime.database, self._runtime.config.payments.by_code()
