@@ -247,13 +247,15 @@ def test_a_policy_that_cannot_be_read_asks_nothing() -> None:
     assert read is not None
     assert (read.deposit.amount_minor, read.spam_to) == (200, "@red:cross")
     assert rules.until_ms(read, 5) == 5 + 3 * DAY_MS
+    wrong: object
     for wrong in (None, [], {"v": 2}, {"v": 1}, {**good, "deposit": {"amount": -1, "currency": "EUR"}}):
         assert rules.read_policy(wrong, ASSETS) is None
     assert rules.read_policy({**good, "days": 99}, ASSETS) is None
 
 
+@pytest.mark.usefixtures("bob")
 def test_deposits_that_are_over_are_forgotten_with_who_put_them_down_or_had_them(
-    books: DepositBooks, alice: Acct, bob: Acct
+    books: DepositBooks, alice: Acct
 ) -> None:
     over, still = books.expect(1, books.user("alice"), "bob", 200), books.expect(2, books.user("alice"), "bob", 200)
     for number in (1, 2):
