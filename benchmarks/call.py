@@ -158,7 +158,7 @@ def _buckets(metrics_port: int) -> dict[float, float]:
 def _other(context: Context) -> Row:
     """What the gate adds to an event that is no ring, in microseconds."""
     context.say(f"call.other: {_OTHER_EVENTS} events")
-    gate = Gate(cast(ModuleApi, _NoApi()), Rollout(RolloutConfig()))
+    gate = Gate(cast(ModuleApi, _NoApi()), Rollout(RolloutConfig()), lambda _: False)
 
     async def never(event: Any) -> str:
         raise AssertionError(f"{event.type} is no ring")

@@ -2,9 +2,12 @@
 
 Feature handlers raise ``SynapseError`` to refuse a local sender (the code and fields reach the client verbatim) and
 return NOT_SPAM otherwise. The gate runs up to five times per send, each time with a new event id, before the event
-exists; and for every federated event. It fails closed for local senders of our types: an unexpected error there is a
-500 and nothing moves. It fails open for remote senders: their event is in the room's history whatever we think of it,
-an error would only tear a hole into ours, and no event moves money without a hold that this server placed.
+exists; and for every federated event. Among these are events of our own people that come back, when another homeserver
+refers to one that this process does not have yet or, after a restore, any more: they were decided when they were made,
+and an error would make Synapse drop what refers to them. It fails closed for local senders of our types: an unexpected
+error there is a 500 and nothing moves. It fails open for remote senders: their event is in the room's history whatever
+we think of it, an error would only tear a hole into ours, and no event moves money without a hold that this server
+placed.
 """
 
 import logging
@@ -32,8 +35,9 @@ GateHandler = Callable[["EventBase"], Awaitable[Verdict]]
 class Gate:
     """Routes events of registered types to their feature. All others leave at the first line."""
 
-    def __init__(self, api: ModuleApi, rollout: Rollout) -> None:
+    def __init__(self, api: ModuleApi, rollout: Rollout, came_over_federation: Callable[["EventBase"], bool]) -> None:
         self._rollout = rollout
+        self._came_over_federation = came_over_federation
         self._handlers: dict[str, GateHandler] = {}
         self._open = False
         self._ready = False
@@ -57,11 +61,14 @@ class Gate:
         handler = self._handlers.get(event.type)
         if handler is None:
             return NOT_SPAM
+        is_ours = self._api.is_mine(event.sender)
+        if is_ours and self._came_over_federation(event):
+            return NOT_SPAM
         if not self._ready:
-            if not event.type.startswith(NAMESPACE) or not self._api.is_mine(event.sender):
+            if not event.type.startswith(NAMESPACE) or not is_ours:
                 return NOT_SPAM
             raise error_of(Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment."))
-        if self._api.is_mine(event.sender):
+        if is_ours:
             if event.type.startswith(NAMESPACE) and not self._rollout.includes(event.sender):
                 raise error_of(not_rolled_out())
             return await self._decide(handler, event)

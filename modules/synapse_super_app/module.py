@@ -58,7 +58,7 @@ class SuperApp:
             config=config,
             server_name=server_name,
             database=database,
-            gate=Gate(api, rollout),
+            gate=Gate(api, rollout, private.came_over_federation),
             follower=Follower(api, private, database),
             accounts=AccountBook(api, database, server_name),
             rollout=rollout,
@@ -73,6 +73,7 @@ class SuperApp:
         self._resource = ApiResource(api, version("super-app-matrix"), sign_ins.is_fresh, sessions)
         limits = RequestLimits(self.runtime, config.requests)
         if self.features:
+            private.tell_apart_what_came_over_federation()
             routes = self._all_routes(enabled)
             self._resource.add([limits.limiting(route) for route in sign_ins.routes()])
             self._resource.add([self._guarded(route, limits) for route in routes])

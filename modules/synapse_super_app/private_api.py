@@ -14,6 +14,7 @@ import io
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 CORE: Final = frozenset(FeatureName)
 """Needed by every feature: when it moved, all go off."""
+
+
+_MARK: Final = "superapp_marks_events"
+_CHECKED: Final[ContextVar[str | None]] = ContextVar("superapp_checked", default=None)
+"""The event of another homeserver that is being checked. By its id, since what is begun meanwhile keeps the context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +111,12 @@ USES: Final[tuple[PrivateUse, ...]] = (
         symbol="synapse.storage.databases.main.registration:RegistrationWorkerStore.get_access_token_last_validated",
         features=CORE,
         reason="the table of access tokens says when one signed in, to ask for it anew; ModuleApi does not",
+    ),
+    PrivateUse(
+        symbol="synapse.federation.federation_base:FederationBase._check_sigs_and_hash",
+        features=CORE,
+        reason="the gate is asked in the same way about an event that is being made here and about one of our own"
+        " people that comes back from another homeserver, as after a restore; ModuleApi tells nobody which it is",
     ),
     PrivateUse(
         symbol="synapse.storage.databases.main.user_erasure_store:UserErasureWorkerStore.is_user_erased",
@@ -661,6 +673,26 @@ class PrivateApi:
         cur.execute("SELECT deactivated FROM users WHERE name = ?", (user_id,))
         row = cur.fetchone()
         return None if row is None else bool(row[0])
+
+    def tell_apart_what_came_over_federation(self) -> None:
+        """From now on ``came_over_federation`` knows. Once for all homeservers of this process."""
+        from synapse.federation.federation_base import FederationBase
+
+        check = FederationBase._check_sigs_and_hash
+        if getattr(check, _MARK, False):
+            return
+
+        @wraps(check)
+        async def marked(base: Any, room_version: Any, pdu: "EventBase", *args: Any, **kwargs: Any) -> Any:
+            _CHECKED.set(pdu.event_id)
+            return await check(base, room_version, pdu, *args, **kwargs)
+
+        setattr(marked, _MARK, True)
+        cast(Any, FederationBase)._check_sigs_and_hash = marked
+
+    def came_over_federation(self, event: "EventBase") -> bool:
+        """Whether the gate is asked about an event that another homeserver has handed to us, whoever sent it."""
+        return _CHECKED.get() == event.event_id
 
     def wants_erasure(self, cur: Cursor, user_id: UserId) -> bool:
         """Whether a user of this homeserver was deactivated with the wish to be erased."""

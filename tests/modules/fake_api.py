@@ -485,6 +485,12 @@ class FakePrivateApi:
     def limit_turn_server(self, guard: Callable[[UserId], Awaitable[None]]) -> None:
         self._homeserver.turn_guards.append(guard)
 
+    def tell_apart_what_came_over_federation(self) -> None:
+        return
+
+    def came_over_federation(self, event: Any) -> bool:
+        return event.event_id in self._homeserver.pulled
+
     def wants_erasure(self, cur: Cursor, user_id: UserId) -> bool:
         return user_id in self._homeserver.erased
 
@@ -718,6 +724,8 @@ class FakeHomeserver:
         self.users: set[str] = set()
         self.admins: set[str] = set()
         self.deactivated: set[str] = set()
+        self.pulled: set[str] = set()
+        """Ids of events that come from another homeserver, whoever sent them."""
         self.erased: set[str] = set()
         """Who was deactivated with the wish to be erased."""
         self.devices: dict[str, set[str]] = {}
@@ -1038,6 +1046,7 @@ class FakeHomeserver:
     ) -> str:
         """An event arrives over federation. A gate that says no soft-fails it."""
         event = self._event(sender, room_id, event_type, content, state_key=state_key, sticky=sticky)
+        self.pulled.add(str(event.event_id))
         if self.result(self.gate(event)) != NOT_SPAM:
             event.internal_metadata.soft_failed = True
         self._persist(event)

@@ -1,12 +1,15 @@
 """The frame of the shell: start, gate, follower, routes, private API."""
 
+import asyncio
 import inspect
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from fake_api import FakeAccountData, FakeHomeserver, FakeModuleApi, FakePrivateApi
 from pydantic import BaseModel
 from synapse.events import EventBase
+from synapse.federation.federation_base import FederationBase
 from synapse.module_api import NOT_SPAM, AccountDataManager, ModuleApi
 from synapse.module_api.errors import ConfigError, SynapseError
 
@@ -131,6 +134,37 @@ def test_an_error_in_the_gate_refuses_a_local_sender_and_lets_a_remote_event_pas
         homeserver.send(alice, room, "org.superapp.test", {})
     event_id = homeserver.receive("@bob:hs2.test", room, "org.superapp.test", {})
     assert not homeserver.events[event_id].internal_metadata.is_soft_failed()
+
+
+def test_an_event_of_our_own_people_that_comes_back_from_another_homeserver_passes() -> None:
+    """It was decided when it was made. An error would make Synapse drop what refers to it."""
+    homeserver = FakeHomeserver()
+    module = homeserver.start()
+    module.runtime.gate.register({"org.superapp.test": _breaks})
+    alice = homeserver.register("alice")
+    room = homeserver.room(alice, "@bob:hs2.test")
+    for ready in (True, False):
+        module.runtime.gate._ready = ready
+        event_id = homeserver.receive(alice, room, "org.superapp.test", {})
+        assert not homeserver.events[event_id].internal_metadata.is_soft_failed()
+
+
+def test_it_is_known_of_the_event_that_is_being_checked_and_of_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    private = object.__new__(PrivateApi)
+    checked, other = (cast(Any, SimpleNamespace(event_id=event_id)) for event_id in ("$checked", "$other"))
+    said: list[tuple[bool, bool]] = []
+
+    async def check(_base: object, _version: object, pdu: Any, _record: object = None) -> Any:
+        said.append((private.came_over_federation(pdu), private.came_over_federation(other)))
+        return pdu
+
+    monkeypatch.setattr(FederationBase, "_check_sigs_and_hash", check)
+    for _ in range(2):
+        private.tell_apart_what_came_over_federation()
+    marked = FederationBase._check_sigs_and_hash
+    assert asyncio.run(marked(cast(Any, None), cast(Any, None), checked)) is checked
+    assert said == [(True, False)]
+    assert not private.came_over_federation(checked)
 
 
 class TestFollower:

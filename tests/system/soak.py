@@ -565,7 +565,7 @@ class Soak:
                     lines += 1
                     cause = cause_of(error, self.breaking(said_at(error) - self.notes.began_at))
                     if cause is None:
-                        unnamed.append(f"{index + 1}.{name}: {error[:2000]}")
+                        unnamed.append(f"{index + 1}.{name}: {gist(error)}")
                     else:
                         self.outcome.causes[cause.name] += 1
         self.outcome.verdicts.append(
@@ -602,6 +602,12 @@ def errors_in(log: str) -> list[str]:
     starts = [*(found.start() for found in _LINE.finditer(log)), len(log)]
     entries = [log[start:end] for start, end in pairwise(starts)]
     return [entry for entry in entries if re.match(r"\S+ \S+ - \S+ - \d+ - (ERROR|CRITICAL) - ", entry)]
+
+
+def gist(error: str) -> str:
+    """What was said, and the end of the traceback, if there is one, which names the exception."""
+    said = error.splitlines()
+    return "\n".join(said if len(said) <= 12 else [said[0], "…", *said[-10:]])
 
 
 def said_at(error: str) -> float:
