@@ -434,44 +434,80 @@ def opened(visit: Page, client: str, alice: MatrixClient, room: str, **allowed: 
     return Widget(visit, client_address(client, widget_url(alice), room=room, openid=token, **allowed))
 
 
+def encrypted_room(pair: RunningDemo, alice: MatrixClient) -> str:
+    """One of alice and bob; the homeservers cannot read in it, so nothing here has to."""
+    state = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
+    room = alice.create_room(invite=[pair.people["bob"].user_id], initial_state=[state])
+    with pair.client("bob") as bob:
+        bob.join(room, via=pair.names[0])
+    wait_until(lambda: bob.user_id in alice.joined_members(room), timeout_s=60, what="bob to be in the room")
+    return room
+
+
+def pay_by_widget(visit: Page, widget: Widget, payee: str, amount: str, shown: str) -> str:
+    """Enter it in the widget and confirm it in the app; the address under which it was confirmed."""
+    widget.frame.get_by_role("navigation", name="What you can do").get_by_role("link", name="Send").click()
+    widget.frame.get_by_role("searchbox").fill(payee)
+    widget.frame.get_by_role("link", name=re.compile(re.escape(payee))).click()
+    widget.frame.get_by_label("Amount in EUR").fill(amount)
+    widget.frame.get_by_role("button", name="Next").click()
+    confirm = widget.frame.get_by_role("link", name="Confirm in my wallet")
+    address = str(confirm.get_attribute("href"))
+    with visit.context.expect_page() as popup:
+        confirm.click()
+    popup.value.get_by_role("button", name=f"Pay {shown}").click()
+    popup.value.get_by_text("Paid", exact=True).wait_for()
+    widget.frame.get_by_text("Paid", exact=True).wait_for()
+    return address
+
+
 def test_the_widget_pays_by_way_of_the_app_and_posts_a_line_where_the_homeserver_cannot(
     chromium: Any, pair: RunningDemo, client: str
 ) -> None:
     with visiting(chromium, pair, "alice") as visit, pair.client("alice") as alice:
         before = alice.available("EUR")
-        widget = opened(visit, client, alice, pair.room_id, encrypted="yes")
+        room = encrypted_room(pair, alice)
+        widget = opened(visit, client, alice, room, id="of-the-room")
         widget.frame.get_by_text("Available").wait_for()
         visit.shot("widget-light")
-        widget.frame.get_by_role("navigation", name="What you can do").get_by_role("link", name="Send").click()
-        widget.frame.get_by_role("searchbox").fill(pair.people["bob"].handle)
-        widget.frame.get_by_role("link", name=re.compile(re.escape(pair.people["bob"].handle))).click()
-        widget.frame.get_by_label("Amount in EUR").fill("2")
-        widget.frame.get_by_role("button", name="Next").click()
-        with visit.context.expect_page() as popup:
-            widget.frame.get_by_role("link", name="Confirm in my wallet").click()
-        popup.value.get_by_role("button", name="Pay €2.00").click()
-        popup.value.get_by_text("Paid", exact=True).wait_for()
-        widget.frame.get_by_text("Paid", exact=True).wait_for()
+        # Nobody is asked to allow anything before there is something to post.
+        assert [each for each in widget.seen("asked") if "m.room" in each] == []
+        pay_by_widget(visit, widget, pair.people["bob"].handle, "2", "€2.00")
         assert alice.available("EUR") == before - 200
 
         visit.page.wait_for_function("window.client.sent.length > 0")
         (sent,) = widget.seen("sent")
-        assert sent["type"] == "m.room.message"
-        assert sent["content"]["msgtype"] == "m.notice"
+        # To this room by its name: a client may show another by now.
+        assert (sent["room"], sent["type"], sent["content"]["msgtype"]) == (room, "m.room.message", "m.notice")
         assert "€2.00" in sent["content"]["body"]
         (newest, *_) = alice.superapp("GET", "payments")["payments"]
         card = sent["content"]["org.superapp.card"]
         assert (card["payment_id"], card["payer"]) == (newest["payment_id"], alice.user_id)
+        assert (newest["room_id"], newest["encrypted"]) == (room, True)
+
+
+def test_behind_the_sticker_button_it_names_no_room_and_posts_nothing_where_the_homeserver_does(
+    chromium: Any, pair: RunningDemo, client: str
+) -> None:
+    """A client keeps its frame, and so its address, while one goes from room to room."""
+    with visiting(chromium, pair, "alice") as visit, pair.client("alice") as alice:
+        widget = opened(visit, client, alice, encrypted_room(pair, alice))
+        address = pay_by_widget(visit, widget, pair.people["bob"].handle, "1.50", "€1.50")
+        assert "room=" not in address
+        (newest, *_) = alice.superapp("GET", "payments")["payments"]
+        # The direct room of the two.
         assert newest["room_id"] == pair.room_id
+        assert "encrypted" not in newest
+        assert widget.seen("sent") == []
 
 
-def test_a_widget_that_may_do_nothing_in_the_room_shows_the_wallet_and_posts_nothing(
+def test_a_widget_that_may_do_nothing_in_the_room_pays_all_the_same_and_posts_nothing(
     chromium: Any, pair: RunningDemo, client: str
 ) -> None:
     with visiting(chromium, pair, "alice") as visit, pair.client("alice") as alice:
-        widget = opened(visit, client, alice, pair.room_id, encrypted="yes", allow="none")
-        widget.frame.get_by_text("Available").wait_for()
-        assert [each for each in widget.seen("asked") if "m.room" in each]
+        widget = opened(visit, client, alice, encrypted_room(pair, alice), id="of-the-room", allow="none")
+        pay_by_widget(visit, widget, pair.people["bob"].handle, "1", "€1.00")
+        visit.page.wait_for_function("window.client.asked.some((each) => each.includes('timeline'))")
         assert widget.seen("sent") == []
 
 
@@ -479,7 +515,7 @@ def test_a_client_that_does_not_say_what_the_widget_may_do_is_not_waited_for(
     chromium: Any, pair: RunningDemo, client: str
 ) -> None:
     with visiting(chromium, pair, "alice") as visit, pair.client("alice") as alice:
-        widget = opened(visit, client, alice, pair.room_id, encrypted="yes", allow="nothing said")
+        widget = opened(visit, client, alice, pair.room_id, allow="nothing said")
         widget.frame.get_by_text("Available").wait_for()
         assert widget.seen("asked") == []
 

@@ -11,7 +11,7 @@ import type { Session } from "./session.ts";
 import { locale } from "./text/index.ts";
 import type { Card } from "./widget-room.ts";
 
-/** The room that a widget is in, as far as its client tells. */
+/** What is around a widget; ``roomId`` is the room of a widget that belongs to one. */
 export interface WidgetRoom {
   roomId: string | null;
   /** Say something readable in the room, where the homeserver cannot because it is encrypted. */

@@ -1,9 +1,10 @@
-// What the widget knows of the room that it is opened in and does there, as far as its client lets it.
+// What the widget says in rooms, as far as its client and its person let it.
 
-import type { IRoomEvent, IWidgetApiRequest, WidgetApi } from "matrix-widget-api";
+import type { IWidgetApiRequest, WidgetApi } from "matrix-widget-api";
 
-/** A readable line about a payment. */
+/** A readable line about a payment that was made in an encrypted room. */
 export interface Card {
+  roomId: string;
   paymentId: string;
   payer: string;
   text: string;
@@ -11,57 +12,59 @@ export interface Card {
   terms: { payee: string; amount: number; currency: string; scale: number; memo?: string; state: string };
 }
 
-const ENCRYPTION = "m.room.encryption";
 const CARD_KEY = "org.superapp.card";
+const SEND = "org.matrix.msc2762.send.event:m.room.message#m.notice";
+/** How long somebody may take to say whether the line is posted. */
+const ANSWERED_MS = 120_000;
 
-/** The room as its client shows it. It has to be made before the client is listened to. */
+/**
+ * The wallet behind the sticker button follows its person from room to room in one frame, and a client says of the room
+ * that it began in, or of the one that is looked at, or of neither: what it is told without the name of a room may land
+ * in any of them. So nothing is sent but to a room by its name, and the client is asked for that room when it is needed.
+ */
 export class Room {
-  #encrypted = false;
-  /** Whether the client has said what the widget may do. */
-  #negotiated = false;
   readonly #client: WidgetApi;
+  readonly #approved = new Set<string>();
+  #notified: (() => void) | null = null;
 
+  /** It has to be made before the client is listened to. */
   constructor(client: WidgetApi) {
     this.#client = client;
-    client.requestCapabilityToReceiveState(ENCRYPTION, "");
-    client.requestCapabilityToSendMessage("m.notice");
-    // What newer clients tell by themselves; older ones are asked, see look().
-    client.on("action:update_state", (event: CustomEvent<IWidgetApiRequest>) => {
-      event.preventDefault();
-      const { state } = event.detail.data as { state?: IRoomEvent[] };
-      this.#learn(state ?? []);
-      client.transport.reply(event.detail, {});
+    client.on("action:notify_capabilities", (event: CustomEvent<IWidgetApiRequest>) => {
+      const { approved } = event.detail.data as { approved?: string[] };
+      for (const capability of approved ?? []) this.#approved.add(capability);
+      this.#notified?.();
     });
   }
 
-  /** To be called once the client has said what the widget may do. */
-  async look(): Promise<void> {
-    this.#negotiated = true;
-    if (!this.#client.hasCapability(`org.matrix.msc2762.receive.state_event:${ENCRYPTION}#`)) return;
-    try {
-      this.#learn(await this.#client.readStateEvents(ENCRYPTION, 1, ""));
-    } catch {
-      // A client that neither tells nor answers: the payment stands without a line about it.
-    }
-  }
-
-  /** Say it in the room, encrypted by the client. Where the room is not encrypted the homeserver says it itself. */
+  /** Say it in the room, encrypted by the client; a client or person who does not want that is left alone. */
   async post(card: Card): Promise<void> {
-    if (
-      !this.#negotiated ||
-      !this.#encrypted ||
-      !this.#client.hasCapability("org.matrix.msc2762.send.event:m.room.message#m.notice")
-    )
-      return;
-    await this.#client.sendRoomEvent("m.room.message", {
+    if (!(await this.#mayPost(card.roomId))) return;
+    const content = {
       msgtype: "m.notice",
       body: card.text,
+      "m.mentions": {},
       [CARD_KEY]: { v: 1, kind: "payment", payment_id: card.paymentId, payer: card.payer, ...card.terms },
-    });
+    };
+    await this.#client.sendRoomEvent("m.room.message", content, card.roomId);
   }
 
-  #learn(events: readonly IRoomEvent[]): void {
-    // Encryption that was switched on once stays on.
-    this.#encrypted ||= events.some((event) => event.type === ENCRYPTION);
+  async #mayPost(roomId: string): Promise<boolean> {
+    const timeline = `org.matrix.msc2762.timeline:${roomId}`;
+    const wanted = [SEND, timeline];
+    if (wanted.every((each) => this.#approved.has(each))) return true;
+    const notified = new Promise<void>((resolve) => {
+      this.#notified = resolve;
+      setTimeout(resolve, ANSWERED_MS);
+    });
+    try {
+      // Clients that cannot be asked once they have begun throw here.
+      this.#client.requestCapabilities(wanted);
+      await this.#client.updateRequestedCapabilities();
+    } catch {
+      return false;
+    }
+    await notified;
+    return wanted.every((each) => this.#approved.has(each));
   }
 }

@@ -20,6 +20,9 @@ const NEGOTIATED_MS = 3_000;
 /** How long a client may take to say who one is. */
 const ASKED_MS = 60_000;
 
+/** The wallet of an account, behind the sticker button. It follows one from room to room, so its address names none. */
+const STICKER_MENU = "org.superapp.wallet";
+
 const query = new URLSearchParams(location.search);
 
 // Clients speak to a widget as soon as its page has loaded, so the ear is there before anything is waited for.
@@ -27,8 +30,7 @@ const client = new WidgetApi(query.get("widgetId"), originOf(query.get("parentUr
 const room = new Room(client);
 const ready = new Promise<void>((resolve) => client.once("ready", () => resolve()));
 // A client asks once what the widget wants to do and gives up after ten seconds; one that was busy never asks again.
-// So the wallet does not wait for it: what it needs the room for is there when the client has said so, and not before.
-void ready.then(() => room.look());
+// So the wallet does not wait for it long.
 client.start();
 
 function originOf(url: string | null): string | null {
@@ -96,7 +98,8 @@ async function start(): Promise<void> {
       const [about] = await Promise.all([answer(openApi(NOBODY).GET("/about")), negotiated()]);
       const session = await signIn(about);
       const tokens = tokensOf(about, session);
-      const around: WidgetRoom = { roomId: roomOf(query.get("roomId")), postCard: (card) => room.post(card) };
+      const fixed = query.get("widgetId") === STICKER_MENU ? null : roomOf(query.get("roomId"));
+      const around: WidgetRoom = { roomId: fixed, postCard: (card) => room.post(card) };
       const home: Home = { session, tokens, about, api: openApi(tokens), widget: around, leave: async () => undefined };
       render(
         <HomeContext.Provider value={home}>

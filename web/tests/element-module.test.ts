@@ -158,10 +158,11 @@ test("Element loads the built module, which draws cards and leads to the wallet"
 test("the wallet opens without questions, and no other widget does", async () => {
   const found = await loaded({ "org.superapp": { wallet: WALLET, events: true } });
   const ours = { type: "m.stickerpicker", templateUrl: `${WALLET}widget/?widgetId=x` };
-  const asked = new Set(["org.matrix.msc2762.send.event:m.room.message#m.notice", "org.matrix.msc2762.send.event"]);
+  const wanted = ["org.matrix.msc2762.send.event:m.room.message#m.notice", "org.matrix.msc2762.timeline:!room:x"];
+  const asked = new Set([...wanted, "org.matrix.msc2762.send.event", "org.matrix.msc2762.timeline:*"]);
   assert.deepEqual(
     found.approvers.map((approve) => approve(ours, asked)),
-    [true, true, new Set(["org.matrix.msc2762.send.event:m.room.message#m.notice"])],
+    [true, true, new Set(wanted)],
   );
   for (const other of [
     { ...ours, templateUrl: "https://evil.example/superapp/widget/" },

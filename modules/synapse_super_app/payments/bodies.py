@@ -15,6 +15,7 @@ from super_app.payments.model import (
     Payment,
     PaymentContent,
     PaymentKey,
+    Venue,
     WireAmount,
     WireCurrency,
     WireReference,
@@ -165,6 +166,7 @@ class PaymentAnswer(WireModel):
 class PaymentJson(WireModel):
     """A payment as one of its two people sees it. ``expires_ts`` stands while the payee of here is asked.
 
+    ``encrypted`` says that the room is, so that its events show nobody what is paid.
     ``fee`` is what it costs the payer besides ``amount``, if anything; nobody else sees it.
     """
 
@@ -179,6 +181,7 @@ class PaymentJson(WireModel):
     reason: str | None = None
     room_id: str | None = None
     event_id: str | None = None
+    encrypted: bool | None = None
     request: str | None = None
     refund_of: str | None = None
     invoice: str | None = None
@@ -200,6 +203,7 @@ class PaymentJson(WireModel):
             reason=None if payment.reason is None else payment.reason.value,
             room_id=payment.room_id,
             event_id=payment.event_id,
+            encrypted=payment.venue is Venue.HIDDEN or None,
             request=payment.request,
             refund_of=payment.refund_of,
             invoice=payment.invoice,

@@ -19,14 +19,18 @@ interface Settings {
 
 const SETTINGS = "org.superapp";
 const WIDGET_TYPE = "m.stickerpicker";
-/** What our widget asks for, and no more (web/src/widget-room.ts). */
-const CAPABILITIES: ReadonlySet<string> = new Set([
-  "org.matrix.msc2762.receive.state_event:m.room.encryption#",
-  "org.matrix.msc2762.send.event:m.room.message#m.notice",
-]);
+/** What our widget asks for, and no more (web/src/widget-room.ts): to post a notice in a room that it names. */
+const SEND = "org.matrix.msc2762.send.event:m.room.message#m.notice";
+const TIMELINE = /^org\.matrix\.msc2762\.timeline:!/;
+
+/** What an older Element may lack of the module API. */
+type Since<Key extends keyof Api> = Omit<Api, Key> & Partial<Pick<Api, Key>>;
+type AnyApi = Since<"composer" | "extras" | "widgetLifecycle">;
 
 class SuperAppModule implements Module {
-  static readonly moduleApiVersion = "^2.0.0";
+  // Cards need 1.4 (Element 1.12). Buttons in the header, a wallet without questions and the entry in the menu beside the
+  // composer came later; an Element that is older does without them.
+  static readonly moduleApiVersion = ">=1.4.0 <3.0.0";
   readonly #api: Api;
 
   constructor(api: Api) {
@@ -34,16 +38,16 @@ class SuperAppModule implements Module {
   }
 
   async load(): Promise<void> {
-    const api = this.#api;
-    const settings = settingsOf(api);
-    const wallet = walletOf(api, settings);
+    const api: AnyApi = this.#api;
+    const settings = settingsOf(this.#api);
+    const wallet = walletOf(this.#api, settings);
     if (wallet === null) {
       console.error("Super App: say where the homeserver's pages are, as org.superapp.wallet in config.json");
       return;
     }
     api.i18n.register(TEXTS);
     const open = (address: string) => void window.open(new URL(`app/${address}`, wallet), "_blank", "noopener");
-    const view = new View(api, open);
+    const view = new View(this.#api, open);
     const read = (event: CardEvent) => readCard(event) ?? (settings.events === true ? readEvent(event) : null);
     api.customComponents.registerMessageRenderer(
       (event) => read(event) !== null,
@@ -54,18 +58,18 @@ class SuperAppModule implements Module {
       },
       { allowEditingEvent: false },
     );
-    api.extras.addRoomHeaderButtonCallback((roomId) => view.payButton(roomId));
-    api.composer.addFileUploadOption({
+    api.extras?.addRoomHeaderButtonCallback((roomId) => view.payButton(roomId));
+    api.composer?.addFileUploadOption({
       type: "org.superapp.pay",
       label: api.i18n.translate("superapp_pay"),
       onSelected: (roomId) => open(roomId === undefined ? "#/send" : `#/send?room=${encodeURIComponent(roomId)}`),
     });
     const isOurs = (widget: { type: string; templateUrl: string }) =>
       widget.type === WIDGET_TYPE && widget.templateUrl.startsWith(new URL("widget/", wallet).href);
-    api.widgetLifecycle.registerPreloadApprover((widget) => isOurs(widget) || undefined);
-    api.widgetLifecycle.registerIdentityApprover((widget) => isOurs(widget) || undefined);
-    api.widgetLifecycle.registerCapabilitiesApprover((widget, asked) =>
-      isOurs(widget) ? new Set([...asked].filter((each) => CAPABILITIES.has(each))) : undefined,
+    api.widgetLifecycle?.registerPreloadApprover((widget) => isOurs(widget) || undefined);
+    api.widgetLifecycle?.registerIdentityApprover((widget) => isOurs(widget) || undefined);
+    api.widgetLifecycle?.registerCapabilitiesApprover((widget, asked) =>
+      isOurs(widget) ? new Set([...asked].filter((each) => each === SEND || TIMELINE.test(each))) : undefined,
     );
   }
 }

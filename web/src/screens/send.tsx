@@ -395,10 +395,12 @@ function InApp(props: { order: Order; onBack: () => void; onPaid: (payment: Paym
   useEffect(() => {
     if (payment.value === undefined) return;
     const text = t("card.paid", { payer: home.session.userId, payee: wanted.payee, amount: money(wanted) });
-    const { payment_id, payer, payee, amount, currency, memo, state } = payment.value;
+    const { payment_id, payer, payee, amount, currency, memo, state, room_id, encrypted } = payment.value;
     const scale = scaleOf(home.about, currency);
     const terms = { payee, amount, currency, scale, ...(memo == null ? {} : { memo }), state };
-    void home.widget?.postCard({ paymentId: payment_id, payer, text, terms });
+    // Where the room is not encrypted the homeserver says it itself.
+    if (encrypted === true && room_id != null)
+      void home.widget?.postCard({ roomId: room_id, paymentId: payment_id, payer, text, terms });
     props.onPaid(payment.value);
   }, [payment.value === undefined]);
   const address = to("send", {

@@ -17,7 +17,7 @@ import {
 interface Seen {
   asked: string[];
   openIdAsks: number;
-  sent: { type: string; content: unknown }[];
+  sent: { room: string | null; type: string; content: unknown }[];
   openId: object | null;
 }
 
@@ -34,7 +34,7 @@ window.client = { asked: [], openIdAsks: 0, sent: [], openId: JSON.parse(query.g
 
 class Driver extends WidgetDriver {
   override async validateCapabilities(requested: Set<Capability>): Promise<Set<Capability>> {
-    window.client.asked = [...requested].sort();
+    window.client.asked = [...window.client.asked, ...requested].sort();
     return query.get("allow") === "none" ? new Set() : requested;
   }
 
@@ -45,14 +45,14 @@ class Driver extends WidgetDriver {
     else observer.update({ state: OpenIDRequestState.Allowed, token });
   }
 
-  override async sendEvent(type: string, content: unknown): Promise<ISendEventDetails> {
-    window.client.sent.push({ type, content });
-    return { roomId: room, eventId: "$sent" };
-  }
-
-  override async readRoomState(_room: string, type: string): Promise<never[]> {
-    const encryption = { type, state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" }, room_id: room };
-    return (query.get("encrypted") === "yes" ? [encryption] : []) as never[];
+  override async sendEvent(
+    type: string,
+    content: unknown,
+    _stateKey: string | null = null,
+    named: string | null = null,
+  ): Promise<ISendEventDetails> {
+    window.client.sent.push({ room: named, type, content });
+    return { roomId: named ?? room, eventId: "$sent" };
   }
 
   override getKnownRooms(): string[] {
@@ -62,7 +62,7 @@ class Driver extends WidgetDriver {
 
 const frame = document.getElementById("widget") as HTMLIFrameElement;
 const widget = new Widget({
-  id: "wallet",
+  id: query.get("id") ?? "org.superapp.wallet",
   creatorUserId: "@alice:here",
   type: "m.stickerpicker",
   url: query.get("widget") ?? "",

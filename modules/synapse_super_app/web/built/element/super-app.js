@@ -367,33 +367,33 @@ function k(e) {
 	}
 }
 // element-module/src/index.ts
-var A = "org.superapp", j = "m.stickerpicker", M = /* @__PURE__ */ new Set(["org.matrix.msc2762.receive.state_event:m.room.encryption#", "org.matrix.msc2762.send.event:m.room.message#m.notice"]), N = class {
-	static moduleApiVersion = "^2.0.0";
+var A = "org.superapp", j = "m.stickerpicker", M = "org.matrix.msc2762.send.event:m.room.message#m.notice", N = /^org\.matrix\.msc2762\.timeline:!/, P = class {
+	static moduleApiVersion = ">=1.4.0 <3.0.0";
 	#e;
 	constructor(e) {
 		this.#e = e;
 	}
 	async load() {
-		let e = this.#e, t = P(e), n = F(e, t);
+		let e = this.#e, t = F(this.#e), n = I(this.#e, t);
 		if (n === null) {
 			console.error("Super App: say where the homeserver's pages are, as org.superapp.wallet in config.json");
 			return;
 		}
 		e.i18n.register(f);
-		let a = (e) => void window.open(new URL(`app/${e}`, n), "_blank", "noopener"), o = new O(e, a), s = (e) => r(e) ?? (t.events === !0 ? i(e) : null);
+		let a = (e) => void window.open(new URL(`app/${e}`, n), "_blank", "noopener"), o = new O(this.#e, a), s = (e) => r(e) ?? (t.events === !0 ? i(e) : null);
 		e.customComponents.registerMessageRenderer((e) => s(e) !== null, (e, t) => {
 			let n = s(e.mxEvent);
 			return n === null ? t?.() ?? window.React.createElement("span") : o.card(n);
-		}, { allowEditingEvent: !1 }), e.extras.addRoomHeaderButtonCallback((e) => o.payButton(e)), e.composer.addFileUploadOption({
+		}, { allowEditingEvent: !1 }), e.extras?.addRoomHeaderButtonCallback((e) => o.payButton(e)), e.composer?.addFileUploadOption({
 			type: "org.superapp.pay",
 			label: e.i18n.translate("superapp_pay"),
 			onSelected: (e) => a(e === void 0 ? "#/send" : `#/send?room=${encodeURIComponent(e)}`)
 		});
 		let c = (e) => e.type === j && e.templateUrl.startsWith(new URL("widget/", n).href);
-		e.widgetLifecycle.registerPreloadApprover((e) => c(e) || void 0), e.widgetLifecycle.registerIdentityApprover((e) => c(e) || void 0), e.widgetLifecycle.registerCapabilitiesApprover((e, t) => c(e) ? new Set([...t].filter((e) => M.has(e))) : void 0);
+		e.widgetLifecycle?.registerPreloadApprover((e) => c(e) || void 0), e.widgetLifecycle?.registerIdentityApprover((e) => c(e) || void 0), e.widgetLifecycle?.registerCapabilitiesApprover((e, t) => c(e) ? new Set([...t].filter((e) => e === M || N.test(e))) : void 0);
 	}
 };
-function P(e) {
+function F(e) {
 	let t = e.config.get()[A];
 	if (typeof t != "object" || !t) return {};
 	let { wallet: n, events: r } = t;
@@ -402,7 +402,7 @@ function P(e) {
 		...typeof r == "boolean" ? { events: r } : {}
 	};
 }
-function F(e, t) {
+function I(e, t) {
 	let n = e.config.get().default_server_config?.["m.homeserver"]?.base_url, r = t.wallet ?? (typeof n == "string" ? `${n.replace(/\/$/, "")}/superapp/` : null);
 	if (r === null) return null;
 	try {
@@ -412,4 +412,4 @@ function F(e, t) {
 		return null;
 	}
 }
-export { N as default };
+export { P as default };
