@@ -8,6 +8,7 @@
 #   make web              the web app anew, as the module serves it; commit what comes of it
 #   make format           write what `make check` would find fault with in the format
 #   make livekit          build the LiveKit that the tests of calls of many use (Go, some minutes, once)
+#   make element ELEMENT=DIR   walk through what people see in a real Element Web, a build of which is in DIR; keeps pictures
 #   make simulate [SEEDS=…] [ARGS=…]   long runs of the clearing simulator
 #   make search           every state of a payment beside a restore; takes minutes
 #   make soak [ARGS=…]   people on two homeservers with workers while all of it is broken; ARGS=--help for the sizes
@@ -20,13 +21,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check web check-web format simulate search soak fuzz audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit
+.PHONY: help run demo test check web check-web format simulate search soak fuzz audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit element
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
 
 BIN := .venv/bin
 ARGS ?=
+ELEMENT ?=
 ONLY ?=
 SEEDS ?= 1000
 EXAMPLES ?= 1000
@@ -57,6 +59,10 @@ install-coturn:
 
 livekit:
 	@tools/install livekit
+
+element: install-dev install-chromium install-nodejs
+	@SUPER_APP_ELEMENT="$(ELEMENT)" exec $(BIN)/pytest -n 0 -rs -p no:randomly tests/browser/test_walk_in_element.py $(ARGS)
+	@echo "super-app: the pictures are in build/screenshots/element" >&2
 
 # exec, so that Ctrl-C and SIGTERM reach the command itself.
 run: install-run

@@ -1,7 +1,7 @@
 """A real Element Web, unmodified, served beside the homeservers: what a person with it sees.
 
-No package registry ships a build of it, so whoever has one names its folder (``make element ELEMENT=…``); where there is
-none, its tests are skipped and say so. Nothing is added to it but the ``config.json`` that whoever hosts it writes.
+No package registry ships a build of it, so whoever has one names its folder (``make element ELEMENT=…``); where there
+is none, its tests are skipped and say so. Nothing is added to it but the ``config.json`` that whoever hosts it writes.
 """
 
 import json

@@ -394,8 +394,10 @@ function InApp(props: { order: Order; onBack: () => void; onPaid: (payment: Paym
   );
   useEffect(() => {
     if (payment.value === undefined) return;
-    const text = t("card.paid", { payer: home.session.userId, payee: wanted.payee, amount: money(wanted) });
+    const said = t("card.paid", { payer: home.session.userId, payee: wanted.payee, amount: money(wanted) });
     const { payment_id, payer, payee, amount, currency, memo, state, room_id, encrypted } = payment.value;
+    // Isolated: what somebody writes may turn the direction of what is around it.
+    const text = memo == null ? said : `${said}\n\u2068${memo}\u2069`;
     const scale = scaleOf(home.about, currency);
     const terms = { payee, amount, currency, scale, ...(memo == null ? {} : { memo }), state };
     // Where the room is not encrypted the homeserver says it itself.
