@@ -89,7 +89,7 @@ async function start(): Promise<void> {
     }
   };
   await attempt();
-  started();
+  started(root);
 }
 
 void start();

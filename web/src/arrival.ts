@@ -29,11 +29,20 @@ export function tokensOf(session: MatrixSession, over: () => void): Tokens {
   return tokens;
 }
 
+const PLACE = "superapp.place";
+
+/** Before one goes to another page to sign in: where one wanted to be. */
+export function rememberPlace(): void {
+  sessionStorage.setItem(PLACE, location.hash);
+}
+
 /** Back from another page with the second half of a sign-in; it leaves the address before anything is done with it. */
 export async function comingBack(): Promise<MatrixSession | null> {
   const query = new URLSearchParams(location.search);
   if (![...query.keys()].some((key) => ["code", "error", "loginToken"].includes(key))) return null;
-  history.replaceState(null, "", location.pathname + location.hash);
+  const place = sessionStorage.getItem(PLACE) ?? "";
+  sessionStorage.removeItem(PLACE);
+  history.replaceState(null, "", location.pathname + (location.hash === "" ? place : location.hash));
   const loginToken = query.get("loginToken");
   const session =
     loginToken === null ? await (await import("./oauth.ts")).finish(query) : await signInWithToken(loginToken);

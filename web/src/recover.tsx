@@ -525,7 +525,7 @@ async function start(): Promise<void> {
     }
   };
   await attempt();
-  started();
+  started(root);
 }
 
 void start();

@@ -12,7 +12,7 @@ import { type Route, to, useRoute } from "./route.ts";
 import { ActivityScreen } from "./screens/activity.tsx";
 import { PaymentScreen } from "./screens/payment.tsx";
 import { PeopleScreen, PersonScreen } from "./screens/people.tsx";
-import { AskedScreen, RequestScreen, RequestsScreen } from "./screens/requests.tsx";
+import { RequestsScreen } from "./screens/requests.tsx";
 import { SendScreen } from "./screens/send.tsx";
 import { WalletScreen } from "./screens/wallet.tsx";
 import { t } from "./text/index.ts";
@@ -49,6 +49,22 @@ const BELONGS: Readonly<Record<string, string>> = {
   requests: "",
   asked: "",
   scan: "",
+  more: "",
+  gifts: "",
+  give: "",
+  gift: "",
+  "money-links": "",
+  "money-link": "",
+  claim: "",
+  split: "",
+  collect: "",
+  schedules: "",
+  schedule: "",
+  disputes: "",
+  dispute: "activity",
+  statements: "",
+  year: "",
+  safety: "",
 };
 const BELOW_ME: readonly string[] = ["calls", "profile", "settings", "me"];
 
@@ -137,15 +153,12 @@ function Where({ route, features }: { route: Route; features: readonly string[] 
   if (first === undefined) return directory ? <PeopleScreen /> : <Later load={me} />;
   if (payments && first === "activity") return <ActivityScreen />;
   if (payments && first === "send") return <SendScreen route={route} />;
-  if (payments && first === "request") return <RequestScreen route={route} />;
   if (payments && first === "requests") return <RequestsScreen />;
-  if (payments && first === "asked" && second !== undefined)
-    return <AskedScreen requestId={second} requester={route.query.get("requester") ?? undefined} />;
   if (payments && first === "payment" && second !== undefined)
     return <PaymentScreen paymentId={second} payer={route.query.get("payer") ?? undefined} />;
   if (directory && first === "people") return <PeopleScreen />;
   if (directory && first === "person" && second !== undefined) return <PersonScreen handle={second} />;
-  const later = LATER[first];
+  const later = LATER[first] ?? (payments ? moneyLater(first, second) : undefined);
   if (later !== undefined) return <Later load={later} />;
   return (
     <Screen title={t("lost")}>
@@ -169,6 +182,43 @@ const LATER: Readonly<Record<string, Load>> = {
   receive: async () => (await import("./screens/receive.tsx")).ReceiveScreen,
   scan: async () => (await import("./screens/scan.tsx")).ScanScreen,
 };
+
+const gifts = () => import("./screens/gifts.tsx");
+const links = () => import("./screens/money-links.tsx");
+const asks = () => import("./screens/ask.tsx");
+const schedules = () => import("./screens/schedules.tsx");
+const disputes = () => import("./screens/disputes.tsx");
+const statements = () => import("./screens/statements.tsx");
+
+/** What people do with money now and then. A name with a second part behind it is one of those that the name lists. */
+const MONEY: Readonly<Record<string, Load>> = {
+  more: async () => (await import("./screens/more.tsx")).MoreScreen,
+  gifts: async () => (await gifts()).GiftsScreen,
+  give: async () => (await gifts()).GiveScreen,
+  "gift/": async () => (await gifts()).GiftScreen,
+  "money-links": async () => (await links()).MoneyLinksScreen,
+  "money-links/": async () => (await links()).MoneyLinkScreen,
+  "money-link": async () => (await links()).MakeLinkScreen,
+  claim: async () => (await links()).ClaimScreen,
+  request: async () => (await asks()).AskScreen,
+  split: async () => (await asks()).SplitScreen,
+  collect: async () => (await asks()).CollectScreen,
+  "asked/": async () => (await import("./screens/asked.tsx")).AskedScreen,
+  schedules: async () => (await schedules()).SchedulesScreen,
+  "schedules/": async () => (await schedules()).ScheduleScreen,
+  schedule: async () => (await schedules()).NewScheduleScreen,
+  disputes: async () => (await disputes()).DisputesScreen,
+  "disputes/": async () => (await disputes()).DisputeScreen,
+  "dispute/": async () => (await disputes()).OpenDisputeScreen,
+  statements: async () => (await statements()).StatementsScreen,
+  "statements/": async () => (await statements()).StatementScreen,
+  "year/": async () => (await statements()).YearScreen,
+  safety: async () => (await import("./screens/safety.tsx")).SafetyScreen,
+};
+
+function moneyLater(first: string, second: string | undefined): Load | undefined {
+  return MONEY[second === undefined ? first : `${first}/`];
+}
 
 const loaded = new Map<Load, ComponentType>();
 

@@ -1,4 +1,5 @@
-/** Tell start.js that the page is there. */
-export function started(): void {
+/** The page is there: what stood in its place goes, and start.js hears of it. */
+export function started(root: HTMLElement): void {
+  for (const each of root.querySelectorAll(":scope > .starting, :scope > .late")) each.remove();
   dispatchEvent(new Event("superapp.started"));
 }

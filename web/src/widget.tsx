@@ -122,7 +122,7 @@ async function start(): Promise<void> {
     }
   };
   await attempt();
-  started();
+  started(root);
 }
 
 /** Once the client has said what the widget may do, or has let it wait. */

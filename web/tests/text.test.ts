@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { de } from "../src/text/de.ts";
+import { deedsDe, deedsEn } from "../src/text/deeds.ts";
 import { en } from "../src/text/en.ts";
 import { fill, preferred } from "../src/text/index.ts";
 
@@ -21,6 +22,15 @@ for (const [language, dictionary] of Object.entries({ en, de })) {
   });
 }
 
+test("the texts that are loaded later are in both languages, with their values and as many forms", () => {
+  for (const key of Object.keys(deedsEn) as (keyof typeof deedsEn)[]) {
+    assert.notEqual(deedsDe[key].trim(), "", key);
+    assert.deepEqual(names(deedsDe[key]), names(deedsEn[key]), key);
+    assert.equal(forms(deedsDe[key]), forms(deedsEn[key]), key);
+  }
+  assert.deepEqual(Object.keys(deedsDe).sort(), Object.keys(deedsEn).sort());
+});
+
 function sources(folder: string): string {
   return readdirSync(folder, { withFileTypes: true, recursive: true })
     .filter((each) => each.isFile() && /\.tsx?$/.test(each.name) && !each.parentPath.endsWith("text"))
@@ -33,6 +43,10 @@ test("every text is used, and nothing on a screen stands beside the dictionary",
   const families = ["state.", "call.", "rule.", "asked.", "verification.", "phone."];
   for (const key of keys)
     assert.ok(all.includes(`"${key}"`) || families.some((family) => key.startsWith(family)), `nobody says ${key}`);
+  const many = ["gift.", "link.", "claim.", "schedule.", "every.", "outcome.", "ground.", "case.", "act.", "draw."];
+  many.push("kind.", "limit.", "window.");
+  for (const key of Object.keys(deedsEn))
+    assert.ok(all.includes(`"${key}"`) || many.some((family) => key.startsWith(family)), `nobody says ${key}`);
   const loose = [...all.matchAll(/^\s*([A-Z][a-z]+(?: [a-z]+)+[.!?]?)\s*$/gm)].map((found) => found[1]);
   assert.deepEqual(loose, []);
 });

@@ -4,6 +4,7 @@ import { useHome } from "../home.ts";
 import { Avatar, Handle, Row, Screen } from "../parts/basics.tsx";
 import { Icon, type IconName } from "../parts/icons.tsx";
 import { to } from "../route.ts";
+import { d } from "../text/deeds.ts";
 import { t } from "../text/index.ts";
 
 export function MeScreen() {
@@ -34,6 +35,8 @@ export function MeScreen() {
       <ul class="card list">
         {about.features.includes("directory") && row(to("profile"), "person", t("profile"), t("profile.hint"))}
         {about.features.includes("payments") && row(to("receive"), "qr", t("receive"), t("receive.row"))}
+        {about.features.includes("payments") && row(to("more"), "more", d("more"), d("more.hint"))}
+        {about.features.includes("payments") && row(to("safety"), "lock", d("safety"), d("safety.hint"))}
         {about.features.includes("calls") && row(to("calls"), "phone", t("calls"), t("calls.hint"))}
         {row(to("settings"), "settings", t("settings"), t("settings.hint"))}
       </ul>

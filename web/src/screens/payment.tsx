@@ -198,6 +198,7 @@ function Deeds({ payment }: { payment: PaymentJson }) {
           {t("payment.cancel")}
         </Button>
       )}
+      {payment.state === "completed" && <Paper payment={payment} />}
       {incoming && payment.state === "completed" && payment.refund_of == null && (
         <Button kind="quiet" onClick={() => setRefunding(true)}>
           {t("payment.give_back")}
@@ -231,6 +232,42 @@ function Deeds({ payment }: { payment: PaymentJson }) {
           }}
         />
       )}
+    </div>
+  );
+}
+
+/** The receipt of a completed payment; and for its payer the way to dispute it. */
+function Paper({ payment }: { payment: PaymentJson }) {
+  const { tokens } = useHome();
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const incoming = payment.direction === "incoming";
+  return (
+    <div class="pair">
+      <Button
+        icon="file"
+        busy={busy}
+        onClick={async () => {
+          setBusy(true);
+          setProblem(null);
+          try {
+            const { downloadReceipt } = await import("../download.ts");
+            await downloadReceipt(tokens, payment.payment_id, incoming ? payment.payer : null);
+          } catch (thrown) {
+            setProblem(asProblem(thrown));
+          } finally {
+            setBusy(false);
+          }
+        }}
+      >
+        {t("payment.receipt")}
+      </Button>
+      {!incoming && payment.refund_of == null && (
+        <LinkButton href={to("dispute", payment.payment_id)} icon="scales">
+          {t("payment.dispute")}
+        </LinkButton>
+      )}
+      {problem !== null && <Failure problem={problem} />}
     </div>
   );
 }

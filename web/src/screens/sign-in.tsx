@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { HOMESERVER } from "../api.ts";
+import { rememberPlace } from "../arrival.ts";
 import { Button, Failure, Field, Notice, Skeleton } from "../parts/basics.tsx";
 import { Icon } from "../parts/icons.tsx";
 import { asProblem, Problem } from "../problem.ts";
@@ -57,6 +58,7 @@ export function SignIn(props: {
           onClick={async () => {
             setBusy(true);
             try {
+              rememberPlace();
               location.href = ways.delegated ? await (await import("../oauth.ts")).begin() : ssoAddress();
             } catch (thrown) {
               setProblem(asProblem(thrown));

@@ -47,6 +47,7 @@ export function WalletScreen() {
         <Deed href={to("requests")} icon="ask" text={t("request")} />
         {widget === null && <Deed href={to("scan")} icon="qr" text={t("scan")} />}
         <Deed href={to("receive")} icon="receive" text={t("receive")} />
+        {widget === null && <Deed href={to("more")} icon="more" text={t("wallet.more")} />}
       </nav>
       <WaitingRequests />
       <Loaded resource={payments} rows={4}>

@@ -47,6 +47,7 @@ export const de: Dictionary = {
   "wallet.available": "Verfügbar",
   "wallet.held": "Zurückgelegt:",
   "wallet.deeds": "Was du tun kannst",
+  "wallet.more": "Mehr",
   "wallet.waiting": "Wartet auf deine Antwort",
   "wallet.latest": "Zuletzt",
   "wallet.all": "Alle zeigen",
@@ -86,6 +87,8 @@ export const de: Dictionary = {
   "payment.decline": "Ablehnen",
   "payment.cancel": "Zurücknehmen",
   "payment.give_back": "Geld zurückgeben",
+  "payment.receipt": "Quittung",
+  "payment.dispute": "Etwas stimmt nicht",
   "payment.again": "Noch einmal zahlen",
 
   "state.held": "Unterwegs; dein Geld ist zurückgelegt",

@@ -45,6 +45,7 @@ export const en = {
   "wallet.available": "Available",
   "wallet.held": "Set aside:",
   "wallet.deeds": "What you can do",
+  "wallet.more": "More",
   "wallet.waiting": "Waiting for your answer",
   "wallet.latest": "Latest",
   "wallet.all": "Show all",
@@ -84,6 +85,8 @@ export const en = {
   "payment.decline": "Decline",
   "payment.cancel": "Take it back",
   "payment.give_back": "Give money back",
+  "payment.receipt": "Receipt",
+  "payment.dispute": "Something is wrong",
   "payment.again": "Pay again",
 
   "state.held": "On its way; your money is set aside",
