@@ -1,0 +1,1 @@
+function e(...e){let t=e.filter(e=>typeof e==`string`).map(encodeURIComponent),n=new URLSearchParams;for(let t of e)if(typeof t!=`string`)for(let[e,r]of Object.entries(t))r!==void 0&&n.set(e,r);let r=n.toString();return`#/${t.join(`/`)}${r===``?``:`?${r}`}`}export{e as t};
