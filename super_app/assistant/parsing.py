@@ -36,7 +36,9 @@ _GROUP: Final = re.compile(r"\d[\d.,'’]*")
 _PERSON: Final = re.compile(r"@[^\s,;]+")
 _EDGES: Final = ".,!?;:…\"'“”„«»()[]"
 _WITH_MONEY: Final = frozenset({Command.PAY, Command.REQUEST, Command.SCHEDULE})
-_WITH_MONEY_ALONE: Final = frozenset({Command.GIFT, Command.LINK, Command.SPLIT, Command.COLLECT})
+_WITH_MONEY_ALONE: Final = frozenset(
+    {Command.GIFT, Command.LINK, Command.SPLIT, Command.COLLECT, Command.CALL_PRICE, Command.DEPOSIT}
+)
 _INTO: Final = frozenset({"in", "into", "auf"})
 _WITH_A_PERSON: Final = frozenset({Command.CALL, Command.FIND, Command.CONTACTS})
 

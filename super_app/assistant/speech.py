@@ -1021,6 +1021,90 @@ class Speech:
     def call_policy_set(self, who: Sequence[str]) -> Text:
         return self.say("From now on these may call you: {who}.", who=self._who(who))
 
+    def call_price(self, who: str, price: Money | None) -> Text:
+        if price is None:
+            return self.say("Calls with {person} cost you nothing.", person=strong(who))
+        return self.say(
+            "A minute of a call with {person} costs {amount}. Say `call price {who} {plain}` to confirm that for your "
+            "next call.",
+            person=strong(who),
+            amount=self.money(price),
+            who=who,
+            plain=amounts.show(price, self._assets, self.locale),
+        )
+
+    def call_confirmed(self, who: str, price: Money, most: Money, aside: Money) -> Text:
+        return self.say(
+            "Confirmed: {amount} a minute, {most} at most. Ring {person} within five minutes. {aside} are set aside, "
+            "and what the call does not cost comes back.",
+            amount=self.money(price),
+            most=self.money(most),
+            person=strong(who),
+            aside=self.money(aside),
+        )
+
+    def own_call_price(self, price: Money | None) -> Text:
+        if price is None:
+            return self.say(
+                "You ask no price for calls. `call price` with an amount asks so much a minute of people whom your "
+                "call policy does not let through."
+            )
+        return self.say(
+            "Whom your call policy does not let through pays {amount} a minute to call you. `call price off` takes "
+            "that back.",
+            amount=self.money(price),
+        )
+
+    def deposit_asked(self, who: str, money: Money | None) -> Text:
+        if money is None:
+            return self.say("{person} asks no deposit of you.", person=strong(who))
+        return self.say(
+            "{person} asks strangers for a deposit of {amount}. Say `deposit {who} {plain}` to put it down; it comes "
+            "back when you are answered.",
+            person=strong(who),
+            amount=self.money(money),
+            who=who,
+            plain=amounts.show(money, self._assets, self.locale),
+        )
+
+    def deposit_is_down(self, who: str) -> Text:
+        return self.say("Your deposit is put down. You can write to {person} now.", person=strong(who))
+
+    def own_deposits(self, asked: Money | None, waiting: Sequence[tuple[str, Money]]) -> Text:
+        policy = (
+            self.say(
+                "You ask strangers for no deposit. `deposit` with an amount asks for one before they can reach you."
+            )
+            if asked is None
+            else self.say(
+                "Strangers put down {amount} before they can reach you. `deposit off` takes that back.",
+                amount=self.money(asked),
+            )
+        )
+        return lines(
+            [
+                policy,
+                *(
+                    self.say(
+                        "{person} has put down {amount}. Answer them, or say `deposit accept {who}` or "
+                        "`deposit spam {who}`.",
+                        person=strong(who),
+                        amount=self.money(money),
+                        who=who,
+                    )
+                    for who, money in waiting
+                ),
+            ]
+        )
+
+    def no_deposit_of(self, who: str) -> Text:
+        return self.say("No deposit of {person} waits for you.", person=strong(who))
+
+    def deposit_decided(self, who: str, *, kept: bool) -> Text:
+        if kept:
+            return self.say("The deposit of {person} is kept.", person=strong(who))
+        return self.say("The deposit of {person} goes back to them.", person=strong(who))
+
     def pay_policy(self, who: Sequence[str], *, asks: bool) -> Text:
         how = (
             self.say("Before you get the money you are asked. `who may pay me auto` takes it at once.")

@@ -37,6 +37,8 @@ class Command(StrEnum):
     CONTACTS = "contacts"
     CALL = "call"
     CALL_POLICY = "call policy"
+    CALL_PRICE = "call price"
+    DEPOSIT = "deposit"
     PAY_POLICY = "who may pay me"
     LOST = "lost phone"
     HELP = "help"
@@ -71,6 +73,8 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.CONTACTS: ("contacts", "contact"),
         Command.CALL: ("call", "calls", "ring"),
         Command.CALL_POLICY: ("call policy", "who may call me", "who can call me", "who may ring me"),
+        Command.CALL_PRICE: ("call price", "price of a call", "call costs"),
+        Command.DEPOSIT: ("deposit", "deposits"),
         Command.PAY_POLICY: ("who may pay me", "who can pay me", "pay policy", "payment policy"),
         Command.LOST: ("lost phone", "lost my phone", "i lost my phone", "stolen phone", "my phone was stolen"),
         Command.HELP: ("help", "?", "hi", "hello", "start", "commands"),
@@ -114,6 +118,8 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.CONTACTS: ("kontakte", "kontakt"),
         Command.CALL: ("anruf", "anrufe", "anrufen", "ruf", "rufe"),
         Command.CALL_POLICY: ("anrufregel", "wer darf mich anrufen", "wer kann mich anrufen"),
+        Command.CALL_PRICE: ("anrufpreis", "gesprächspreis", "was kostet ein anruf"),
+        Command.DEPOSIT: ("pfand", "kaution"),
         Command.PAY_POLICY: (
             "wer darf mich bezahlen",
             "wer darf mir zahlen",
@@ -150,6 +156,7 @@ FILLERS: Final = frozenset(
 )
 """Words between a person, an amount and what it is for."""
 
+OFF_WORDS: Final = frozenset({"off", "none", "aus", "kein", "keine"})
 ADD_WORDS: Final = frozenset({"add", "+", "hinzu", "hinzufügen", "neu"})
 REMOVE_WORDS: Final = frozenset({"remove", "delete", "-", "weg", "entfernen", "lösche", "löschen"})
 

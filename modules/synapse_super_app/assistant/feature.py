@@ -22,6 +22,7 @@ from synapse_super_app.assistant.later import Later, note_dispute, note_schedule
 from synapse_super_app.assistant.leaving import Leaving
 from synapse_super_app.assistant.news import NEWS_PAUSE_MS, News
 from synapse_super_app.assistant.people import Whom
+from synapse_super_app.assistant.reach import Reach
 from synapse_super_app.assistant.rooms import Rooms
 from synapse_super_app.assistant.tasks import Tasks
 from synapse_super_app.assistant.together import Together
@@ -71,6 +72,7 @@ class AssistantFeature:
             pots = payments.pots
             together = Together(inside=self._inside, rooms=self._rooms, newest_gifts=pots.newest_in)
             self._conversation.also(together.answers())
+            self._conversation.also(Reach(inside=self._inside).answers())
             self._conversation.also(Later(runtime=runtime, inside=self._inside, whom=whom).answers())
         self._news = News(runtime, self._inside, whom, self._account)
         self._tasks = Tasks(

@@ -1,0 +1,46 @@
+"""The assistant about prices of calls and deposits of strangers."""
+
+import copy
+
+import pytest
+from test_assistant import CONFIG, SERVER, Town
+
+ALICE, BOB = f"@alice:{SERVER}", f"@bob:{SERVER}"
+
+
+@pytest.fixture
+def town() -> Town:
+    config = copy.deepcopy(CONFIG)
+    town = Town(config)
+    for name in (ALICE, BOB):
+        town.meet(name)
+        town.advance(4)
+    return town
+
+
+def test_a_price_is_set_asked_for_and_confirmed_by_naming_it(town: Town) -> None:
+    assert "no price" in town.tell(BOB, "call price")
+    assert "0.60" in town.tell(BOB, "call price 0.60 EUR")
+    town.tell(BOB, "call policy contacts")
+    asked = town.tell(ALICE, f"call price {BOB}")
+    assert "0.60" in asked
+    assert f"call price {BOB}" in asked
+    assert "Another amount" in town.tell(ALICE, f"call price {BOB} 0.50 EUR")
+    assert town.available(ALICE) == 10_000
+    assert "Confirmed" in town.tell(ALICE, f"call price {BOB} 0.60 EUR")
+    assert town.available(ALICE) == 10_000 - 180
+    assert "verlangst nichts" in town.tell(BOB, "anrufpreis aus")
+    assert "nothing" in town.tell(ALICE, f"call price {BOB}")
+
+
+def test_a_deposit_is_asked_put_down_and_decided(town: Town) -> None:
+    assert "no deposit" in town.tell(ALICE, f"deposit {BOB}")
+    assert "2.00" in town.tell(BOB, "deposit 2 EUR")
+    assert "2.00" in town.tell(ALICE, f"deposit {BOB}")
+    assert "put down" in town.tell(ALICE, f"deposit {BOB} 2 EUR")
+    assert town.available(ALICE) == 9_800
+    assert f"deposit spam {ALICE}" in town.tell(BOB, "deposit")
+    assert "goes back" in town.tell(BOB, f"deposit accept {ALICE}")
+    assert town.available(ALICE) == 10_000
+    assert "No deposit" in town.tell(BOB, f"deposit spam {ALICE}")
+    assert "no deposit" in town.tell(BOB, "deposit off")
