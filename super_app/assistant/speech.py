@@ -126,7 +126,7 @@ class Speech:
             ]
         )
 
-    def help(self, *, payments: bool, directory: bool, calls: bool) -> Text:
+    def help(self, *, payments: bool, directory: bool, calls: bool, recovery: bool) -> Text:
         shown = [self.say("This is what you can say to me:")]
         if payments:
             shown += [
@@ -156,6 +156,8 @@ class Speech:
                 self.say("`call`: your last calls; `call @bob` takes you to the place to call from"),
                 self.say("`call policy`: see or choose who may call you, as in `call policy contacts`"),
             ]
+        if recovery:
+            shown.append(self.say("`recovery`: bring your encrypted messages back after you have lost your devices"))
         shown.append(self.say("`lang`: choose my language"))
         if payments:
             shown.append(
@@ -206,6 +208,17 @@ class Speech:
             "To come here from another homeserver, say `move from @you:example.org`. To leave for another one, say so "
             "there first; then sign in here anew and have yourself moved, with the command `super-app move account` or "
             "an app that offers it. Your money and your rooms stay where they are."
+        )
+
+    def how_to_recover(self, url: str) -> Text:
+        return lines(
+            [
+                self.say(
+                    "Here you set up a PIN that brings your recovery key back, and here it does: {url}",
+                    url=link(url, url),
+                ),
+                self.say("It is another PIN than that of your wallet. Tell it to nobody, and not to me either."),
+            ]
         )
 
     def feature_off(self) -> Text:

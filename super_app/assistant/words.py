@@ -35,6 +35,7 @@ class Command(StrEnum):
     HANDLE = "handle"
     MOVE = "move"
     CONTACTS = "contacts"
+    RECOVERY = "recovery"
     CALL = "call"
     CALL_POLICY = "call policy"
     CALL_PRICE = "call price"
@@ -71,6 +72,7 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.HANDLE: ("handle", "handles", "my handle", "who am i"),
         Command.MOVE: ("move", "moving"),
         Command.CONTACTS: ("contacts", "contact"),
+        Command.RECOVERY: ("recovery", "recovery pin", "recovery key", "recover"),
         Command.CALL: ("call", "calls", "ring"),
         Command.CALL_POLICY: ("call policy", "who may call me", "who can call me", "who may ring me"),
         Command.CALL_PRICE: ("call price", "price of a call", "call costs"),
@@ -116,6 +118,12 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.HANDLE: ("name", "mein name", "mein handle", "wer bin ich"),
         Command.MOVE: ("umzug", "umziehen"),
         Command.CONTACTS: ("kontakte", "kontakt"),
+        Command.RECOVERY: (
+            "wiederherstellung",
+            "wiederherstellen",
+            "wiederherstellungsschlüssel",
+            "wiederherstellungs-pin",
+        ),
         Command.CALL: ("anruf", "anrufe", "anrufen", "ruf", "rufe"),
         Command.CALL_POLICY: ("anrufregel", "wer darf mich anrufen", "wer kann mich anrufen"),
         Command.CALL_PRICE: ("anrufpreis", "gesprächspreis", "was kostet ein anruf"),

@@ -25,6 +25,8 @@ DELAYS_MS: Final = (
 """How long after the last guess the next one may come, by how many were wrong."""
 LAST_UNLOCK_MS: Final = 10 * _MINUTE_MS
 """So long the last guess may still be shown to be right before the share is destroyed."""
+MAX_STEP: Final = 2**30
+"""How far a version may be above the last one, so that nobody can use them all up."""
 BEGUN_MS: Final = 2 * _MINUTE_MS
 """So long after a guess was begun what it is to evaluate may come."""
 
@@ -51,6 +53,8 @@ def judge_new(held: Sequence[Share], version: Version, sealed_hash: str) -> Refu
     if same is not None and same.sealed_hash == sealed_hash and same.state.held:
         return None
     newest = max((each.version for each in held), default=0)
+    if version > newest + MAX_STEP:
+        return Refused(reason=Reason.INVALID_VALUE, message=f"The next version is {newest + 1}, or soon after it.")
     if version > newest:
         return None
     return Refused(

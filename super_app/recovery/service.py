@@ -5,12 +5,12 @@ know. Only then is it answered, so no backup is older than a guess that somebody
 """
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
-from super_app.ids import ServerName, UserId
+from super_app.ids import ServerName, UserId, server_of
 from super_app.recovery import rules, store
 from super_app.recovery.model import (
     GUESSES,
@@ -167,16 +167,44 @@ def unlock(
 
 def put_in_use(cur: Cursor, realm: ServerName, user_id: UserId, version: Version) -> tuple[Mark, ...] | Refused:
     """A set is in use from now on; the older ones are destroyed. What to tell the other realms."""
-    refused = rules.judge_held(store.share(cur, user_id, version))
-    if refused is not None:
-        return refused
+    share = store.share(cur, user_id, version)
+    refused = rules.judge_held(share)
+    if share is None or refused is not None:
+        return refused or rules.gone()
     store.put_in_use(cur, user_id, version)
+    if server_of(user_id) == realm:
+        _part(cur, user_id, version, share.realms)
     return _retire(cur, realm, (each for each in store.shares_of(cur, user_id) if each.version < version))
 
 
 def give_up(cur: Cursor, realm: ServerName, user_id: UserId, version: Version) -> tuple[Mark, ...]:
     """The person wants no PIN any more, or no share here. What to tell the other realms."""
+    if server_of(user_id) == realm:
+        _part(cur, user_id, version, (realm,))
     return _retire(cur, realm, (each for each in store.shares_of(cur, user_id) if each.version <= version))
+
+
+def close(cur: Cursor, realm: ServerName, user_id: UserId) -> tuple[Mark, ...]:
+    """The account of one of our people was closed. What to tell the other realms."""
+    store.forget_attempts_of(cur, user_id)
+    versions = [each.version for each in store.shares_of(cur, user_id)]
+    return give_up(cur, realm, user_id, max(versions)) if versions else ()
+
+
+def _part(cur: Cursor, user_id: UserId, version: Version, kept: Container[ServerName]) -> None:
+    """Remember to tell each realm that had a share up to a version, but for those that are ``kept``.
+
+    The account's own homeserver has a share of each set, so its rows name all realms that there were.
+    """
+    last = {
+        realm: each.version
+        for each in store.shares_of(cur, user_id)
+        for realm in each.realms
+        if each.version <= version
+    }
+    for realm, newest in last.items():
+        if realm not in kept:
+            store.part(cur, user_id, realm, newest)
 
 
 def _retire(cur: Cursor, realm: ServerName, shares: Iterable[Share]) -> tuple[Mark, ...]:

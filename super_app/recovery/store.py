@@ -258,6 +258,44 @@ def forget_attempts(cur: Cursor, before_ms: int) -> None:
     cur.execute("DELETE FROM superapp_recovery_attempt WHERE outcome <> 'open' AND begun_ms <= ?", (before_ms,))
 
 
+def forget_attempts_of(cur: Cursor, user_id: UserId) -> None:
+    cur.execute("DELETE FROM superapp_recovery_attempt WHERE user_id = ?", (user_id,))
+
+
+# What other realms are still to be told for people of this homeserver.
+
+
+def part(cur: Cursor, user_id: UserId, realm: ServerName, version: Version) -> None:
+    cur.execute(
+        "INSERT INTO superapp_recovery_parting (user_id, realm, version) VALUES (?, ?, ?)"
+        " ON CONFLICT (user_id, realm) DO UPDATE SET version = excluded.version, asked_ms = 0"
+        " WHERE superapp_recovery_parting.version < excluded.version",
+        (user_id, realm, version),
+    )
+
+
+def partings(cur: Cursor, before_ms: int) -> Sequence[tuple[UserId, ServerName, Version]]:
+    """Those that were not asked yet, or not since then."""
+    cur.execute(
+        "SELECT user_id, realm, version FROM superapp_recovery_parting WHERE asked_ms = 0 OR asked_ms <= ?"
+        " ORDER BY asked_ms, user_id, realm LIMIT 100",
+        (before_ms,),
+    )
+    return [(UserId(str(row[0])), ServerName(str(row[1])), Version(int(cast(int, row[2])))) for row in cur.fetchall()]
+
+
+def asked_to_part(cur: Cursor, realm: ServerName, now_ms: int) -> None:
+    """It does not answer, so all that is for it waits."""
+    cur.execute("UPDATE superapp_recovery_parting SET asked_ms = ? WHERE realm = ?", (now_ms, realm))
+
+
+def parted(cur: Cursor, user_id: UserId, realm: ServerName, version: Version) -> None:
+    cur.execute(
+        "DELETE FROM superapp_recovery_parting WHERE user_id = ? AND realm = ? AND version <= ?",
+        (user_id, realm, version),
+    )
+
+
 def census(cur: Cursor) -> Sequence[tuple[UserId, State]]:
     """Whose shares there are, and in which state; for the operator."""
     cur.execute("SELECT user_id, state FROM superapp_recovery_share")

@@ -1,20 +1,30 @@
-"""The recovery PIN as a person meets it: three real homeservers, a real browser, and the SDK that clients use.
+"""The recovery PIN as a person meets it: five real homeservers, a real browser, and the SDK that clients use.
 
-Two of three bring the key back, the smallest set there is; five homeservers, those that lie, and restored ones are in
-``tests/modules/test_recovery_realms.py``.
+Three of five bring the key back. Each step at which something may break off, each message that may be replayed and time
+that goes by are in ``tests/modules/test_recovery_realms.py``.
 """
 
 import json
+import re
+import secrets
+import shutil
+import sqlite3
 import subprocess
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from app_pages import DESKTOP, PHONE, ROOT, Page, web_tools
 
 from benchmarks.realms import Realms
+from super_app.ids import ServerName, UserId
 from super_app.names import AccountDataType
+from super_app.recovery import client as protocol
+from super_app.recovery import group
+from super_app.recovery.model import Deal, Version
+from super_app.signing import from_b64, to_b64
 from synapse_super_app.commands.matrix_client import MatrixClient, wait_until
 
 PIN, NEW_PIN, WRONG = "482915", "730164", "615208"
@@ -26,6 +36,31 @@ def realms(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert chromium is not None  # without a browser they are not started
     with Realms(tmp_path_factory.mktemp("realms")) as running:
         yield running
+
+
+def set_up_with(realms: Realms, name: str) -> tuple[MatrixClient, str]:
+    """A person whose client has made a recovery key, and the key."""
+    person = realms.account(name)
+    made = json.loads(sdk("make"))
+    for data_type, content in made["data"].items():
+        person.set_account_data(data_type, content)
+    return person, str(made["recoveryKey"])
+
+
+def database(realms: Realms, at: int) -> Path:
+    return realms.processes[at].config_path.parent / "homeserver.db"
+
+
+def write(realms: Realms, at: int, sql: str, *parameters: Any) -> None:
+    """Into the database of a realm, past it: as its operator could, or as time does."""
+    with closing(sqlite3.connect(database(realms, at), timeout=60)) as connection, connection:
+        connection.execute(sql, parameters)
+
+
+def states(person: MatrixClient, realm: str) -> dict[int, tuple[str, int]]:
+    """The state of each version at a realm, and how many guesses are left."""
+    shares = person.superapp("GET", f"recovery/realms/{realm}/state")["shares"]
+    return {each["version"]: (each["state"], each["guesses_left"]) for each in shares}
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +127,11 @@ def assistant_said(client: MatrixClient, what: str) -> bool:
 def test_a_lost_phone_and_six_digits_bring_back_what_a_client_has_encrypted(
     chromium: Any, realms: Realms, axe: str
 ) -> None:
-    alice = realms.account("alice")
-    made = json.loads(sdk("make"))
-    for data_type, content in made["data"].items():
-        alice.set_account_data(data_type, content)
-    key = made["recoveryKey"]
+    alice, key = set_up_with(realms, "alice")
     _sets_up(chromium, realms, key, axe)
     stored = set_of(alice)["set"]
     assert [each["server"] for each in stored["realms"]] == realms.names
-    assert (stored["threshold"], stored["version"]) == (2, 1)
+    assert (stored["threshold"], stored["version"]) == (3, 1)
 
     # On a new device.
     with device(chromium, realms, DESKTOP) as visit:
@@ -122,25 +153,223 @@ def test_a_lost_phone_and_six_digits_bring_back_what_a_client_has_encrypted(
         page.get_by_text(READY).wait_for()
         assert visit.complaints == []
     assert recovered == key
-    kept = {data_type: alice.account_data(data_type) for data_type in made["data"]}
+    kept = {data_type: alice.account_data(data_type) for data_type in secret_storage(alice)}
     assert sdk("open", recovered, text=json.dumps(kept)) == "the secret of this account"
     assert set_of(alice)["set"]["version"] == 2
 
-    # With one realm away; and then no PIN any more.
-    realms.processes[2].stop()
+    # One realm lies and another is away; each is named, and the three others suffice.
+    write(
+        realms,
+        1,
+        "UPDATE superapp_recovery_share SET sealed = ? WHERE user_id = ? AND version = 2",
+        *other_share(alice, realms),
+    )
+    realms.processes[4].stop()
     with device(chromium, realms) as visit:
         page = sign_in(visit, "alice")
         assert shown_key(page, NEW_PIN) == key
-        page.get_by_text(f"{realms.names[2]} did not answer. The others sufficed.").wait_for()
+        page.get_by_text(f"{realms.names[1]} answered wrongly and was left out.").wait_for()
+        page.get_by_text(f"{realms.names[4]} did not answer. The others sufficed.").wait_for()
+        # Both are replaced: a new set among those that answer, and the one that lied is left out.
+        page.get_by_role("button", name="Change PIN, key or homeservers").click()
+        _types_new_pin(page, PIN)
+        page.get_by_role("checkbox", name=realms.names[1]).uncheck()
+        page.get_by_role("button", name="Set up").click()
+        page.get_by_text(READY).wait_for()
+        assert visit.complaints == []
+    assert [each["server"] for each in set_of(alice)["set"]["realms"]] == [realms.names[at] for at in (0, 2, 3)]
+    wait_until(
+        lambda: states(alice, realms.names[1])[2][0] == "retired", timeout_s=120, what="the realm that lied to be told"
+    )
+    realms.processes[4].start()
+
+    # And then no PIN any more.
+    with device(chromium, realms) as visit:
+        page = sign_in(visit, "alice")
+        assert shown_key(page, PIN) == key
         page.get_by_role("button", name="Give the PIN up").click()
         page.get_by_role("button", name="Destroy all shares now").click()
         page.get_by_text("The PIN is gone, and so are the shares.").wait_for()
         assert visit.complaints == []
     assert "set" not in set_of(alice)
-    for name in realms.names[:2]:
-        shares = alice.superapp("GET", f"recovery/realms/{name}/state")["shares"]
-        assert {each["state"] for each in shares} == {"retired"}
+    for at in (0, 2, 3):
+        assert {state for state, _ in states(alice, realms.names[at]).values()} == {"retired"}
     alice.close()
+
+
+def secret_storage(person: MatrixClient) -> list[str]:
+    chosen = person.account_data("m.secret_storage.default_key") or {}
+    return ["m.secret_storage.default_key", f"m.secret_storage.key.{chosen['key']}", "m.cross_signing.master"]
+
+
+def other_share(person: MatrixClient, realms: Realms) -> tuple[str, str]:
+    """A share as the second realm holds it, but of another key: what it answers from now on is wrong."""
+    names = [ServerName(each) for each in realms.names]
+    found = person.superapp("GET", "recovery/realms")["realms"]
+    realm_key = next(each["public_key"] for each in found if each["server"] == names[1])
+    deal = Deal(
+        user_id=UserId(person.user_id),
+        version=Version(2),
+        realm=names[1],
+        index=2,
+        threshold=3,
+        realms=tuple(names),
+        share=group.scalar_of(7),
+        unlock_key=bytes(32),
+    )
+    return protocol.sealed(deal, from_b64(realm_key), secrets.token_bytes(32)), person.user_id
+
+
+def test_ten_guesses_over_devices_days_and_a_restored_realm_end_it_everywhere(chromium: Any, realms: Realms) -> None:
+    bob, key = set_up_with(realms, "bob")
+    with device(chromium, realms) as visit:
+        page = sign_in(visit, "bob")
+        sets_up(page, key, PIN)
+
+        # Two devices at once.
+        with device(chromium, realms, DESKTOP) as other:
+            pages = [page, sign_in(other, "bob")]
+            for each in pages:
+                each.get_by_label("PIN", exact=True).fill(PIN)
+            for each in pages:
+                each.get_by_role("button", name="Get your recovery key").click()
+            for each in pages:
+                each.get_by_role("heading", name="Your recovery key", exact=True).wait_for()
+                assert each.locator("output").inner_text() == key
+                each.get_by_role("button", name="Hide it").click()
+        wait_until(
+            lambda: all(states(bob, name) == {1: ("active", 10)} for name in realms.names),
+            timeout_s=120,
+            what="all realms to know that the PIN was right",
+        )
+
+        # The third realm is put back to before a guess, and does not give it back.
+        backup = database(realms, 2).with_suffix(".backup")
+        with closing(sqlite3.connect(database(realms, 2))) as now, closing(sqlite3.connect(backup)) as copy:
+            now.backup(copy)
+        guesses_wrong(page)
+        page.get_by_text("Wrong PIN. 9 guesses are left.").wait_for()
+        wait_until(
+            lambda: all(states(bob, name) == {1: ("active", 9)} for name in realms.names),
+            timeout_s=120,
+            what="all realms to have counted",
+        )
+        realms.processes[2].stop()
+        for left in database(realms, 2).parent.glob("homeserver.db-*"):
+            left.unlink()
+        shutil.copy(backup, database(realms, 2))
+        realms.processes[2].start()
+        wait_until(
+            lambda: states(bob, realms.names[2]) == {1: ("active", 9)},
+            timeout_s=120,
+            what="the restored realm to hear what the others know",
+        )
+
+        # More of them, from elsewhere and on other days; the tenth and what comes after it on the page.
+        for left_now in range(9, 1, -1):
+            body = {"version": 1, "attempt_id": secrets.token_hex(16), "blinded": to_b64(group.base_times(group.one))}
+            for name in realms.names:
+                answered = bob.superapp("POST", f"recovery/realms/{name}/guess", body)
+                assert answered["guesses_left"] == left_now - 1
+            a_day_goes_by(realms, bob)
+        guesses_wrong(page)
+        page.get_by_text("Wrong PIN. 0 guesses are left.").wait_for()
+        guesses_wrong(page, PIN)
+        page.get_by_text("There were ten wrong guesses, so the shares were destroyed.").wait_for()
+        assert visit.complaints == []
+        for name in realms.names:
+            assert states(bob, name) == {1: ("spent", 0)}
+        for at in range(len(realms.names)):
+            with closing(sqlite3.connect(database(realms, at), timeout=60)) as connection:
+                rows = connection.execute(
+                    "SELECT sealed FROM superapp_recovery_share WHERE user_id = ?", (bob.user_id,)
+                ).fetchall()
+            assert rows == [(None,)]
+        # With the key itself a new PIN is set up.
+        page.get_by_role("button", name="Change PIN, key or homeservers").click()
+        sets_up(page, key, NEW_PIN)
+        assert shown_key(page, NEW_PIN) == key
+    bob.close()
+
+
+def a_day_goes_by(realms: Realms, person: MatrixClient) -> None:
+    sql = "UPDATE superapp_recovery_share SET guessed_ms = guessed_ms - 86400000 WHERE user_id = ?"
+    for at in range(len(realms.names)):
+        write(realms, at, sql, person.user_id)
+
+
+def guesses_wrong(page: Any, pin: str = WRONG) -> None:
+    page.get_by_label("PIN", exact=True).fill(pin)
+    page.get_by_role("button", name="Get your recovery key").click()
+
+
+def sets_up(page: Any, key: str, pin: str) -> None:
+    page.get_by_label("Recovery key").fill(key)
+    _types_new_pin(page, pin)
+    page.get_by_role("button", name="Set up").click()
+    page.get_by_text(READY).wait_for()
+
+
+def test_wherever_setting_up_breaks_off_one_pin_works_and_it_can_begin_again(chromium: Any, realms: Realms) -> None:
+    carol, key = set_up_with(realms, "carol")
+    with device(chromium, realms) as visit:
+        page = sign_in(visit, "carol")
+        # While shares are given out, with nothing there before.
+        breaks_off(page, f"**/recovery/realms/{realms.names[3].replace(':', '%3A')}/share")
+        page.get_by_label("Recovery key").fill(key)
+        _types_new_pin(page, PIN)
+        page.get_by_role("button", name="Set up").click()
+        page.get_by_role("alert").wait_for()
+        assert set_of(carol) == {}
+        page.unroute_all()
+        sets_up(page, key, PIN)
+        first = set_of(carol)["set"]["version"]
+
+        # Before the account data names the new set: the old PIN stays.
+        recovered = shown_key(page, PIN)
+        page.get_by_role("button", name="Change PIN, key or homeservers").click()
+        breaks_off(page, re.compile(r"/account_data/org\.superapp\.recovery$"), "PUT")
+        _types_new_pin(page, NEW_PIN)
+        page.get_by_role("button", name="Set up").click()
+        page.get_by_role("alert").wait_for()
+        page.unroute_all()
+        page.reload()
+        visit.heading("Recovery PIN")
+        assert (shown_key(page, PIN), recovered) == (key, key)
+        assert set_of(carol)["set"]["version"] == first
+
+        # Behind that, before the realms know: the new one does, and they hear of it when the page is next opened.
+        page.get_by_role("button", name="Change PIN, key or homeservers").click()
+        breaks_off(page, "**/recovery/realms/*/use")
+        _types_new_pin(page, NEW_PIN)
+        page.get_by_role("button", name="Set up").click()
+        page.get_by_text(READY).wait_for()
+        newest = set_of(carol)["set"]["version"]
+        assert states(carol, realms.names[1])[newest][0] == "pending"
+        page.unroute_all()
+        page.reload()
+        visit.heading("Recovery PIN")
+        assert shown_key(page, NEW_PIN) == key
+    wait_until(
+        lambda: all(
+            {version: state for version, (state, _) in states(carol, name).items()}
+            == {**dict.fromkeys(states(carol, name), "retired"), newest: "active"}
+            for name in realms.names
+        ),
+        timeout_s=120,
+        what="the realms to hear which set is in use",
+    )
+    carol.close()
+
+
+def breaks_off(page: Any, where: Any, method: str | None = None) -> None:
+    def route(found: Any) -> None:
+        if method is None or found.request.method == method:
+            found.abort()
+        else:
+            found.continue_()
+
+    page.route(where, route)
 
 
 def _sets_up(chromium: Any, realms: Realms, key: str, axe: str) -> None:
@@ -162,7 +391,7 @@ def _sets_up(chromium: Any, realms: Realms, key: str, axe: str) -> None:
         visit.shot("recovery-set-up-phone-light")
         page.get_by_label("Recovery key").fill(key)
         _types_new_pin(page, PIN)
-        assert page.get_by_role("checkbox", checked=True).count() == 3
+        assert page.get_by_role("checkbox", checked=True).count() == 5
         page.get_by_role("button", name="Set up").click()
         page.get_by_text(READY).wait_for()
         assert visit.complaints == []

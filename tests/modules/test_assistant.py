@@ -430,3 +430,20 @@ def test_a_move_is_explained_announced_and_taken_back(town: Town) -> None:
     assert "@alice:one.example" in town.tell(ALICE, "move")
     assert "super-app move account" in town.tell(ALICE, "move cancel")
     assert "announced no move" in town.tell(ALICE, "move cancel")
+
+
+@pytest.mark.parametrize(("said", "answered"), [("recovery", "another PIN"), ("Wiederherstellung", "andere PIN")])
+def test_whoever_lost_their_devices_is_led_to_the_page_of_the_recovery_pin(said: str, answered: str) -> None:
+    guards = {"realms": [{"server": f"{name}.example", "operator": f"{name}'s people"} for name in ("one", "two")]}
+    town = Town({**CONFIG, "features": {"assistant": True, "recovery": True}, "recovery": guards})
+    town.meet(ALICE)
+    answer = town.tell(ALICE, said)
+    assert "/superapp/recover/" in answer
+    assert answered in answer
+    assert "`recovery`" in town.tell(ALICE, "help")
+
+
+def test_where_there_is_no_recovery_pin_the_assistant_says_so(town: Town) -> None:
+    town.meet(ALICE)
+    assert "does not offer that" in town.tell(ALICE, "recovery")
+    assert "`recovery`" not in town.tell(ALICE, "help")

@@ -84,6 +84,11 @@ class Realms:
         return sum(house.query(sql, person.user_id)[0][0] for house in self.houses.values())
 
 
+def versions_held(house: FakeHomeserver, person: Person) -> list[tuple[Any, ...]]:
+    sql = "SELECT version FROM superapp_recovery_share WHERE user_id = ? AND sealed IS NOT NULL"
+    return house.query(sql, person.user_id)
+
+
 @pytest.fixture(scope="module")
 def five() -> Realms:
     return Realms()
@@ -440,7 +445,7 @@ def test_no_guess_is_let_through_that_nobody_would_be_told_of(realms: Realms, al
 def test_what_unlocked_once_unlocks_nothing_again(realms: Realms, alice: Person) -> None:
     found = alice.guess(PIN)
     body = alice.tag(found, "hs2.test")
-    alice.at("hs2.test", "unlock", body)
+    alice.unlock(found)
     wrong(alice)
     assert refused(lambda: alice.at("hs2.test", "unlock", body)) == "RECOVERY_UNKNOWN"
     # The same guess once more gets another nonce, so the old tag does not fit it. A homeserver of another kind
@@ -553,6 +558,65 @@ def test_a_realm_is_replaced_by_another_one_with_the_pin_alone(realms: Realms, a
     assert alice.recover(PIN).key == KEY
     kept = "SELECT state, sealed FROM superapp_recovery_share WHERE user_id = ?"
     assert realms["hs5.test"].query(kept, alice.user_id) == [("retired", None)]
+
+
+def test_a_realm_that_was_replaced_while_it_was_away_gives_its_share_up_later(realms: Realms, alice: Person) -> None:
+    realms.cut("hs5.test")
+    alice.set_up(PIN, KEY, NAMES[:4], 2)
+    alice.home.advance(20)
+    assert versions_held(realms["hs5.test"], alice) == [(1,)]
+    realms.join("hs5.test")
+    alice.home.advance(3_700)
+    assert versions_held(realms["hs5.test"], alice) == []
+    # The new set is not touched by it.
+    assert alice.recover(PIN).key == KEY
+    assert realms.held(alice) == 4
+
+
+def close(person: Person) -> None:
+    person.home.deactivated.add(person.user_id)
+    for callback in person.home.api.callbacks["on_user_deactivation_status_changed"]:
+        person.home.result(callback(person.user_id, True, False))
+    person.home.settle()
+
+
+def test_the_shares_of_a_closed_account_are_given_up_everywhere(realms: Realms, alice: Person) -> None:
+    bob = somebody(realms["hs1.test"])
+    bob.set_up(PIN, KEY, NAMES, 3)
+    alice.set_up("730164", KEY, NAMES[:4], 2)
+    wrong(alice)
+    realms.cut("hs3.test")
+    close(alice)
+    assert [name for name in NAMES if versions_held(realms[name], alice)] == ["hs3.test"]
+    assert alice.home.query("SELECT * FROM superapp_recovery_attempt WHERE user_id = ?", alice.user_id) == []
+    realms.join("hs3.test")
+    alice.home.advance(3_700)
+    assert realms.held(alice) == 0
+    assert alice.home.query("SELECT * FROM superapp_recovery_parting") == []
+    assert realms.held(bob) == len(NAMES)
+
+
+def test_an_account_whose_closing_was_missed_is_found_within_an_hour(realms: Realms, alice: Person) -> None:
+    alice.home.deactivated.add(alice.user_id)
+    alice.home.advance(3_700)
+    assert realms.held(alice) == 0
+
+
+def test_a_realm_that_lies_cannot_keep_a_wrong_guess_from_the_person(realms: Realms, alice: Person) -> None:
+    liar = realms["hs2.test"].private
+    honest = liar.put_handlers[RECOVERY_PATH]
+
+    async def lying(origin: ServerName, what: str, body: Any) -> dict[str, Any]:
+        return {"changed": True} if what == "unlock" else dict(await honest(origin, what, body))
+
+    liar.put_handlers[RECOVERY_PATH] = lying
+    body = guess_body(alice)
+    alice.at("hs4.test", "guess", body)
+    tag = {"version": 1, "attempt_id": body["attempt_id"], "tag": to_b64(bytes(32))}
+    alice.at("hs2.test", "unlock", tag)
+    liar.put_handlers[RECOVERY_PATH] = honest
+    alice.home.advance(150)
+    assert told(alice, "tried the PIN") == 1
 
 
 def test_a_set_that_was_given_up_does_not_come_back_from_a_backup(realms: Realms, alice: Person) -> None:

@@ -228,6 +228,12 @@ def test_the_same_share_may_come_twice_and_no_version_comes_back(transaction: Tr
     assert (stale.reason, stale.fields["version"]) == (Reason.RECOVERY_STALE, 2)
 
 
+def test_the_versions_of_an_account_cannot_be_used_up_at_once(transaction: Transaction) -> None:
+    assert put(transaction, 3) is None
+    assert reason(put(transaction, 3 + rules.MAX_STEP + 1)) is Reason.INVALID_VALUE
+    assert put(transaction, 3 + rules.MAX_STEP) is None
+
+
 def test_a_share_is_of_one_account(transaction: Transaction) -> None:
     put(transaction)
     found = transaction(lambda cur: service.plan_guess(cur, HERE, BOB, ONE, attempt(1), "B", 0, 0))

@@ -91,7 +91,7 @@ def everything_said(speech: Speech, outside: str) -> list[text.Text]:
     states = ["completed", "awaiting_acceptance", "declined", "expired", "cancelled", "failed", outside]
     return [
         speech.greeting(outside, payments=True, directory=True, calls=True),
-        speech.help(payments=True, directory=True, calls=True),
+        speech.help(payments=True, directory=True, calls=True, recovery=True),
         speech.refused(Refused(reason=Reason.SERVER_ONLY, message=outside)),
         speech.balances([Balance(asset=EUR, available_minor=1, held_minor=2)], frozen=True),
         *[speech.wrong_amount(Wrong(problem=problem, text=outside, asset=EUR)) for problem in Problem],
@@ -121,6 +121,7 @@ def everything_said(speech: Speech, outside: str) -> list[text.Text]:
         speech.call_from(person, "https://matrix.to/#/x"),
         speech.call_policy([outside]),
         speech.pay_policy([outside], asks=True),
+        speech.how_to_recover("https://hs.example/superapp/recover/"),
         speech.languages(),
     ]
 
@@ -163,7 +164,7 @@ def test_help_names_commands_that_are_understood(language: str) -> None:
 
     speech = Speech(language, catalogue(language), ASSETS)
     for said in (
-        speech.help(payments=True, directory=True, calls=True),
+        speech.help(payments=True, directory=True, calls=True, recovery=True),
         speech.greeting("@a:x", payments=True, directory=True, calls=True),
         speech.pay_policy(["everyone"], asks=True),
         speech.pay_policy(["everyone"], asks=False),

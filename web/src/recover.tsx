@@ -118,6 +118,11 @@ function Person(props: { session: MatrixSession; onOver: () => void }) {
           <p role="status">{said}</p>
         </Notice>
       )}
+      {set !== null && leaving(set, account.offer).length > 0 && (
+        <Notice icon="warn" kind="warn">
+          <p>{r("moves", { names: leaving(set, account.offer).join(", ") })}</p>
+        </Notice>
+      )}
       {set !== null && (
         <Recover
           recovery={recovery}
@@ -163,6 +168,13 @@ function Person(props: { session: MatrixSession; onOver: () => void }) {
       <Honest threshold={set?.threshold ?? account.offer.threshold} />
     </>
   );
+}
+
+/** Realms of a set that leave, or that the operator does not name any more. */
+function leaving(set: RecoverySet, offer: Offer): string[] {
+  return set.realms
+    .map((each) => each.server)
+    .filter((server) => offer.realms.find((each) => each.server === server)?.leaving ?? true);
 }
 
 /** A field for a PIN. Browsers are asked not to keep it. */

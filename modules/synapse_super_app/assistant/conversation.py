@@ -89,6 +89,7 @@ class Conversation:
             Command.CALL_POLICY: self._call_policy,
             Command.PAY_POLICY: self._pay_policy,
             Command.LOST: self._lost,
+            Command.RECOVERY: self._recovery,
             Command.HELP: self._help,
             Command.LANGUAGE: self._language,
             Command.YES: self._yes,
@@ -567,8 +568,14 @@ class Conversation:
                 payments=FeatureName.PAYMENTS in self._offered,
                 directory=FeatureName.DIRECTORY in self._offered,
                 calls=FeatureName.CALLS in self._offered,
+                recovery=FeatureName.RECOVERY in self._offered,
             ),
         )
+
+    async def _recovery(self, heard: Heard) -> Outcome:
+        if FeatureName.RECOVERY not in self._offered or not self._runtime.config.recovery.realms:
+            raise NotOffered(heard.intent.command)
+        return saying(heard, heard.speech.how_to_recover(self._wallet_url() + "recover/"))
 
     async def _language(self, heard: Heard) -> Outcome:
         wanted = heard.intent.rest.strip().casefold()

@@ -63,7 +63,7 @@ NOTHING_OF_A_PERSON: Final[Mapping[str, str]] = {
     "super_app.directory": "handles are retired with the account; records that were published are signed",
     "super_app.reviews": "what the law makes an operator note of payments that it held up",
     "super_app.cards": "which event shows which payment or call, without names",
-    "super_app.recovery": "sealed shares, which nobody can open without the PIN; their owner deletes them",
+    "super_app.recovery": "shares are given up, here and at other realms, when the account is deactivated",
 }
 """Packages of which nothing is erased here, and why."""
 

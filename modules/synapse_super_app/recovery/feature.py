@@ -24,6 +24,9 @@ class RecoveryFeature:
         self._runtime = runtime
         self._realm = Realm(runtime)
         self._api = RecoveryApi(runtime, self._realm)
+        runtime.api.register_third_party_rules_callbacks(
+            on_user_deactivation_status_changed=self._api.on_user_deactivation_status_changed
+        )
 
     def when_something_happened(self, alert: Alert) -> None:
         self._api.when_something_happened(alert)

@@ -323,6 +323,11 @@ class Realm:
         )
         return SharesJson(shares=[_state_json(each, now_ms) for each in shares])
 
+    async def close(self, user_id: UserId) -> None:
+        """The account of one of our people was closed: its shares go, here at once."""
+        marks = await self._runtime.database.run("recovery_close", lambda cur: service.close(cur, self._own, user_id))
+        await self._given_up(marks)
+
     # Between realms.
 
     async def _witness(self, origin: ServerName, body: MarkBody) -> DoneJson | Refused:

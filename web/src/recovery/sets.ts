@@ -10,6 +10,8 @@ import * as protocol from "./protocol.ts";
 import type { KeyDescription } from "./secret-storage.ts";
 
 const TYPE = "org.superapp.recovery";
+/** How far a realm may have seen versions beyond those that the homeserver of the account knows of. */
+const MAX_AHEAD = 1000;
 
 export interface Realm {
   server: string;
@@ -117,7 +119,12 @@ export class Recovery {
     const step = () => done(++steps, of);
     const before = await this.stored();
     const versions = await Promise.all(names.map((realm) => this.#newest(realm)));
-    const purpose = { userId: this.#userId, version: Math.max(before?.version ?? 0, ...versions) + 1 };
+    const ours = realms.findIndex((each) => each.own);
+    const known = Math.max(before?.version ?? 0, versions[ours] ?? 0);
+    // One that lies could else use all the numbers up, so that nobody could set up a PIN any more.
+    const far = names[versions.findIndex((each) => each > known + MAX_AHEAD)];
+    if (far !== undefined) throw new Problem("REALM", far);
+    const purpose = { userId: this.#userId, version: Math.max(known, ...versions) + 1 };
     step();
     const pin = await protocol.stretched(purpose, wanted.pin);
     const coefficients = Array.from({ length: threshold - 1 }, () => protocol.scalar());
@@ -139,7 +146,7 @@ export class Recovery {
       wanted.key,
     );
     step();
-    await Promise.all(
+    const given = await Promise.allSettled(
       deals.map(async (each, at) => {
         const realmKey = fromBase64(realms[at]?.public_key ?? "");
         await this.#at(each.realm, "PUT", "share", {
@@ -150,6 +157,8 @@ export class Recovery {
         step();
       }),
     );
+    // Only now, so that none of them is still under way when it is tried once more.
+    for (const each of given) if (each.status === "rejected") throw each.reason;
     // Before anything depends on it: does every realm have what it was given, and does the PIN open it?
     const rehearsed = await this.recover(set, wanted.pin);
     const { lied, silent } = await rehearsed.others;
@@ -187,6 +196,9 @@ export class Recovery {
     if (set.kdf !== protocol.KDF) throw new Problem("KDF", set.kdf);
     const purpose = { userId: this.#userId, version: set.version };
     const attemptId = hex(random(16));
+    // While the PIN is being stretched the realms count the guess. One that does not now does it when it is asked.
+    const realms = set.realms.map((each) => each.server);
+    void this.#ours("POST", `recovery/attempts/${attemptId}/begin`, { version: set.version, realms }).catch(() => null);
     const input = protocol.oprfInput(purpose, await protocol.stretched(purpose, typed));
     const factor = protocol.scalar();
     const blinded = protocol.blind(input, factor);

@@ -30,6 +30,8 @@ const en = {
   other_kdf: "This PIN was set up by a newer page than this one. Load the page again.",
   account_changed:
     "Since you set up this PIN, your account has got another recovery key. What comes back is the old one; set up the PIN anew.",
+  moves:
+    "{names} guards no new shares any more. Get your key back below, then choose “Change PIN, key or homeservers”, so that its share goes to another one.",
   set_up: "Set up a PIN",
   change: "Change PIN, key or homeservers",
   key: "Recovery key",
@@ -105,6 +107,8 @@ const de: Texts = {
   other_kdf: "Diese PIN wurde mit einer neueren Seite als dieser eingerichtet. Lade die Seite neu.",
   account_changed:
     "Seit du diese PIN eingerichtet hast, hat dein Konto einen anderen Wiederherstellungsschlüssel. Zurück kommt der alte; richte die PIN neu ein.",
+  moves:
+    "{names} hütet keine neuen Anteile mehr. Hol unten deinen Schlüssel zurück und wähle dann „PIN, Schlüssel oder Homeserver ändern“, damit ein anderer den Anteil bekommt.",
   set_up: "PIN einrichten",
   change: "PIN, Schlüssel oder Homeserver ändern",
   key: "Wiederherstellungsschlüssel",

@@ -91,6 +91,8 @@ async function show() {
     showLinks(links.links);
     showProposals(proposals.proposals);
   }
+  $("realm").hidden = !has(overview, "recovery");
+  if (has(overview, "recovery")) showRealm(await ask("GET", "admin/recovery"), facts);
   table($("health"), ["What", "How"], facts);
   for (const each of $("health").querySelectorAll("td:last-child"))
     if (/^(BROKEN|HALTED)/.test(each.textContent)) each.className = "bad";
@@ -104,6 +106,26 @@ async function show() {
       line.operator,
       line.what === "{}" ? line.act : `${line.act} ${line.what}`,
       line.asked_seq === undefined ? line.outcome : `${line.outcome} (of ${line.asked_seq})`,
+    ]),
+  );
+}
+
+function showRealm(realm, facts) {
+  const until = realm.vouched_until > Date.now() ? `; you vouched for this database until ${time(realm.vouched_until)}` : "";
+  facts.push(["Shares that wait for other realms", `${realm.unchecked}${until}`]);
+  $("vouch").hidden = realm.unchecked === 0;
+  table(
+    $("guarded"),
+    ["Of people of", "Shares", "Destroyed by wrong guesses"],
+    realm.shares.map((each) => [each.server, String(each.held), String(each.spent)]),
+  );
+  table(
+    $("guards"),
+    ["Homeserver", "Run by", "State"],
+    realm.realms.map((each) => [
+      each.server,
+      each.operator,
+      each.leaving ? "takes no new shares" : each.public_key ? "open" : "does not answer",
     ]),
   );
 }
@@ -197,6 +219,7 @@ onSubmit("propose", (given) => {
 });
 onSubmit("look", async ({ user_id }) => void (await lookUp(user_id)));
 $("resume").addEventListener("click", () => attempt(() => act("DELETE", "admin/payments/halt")));
+$("vouch").addEventListener("click", () => attempt(() => act("POST", "admin/recovery/vouch", {})));
 $("verify").addEventListener("click", () =>
   attempt(async () => {
     const found = await ask("GET", "admin/audit/verify");
