@@ -128,6 +128,18 @@ def forget(cur: Cursor, owner: Acct, peer: UserId) -> None:
     cur.execute("DELETE FROM superapp_heard_follow WHERE owner_acct = ? AND peer_user_id = ?", (owner, peer))
 
 
+def erase_person(cur: Cursor, owner: Acct) -> int:
+    """Forget who follows somebody from elsewhere, and have those who know that they are followed told to forget it."""
+    cur.execute("DELETE FROM superapp_heard_follow WHERE owner_acct = ?", (owner,))
+    erased = cur.rowcount
+    cur.execute(
+        "UPDATE superapp_follow_word SET follows = 0, delivered = 0, said_ms = said_ms + 1, due_ms = 0"
+        " WHERE owner_acct = ? AND follows = 1",
+        (owner,),
+    )
+    return erased + cur.rowcount
+
+
 def moved(cur: Cursor, before: UserId, before_acct: Acct, after: UserId, after_acct: Acct, now_ms: int) -> None:
     """Somebody goes by another user id and acct: as a follower, and as one who is told of followers."""
     found = (before, before_acct)

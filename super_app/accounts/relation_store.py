@@ -234,4 +234,4 @@ def erase_person(cur: Cursor, owner: Acct) -> int:
     ):
         cur.execute(statement, (owner,))
         erased += cur.rowcount
-    return erased
+    return erased + follow_word_store.erase_person(cur, owner)

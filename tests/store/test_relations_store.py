@@ -133,3 +133,19 @@ def test_followers_and_words_go_along_with_who_moves(transaction: Transaction, a
     assert [each.user_id for each in transaction(lambda cur: relation_store.followers(cur, ALICE))] == [ERIN]
     (again,) = transaction(lambda cur: follow_word_store.due(cur, 50, 10))
     assert (again.peer, again.peer_acct, again.follows) == (ERIN, ERINS, True)
+
+
+def test_who_is_erased_leaves_no_follower_and_no_follow_behind(
+    transaction: Transaction, accts: dict[UserId, Acct]
+) -> None:
+    hear(transaction, accts[ALICE])
+    transaction(lambda cur: follow_word_store.tell(cur, accts[ALICE], ERIN, ERINS, 10))
+    (word,) = transaction(lambda cur: follow_word_store.due(cur, 10, 10))
+    transaction(lambda cur: follow_word_store.delivered(cur, word))
+    assert transaction(lambda cur: relation_store.erase_person(cur, accts[ALICE])) == 2
+    assert transaction(lambda cur: relation_store.followers(cur, ALICE)) == ()
+    (word,) = transaction(lambda cur: follow_word_store.due(cur, 10, 10))
+    assert (word.peer, word.follows) == (ERIN, False)
+    transaction(lambda cur: follow_word_store.delivered(cur, word))
+    assert transaction(lambda cur: follow_word_store.due(cur, 2**50, 10)) == ()
+    assert transaction(lambda cur: relation_store.erase_person(cur, accts[ALICE])) == 0
