@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 from test_directory_module import FEED, HS2, Pair
+from test_directory_module import _directory as directory_of
 
+from super_app.ids import ServerName
 from synapse_super_app.directory import feed
 
 
@@ -55,6 +57,19 @@ def test_no_more_than_so_many_records_of_one_server_are_kept(pair: Pair, monkeyp
     for _ in range(40):
         pair.advance(1)
     assert 1 <= found(pair) <= 4
+
+
+def test_servers_that_come_and_go_by_the_thousand_are_forgotten_and_keep_no_new_one_out(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_MAX_PEERS", 5)
+    reader = directory_of(pair.hs1)._reader
+    for number in range(8):
+        pair.hs1.result(directory_of(pair.hs1)._peers.meet(ServerName(f"s{number}.test")))
+        reader.heard(ServerName(f"s{number}.test"))
+        pair.advance(61)
+    assert len(reader._paces) <= 6
+    assert {HS2, "s7.test"} <= set(reader._paces)
 
 
 def test_a_page_that_goes_back_or_names_another_server_changes_nothing(pair: Pair) -> None:

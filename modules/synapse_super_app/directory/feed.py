@@ -90,8 +90,16 @@ class FeedReader:
             pace.due_ms = 0
 
     async def _look_for_peers(self) -> None:
-        """Peers that were met by another process of this homeserver, or before the start."""
-        for peer in await self._runtime.database.run("directory_peers", partial(store.peers, limit=_MAX_PEERS)):
+        """Peers that were met by another process of this homeserver, or before the start; without those of long ago.
+
+        Names of servers come cheap, so whoever dealt with us last takes the place of who did not for longest.
+        """
+        met = await self._runtime.database.run("directory_peers", partial(store.peers, limit=_MAX_PEERS))
+        kept = {*self._named, *(peer.server for peer in met)}
+        for server, pace in list(self._paces.items()):
+            if server not in kept and not pace.running:
+                del self._paces[server]
+        for peer in met:
             self._paces.setdefault(peer.server, _Pace())
 
     async def _turn(self) -> None:
