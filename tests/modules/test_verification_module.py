@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from super_app.directory.model import DAY_MS
 from super_app.errors import Reason
 from super_app.ids import Acct, Handle, ServerName, UserId
 from super_app.names import FederationQuery
-from synapse_super_app.directory.domains import Word
+from synapse_super_app.directory.domains import Domains, Word, is_domain
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.private_api import Profile
 
@@ -198,6 +199,34 @@ class TestDomains:
             "a private network": "SILENT",
         }
 
+    @pytest.mark.parametrize("page", [b"[" * 60_000, b'{"handles": 1}', b"\xff", b'{"handles": [["@x:y"], 1]}', b"1"])
+    def test_a_page_of_nonsense_names_nobody(self, pair: Pair, page: bytes) -> None:
+        async def fetch(*_: object) -> bytes:
+            return page
+
+        async def no_txt(_: str) -> frozenset[str]:
+            return frozenset()
+
+        domains: Any = Domains(SimpleNamespace(fetch=fetch), ())  # type: ignore[arg-type]
+        domains._txt = no_txt
+        assert pair.hs1.result(domains.ask("example.org", "@x:y")) in (Word.SILENT, Word.NAMES_OTHERS)
+
+    @pytest.mark.parametrize(
+        ("text", "is_one"),
+        [
+            ("example.org", True),
+            (f"{'a' * 63}.example", True),
+            (f"{'a' * 64}.example", False),
+            (".".join(["a" * 48] * 5), False),
+            ("10.0.0.1:80", False),
+            ("ex_ample.org", False),
+            ("example.org.", False),
+            ("Example.org", False),
+        ],
+    )
+    def test_what_the_dns_could_not_hold_is_no_domain(self, text: str, is_one: bool) -> None:
+        assert is_domain(text) is is_one
+
 
 class TestOrganisations:
     def give(self, pair: Pair, admin: str) -> dict[str, Any]:
@@ -305,6 +334,23 @@ class TestElsewhere:
             expires_ms=record["badges"][0]["expires"],
         )
         assert pair.hs1.result(believed([other], "@bob:hs2.test", "x" * 43)) == ()
+
+    def test_one_domain_that_breaks_the_asking_keeps_no_other_badge_waiting(self, pair: Pair) -> None:
+        domains, there = told(pair.hs1), told(pair.hs2)
+        domains.words["b.example", "@bob:hs2.test"] = Word.NAMES_IT
+        honest = domains.ask
+
+        async def ask(domain: str, handle: str) -> Word:
+            if domain == "a.example":
+                raise RecursionError
+            return await honest(domain, handle)
+
+        domains.ask = ask  # type: ignore[method-assign]
+        for domain in ("a.example", "b.example"):
+            there.words[domain, "@bob:hs2.test"] = Word.NAMES_IT
+            pair.hs2.call("PUT", f"handles/bob/domains/{domain}", pair.bob)
+        pair.advance(7)
+        assert badges(found(pair)) == [("domain", "b.example")]
 
     def test_nobody_is_asked_because_somebody_searches(self, pair: Pair) -> None:
         domains = told(pair.hs1)

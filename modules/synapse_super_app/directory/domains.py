@@ -28,7 +28,9 @@ _TXT_PREFIX: Final = "handle="
 _MAX_BYTES: Final = 65_536
 _WEB_TIMEOUT_MS: Final = 10_000
 _DNS_TIMEOUTS_S: Final = (2, 4)
-_DOMAIN: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
+_LABEL: Final = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN: Final = re.compile(rf"(?=.{{1,243}}$){_LABEL}(\.{_LABEL})+")
+"""With room for ``_superapp.`` before it (RFC 1035, section 2.3.4)."""
 
 
 class Word(Enum):
@@ -63,7 +65,7 @@ class Domains:
         found = await self._private.fetch(f"{self._scheme}://{domain}{WELL_KNOWN}", _MAX_BYTES, _WEB_TIMEOUT_MS)
         try:
             content: object = None if found is None else json.loads(found)
-        except ValueError:
+        except (ValueError, RecursionError):
             return frozenset()
         handles = cast(Mapping[str, Any], content).get("handles") if isinstance(content, dict) else None
         return (

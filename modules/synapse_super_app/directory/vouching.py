@@ -124,7 +124,11 @@ class Vouching:
         if badge is None:
             await self._runtime.database.run("directory_vouching_drop", partial(vouching_store.drop, claim=claim))
             return
-        word = await self._word(claim, badge)
+        try:
+            word = await self._word(claim, badge)
+        except Exception:
+            logger.exception("Asking about the badge of %s by %s failed; it is asked again", claim.handle, claim.issuer)
+            word = Word.SILENT
         now_ms = self._runtime.now_ms()
 
         def work(cur: Cursor) -> None:
