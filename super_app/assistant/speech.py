@@ -1056,6 +1056,13 @@ class Speech:
             aside=self.money(aside),
         )
 
+    def call_is_ending(self, other: str, seconds: int) -> Text:
+        return self.say(
+            "Your call with {person} ends in {seconds} seconds: what was confirmed for it, or the money, is used up.",
+            person=strong(other),
+            seconds=seconds,
+        )
+
     def own_call_price(self, price: Money | None) -> Text:
         if price is None:
             return self.say(

@@ -44,3 +44,19 @@ def test_a_deposit_is_asked_put_down_and_decided(town: Town) -> None:
     assert town.available(ALICE) == 10_000
     assert "No deposit" in town.tell(BOB, f"deposit spam {ALICE}")
     assert "no deposit" in town.tell(BOB, "deposit off")
+
+
+def test_both_hear_of_the_end_of_a_call_half_a_minute_before_it(town: Town) -> None:
+    town.tell(BOB, "call policy nobody")
+    town.tell(BOB, "call price 0.60 EUR")
+    body = {"fare_id": "a" * 32, "callee": BOB, "amount": 60, "currency": "EUR", "minutes": 1}
+    town.call("POST", "paid_calls", ALICE, body)
+    room = town.room(ALICE, BOB)
+    town.send(ALICE, room, "org.superapp.call.ring", {"call_id": "c", "media": "audio"})
+    town.send(BOB, room, "m.call.answer", {"call_id": "c", "version": "1", "answer": {}})
+    town.send(ALICE, room, "m.call.select_answer", {"call_id": "c", "version": "1"})
+    town.advance(25)
+    assert not any("ends in" in each["body"] for each in town.heard(ALICE))
+    town.advance(10)
+    for person in (ALICE, BOB):
+        assert sum("ends in" in each["body"] for each in town.heard(person)) == 1

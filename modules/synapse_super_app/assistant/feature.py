@@ -28,6 +28,7 @@ from synapse_super_app.assistant.tasks import Tasks
 from synapse_super_app.assistant.together import Together
 from synapse_super_app.calls.feature import CallsFeature
 from synapse_super_app.config import FeatureName
+from synapse_super_app.fares.shell import Ending
 from synapse_super_app.http.inside import Inside
 from synapse_super_app.http.resource import ApiResource
 from synapse_super_app.http.routes import Route
@@ -91,6 +92,8 @@ class AssistantFeature:
         if payments is not None:
             payments.while_committing(self._news.payments_changed, self._something_happened)
             payments.requests.while_changing(self._news.request_changed, self._something_happened)
+            if payments.fares is not None:
+                payments.fares.when_ending(self._call_ending)
             payments.schedules.while_changing(self._schedule_happened, self._something_happened)
             payments.disputes.while_changing(self._dispute_changed, self._something_happened)
         if calls is not None:
@@ -126,6 +129,24 @@ class AssistantFeature:
 
     async def _calls_reached(self, reached: Sequence[Record]) -> None:
         await self._tasks.add(self._news.of_calls(reached, self._runtime.now_ms()))
+
+    async def _call_ending(self, ending: Ending) -> None:
+        """The money of a call by the minute is nearly used up: say so to those of the two who are here."""
+        fare, now_ms = ending.fare, self._runtime.now_ms()
+        if not self._account.is_ready:
+            return
+        for user_id, other in ((fare.caller, fare.callee), (fare.callee, fare.caller)):
+            if self._runtime.api.is_mine(user_id):
+                said = (await self._speech_for(user_id)).call_is_ending(other, ending.left_ms // 1_000)
+                task = Task(
+                    task_id=TaskId(f"fare:{fare.fare_id}:{fare.moves}:{user_id}"),
+                    user_id=user_id,
+                    kind=Kind.MESSAGE,
+                    content={"plain": said.plain, "html": said.html},
+                    made_ms=now_ms,
+                    due_ms=now_ms,
+                )
+                await self._tasks.add((task,))
 
     async def tell_of_recovery(self, user_id: UserId, happened: str, device_id: str) -> None:
         """Somebody tried a person's recovery PIN in vain, or set one up."""

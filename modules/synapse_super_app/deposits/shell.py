@@ -291,7 +291,10 @@ class DepositsShell:
     async def _asked_now(self, recipient: UserId, stranger: UserId) -> Money | Refused | None:
         if self._runtime.api.is_mine(recipient):
             return await self._asks(recipient, stranger)
-        return await self._ask_terms(recipient, stranger, _ASK_TIMEOUT_MS)
+        found = await self._ask_terms(recipient, stranger, _ASK_TIMEOUT_MS)
+        if not isinstance(found, Refused):
+            self._known[(recipient, stranger)] = (self._runtime.now_ms(), found)
+        return found
 
     async def _put_down(self, call: Call) -> bodies.PutDownJson | Refused:
         body: bodies.PutDownBody = call.body
