@@ -1,4 +1,4 @@
-// The rooms that one is in, as far as one gives or collects money in them: their names, and the gifts in them.
+// The rooms that one is in, as far as one gives or collects money in them: their names, and the gifts and collections in them.
 
 import { type Json, matrix } from "./api.ts";
 import { useHome } from "./home.ts";
@@ -12,6 +12,17 @@ export interface Room {
   members: number;
   encrypted: boolean;
   gifts: readonly RoomGift[];
+  collections: readonly RoomCollection[];
+}
+
+/** A collection as its event tells. */
+export interface RoomCollection {
+  requestId: string;
+  requester: string;
+  amount: number;
+  currency: string;
+  memo: string | null;
+  sentMs: number;
 }
 
 /** A gift as its event tells; how it stands now is known to its giver's homeserver. */
@@ -26,9 +37,12 @@ export interface RoomGift {
 }
 
 const GIFT = "org.superapp.gift";
-const GIFTS_SEEN = 20;
+const REQUEST = "org.superapp.payment.request";
+const SEEN = 20;
 /** Gifts end by themselves after a day. */
 const DAY_MS = 86_400_000;
+/** Requests end by themselves after thirty days, unless they say otherwise. */
+const COLLECTED_MS = 30 * DAY_MS;
 
 const FILTER = JSON.stringify({
   presence: { types: [] },
@@ -36,7 +50,7 @@ const FILTER = JSON.stringify({
   room: {
     account_data: { types: [] },
     ephemeral: { types: [] },
-    timeline: { types: [GIFT], limit: GIFTS_SEEN },
+    timeline: { types: [GIFT, REQUEST], limit: SEEN },
     state: { types: ["m.room.name", "m.room.encryption"], lazy_load_members: true },
   },
 });
@@ -78,6 +92,9 @@ function roomOf(roomId: string, content: Json, nowMs: number): Room {
     gifts: list(record(content.timeline).events)
       .map((event) => giftOf(record(event)))
       .filter((gift): gift is RoomGift => gift !== null && gift.sentMs > nowMs - DAY_MS),
+    collections: list(record(content.timeline).events)
+      .map((event) => collectionOf(record(event)))
+      .filter((found): found is RoomCollection => found !== null && found.sentMs > nowMs - COLLECTED_MS),
   };
 }
 
@@ -91,6 +108,21 @@ function giftOf(event: Json): RoomGift | null {
     amount: amount as number,
     currency,
     shares: Number.isSafeInteger(shares) ? (shares as number) : 1,
+    memo: typeof memo === "string" ? memo : null,
+    sentMs: Number(event.origin_server_ts ?? 0),
+  };
+}
+
+function collectionOf(event: Json): RoomCollection | null {
+  const { request_id, amount, currency, memo, goal } = record(event.content);
+  if (event.type !== REQUEST || goal !== true) return null;
+  if (typeof event.sender !== "string" || typeof request_id !== "string") return null;
+  if (!Number.isSafeInteger(amount) || typeof currency !== "string") return null;
+  return {
+    requestId: request_id,
+    requester: event.sender,
+    amount: amount as number,
+    currency,
     memo: typeof memo === "string" ? memo : null,
     sentMs: Number(event.origin_server_ts ?? 0),
   };

@@ -44,6 +44,7 @@ function places(): Place[] {
 const BELONGS: Readonly<Record<string, string>> = {
   payment: "activity",
   person: "people",
+  "address-book": "people",
   receive: "",
   request: "",
   requests: "",
@@ -181,6 +182,7 @@ const LATER: Readonly<Record<string, Load>> = {
   settings: async () => (await import("./screens/settings.tsx")).SettingsScreen,
   receive: async () => (await import("./screens/receive.tsx")).ReceiveScreen,
   scan: async () => (await import("./screens/scan.tsx")).ScanScreen,
+  "address-book": async () => (await import("./screens/address-book.tsx")).AddressBookScreen,
 };
 
 const gifts = () => import("./screens/gifts.tsx");

@@ -52,6 +52,16 @@ test("gifts of the last day are there, and what only looks like one is not", () 
   ]);
 });
 
+test("collections of the last thirty days are there, and requests for somebody are not", () => {
+  const content = { request_id: "11", amount: 900, currency: "EUR", memo: "Boat", goal: true };
+  const event = { type: "org.superapp.payment.request", sender: "@a:x", origin_server_ts: NOW - 1000, content };
+  const events = [event, { ...event, content: { ...content, goal: false } }, { ...event, origin_server_ts: 5 }];
+  const [room] = roomsOf(answerOf(["!a:x", { timeline: { events } }]), NOW);
+  assert.deepEqual(room?.collections, [
+    { requestId: "11", requester: "@a:x", amount: 900, currency: "EUR", memo: "Boat", sentMs: NOW - 1000 },
+  ]);
+});
+
 test("an answer of another form holds no rooms", () => {
   for (const answer of [{}, { rooms: [] }, { rooms: { join: null } }]) assert.deepEqual(roomsOf(answer, NOW), []);
 });

@@ -82,7 +82,10 @@ export function FindPerson(props: {
   const contacts = useContacts();
   const payments = useNewestPayments();
 
-  const known: Person[] = (contacts.value?.contacts ?? []).map((each) => ({
+  const favouritesFirst = [...(contacts.value?.contacts ?? [])].sort(
+    (one, other) => Number(other.favourite === true) - Number(one.favourite === true),
+  );
+  const known: Person[] = favouritesFirst.map((each) => ({
     handle: each.handle,
     userId: each.user_id,
     displayName: null,

@@ -14,14 +14,17 @@ import {
   Handle,
   LinkButton,
   Loaded,
+  Row,
   Screen,
+  Section,
   Switch,
 } from "../parts/basics.tsx";
 import { MemoField, useAmount, useDeed, useNumber } from "../parts/compose.tsx";
 import { Icon } from "../parts/icons.tsx";
 import { FindPerson } from "../parts/people.tsx";
-import { RoomField } from "../parts/rooms.tsx";
-import { type Room, useRooms } from "../rooms.ts";
+import { useNames } from "../parts/payments.tsx";
+import { roomName, RoomField } from "../parts/rooms.tsx";
+import { type Room, type RoomCollection, useRooms } from "../rooms.ts";
 import { go, to, useRoute } from "../route.ts";
 import type { RequestJson, Wallet } from "../schema.ts";
 import { type How, readShares, splitAmount } from "../splits.ts";
@@ -303,9 +306,41 @@ export function CollectScreen() {
   return (
     <Screen title={d("collect")} back={to("requests")}>
       <Loaded resource={rooms}>
-        {(found) => <Loaded resource={wallet}>{(has) => <CollectForm rooms={found} wallet={has} />}</Loaded>}
+        {(found) => (
+          <>
+            <Collections rooms={found} />
+            <Loaded resource={wallet}>{(has) => <CollectForm rooms={found} wallet={has} />}</Loaded>
+          </>
+        )}
       </Loaded>
     </Screen>
+  );
+}
+
+/** What is collected for in one's rooms; nobody is asked for it by name. */
+function Collections({ rooms }: { rooms: readonly Room[] }) {
+  const { session } = useHome();
+  const nameOf = useNames();
+  const found = rooms
+    .flatMap((room) => room.collections.map((each): [Room, RoomCollection] => [room, each]))
+    .sort(([, one], [, other]) => other.sentMs - one.sentMs);
+  if (found.length === 0) return null;
+  return (
+    <Section title={d("collect.around")}>
+      <ul class="card list">
+        {found.map(([room, each]) => (
+          <li key={each.requester + each.requestId}>
+            <Row
+              href={to("asked", each.requestId, each.requester === session.userId ? {} : { requester: each.requester })}
+              start={<Avatar name={each.requester} icon="goal" />}
+              title={<bdi>{each.memo ?? d("collect.by", { name: nameOf(each.requester) })}</bdi>}
+              below={<bdi>{`${nameOf(each.requester)} · ${roomName(room, nameOf)}`}</bdi>}
+              end={<Amount money={each} />}
+            />
+          </li>
+        ))}
+      </ul>
+    </Section>
   );
 }
 

@@ -1,6 +1,7 @@
 // People: contacts, whom one finds, and what is known of one of them.
 
-import { useState } from "preact/hooks";
+import type { ComponentType } from "preact";
+import { useEffect, useState } from "preact/hooks";
 import { answer } from "../api.ts";
 import { useBadges, useContacts, useHome, useNewestPayments } from "../home.ts";
 import {
@@ -21,13 +22,19 @@ import { BadgeMark, FindPerson } from "../parts/people.tsx";
 import { asProblem, type Problem } from "../problem.ts";
 import { refresh, useResource } from "../resources.ts";
 import { to } from "../route.ts";
-import type { BelievedBadge, HandleRecord } from "../schema.ts";
+import type { BelievedBadge, ContactShown, HandleRecord } from "../schema.ts";
 import { t } from "../text/index.ts";
 
 export function PeopleScreen() {
+  const { widget } = useHome();
   return (
     <Screen title={t("people")}>
       <FindPerson label={t("people.find")} href={(person) => to("person", person.handle)} />
+      {widget === null && (
+        <p class="centre">
+          <a href={to("address-book")}>{t("people.import")}</a>
+        </p>
+      )}
     </Screen>
   );
 }
@@ -77,6 +84,7 @@ export function PersonScreen({ handle }: { handle: string }) {
           {(found) => <Known record={found} badges={badges.value ?? []} />}
         </Loaded>
       )}
+      {contact !== undefined && widget === null && <OwnNotes key={contact.acct} contact={contact} />}
       {between.length > 0 && (
         <Section title={t("person.between")}>
           <PaymentList payments={between} />
@@ -84,6 +92,19 @@ export function PersonScreen({ handle }: { handle: string }) {
       )}
     </Screen>
   );
+}
+
+/** Loaded when somebody looks at a contact. */
+function OwnNotes({ contact }: { contact: ContactShown }) {
+  const [Notes, setNotes] = useState<ComponentType<{ contact: ContactShown }> | null>(null);
+  useEffect(() => {
+    // Without the file there are no notes to be seen just now, and all else is.
+    import("../parts/notes.tsx").then(
+      (found) => setNotes(() => found.default),
+      () => undefined,
+    );
+  }, []);
+  return Notes === null ? null : <Notes contact={contact} />;
 }
 
 function CallButtons({ callee }: { callee: string }) {

@@ -190,6 +190,7 @@ export const de: Dictionary = {
   "find.found": "{n} Person gefunden|{n} Personen gefunden",
 
   people: "Leute",
+  "people.import": "Adressbuch übernehmen",
   "people.find": "Jemanden finden",
   "people.contacts": "Kontakte",
   person: "Person",

@@ -119,6 +119,7 @@ export const deedsEn = {
   "split.of_total": "Part of {total}",
   collect: "Collect",
   "collect.hint": "A room puts in towards a goal",
+  "collect.around": "In your rooms",
   "collect.goal": "Goal",
   "collect.explained": "Everybody in the room puts in what they like, until the goal is reached.",
   "collect.begin": "Begin to collect",
@@ -276,6 +277,21 @@ export const deedsEn = {
   "window.day": "in 24 hours",
   "window.week": "in seven days",
   "window.month": "in 30 days",
+
+  "people.import": "Bring in an address book",
+  "people.import.hint":
+    "A vCard file is read here in your browser. Only Matrix addresses on it are looked up; names, numbers and everybody else stay on your device.",
+  "people.import.file": "Choose a vCard file",
+  "people.import.none": "No card in this file has a Matrix address.",
+  "people.import.found": "{n} Matrix address found|{n} Matrix addresses found",
+  "people.import.add": "Add {n} contact|Add {n} contacts",
+  "people.import.done": "{n} added|{n} added",
+  "people.import.missing": "{n} could not be found|{n} could not be found",
+  "note.title": "For yourself",
+  note: "Note",
+  "note.hint": "Only you see it",
+  "note.save": "Save",
+  "note.favourite": "Favourite",
 };
 
 type Texts = Readonly<Record<keyof typeof deedsEn, string>>;
@@ -399,6 +415,7 @@ export const deedsDe: Texts = {
   "split.of_total": "Teil von {total}",
   collect: "Sammeln",
   "collect.hint": "Ein Raum legt für ein Ziel zusammen",
+  "collect.around": "In deinen Räumen",
   "collect.goal": "Ziel",
   "collect.explained": "Alle im Raum geben, was sie mögen, bis das Ziel erreicht ist.",
   "collect.begin": "Mit dem Sammeln anfangen",
@@ -559,6 +576,21 @@ export const deedsDe: Texts = {
   "window.day": "in 24 Stunden",
   "window.week": "in sieben Tagen",
   "window.month": "in 30 Tagen",
+
+  "people.import": "Adressbuch übernehmen",
+  "people.import.hint":
+    "Eine vCard-Datei wird hier in deinem Browser gelesen. Nur Matrix-Adressen darin werden gesucht; Namen, Nummern und alle anderen bleiben auf deinem Gerät.",
+  "people.import.file": "vCard-Datei wählen",
+  "people.import.none": "Keine Karte in dieser Datei hat eine Matrix-Adresse.",
+  "people.import.found": "{n} Matrix-Adresse gefunden|{n} Matrix-Adressen gefunden",
+  "people.import.add": "{n} Kontakt hinzufügen|{n} Kontakte hinzufügen",
+  "people.import.done": "{n} hinzugefügt|{n} hinzugefügt",
+  "people.import.missing": "{n} war nicht zu finden|{n} waren nicht zu finden",
+  "note.title": "Für dich",
+  note: "Notiz",
+  "note.hint": "Nur du siehst sie",
+  "note.save": "Speichern",
+  "note.favourite": "Favorit",
 };
 
 export type Name = keyof typeof deedsEn;

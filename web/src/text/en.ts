@@ -187,6 +187,7 @@ export const en = {
   "find.found": "{n} person found|{n} people found",
 
   people: "People",
+  "people.import": "Bring in an address book",
   "people.find": "Find somebody",
   "people.contacts": "Contacts",
   person: "Person",
