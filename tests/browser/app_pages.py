@@ -74,10 +74,16 @@ def visiting(
     scheme: str = "light",
     locale: str = "en-GB",
     service_workers: str = "block",
+    by_name: bool = False,
 ) -> Generator[Page]:
-    """The app as one of the four sees it; with ``None`` as somebody on alice's homeserver who is not signed in."""
+    """The app as one of the four sees it; with ``None`` as somebody on alice's homeserver who is not signed in.
+
+    ``by_name``: at localhost and not at its address, for what browsers allow to names alone.
+    """
     homeserver = 0 if name is None else pair.people[name].homeserver
     origin = str(pair.homeservers[homeserver]["client_url"])
+    if by_name:
+        origin = origin.replace("127.0.0.1", "localhost")
     stored: list[dict[str, str]] = []
     if name is not None:
         # A session of its own, since a test may end it.

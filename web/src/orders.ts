@@ -14,7 +14,12 @@ export interface Order {
   memo?: string;
   room_id?: string;
   request?: string;
+  /** The fee that was shown. */
+  fee?: number;
 }
+
+/** What shows that it is the person who orders. It is never kept. */
+export type Proof = { pin: string } | { passkey: Record<string, unknown> };
 
 const STORED = "superapp.order";
 
@@ -36,10 +41,10 @@ export function keepOrder(userId: string, order: Order | null): void {
  *
  * @throws {Problem} it was refused, and nothing was paid; or nobody was heard (``unheard``), and it may have been.
  */
-export async function order(home: Home, wanted: Order): Promise<PaymentJson> {
+export async function order(home: Home, wanted: Order, proof?: Proof): Promise<PaymentJson> {
   keepOrder(home.session.userId, wanted);
   try {
-    await answer(home.api.POST("/payments", { body: wanted }));
+    await answer(home.api.POST("/payments", { body: { ...wanted, ...proof } }));
   } catch (thrown) {
     // What was refused is over, but for what time or the person can cure; the same order may then be sent again.
     if (thrown instanceof Problem && !thrown.unheard) keepOrder(home.session.userId, null);

@@ -33,6 +33,8 @@ from synapse_super_app.ledger.writer import LedgerWriter
 from synapse_super_app.runtime import Runtime
 
 _CHALLENGE_BYTES: Final = 32
+_LOOPBACK: Final = "127.0.0.1"
+_LOCALHOST: Final = "localhost"
 _CREDENTIAL_MAX: Final = 16_384
 """Characters of an answer; those of real devices have a few thousand."""
 
@@ -42,8 +44,12 @@ class Passkeys:
         self._runtime = runtime
         self._writer = writer
         parts = urlsplit(runtime.api.public_baseurl)
-        self._rp_id = parts.hostname or ""
-        self._origin = f"{parts.scheme}://{parts.netloc}"
+        host, netloc = parts.hostname or "", parts.netloc
+        if host == _LOOPBACK:
+            # A homeserver to try out: browsers take no address, and this name for it.
+            host, netloc = _LOCALHOST, netloc.replace(_LOOPBACK, _LOCALHOST)
+        self._rp_id = host
+        self._origin = f"{parts.scheme}://{netloc}"
 
     async def begin(self, acct: Acct, user_id: UserId) -> dict[str, Any] | Refused:
         """What a browser needs to make a new passkey: ``PublicKeyCredentialCreationOptions``."""

@@ -52,12 +52,16 @@ class AboutAsset(BaseModel):
 
 
 class About(BaseModel):
-    """What a page must know before anybody signs in. ``operator`` and ``licence`` stand where money is custodial."""
+    """What a page must know before anybody signs in. ``operator`` and ``licence`` stand where money is custodial.
+
+    ``fees`` are the currencies in which payments may cost a fee.
+    """
 
     server_name: str
     version: str
     features: list[str]
     assets: list[AboutAsset]
+    fees: list[str]
     operator: str | None = None
     licence: str | None = None
 
@@ -114,6 +118,7 @@ class WebFeature:
                 AboutAsset(code=code, scale=asset.scale)
                 for code, asset in (config.payments.by_code().items() if config.features.payments else ())
             ],
+            fees=sorted({fee.currency for fee in config.payments.fees}) if config.features.payments else [],
             operator=None if acknowledged is None else acknowledged.operator,
             licence=None if acknowledged is None else acknowledged.licence,
         )

@@ -10,6 +10,7 @@ import { to } from "../route.ts";
 import type { SafeguardsJson } from "../schema.ts";
 import { d } from "../text/deeds.ts";
 import { t } from "../text/index.ts";
+import { Passkeys } from "./passkeys.tsx";
 
 export function SafetyScreen() {
   const { api } = useHome();
@@ -30,6 +31,7 @@ export function SafetyScreen() {
               </Notice>
             )}
             <Pin safeguards={found} />
+            {found.pin_set && found.locked_since == null && <Passkeys />}
             {found.limits.length > 0 && <Limits safeguards={found} />}
           </>
         )}

@@ -14,7 +14,7 @@ import {
 } from "../home.ts";
 import { linkAmount } from "../links.ts";
 import { type AmountFault, decimal, parseAmount } from "../money.ts";
-import { keepOrder, type Order, order, standing } from "../orders.ts";
+import { keepOrder, type Order, order, type Proof, standing } from "../orders.ts";
 import {
   Amount,
   Avatar,
@@ -33,6 +33,8 @@ import {
 import { Icon } from "../parts/icons.tsx";
 import { ENDED, otherOf, stateText } from "../parts/payments.tsx";
 import { BadgeMark, FindPerson } from "../parts/people.tsx";
+import { PinField } from "../parts/pin.tsx";
+import { confirmWithPasskey, passkeyProblem, passkeysWork } from "../passkeys.ts";
 import { asProblem, type Problem } from "../problem.ts";
 import { refresh, useResource } from "../resources.ts";
 import { go, type Route, to } from "../route.ts";
@@ -229,7 +231,32 @@ function Confirm(props: { order: Order; onBack: () => void; onChange: (order: Or
   const [payment, setPayment] = useState<PaymentJson | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [busy, setBusy] = useState(false);
+  const [pin, setPin] = useState("");
+  const [proving, setProving] = useState(false);
   const { order: wanted } = props;
+  const costs = home.about.fees.includes(wanted.currency) && home.widget === null;
+  const quote = useResource(costs ? `quote ${wanted.payee} ${wanted.amount} ${wanted.currency}` : null, () => {
+    const { payee, amount, currency } = wanted;
+    return answer(home.api.POST("/payments/quote", { body: { payee, amount, currency } }));
+  });
+  const fee = quote.value?.fee ?? 0;
+  const shown: Order = costs ? { ...wanted, fee } : wanted;
+  const pay = async (prove: () => Promise<Proof | undefined>) => {
+    setBusy(true);
+    setProblem(null);
+    try {
+      setPayment(await order(home, shown, await prove()));
+    } catch (thrown) {
+      const found = asProblem(passkeyProblem(thrown));
+      setProblem(found);
+      setPin("");
+      if (found.code === "PIN_REQUIRED") setProving(true);
+      if (found.code === "FEE_NOT_CONFIRMED") await quote.again();
+    } finally {
+      setBusy(false);
+      void refresh("wallet", "payment");
+    }
+  };
   const record = useResource(`record ${wanted.payee}`, () =>
     answer(home.api.GET("/handles/{handle}", { params: { path: { handle: wanted.payee } } })),
   );
@@ -247,6 +274,14 @@ function Confirm(props: { order: Order; onBack: () => void; onChange: (order: Or
       <div class="card hero">
         <p class="hero-title">{t("confirm.title")}</p>
         <Amount money={wanted} large />
+        {fee > 0 && (
+          <p>
+            {t("confirm.fee", {
+              fee: money({ ...wanted, amount: fee }),
+              total: money({ ...wanted, amount: wanted.amount + fee }),
+            })}
+          </p>
+        )}
         {wanted.memo !== undefined && (
           <p class="memo">
             <bdi>{wanted.memo}</bdi>
@@ -271,7 +306,29 @@ function Confirm(props: { order: Order; onBack: () => void; onChange: (order: Or
         <Trust badges={badges.value ?? []} isNew={isNew} payee={wanted.payee} unknown={unknown} />
       )}
       {record.problem !== undefined && !unknown && <Failure problem={record.problem} again={record.again} />}
-      {problem !== null && <Failure problem={problem} />}
+      {quote.problem !== undefined && <Failure problem={quote.problem} again={quote.again} />}
+      {problem !== null && problem.code !== "PIN_REQUIRED" && <Failure problem={problem} />}
+      {problem?.code === "PIN_NOT_SET" && (
+        <LinkButton href={to("safety")} icon="shield" wide>
+          {t("pin.choose")}
+        </LinkButton>
+      )}
+      {proving && (
+        <div class="card prose">
+          <p>{t("confirm.prove")}</p>
+          <PinField id="pin" label={t("pin.current")} value={pin} onInput={setPin} />
+          {passkeysWork() && (
+            <Button
+              wide
+              icon="shield"
+              busy={busy}
+              onClick={() => void pay(async () => ({ passkey: await confirmWithPasskey(home, shown) }))}
+            >
+              {t("confirm.passkey")}
+            </Button>
+          )}
+        </div>
+      )}
       {problem?.unheard === true && <p class="hint">{t("confirm.unheard")}</p>}
       {problem?.code === "PAYEE_NOT_IN_ROOM" && (
         <Button
@@ -291,20 +348,12 @@ function Confirm(props: { order: Order; onBack: () => void; onChange: (order: Or
           wide
           icon="send"
           busy={busy}
-          onClick={async () => {
-            setBusy(true);
-            setProblem(null);
-            try {
-              setPayment(await order(home, wanted));
-            } catch (thrown) {
-              setProblem(asProblem(thrown));
-            } finally {
-              setBusy(false);
-              void refresh("wallet", "payment");
-            }
-          }}
+          disabled={costs && quote.value === undefined}
+          onClick={() => void pay(async () => (proving && pin !== "" ? { pin } : undefined))}
         >
-          {problem?.unheard === true ? t("confirm.ask_again") : t("confirm.pay", { amount: money(wanted) })}
+          {problem?.unheard === true
+            ? t("confirm.ask_again")
+            : t("confirm.pay", { amount: money({ ...wanted, amount: wanted.amount + fee }) })}
         </Button>
         {problem?.unheard !== true && (
           <Button

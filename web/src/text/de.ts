@@ -390,4 +390,16 @@ export const de: Dictionary = {
   "widget.elsewhere":
     "Dieser Geldbeutel gehört zu {here}, dein Konto ist auf {there}. Öffne den Geldbeutel deines eigenen Homeservers.",
   "widget.alone": "Diese Seite ist der Geldbeutel in einer anderen App, und um sie herum ist keine.",
+  "confirm.fee": "Mit der Gebühr von {fee} kostet es dich {total}.",
+  "confirm.prove": "Diese Zahlung braucht deine PIN oder einen Passkey. Gib die PIN niemandem.",
+  "confirm.passkey": "Mit einem Passkey bestätigen",
+  "pin.current": "Deine PIN",
+  "pin.choose": "Eine PIN wählen",
+  passkey: "Passkeys",
+  "passkey.hint": "Ein Fingerabdruck, ein Gesicht oder ein Sicherheitsschlüssel bestätigt Zahlungen anstelle der PIN.",
+  "passkey.not_here": "Dieser Browser kann auf dieser Seite keine Passkeys verwenden.",
+  "passkey.pin": "Deine PIN, um einen Passkey hinzuzufügen",
+  "passkey.add": "Einen Passkey hinzufügen",
+  "passkey.remove": "{name} entfernen",
+  "passkey.none": "Es wurde kein Passkey verwendet. Versuch es noch einmal oder nimm deine PIN.",
 };

@@ -384,6 +384,18 @@ export const en = {
   "widget.elsewhere":
     "This wallet is of {here}, and your account is on {there}. Open the wallet of your own homeserver.",
   "widget.alone": "This page is the wallet inside another app, and there is none around it.",
+  "confirm.fee": "With the fee of {fee} it costs you {total}.",
+  "confirm.prove": "This payment needs your PIN or a passkey. Never give the PIN to anybody.",
+  "confirm.passkey": "Confirm with a passkey",
+  "pin.current": "Your PIN",
+  "pin.choose": "Choose a PIN",
+  passkey: "Passkeys",
+  "passkey.hint": "A fingerprint, a face or a security key confirms payments in the place of the PIN.",
+  "passkey.not_here": "This browser cannot use passkeys on this page.",
+  "passkey.pin": "Your PIN, to add a passkey",
+  "passkey.add": "Add a passkey",
+  "passkey.remove": "Remove {name}",
+  "passkey.none": "No passkey was used. Try again, or use your PIN.",
 } as const;
 
 export type Dictionary = Readonly<Record<keyof typeof en, string>>;
