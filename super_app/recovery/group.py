@@ -5,6 +5,7 @@ Scalars and elements are their canonical encodings. Whatever came from outside p
 """
 
 import hashlib
+import hmac
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,7 +43,12 @@ def read_scalar(raw: bytes) -> Scalar:
     Raises:
         ValueError: it is none, or not its one canonical encoding.
     """
-    if len(raw) != SIZE or not 0 < int.from_bytes(raw, "little") < ORDER:
+    # By libsodium, since a comparison of numbers would take a time that depends on them.
+    if (
+        len(raw) != SIZE
+        or hmac.compare_digest(raw, bytes(SIZE))
+        or not hmac.compare_digest(raw, rbcl.crypto_core_ristretto255_scalar_reduce(raw + bytes(SIZE)))
+    ):
         raise ValueError("not the encoding of a scalar other than zero")
     return Scalar(raw)
 
