@@ -8,18 +8,22 @@ import hmac
 import json
 import shutil
 import socket
+import socketserver
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from twisted.names import dns
 
 from synapse_super_app.commands import homeserver_config
-from synapse_super_app.commands.checkup import configuration, databases, federation, running, turn
+from synapse_super_app.commands.certificates import ThrowAwayCa
+from synapse_super_app.commands.checkup import configuration, databases, federation, running, srv, turn
 from synapse_super_app.commands.checkup.federation import Answer, Place, read_name
 from synapse_super_app.commands.checkup.findings import Finding, Verdict
 from synapse_super_app.commands.homeserver_config import HomeserverConfig
@@ -154,6 +158,138 @@ def _message(kind: int, asked: bytes, attributes: dict[int, bytes]) -> bytes:
         struct.pack("!HH", number, len(value)) + value + bytes(-len(value) % 4) for number, value in attributes.items()
     )
     return struct.pack("!HH", kind, len(body)) + asked[4:20] + body
+
+
+@contextmanager
+def turn_stream(folder: Path, *, secure: bool) -> Generator[tuple[int, Path]]:
+    """The same over TCP or TLS, messages one after the other. Its port, and who vouches for its certificate."""
+    certificate = ThrowAwayCa(folder).issue("turn", "127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate_path, certificate.key_path)
+
+    class Connection(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            stream = self.request
+            if secure:
+                try:
+                    stream = context.wrap_socket(self.request, server_side=True)
+                except ssl.SSLError:
+                    return  # the client does not trust us
+            with stream, stream.makefile("rb") as asking:
+                while len(head := asking.read(20)) == 20:
+                    answer = _answered(head + asking.read(struct.unpack("!H", head[2:4])[0]), SECRET, "9.9.9.9")
+                    # In pieces, as a network may bring it.
+                    for at in range(0, len(answer), 7):
+                        stream.sendall(answer[at : at + 7])
+
+    class Listening(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Listening(("127.0.0.1", 0), Connection) as listening:
+        serving = threading.Thread(target=listening.serve_forever, args=(0.05,))
+        serving.start()
+        try:
+            yield int(listening.server_address[1]), certificate.ca_path
+        finally:
+            listening.shutdown()
+            serving.join()
+
+
+def turn_at(tmp_path: Path, uri: str) -> Finding:
+    (tmp_path / "turn_secret").write_text(SECRET, encoding="utf-8")
+    calls = {"turn_uris": [uri], "turn_secret_path": "turn_secret"}
+    config = config_in(tmp_path, lambda c: c["modules"][0]["config"].update(calls=calls))
+    return found(turn.look(config, module_of(config)), f"turn.{uri}")
+
+
+def test_turn_over_tcp_relays(tmp_path: Path) -> None:
+    with turn_stream(tmp_path, secure=False) as (port, _):
+        finding = turn_at(tmp_path, f"turn:127.0.0.1:{port}?transport=tcp")
+    assert finding.verdict is Verdict.GOOD, finding
+
+
+def test_turn_over_tls_relays_where_the_certificate_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with turn_stream(tmp_path, secure=True) as (port, authority):
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        finding = turn_at(tmp_path, f"turns:127.0.0.1:{port}?transport=tcp")
+    assert finding.verdict is Verdict.GOOD, finding
+
+
+def test_turn_over_tls_with_a_certificate_of_nobody(tmp_path: Path) -> None:
+    with turn_stream(tmp_path, secure=True) as (port, _):
+        finding = turn_at(tmp_path, f"turns:127.0.0.1:{port}")
+    assert finding.verdict is Verdict.BAD
+    assert "certificate is not valid" in finding.sentence
+
+
+@contextmanager
+def dns_server(records: dict[str, list[tuple[int, str, int]]]) -> Generator[str]:
+    """Answers with these SRV records: priority, target and port by name. No name is there but these."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listening:
+        listening.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            while (asked := listening.recvfrom(2048))[0] != b"end":
+                message = cast(Any, dns.Message())
+                message.fromStr(asked[0])
+                name = message.queries[0].name.name
+                message.answer = 1
+                found = records.get(name.decode(), [])
+                message.rCode = dns.OK if found else dns.ENAME
+                for priority, target, port in found:
+                    payload = cast(Any, dns).Record_SRV(priority, 0, port, target)
+                    message.answers.append(dns.RRHeader(name, dns.SRV, payload=payload))
+                listening.sendto(message.toStr(), asked[1])
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        try:
+            yield f"127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.sendto(b"end", listening.getsockname())
+            serving.join()
+
+
+def test_srv_records_lead_where_they_say_the_older_ones_only_where_there_are_no_newer() -> None:
+    newer = {"_matrix-fed._tcp.example.org": [(20, "two.example.org", 8449), (10, "one.example.org", 8448)]}
+    older = {"_matrix._tcp.example.org": [(10, "old.example.org", 443)], "_matrix._tcp.example.net": [(1, "b", 2)]}
+    with dns_server(newer | older) as server:
+        servers = srv.resolvers([server])
+        assert srv.targets("example.org", servers) == (("one.example.org", 8448), ("two.example.org", 8449))
+        assert srv.targets("example.net", servers) == (("b", 2),)
+        assert srv.targets("example.com", servers) == ()
+
+
+def test_a_homeserver_is_looked_for_where_its_srv_record_leads(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with dns_server({"_matrix-fed._tcp.nowhere.invalid": [(1, "127.0.0.1", port)]}) as server:
+            config = config_in(
+                tmp_path,
+                lambda c: c.update(server_name="nowhere.invalid"),
+                lambda c: c["modules"][0]["config"]["directory"].update(dns_servers=[server]),
+            )
+            findings = list(federation.look(config))
+    assert found(iter(findings), "federation.srv").verdict is Verdict.GOOD
+    reached = found(iter(findings), "federation.reached")
+    assert reached.verdict is Verdict.BAD
+    assert f"127.0.0.1:{port} (as nowhere.invalid)" in reached.sentence
+
+
+def test_srv_records_that_nobody_answers_for_were_not_seen() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+        closed.bind(("127.0.0.1", 0))
+        server = f"127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(srv.NoDns):
+        srv.targets("example.org", srv.resolvers([server]))
+
+
+def test_the_systems_dns_servers_are_asked_where_none_is_configured(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text("# made by hand\nsearch lan\nnameserver 192.0.2.1\nnameserver 2001:db8::53\n", encoding="utf-8")
+    assert srv.resolvers((), file) == (("192.0.2.1", 53), ("2001:db8::53", 53))
+    assert srv.resolvers(["192.0.2.7", "192.0.2.8:5353"], file) == (("192.0.2.7", 53), ("192.0.2.8", 5353))
 
 
 def turn_finding(tmp_path: Path, port: int) -> Finding:

@@ -1,7 +1,7 @@
-"""How other homeservers reach this one: .well-known, TLS, the key that answers there. As the Matrix specification says.
+"""How other homeservers reach this one: .well-known, SRV records, TLS, the key that answers there.
 
-It asks from this machine. A firewall that lets this machine through and nobody else is not seen; the public tester of
-the Matrix project sees it.
+As the Matrix specification says. It asks from this machine: a firewall that lets this machine through and nobody else
+is not seen. The public tester of the Matrix project sees it.
 """
 
 import datetime as dt
@@ -13,13 +13,14 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 from signedjson.key import encode_verify_key_base64, get_verify_key, read_signing_keys
 
+from synapse_super_app.commands.checkup import srv
 from synapse_super_app.commands.checkup.findings import Finding, bad, good, unseen, warning
 from synapse_super_app.commands.homeserver_config import HomeserverConfig
 
@@ -38,6 +39,13 @@ class Place:
     host: str
     port: int
     said_port: bool = True
+    target: tuple[str, int] | None = None
+    """Where an SRV record leads, if it does: connected to there, under the same name."""
+
+    @property
+    def shown(self) -> str:
+        """For people: with where an SRV record leads."""
+        return self.named if self.target is None else f"{self.target[0]}:{self.target[1]} (as {self.named})"
 
     @property
     def named(self) -> str:
@@ -88,7 +96,32 @@ def look(config: HomeserverConfig) -> Iterator[Finding]:
     if not place.said_port and not is_address(place.host):
         delegated = yield from _well_known(place.host)
         place = delegated or place
-    yield from _reached(config, name, place, context)
+    for each in (yield from _by_srv(place, _dns_servers(config))):
+        yield from _reached(config, name, each, context)
+
+
+def _dns_servers(config: HomeserverConfig) -> tuple[tuple[str, int], ...]:
+    entries = config.module_entries()
+    module = cast(Mapping[str, Any], entries[0].get("config") or {}) if entries else {}
+    directory = cast(Mapping[str, Any], module.get("directory") or {})
+    return srv.resolvers(directory.get("dns_servers") or ())
+
+
+def _by_srv(place: Place, servers: Sequence[tuple[str, int]]) -> Generator[Finding, None, tuple[Place, ...]]:
+    """Where a name without a port leads: as SRV records say, or to the usual port."""
+    check = "federation.srv"
+    if place.said_port or is_address(place.host):
+        return (place,)
+    try:
+        found = srv.targets(place.host, servers)
+    except srv.NoDns as failure:
+        yield unseen(check, f"SRV records of {place.host} cannot be looked up: {failure}")
+        return (place,)
+    if not found:
+        yield good(check, f"{place.host} has no SRV record, so others use port {_DEFAULT_PORT}")
+        return (place,)
+    yield good(check, f"SRV records send other homeservers to {', '.join(f'{host}:{port}' for host, port in found)}")
+    return tuple(replace(place, target=target) for target in found)
 
 
 def trusted(config: HomeserverConfig) -> ssl.SSLContext:
@@ -106,13 +139,16 @@ def _well_known(host: str) -> Generator[Finding, None, Place | None]:
     except NoAnswer as failure:
         yield warning(
             check,
-            f"https://{host}/.well-known/matrix/server cannot be had: {failure}; others then look at port "
-            f"{_DEFAULT_PORT}, after an SRV record, which is not looked at here",
+            f"https://{host}/.well-known/matrix/server cannot be had: {failure}; others then look for "
+            f"SRV records, and at port {_DEFAULT_PORT}",
             "serve it (serve_server_wellknown: true and a reverse proxy), unless that is meant",
         )
         return None
     if answer.status == http.client.NOT_FOUND:
-        yield good(check, f"{host} serves no .well-known/matrix/server, so others use port {_DEFAULT_PORT}")
+        yield good(
+            check,
+            f"{host} serves no .well-known/matrix/server, so others look for SRV records, and at port {_DEFAULT_PORT}",
+        )
         return None
     delegated = answer.body.get("m.server")
     place = read_name(delegated) if isinstance(delegated, str) else None
@@ -134,7 +170,7 @@ def _reached(config: HomeserverConfig, name: str, place: Place, context: ssl.SSL
     except NoAnswer as failure:
         yield bad(
             check,
-            f"other homeservers cannot reach this one at {place.named}: {failure}",
+            f"other homeservers cannot reach this one at {place.shown}: {failure}",
             "open that port to a listener with the resource federation and a certificate for the name, or let "
             ".well-known send them elsewhere",
         )
@@ -142,7 +178,7 @@ def _reached(config: HomeserverConfig, name: str, place: Place, context: ssl.SSL
     said = answer.body.get("server_name")
     if said != name:
         yield bad(
-            check, f"{place.named} answers as the homeserver {said!r}, not as {name}", "correct the reverse proxy"
+            check, f"{place.shown} answers as the homeserver {said!r}, not as {name}", "correct the reverse proxy"
         )
         return
     path = config.path_at("signing_key_path")
@@ -151,12 +187,12 @@ def _reached(config: HomeserverConfig, name: str, place: Place, context: ssl.SSL
         if not _public_keys(path).items() <= {key_id: each.get("key") for key_id, each in shown.items()}.items():
             yield bad(
                 "federation.key",
-                f"{place.named} shows other keys ({', '.join(sorted(shown)) or 'none'}) than {path.name} holds",
+                f"{place.shown} shows other keys ({', '.join(sorted(shown)) or 'none'}) than {path.name} holds",
                 "find out who answers under this name; if it is this homeserver, restart it",
             )
             return
-    yield good(check, f"other homeservers reach this one at {place.named}, by its own key")
-    yield from certificate("federation.certificate", place.named, answer)
+    yield good(check, f"other homeservers reach this one at {place.shown}, by its own key")
+    yield from certificate("federation.certificate", place.shown, answer)
 
 
 def _public_keys(path: Path) -> dict[str, str]:
@@ -215,12 +251,17 @@ def get(place: Place, path: str, context: ssl.SSLContext | None) -> Answer:
     Raises:
         NoAnswer: there is none, or it is not as it should be.
     """
+    host, port = place.target or (place.host, place.port)
     connection = (
-        http.client.HTTPConnection(place.host, place.port, timeout=_TIMEOUT_S)
+        http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
         if context is None
-        else http.client.HTTPSConnection(place.host, place.port, timeout=_TIMEOUT_S, context=context)
+        else http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
     )
     try:
+        if context is not None and place.target is not None:
+            # The certificate is for the name, wherever an SRV record leads.
+            plain = socket.create_connection(place.target, timeout=_TIMEOUT_S)
+            connection.sock = context.wrap_socket(plain, server_hostname=place.host)
         connection.request("GET", path, headers={"Host": place.named, "Accept": "application/json"})
         ends = _ends(connection.sock)
         response = connection.getresponse()
@@ -228,7 +269,7 @@ def get(place: Place, path: str, context: ssl.SSLContext | None) -> Answer:
         date = response.headers.get("Date")
         status = response.status
     except socket.gaierror:
-        raise NoAnswer(f"the name {place.host} is not in the DNS") from None
+        raise NoAnswer(f"the name {host} is not in the DNS") from None
     except ssl.SSLCertVerificationError as error:
         raise NoAnswer(f"its certificate is not valid: {error.verify_message}") from None
     except TimeoutError:

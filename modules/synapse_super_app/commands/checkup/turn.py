@@ -9,10 +9,12 @@ import ipaddress
 import re
 import secrets
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from super_app.calls.model import SessionId
@@ -45,6 +47,15 @@ _REQUESTED_TRANSPORT: Final = 0x0019
 _UDP: Final = b"\x11\0\0\0"
 _UNAUTHORIZED: Final = 401
 _DATAGRAM: Final = 2048
+
+
+class Over(Enum):
+    """What carries the messages. Over TCP and TLS, what is relayed goes on over UDP all the same."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+
 
 _Attributes = dict[int, bytes]
 
@@ -92,13 +103,23 @@ def _look_at(uri: str, credentials: TurnCredentials) -> Finding:
     match = _URI.fullmatch(uri)
     if match is None:
         return bad(check, f"calls.turn_uris: {uri!r} is no TURN URI", "write turn:HOST:PORT?transport=udp")
-    if match["scheme"] == "turns" or match["by"] == "tcp":
-        return unseen(check, f"{uri} is not tried: only TURN over UDP is")
+    if match["scheme"] == "turns" and match["by"] == "udp":
+        return unseen(check, f"{uri} is not tried: TURN over DTLS is not")
     place = (match["host"].strip("[]"), int(match["port"] or _PORTS[match["scheme"]]))
+    over = Over.TLS if match["scheme"] == "turns" else Over.TCP if match["by"] == "tcp" else Over.UDP
     try:
-        relayed = relayed_address(place, credentials)
+        relayed = relayed_address(place, credentials, over)
+    except ssl.SSLCertVerificationError as error:
+        return bad(
+            check,
+            f"{uri}: its certificate is not valid for {place[0]}: {error.verify_message}",
+            "give it a certificate of that name (cert and pkey in its config), with all that stand between",
+        )
     except (OSError, ValueError) as error:
-        return bad(check, f"{uri}: {str(error) or 'no answer'}", "start the TURN server, and open its port for UDP")
+        opened = "UDP" if over is Over.UDP else "TCP"
+        return bad(
+            check, f"{uri}: {str(error) or 'no answer'}", f"start the TURN server, and open its port for {opened}"
+        )
     if relayed is None:
         return bad(
             check,
@@ -114,17 +135,14 @@ def _look_at(uri: str, credentials: TurnCredentials) -> Finding:
     return good(check, f"{uri} relays from {relayed}, with our credentials")
 
 
-def relayed_address(place: tuple[str, int], credentials: TurnCredentials) -> str | None:
+def relayed_address(place: tuple[str, int], credentials: TurnCredentials, over: Over = Over.UDP) -> str | None:
     """The address from which the server relays for these credentials; None if it refuses them.
 
     Raises:
         OSError: it does not answer.
         ValueError: what answers is no TURN server.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(*place, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind, protocol) as connection:
-        connection.settimeout(_TIMEOUT_S)
-        connection.connect(address)
+    with _connected(place, over) as connection:
         asked = _ask(connection, _ALLOCATE, {_REQUESTED_TRANSPORT: _UDP})
         if asked.kind == _ALLOCATE | _SUCCESS:
             raise ValueError("it relays for everybody, without credentials")
@@ -145,6 +163,37 @@ def relayed_address(place: tuple[str, int], credentials: TurnCredentials) -> str
         return relayed
 
 
+def _connected(place: tuple[str, int], over: Over) -> socket.socket:
+    kind = socket.SOCK_DGRAM if over is Over.UDP else socket.SOCK_STREAM
+    family, kind, protocol, _, address = socket.getaddrinfo(*place, type=kind)[0]
+    connection = socket.socket(family, kind, protocol)
+    try:
+        connection.settimeout(_TIMEOUT_S)
+        connection.connect(address)
+        if over is Over.TLS:
+            return ssl.create_default_context().wrap_socket(connection, server_hostname=place[0])
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _received(connection: socket.socket) -> bytes:
+    """One message: a datagram, or as much of a stream as its header says (RFC 8489, section 6.2.2)."""
+    if connection.type == socket.SOCK_DGRAM:
+        return connection.recv(_DATAGRAM)
+    raw = b""
+    wanted = _HEADER.size
+    while len(raw) < wanted:
+        piece = connection.recv(wanted - len(raw))
+        if not piece:
+            break
+        raw += piece
+        if len(raw) == _HEADER.size:
+            wanted += min(_HEADER.unpack(raw)[1], _DATAGRAM)
+    return raw
+
+
 def _ask(connection: socket.socket, kind: int, attributes: _Attributes, key: bytes | None = None) -> _Reply:
     transaction = secrets.token_bytes(12)
     body = b"".join(_packed(number, value) for number, value in attributes.items())
@@ -152,8 +201,8 @@ def _ask(connection: socket.socket, kind: int, attributes: _Attributes, key: byt
         # The length counts the integrity itself, though what is signed ends before it.
         signed = _HEADER.pack(kind, len(body) + 24, _MAGIC, transaction) + body
         body += _packed(_MESSAGE_INTEGRITY, hmac.new(key, signed, hashlib.sha1).digest())
-    connection.send(_HEADER.pack(kind, len(body), _MAGIC, transaction) + body)
-    raw = connection.recv(_DATAGRAM)
+    connection.sendall(_HEADER.pack(kind, len(body), _MAGIC, transaction) + body)
+    raw = _received(connection)
     if len(raw) < _HEADER.size:
         raise ValueError("it answers with something other than STUN")
     answered, length, magic, echoed = _HEADER.unpack_from(raw)
