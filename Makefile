@@ -14,6 +14,8 @@
 #   make soak [ARGS=…]   people on two homeservers with workers while all of it is broken; ARGS=--help for the sizes
 #   make fuzz [EXAMPLES=…]   requests from nowhere at every route, and bytes at every parser that meets the network
 #   make audit            known faults of our dependencies, asked of the advisory database on the network
+#   make compatibility    the oldest and the newest Synapse that we support: the probe, and two homeservers that pay
+#   make newest           the newest Synapse there is, and which features would go off with it
 #   make mutate           change the rules of money one by one, and see whether a test notices
 #   make bench [ONLY=…]   the benchmarks, or those whose name begins so
 #   make lock             new versions of all dependencies, within pyproject.toml
@@ -21,7 +23,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check web check-web format simulate search soak fuzz audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit element
+.PHONY: help run demo test check web check-web format simulate search soak fuzz compatibility newest audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit element
 
 # Another project's environment must not leak into this one.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
@@ -106,6 +108,15 @@ soak: install-dev install-postgresql install-redis
 
 fuzz: install-dev
 	@FUZZ_EXAMPLES=$(EXAMPLES) exec $(BIN)/pytest -n 2 tests/modules/test_api_fuzz.py tests/unit/test_parsers_fuzz.py $(ARGS)
+
+# Ends of the range that pyproject.toml and docs/admin.md state.
+OLDEST_SYNAPSE := 1.161.0
+NEWEST_SYNAPSE := 1.163.2
+compatibility: install-run
+	@tools/compatibility $(OLDEST_SYNAPSE) $(NEWEST_SYNAPSE)
+
+newest: install-run
+	@tools/compatibility newest
 
 # The one target that asks a service on the network besides package registries: the advisories that pip-audit knows.
 audit: install-run

@@ -5,6 +5,8 @@ from typing import Any
 from app_pages import SCREENSHOTS
 from lone import LoneHomeserver
 
+from synapse_super_app.commands.matrix_client import MatrixClient
+
 _PATIENCE_MS = 120_000
 
 
@@ -48,6 +50,8 @@ def test_an_admin_halts_proposes_freezes_and_finds_it_all_in_the_log(chromium: A
         account.get_by_role("button", name="Unfreeze").wait_for()
         assert admin.superapp("GET", f"admin/accounts/{alice.user_id}")["frozen_since"] > 0
 
+        _disputes_and_handles(page, admin, alice)
+
         page.get_by_role("button", name="Check that it is whole").click()
         page.get_by_text("each follows from the one before").wait_for()
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -70,3 +74,33 @@ def test_who_is_no_admin_sees_nothing(chromium: Any, homeserver: LoneHomeserver)
         page.get_by_text("Only a server admin may do this").wait_for()
         assert page.locator("#desk").is_hidden()
         context.close()
+
+
+def _disputes_and_handles(page: Any, admin: MatrixClient, alice: MatrixClient) -> None:
+    admin.issue(alice.user_id, 50, "PTS", "for the dispute")
+    admin.superapp("POST", f"admin/accounts/{alice.user_id}/unfreeze", {"reason": "a case"})
+    paid = alice.pay(admin.user_id, 7, "PTS")
+    alice.wait_for_payment(paid["payment_id"])
+    opened = {"ground": "not_received", "statement": "<i>where is it?</i>"}
+    alice.superapp("POST", f"payments/{paid['payment_id']}/dispute", opened)
+    name = page.locator("#name")
+    name.get_by_label("Handle").fill("operations-alice")
+    name.get_by_role("button").click()
+    handle = page.locator("#handle")
+    handle.get_by_role("button", name="Freeze", exact=True).click()
+    page.get_by_text("Write a reason first.").wait_for()
+    handle.get_by_label("Reason").fill("a case")
+    handle.get_by_role("button", name="Freeze", exact=True).click()
+    handle.get_by_role("cell", name="frozen", exact=True).wait_for()
+    handle.get_by_label("Reason").fill("cleared up")
+    handle.get_by_role("button", name="Unfreeze", exact=True).click()
+    handle.get_by_role("cell", name="active", exact=True).wait_for()
+
+    case = page.locator("#disputes")
+    case.get_by_text("<i>where is it?</i>").wait_for()
+    case.get_by_label("Reason").fill("it was there")
+    case.get_by_role("button", name="Reject").click()
+    case.get_by_text("There is nothing here.").wait_for()
+    found = alice.superapp("GET", f"disputes/{paid['payment_id']}")
+    assert found["state"] == "rejected"
+    page.locator("#reviews").get_by_text("There is nothing here.").wait_for()

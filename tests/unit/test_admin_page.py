@@ -42,6 +42,32 @@ def test_a_command_on_the_page_can_be_typed(line: str) -> None:
     command_line().parse_args(shlex.split(line)[1:])
 
 
+def test_what_the_pages_tell_to_make_is_a_target() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    pages = [*(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "README.md"]
+    named = {target for page in pages for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8"))}
+    assert {"compatibility", "newest", "soak", "fuzz", "audit"} <= named
+    assert named <= targets
+
+
+def test_files_that_the_page_sends_its_reader_to_are_there() -> None:
+    named = set(re.findall(r"`(docker[-/.\w]+|homeserver\.yaml|pyproject\.toml)`", PAGE))
+    assert len(named) >= 4
+    for path in named:
+        assert (REPOSITORY / path).exists() or (REPOSITORY / "docker" / "monitoring" / path).exists(), path
+
+
+def test_the_range_of_synapse_on_the_page_is_the_one_that_is_tried() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    oldest, newest = (re.search(rf"^{end}_SYNAPSE := (\S+)$", makefile, re.MULTILINE) for end in ("OLDEST", "NEWEST"))
+    assert oldest is not None
+    assert newest is not None
+    assert f"Synapse {oldest[1]} to {newest[1]}" in PAGE
+    pinned = re.search(r'"matrix-synapse==([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    assert pinned is not None
+    assert pinned[1] == newest[1]
+
+
 def test_the_table_of_keys_is_that_of_the_config() -> None:
     section = PAGE.partition("## The keys")[2].partition("## ")[0]
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?) \|", section, re.MULTILINE))

@@ -76,6 +76,7 @@ async function show() {
   ];
   const pays = has(overview, "payments");
   for (const id of ["halt", "propose", "look"]) $(id).hidden = !pays;
+  $("name").hidden = !has(overview, "directory");
   if (pays) {
     const [books, halt, links, proposals] = await Promise.all([
       ask("GET", "admin/invariants"),
@@ -88,6 +89,9 @@ async function show() {
     facts.push(["Payments", halt.halted ? `HALTED ${by}` : "go on"]);
     $("halt").hidden = halt.halted;
     $("resume").hidden = !halt.operator;
+    const [{ disputes }, { reviews }] = await Promise.all([ask("GET", "admin/disputes"), ask("GET", "admin/reviews")]);
+    showDisputes(disputes);
+    showReviews(reviews);
     showLinks(links.links);
     showProposals(proposals.proposals);
   }
@@ -163,6 +167,72 @@ function showProposals(proposals) {
   );
 }
 
+// A field for a reason, and a button for each thing that can be decided with it.
+function decisions(words, decide) {
+  const made = document.createElement("span");
+  const reason = document.createElement("input");
+  reason.placeholder = "Reason";
+  reason.setAttribute("aria-label", "Reason");
+  const needed = (word) => () => {
+    if (!reason.value.trim()) throw new Error("Write a reason first.");
+    return decide(word, reason.value);
+  };
+  made.append(reason, ...words.map((word) => button(word[0].toUpperCase() + word.slice(1), needed(word))));
+  return made;
+}
+
+const paidBy = (each) => `payer=${encodeURIComponent(each.payer)}`;
+
+function showDisputes(disputes) {
+  const grounds = { not_received: "not received", not_as_agreed: "not as agreed", not_mine: "not mine", other: "other" };
+  table(
+    $("disputes"),
+    ["Since (UTC)", "Payer", "Payee", "Minor units", "Why", "What was said", ""],
+    disputes.map((each) => [
+      time(each.opened_ts),
+      each.payer,
+      each.payee,
+      `${each.wanted} ${each.currency}`,
+      grounds[each.ground],
+      each.timeline.map((line) => `${line.author}: ${line.text ?? line.act}`).join("\n"),
+      decisions(["grant", "reject"], (decision, reason) =>
+        act("POST", `admin/disputes/${each.payment_id}/decide?${paidBy(each)}`, { decision, reason }),
+      ),
+    ]),
+  );
+}
+
+function showReviews(reviews) {
+  table(
+    $("reviews"),
+    ["Since (UTC)", "Payer", "Payee", "Minor units", "Matches", ""],
+    reviews.map((each) => [
+      time(each.since_ts),
+      each.payer,
+      each.payee,
+      `${each.amount} ${each.currency}`,
+      each.matched,
+      decisions(["release", "deny"], (decision, reason) =>
+        act("POST", `admin/reviews/${each.payment_id}?${paidBy(each)}`, { decision, reason }),
+      ),
+    ]),
+  );
+}
+
+async function lookUpHandle(handle) {
+  const path = `admin/handles/${encodeURIComponent(handle)}`;
+  const found = await ask("GET", path);
+  const rows = Object.entries(found).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : String(value)]);
+  table($("handle"), ["What", "How"], rows);
+  $("handle").append(
+    decisions(["freeze", "unfreeze", "revoke"], async (word, reason) => {
+      await ask("POST", `${path}/${word}`, { reason });
+      await lookUpHandle(handle);
+      return "Done.";
+    }),
+  );
+}
+
 async function act(method, path, body) {
   await ask(method, path, body);
   return "Done.";
@@ -173,6 +243,12 @@ async function lookUp(userId) {
   const account = await ask("GET", path);
   const rows = Object.entries(account).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : String(value)]);
   table($("account"), ["What", "How"], rows);
+  const tier = document.createElement("input");
+  tier.placeholder = "Tier";
+  tier.setAttribute("aria-label", "Tier of limits; empty for the default one");
+  const inTier = button("Put into this tier", () =>
+    act("PUT", `admin/people/${encodeURIComponent(userId)}/tier`, tier.value.trim() ? { tier: tier.value.trim() } : {}),
+  );
   const frozen = account.frozen_since !== undefined;
   const reason = document.createElement("input");
   reason.placeholder = "Reason";
@@ -185,6 +261,8 @@ async function lookUp(userId) {
       await lookUp(userId);
       return "Done.";
     }),
+    tier,
+    inTier,
   );
 }
 
@@ -217,6 +295,7 @@ onSubmit("propose", (given) => {
   const proposal_id = [...crypto.getRandomValues(new Uint8Array(8))].map((each) => each.toString(16).padStart(2, "0")).join("");
   return act("POST", "admin/proposals", { ...given, proposal_id, amount: Number(given.amount) });
 });
+onSubmit("name", async ({ handle }) => void (await lookUpHandle(handle)));
 onSubmit("look", async ({ user_id }) => void (await lookUp(user_id)));
 $("resume").addEventListener("click", () => attempt(() => act("DELETE", "admin/payments/halt")));
 $("vouch").addEventListener("click", () => attempt(() => act("POST", "admin/recovery/vouch", {})));
