@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from running_demo import RunningDemo
 from test_calls import MEMBER, RING, RTC_RING, WAIT_S, direct_room, policy, recorded, ring, sees
+from test_moves import registered
 
 from synapse_super_app.commands.matrix_client import MatrixError, wait_until
 
@@ -85,3 +86,66 @@ def test_who_may_not_invite_may_not_ring(demo: RunningDemo) -> None:
             assert sees(alice, room_id, RING) == []
         finally:
             alice.set_account_data(kind, {})
+
+
+def test_a_call_by_the_minute_is_refused_confirmed_rung_and_paid_to_the_second_on_the_other_homeserver(
+    demo: RunningDemo,
+) -> None:
+    price = {"amount": 60, "currency": "EUR"}
+    with demo.client("alice") as alice, demo.client("bob") as bob:
+        callee = demo.people["bob"].handle
+        room_id = direct_room(alice, bob)
+        with policy(bob, who=["nobody"], price={**price, "per": "minute"}):
+
+            def costs() -> bool:
+                return bool(alice.superapp("GET", f"call_prices/{callee}").get("amount") == 60)
+
+            wait_until(costs, timeout_s=WAIT_S, what="the price to be asked")
+            with pytest.raises(MatrixError) as refused:
+                ring(alice, room_id, RING)
+            assert (refused.value.status, refused.value.errcode) == (402, "ORG.SUPERAPP.PRICE_NOT_CONFIRMED")
+            fare_id = secrets.token_hex(16)
+            agreed = alice.superapp("POST", "paid_calls", {"fare_id": fare_id, "callee": callee, **price})
+            assert (agreed["state"], agreed["aside"]) == ("agreed", 180)
+            call_id = ring(alice, room_id, RING)
+            recorded(bob, call_id, "ringing")
+        bob.send(room_id, "m.call.answer", {"call_id": call_id, "version": "1", "party_id": "B", "answer": {}})
+        recorded(alice, call_id, "answered")
+        alice.send(room_id, "m.call.select_answer", {"call_id": call_id, "version": "1", "party_id": "A"})
+
+        def running() -> bool:
+            return bool(alice.superapp("GET", f"paid_calls/{fare_id}")["cost"] >= 2)
+
+        wait_until(running, timeout_s=WAIT_S, what="two seconds of talk")
+        alice.send(room_id, "m.call.hangup", {"call_id": call_id, "version": "1", "party_id": "A"})
+
+        def over() -> dict[str, Any] | None:
+            fare = alice.superapp("GET", f"paid_calls/{fare_id}")
+            return fare if fare["state"] == "ended" else None
+
+        fare = wait_until(over, timeout_s=WAIT_S, what="the call to be paid")
+        assert fare["paid"] == fare["talked_ms"] // 1000 >= 2
+        paid = bob.superapp("GET", "payments")["payments"]
+        assert sum(each["amount"] for each in paid if each["payment_id"].startswith(fare_id[:24])) == fare["paid"]
+
+
+def test_a_stranger_elsewhere_invites_once_their_deposit_is_down_and_has_it_back_at_a_word(demo: RunningDemo) -> None:
+    money = {"amount": 200, "currency": "EUR"}
+    # Somebody whom dave has not met in another test.
+    with demo.client("dave") as dave, registered(demo, 1, secrets.token_hex(8)) as erin:
+        room_id, invite = dave.create_room(preset="trusted_private_chat"), {"user_id": erin.user_id}
+        erin.superapp("PUT", "deposit_policy", money)
+        assert dave.superapp("GET", f"deposit_terms/{erin.user_id}")["amount"] == 200
+        with pytest.raises(MatrixError) as refused:
+            dave.request("POST", f"/_matrix/client/v3/rooms/{room_id}/invite", invite)
+        assert (refused.value.status, refused.value.errcode) == (402, "ORG.SUPERAPP.DEPOSIT_REQUIRED")
+        deposit_id = secrets.token_hex(16)
+        dave.superapp("POST", "deposits", {"deposit_id": deposit_id, "recipient": erin.user_id, **money})
+
+        def is_now(state: str) -> bool:
+            return [each["state"] for each in erin.superapp("GET", "deposits")["deposits"]] == [state]
+
+        wait_until(lambda: is_now("open"), timeout_s=WAIT_S, what="the deposit to lie with erin")
+        dave.request("POST", f"/_matrix/client/v3/rooms/{room_id}/invite", invite)
+        erin.superapp("POST", f"deposits/{deposit_id}/accept", query={"payer": dave.user_id})
+        wait_until(lambda: is_now("returned"), timeout_s=WAIT_S, what="the deposit to be back")
