@@ -15,7 +15,7 @@ from babel.dates import format_datetime
 from super_app.assistant import amounts
 from super_app.assistant.amounts import Problem, Wrong
 from super_app.assistant.refusals import SENTENCES
-from super_app.assistant.text import EMPTY, Text, fill, joined, lines, link, strong, value
+from super_app.assistant.text import EMPTY, Text, exact, fill, joined, lines, link, strong, value
 from super_app.assistant.words import LANGUAGES
 from super_app.errors import Refused
 from super_app.money import Asset, AssetCode, Money
@@ -97,7 +97,7 @@ class Speech:
     def person(self, person: Person) -> Text:
         """Name, full handle and badges. The handle is what counts, so it always stands there."""
         parts = [] if person.name is None or person.name == person.handle else [value(person.name)]
-        parts.append(strong(person.handle))
+        parts.append(exact(person.handle))
         parts += [self.say("(verified by {issuer})", issuer=issuer) for issuer in person.badges]
         return joined(parts)
 
@@ -117,9 +117,9 @@ class Speech:
         return lines(
             [
                 self.say("Hello! I am the assistant of this homeserver. Write to me in plain words."),
-                self.say("Your handle is {handle}: give it to people so that they find you.", handle=strong(handle))
+                self.say("Your handle is {handle}: give it to people so that they find you.", handle=exact(handle))
                 if directory
-                else self.say("You are {handle}.", handle=strong(handle)),
+                else self.say("You are {handle}.", handle=exact(handle)),
                 self.say("Three things to try:"),
                 *[joined([value("•"), each]) for each in tries],
                 self.say("Say `help` for everything I can do, and `lang` for other languages."),
@@ -183,10 +183,10 @@ class Speech:
         )
 
     def moved_away(self, to: str) -> Text:
-        return self.say("You have moved to {person}. Whoever looks for you here is led there.", person=strong(to))
+        return self.say("You have moved to {person}. Whoever looks for you here is led there.", person=exact(to))
 
     def arriving(self, come_from: str, own: str, state: str) -> Text:
-        said = {"person": strong(come_from), "own": strong(own)}
+        said = {"person": exact(come_from), "own": exact(own)}
         match state:
             case "done":
                 return self.say("You have moved here from {person}. Those who know you find you here.", **said)
@@ -363,7 +363,7 @@ class Speech:
 
     def payment_is(self, person: Person, money: Money, state: str) -> Text:
         """How a payment of one's own stands."""
-        amount, who = self.money(money), strong(person.handle)
+        amount, who = self.money(money), exact(person.handle)
         match state:
             case "completed":
                 return self.say("Paid {amount} to {person}.", amount=amount, person=who)
@@ -403,7 +403,7 @@ class Speech:
     def not_paid(self, person: Person, money: Money, why: Text) -> Text:
         return lines(
             [
-                self.say("{amount} was not paid to {person}.", amount=self.money(money), person=strong(person.handle)),
+                self.say("{amount} was not paid to {person}.", amount=self.money(money), person=exact(person.handle)),
                 why,
             ]
         )
@@ -415,7 +415,7 @@ class Speech:
                 self.say(
                     "{amount} to {person} needs your PIN. Never write it to me or to anybody.",
                     amount=self.money(money),
-                    person=strong(person.handle),
+                    person=exact(person.handle),
                 ),
                 self.say("Pay in your wallet instead: {url}", url=link(url, url)),
             ]
@@ -474,18 +474,18 @@ class Speech:
 
     def accepted(self, person: Person, money: Money, state: str) -> Text:
         if state == "completed":
-            return self.say("You took {amount} from {person}.", amount=self.money(money), person=strong(person.handle))
+            return self.say("You took {amount} from {person}.", amount=self.money(money), person=exact(person.handle))
         return self.say(
             "You said yes to {amount} from {person}; it is on its way.",
             amount=self.money(money),
-            person=strong(person.handle),
+            person=exact(person.handle),
         )
 
     def declined(self, person: Person, money: Money) -> Text:
         return self.say(
             "You did not take {amount}; it goes back to {person}.",
             amount=self.money(money),
-            person=strong(person.handle),
+            person=exact(person.handle),
         )
 
     # Requests.
@@ -499,7 +499,7 @@ class Speech:
 
     def request_declined_by_you(self, person: Person, money: Money) -> Text:
         return self.say(
-            "You declined to pay {amount} to {person}.", amount=self.money(money), person=strong(person.handle)
+            "You declined to pay {amount} to {person}.", amount=self.money(money), person=exact(person.handle)
         )
 
     def request_cancelled(self, money: Money) -> Text:
@@ -574,7 +574,7 @@ class Speech:
     def schedule_line(self, place: int, payee: str, money: Money, every: str, next_ms: int | None) -> Text:
         said: dict[str, str | int | Text] = {
             "place": place,
-            "person": strong(payee),
+            "person": exact(payee),
             "amount": self.money(money),
             "every": self.every(every),
         }
@@ -583,7 +583,7 @@ class Speech:
         return self.say("{place}. {amount} to {person}, {every}: next on {time}", time=self.time(next_ms), **said)
 
     def schedule_is(self, payee: str, money: Money, state: str, next_ms: int | None) -> Text:
-        said = {"person": strong(payee), "amount": self.money(money)}
+        said = {"person": exact(payee), "amount": self.money(money)}
         match state:
             case "paused":
                 return self.say("{amount} to {person}: paused. `schedule resume` goes on.", **said)
@@ -595,7 +595,7 @@ class Speech:
     def schedule_news(
         self, event: str, payee: str, money: Money, due_ms: int, why: Text | None, again_ms: int | None
     ) -> Text:
-        said = {"person": strong(payee), "amount": self.money(money), "time": self.time(due_ms)}
+        said = {"person": exact(payee), "amount": self.money(money), "time": self.time(due_ms)}
         match event:
             case "upcoming":
                 return self.say(
@@ -627,7 +627,7 @@ class Speech:
 
     def dispute_line(self, other: str, money: Money, state: str) -> Text:
         return self.say(
-            "• {amount} with {person}: {state}", amount=self.money(money), person=strong(other), state=self.case(state)
+            "• {amount} with {person}: {state}", amount=self.money(money), person=exact(other), state=self.case(state)
         )
 
     def case(self, state: str) -> Text:
@@ -646,13 +646,13 @@ class Speech:
     def dispute_heard(self, other: str, money: Money, state: str) -> Text:
         return self.say(
             "Noted in the dispute with {person} about {amount} ({state}). I tell you when they answer.",
-            person=strong(other),
+            person=exact(other),
             amount=self.money(money),
             state=self.case(state),
         )
 
     def dispute_news(self, act: str, other: str, money: Money, text: str) -> Text:
-        said = {"person": strong(other), "amount": self.money(money)}
+        said = {"person": exact(other), "amount": self.money(money)}
         match act:
             case "opened":
                 line = self.say("{person} disputes {amount} that they paid you.", **said)
@@ -962,7 +962,7 @@ class Speech:
         return self.say("Whom are you looking for? Write it as in `find bob`.")
 
     def handles(self, handles: Sequence[str]) -> Text:
-        shown = [joined([value("•"), strong(each)]) for each in handles]
+        shown = [joined([value("•"), exact(each)]) for each in handles]
         return lines(
             [
                 self.say_many("Your handle:", "Your {count} handles, the first one is shown:", len(handles)),
@@ -974,14 +974,14 @@ class Speech:
     def contacts(self, handles: Sequence[str]) -> Text:
         if not handles:
             return self.say("You have no contacts yet. Say `contacts add @bob:example.org` to add one.")
-        shown = [joined([value("•"), strong(each)]) for each in handles]
+        shown = [joined([value("•"), exact(each)]) for each in handles]
         return lines([self.say_many("You have {count} contact:", "You have {count} contacts:", len(handles)), *shown])
 
     def contact_added(self, handle: str) -> Text:
-        return self.say("{person} is in your contacts now.", person=strong(handle))
+        return self.say("{person} is in your contacts now.", person=exact(handle))
 
     def contact_removed(self, handle: str) -> Text:
-        return self.say("{person} is no longer in your contacts.", person=strong(handle))
+        return self.say("{person} is no longer in your contacts.", person=exact(handle))
 
     # Calls.
 
@@ -991,7 +991,7 @@ class Speech:
         return lines([self.say("Your last calls:"), *map(self._call_line, calls)])
 
     def _call_line(self, call: CallLine) -> Text:
-        said = {"person": strong(call.other), "time": self.time(call.at_ms), "outcome": self.outcome(call.outcome)}
+        said = {"person": exact(call.other), "time": self.time(call.at_ms), "outcome": self.outcome(call.outcome)}
         if call.incoming:
             return self.say("{time}: from {person}, {outcome}", **said)
         return self.say("{time}: to {person}, {outcome}", **said)

@@ -49,6 +49,12 @@ def strong(text: str) -> Text:
     return Text(plain=inner.plain, html=f"<strong>{inner.html}</strong>")
 
 
+def exact(handle: str) -> Text:
+    """A handle, all of it. As code, since clients make pills of others, which show a name and hide the homeserver."""
+    inner = value(handle)
+    return Text(plain=inner.plain, html=f"<code>{inner.html}</code>")
+
+
 def link(url: str, label: str) -> Text:
     """A link of ours. In plain text it is its address, which clients make into a link themselves."""
     return Text(plain=value(url).plain, html=f'<a href="{escape(url)}">{value(label).html}</a>')

@@ -76,6 +76,8 @@ def served(client_url: str, server_name: str, *, with_module: bool = False) -> G
         "default_server_config": {"m.homeserver": {"base_url": client_url, "server_name": server_name}},
         "brand": "Element",
         "disable_guests": True,
+        # What is new in this version, which stands before what is to be seen.
+        "features": {"feature_release_announcement": False},
     }
     if with_module:
         config |= {"modules": [_MODULE_PATH], "org.superapp": {"wallet": f"{client_url}{WEB_PREFIX}/"}}

@@ -172,3 +172,11 @@ def test_help_names_commands_that_are_understood(language: str) -> None:
     ):
         for shown in said.plain.split("`")[1::2]:
             assert parsing.read(shown, ASSETS, speech.locale).command is not Command.UNKNOWN, shown
+
+
+def test_a_handle_is_shown_whole_also_by_clients_that_make_pills_of_people() -> None:
+    """A pill shows a name and hides the homeserver; what is code stays as it is written (seen in Element Web 1.12)."""
+    speech = Speech(SOURCE_LANGUAGE, catalogue(SOURCE_LANGUAGE), ASSETS)
+    person = Person(handle="@bob:two.example", name="Bob", badges=("one.example",))
+    assert speech.person(person).html == "Bob <code>@bob:two.example</code> (verified by one.example)"
+    assert speech.person(person).plain == "Bob @bob:two.example (verified by one.example)"
