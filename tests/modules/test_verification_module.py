@@ -406,6 +406,20 @@ class TestElsewhere:
         for forged in ("", "[]", "{", json.dumps({**given, "acct": "x" * 43}), json.dumps({**given, "issuer": "@x:y"})):
             assert "badge" not in pair.hs2.result(ask({**question, "origin": "hs3.test", "shown": forged}))
 
+    def test_a_member_shows_the_badge_under_the_organisations_new_key_with_the_next_check(
+        self, pair: Pair, admin: str
+    ) -> None:
+        verify(pair, admin)
+        given = pair.hs2.call("PUT", "handles/bob/members/@alice:hs1.test", pair.bob)["badge"]
+        pair.hs1.call("POST", "handles/alice/badges", pair.alice, {"badge": given})
+        pair.hs2.call("POST", "admin/directory/rotate-key", admin)
+        pair.hs1.result(directory(pair.hs1)._verifying.recheck())
+        (shown,) = pair.hs1.call("GET", "handles/alice", pair.alice)["badges"]
+        assert shown["key_id"] != given["key_id"]
+        assert [each["issuer"] for each in pair.hs1.call("GET", "handles/alice/badges", pair.alice)["badges"]] == [
+            "@bob:hs2.test"
+        ]
+
     def test_badges_are_signed_anew_with_a_new_key(self, pair: Pair, admin: str) -> None:
         told(pair.hs1).words["example.org", "@bob:hs2.test"] = Word.NAMES_IT
         before = self.claim(pair)["badges"][0]

@@ -172,8 +172,8 @@ class Verifying:
         organisation, member = str(arguments.get("organisation", "")), Handle(str(arguments.get("handle", "")))
         may_know = server_of(member) == str(arguments["origin"]) or self._was_shown(arguments, organisation, member)
         badge = await self._given(organisation, member) if may_know else None
-        said = self._own.signer.certificate()
-        return {"certificate": said} if badge is None else {"certificate": said, "badge": badge}
+        said = await self._own.signer.identity()
+        return said if badge is None else {**said, "badge": badge}
 
     def _was_shown(self, arguments: Mapping[str, Any], organisation: str, member: Handle) -> bool:
         """Whether whoever asks has the badge of that member, which our key signed."""
@@ -246,7 +246,10 @@ class Verifying:
         if renewed is False or int(badge["expires"]) <= now_ms:
             await self._drop(held, kind, by)
             logger.info("%s is no longer verified by %s", held.name, by)
-        elif not isinstance(renewed, bool) and int(badge["expires"]) - now_ms < RENEW_BEFORE_END_MS:
+        elif not isinstance(renewed, bool) and (
+            int(badge["expires"]) - now_ms < RENEW_BEFORE_END_MS or renewed["key_id"] != badge["key_id"]
+        ):
+            # Readers believe a homeserver by the key that it has now.
             await self._add(held, renewed)
 
     async def _renewed(self, held: Holding, badge: Mapping[str, Any], kind: Kind, by: str) -> Mapping[str, Any] | bool:
