@@ -19,7 +19,7 @@ from synapse.module_api.errors import Codes, SynapseError
 
 from super_app.errors import Reason, Refused
 from super_app.names import NAMESPACE
-from synapse_super_app.http.refusals import error_of
+from synapse_super_app.http.refusals import errcode_of, error_of
 from synapse_super_app.rollout import Rollout, not_rolled_out
 
 if TYPE_CHECKING:
@@ -79,12 +79,17 @@ class Gate:
             return NOT_SPAM
 
     async def _decide(self, handler: GateHandler, event: "EventBase") -> Verdict:
-        """What the handler says; in a dry run its no is written down, and the event passes."""
+        """What the handler says; in a dry run its no is written down, and the event passes.
+
+        What only homeservers say is refused from people in a dry run too: a forged receipt would stand in the room.
+        """
         if not self._rollout.dry_run:
             return await handler(event)
         try:
             verdict = await handler(event)
         except SynapseError as error:
+            if error.errcode == errcode_of(Reason.SERVER_ONLY):
+                raise
             self._rollout.would_refuse(event.type, error.errcode, event.event_id)
             return NOT_SPAM
         if verdict != NOT_SPAM:

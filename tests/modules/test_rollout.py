@@ -78,6 +78,15 @@ def test_in_a_dry_run_what_would_be_refused_passes_and_is_counted() -> None:
     assert all(now > then for now, then in zip(after, before, strict=True))
 
 
+def test_what_only_homeservers_say_is_refused_in_a_dry_run_too() -> None:
+    homeserver = FakeHomeserver(config={"rollout": {"dry_run": True}})
+    homeserver.start()
+    alice, bob = homeserver.register("alice"), homeserver.register("bob")
+    with pytest.raises(SynapseError) as refusal:
+        homeserver.send(alice, homeserver.room(alice, bob), EventType.PAYMENT_RECEIPT, {"outcome": "completed"})
+    assert refusal.value.errcode == "ORG.SUPERAPP.SERVER_ONLY"
+
+
 def test_our_routes_are_for_those_who_are_let_in(people: Path) -> None:
     homeserver = some(people)
     assert homeserver.call("GET", "wallet", homeserver.register("alice"))["accounts"]
