@@ -40,7 +40,7 @@ _WITH_MONEY_ALONE: Final = frozenset(
     {Command.GIFT, Command.LINK, Command.SPLIT, Command.COLLECT, Command.CALL_PRICE, Command.DEPOSIT}
 )
 _INTO: Final = frozenset({"in", "into", "auf"})
-_WITH_A_PERSON: Final = frozenset({Command.CALL, Command.FIND, Command.CONTACTS})
+_WITH_A_PERSON: Final = frozenset({Command.CALL, Command.CALL_BACK, Command.FIND, Command.CONTACTS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -155,6 +155,10 @@ class Speech:
             shown += [
                 self.say("`call`: your last calls; `call @bob` takes you to the place to call from"),
                 self.say("`call policy`: see or choose who may call you, as in `call policy contacts`"),
+                self.say(
+                    "`call link plans`: a link into a call, for people of any homeserver; `call links` lists yours"
+                ),
+                self.say("`call back`: ask to be called back by whom you called in vain"),
             ]
         if recovery:
             shown.append(self.say("`recovery`: bring your encrypted messages back after you have lost your devices"))
@@ -1020,6 +1024,25 @@ class Speech:
             "Open {url} and press the call button there; I cannot hold the telephone for you.",
             url=link(url, person.handle),
         )
+
+    def call_link(self, url: str) -> Text:
+        return self.say("Whoever opens this link comes into your call: {url}", url=link(url, url))
+
+    def call_links(self, links: Sequence[tuple[str, str]]) -> Text:
+        """``links``: titles and addresses."""
+        if not links:
+            return self.say("You have no links into calls. `call link` makes one.")
+        shown = [
+            self.say("{title}: {url}", title=strong(title), url=link(url, url)) if title else link(url, url)
+            for title, url in links
+        ]
+        return lines([self.say("Your links into calls:"), *shown])
+
+    def asked_back(self, person: str) -> Text:
+        return self.say("{person} has been asked to call you back.", person=strong(person))
+
+    def nobody_calls_back(self) -> Text:
+        return self.say("You have called nobody in vain of late who offers to call back.")
 
     def call_policy(self, who: Sequence[str]) -> Text:
         return lines(

@@ -40,6 +40,9 @@ class Command(StrEnum):
     CALL_POLICY = "call policy"
     CALL_PRICE = "call price"
     DEPOSIT = "deposit"
+    CALL_LINK = "call link"
+    CALL_LINKS = "call links"
+    CALL_BACK = "call back"
     PAY_POLICY = "who may pay me"
     LOST = "lost phone"
     HELP = "help"
@@ -77,6 +80,9 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.CALL_POLICY: ("call policy", "who may call me", "who can call me", "who may ring me"),
         Command.CALL_PRICE: ("call price", "price of a call", "call costs"),
         Command.DEPOSIT: ("deposit", "deposits"),
+        Command.CALL_LINK: ("call link", "new call", "new call link"),
+        Command.CALL_LINKS: ("call links", "my call links"),
+        Command.CALL_BACK: ("call back", "callback", "call me back"),
         Command.PAY_POLICY: ("who may pay me", "who can pay me", "pay policy", "payment policy"),
         Command.LOST: ("lost phone", "lost my phone", "i lost my phone", "stolen phone", "my phone was stolen"),
         Command.HELP: ("help", "?", "hi", "hello", "start", "commands"),
@@ -128,6 +134,9 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.CALL_POLICY: ("anrufregel", "wer darf mich anrufen", "wer kann mich anrufen"),
         Command.CALL_PRICE: ("anrufpreis", "gesprächspreis", "was kostet ein anruf"),
         Command.DEPOSIT: ("pfand", "kaution"),
+        Command.CALL_LINK: ("anruflink", "neuer anruflink", "neuer anruf"),
+        Command.CALL_LINKS: ("anruflinks", "meine anruflinks"),
+        Command.CALL_BACK: ("rückruf", "bitte um rückruf", "ruf mich zurück"),
         Command.PAY_POLICY: (
             "wer darf mich bezahlen",
             "wer darf mir zahlen",

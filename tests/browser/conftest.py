@@ -7,9 +7,11 @@ ask of a machine that only builds.
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import turn_server
 from lone import LoneHomeserver
 from running_demo import RunningDemo
 
@@ -39,15 +41,22 @@ def homeserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneHomeser
 
 @pytest.fixture(scope="session")
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
-    """Two federated homeservers with alice, bob, carol and dave; all tests use them, in any order."""
+    """Two federated homeservers with alice, bob, carol and dave, and coturn where it is installed.
+
+    All tests use them, in any order.
+    """
     request.getfixturevalue("chromium")  # without a browser they are not started
-    running = RunningDemo(tmp_path_factory.mktemp("pair"), Engine.SQLITE)
-    try:
+    with ExitStack() as closing:
+        turn = None
+        if shutil.which("turnserver") is not None:
+            folder = tmp_path_factory.mktemp("turn")
+            turn = turn_server.place(folder)
+            closing.enter_context(turn_server.running(folder, turn[0]))
+        running = RunningDemo(tmp_path_factory.mktemp("pair"), Engine.SQLITE, turn=turn)
+        closing.callback(running.stop)
         for homeserver in running.homeservers:
             _be_at_rest(str(homeserver["client_url"]))
         yield running
-    finally:
-        running.stop()
 
 
 def _be_at_rest(client_url: str) -> None:

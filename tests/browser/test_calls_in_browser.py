@@ -8,7 +8,7 @@ import pytest
 from app_pages import DESKTOP, Page, visiting
 from running_demo import RunningDemo
 
-from synapse_super_app.commands.matrix_client import MatrixClient, wait_until
+from synapse_super_app.commands.matrix_client import MatrixClient, quoted, wait_until
 
 _LIMIT_S = 120.0
 # Chromium shows its test picture and beeps. Without a network there are only loopback addresses to connect over.
@@ -151,3 +151,91 @@ def test_who_is_not_to_be_reached_does_not_ring(phones: Any, pair: RunningDemo) 
             assert callee.page.get_by_role("region", name="Call").count() == 0
         finally:
             bob.set_account_data("org.superapp.call.policy", everyone)
+
+
+_OTHERS = """
+    async () => {
+        const found = [];
+        for (const connection of window.connections) {
+            if (connection.connectionState !== "connected") continue;
+            const reports = [...(await connection.getStats()).values()];
+            const pair = reports.find((each) => each.type === "candidate-pair" && each.nominated);
+            const local = reports.find((each) => each.id === pair?.localCandidateId);
+            const heard = reports.filter((each) => each.type === "inbound-rtp");
+            const count = (kind) => heard.find((each) => each.kind === kind);
+            found.push({
+                way: local?.candidateType,
+                audio: count("audio")?.totalSamplesReceived ?? 0,
+                video: count("video")?.framesDecoded ?? 0,
+            });
+        }
+        return found;
+    }
+"""
+_MEMBER = "org.matrix.msc3401.call.member"
+
+
+def hears_and_sees(page: Any, heard: int, seen: int) -> list[str]:
+    """Sound of so many others arrives, and pictures of so many; over which ways."""
+
+    def all_do() -> list[str] | None:
+        found = page.evaluate(_OTHERS)
+        enough = sum(each["audio"] > 0 for each in found) == heard and sum(each["video"] > 0 for each in found) == seen
+        return [each["way"] for each in found] if enough else None
+
+    try:
+        return wait_until(all_do, timeout_s=_LIMIT_S, what=f"sound of {heard} and pictures of {seen}")
+    except TimeoutError as error:
+        states = page.evaluate("connections.map((each) => each.connectionState)")
+        raise AssertionError(f"{error}: {page.evaluate(_OTHERS)}, {states}, {page.inner_text('main')!r}") from None
+
+
+def test_three_people_of_two_homeservers_come_by_a_link_and_call_each_other_without_an_sfu(
+    phones: Any, pair: RunningDemo
+) -> None:
+    everyone = {"v": 1, "who": ["everyone"]}
+    with (
+        visiting(phones, pair, "alice", size=DESKTOP) as alice,
+        visiting(phones, pair, "bob") as bob,
+        visiting(phones, pair, "dave", scheme="dark") as dave,
+        pair.client("alice") as host,
+        pair.client("bob") as hidden,
+    ):
+        for each in (alice, bob, dave):
+            each.page.add_init_script(_KEEPS)
+        made = host.superapp("POST", "call_links", {"title": "Plans"})
+        room, link = made["room_id"], made["link"]
+        if shutil.which("turnserver") is not None:
+            hidden.set_account_data("org.superapp.call.policy", {**everyone, "relay_only": True})
+        try:
+            alice.open(f"room-call/{quoted(room)}")
+            bob.open(f"call-link/{quoted(link)}")
+            dave.open("calls").get_by_label("A link that somebody sent you").fill(f"come to {link}")
+            dave.page.get_by_role("button", name="Enter").click()
+            alice.page.get_by_role("button", name="Join with picture").click()
+            for each in (bob, dave):
+                each.page.get_by_role("button", name="Join with sound").click()
+            ways = {each: hears_and_sees(each.page, 2, 0 if each is alice else 1) for each in (alice, bob, dave)}
+            if shutil.which("turnserver") is not None:
+                # Who hides their address is reached over the relay alone.
+                assert ways[bob] == ["relay", "relay"]
+            for each in (alice, bob, dave):
+                each.page.get_by_text("Others in the call: 2").wait_for()
+            alice.shot("group-call-desktop-light")
+            bob.page.get_by_role("button", name="Hang up").click()
+            for each in (alice, dave):
+                each.page.get_by_text("Others in the call: 1").wait_for()
+            # A page that is closed leaves the call.
+            dave.page.goto("about:blank")
+            alice.page.get_by_text("Nobody else is here yet.").wait_for()
+            alice.page.get_by_role("button", name="Hang up").click()
+
+            for number in range(4):
+                device = f"DEVICE{number}"
+                said = {"application": "m.call", "call_id": "", "scope": "m.room", "device_id": device}
+                host.send_state(room, _MEMBER, said, f"_{host.user_id}_{device}_m.call")
+            alice.page.get_by_role("button", name="Join with sound").click()
+            alice.page.get_by_text("Four people are in this call already").wait_for()
+            assert alice.complaints + bob.complaints + dave.complaints == []
+        finally:
+            hidden.set_account_data("org.superapp.call.policy", everyone)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from fake_api import FakeHomeserver
+from synapse.module_api.errors import SynapseError
 
 from super_app.names import CARD_KEY
 
@@ -391,6 +392,23 @@ def test_people_handles_contacts_calls_and_history_are_answered(town: Town) -> N
     assert "no payments" in town.tell(ALICE, "history")
     assert "`balance`" in town.tell(ALICE, "help")
     assert "did not understand" in town.tell(ALICE, "what is the weather?")
+
+
+def test_links_into_calls_are_made_and_listed_and_a_wish_to_be_called_back_is_left(town: Town) -> None:
+    town.meet(ALICE)
+    assert "no links into calls" in town.tell(ALICE, "call links")
+    assert "/superapp/app/#/call-link/" in town.tell(ALICE, "call link Plans for May")
+    assert "Plans for May" in town.tell(ALICE, "call links")
+    assert "called nobody in vain" in town.tell(ALICE, "call back")
+
+    policy = {"v": 1, "who": ["nobody"], "offers": ["callback"]}
+    town.account_data[BOB, "org.superapp.call.policy"] = policy
+    with pytest.raises(SynapseError):
+        town.send(ALICE, town.room(ALICE, BOB), "org.superapp.call.ring", {"call_id": "c-1", "media": "audio"})
+    assert "called nobody in vain" in town.tell(ALICE, "call back @carol")
+    assert "has been asked to call you back" in town.tell(ALICE, "call back @bob")
+    (record,) = town.call("GET", "calls", BOB)["calls"]
+    assert record["callback_ts"] > record["ring_ts"]
 
 
 def test_features_that_are_off_are_not_offered() -> None:

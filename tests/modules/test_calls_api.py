@@ -479,6 +479,17 @@ class TestTurn:
         hs.send(bob, room, "m.call.reject", {"call_id": "call-1"})
         assert refusal_of(hs, "GET", "calls/call-1/turn", bob) == (404, "UNKNOWN_CALL")
 
+    def test_those_for_the_call_of_a_room_are_for_who_is_in_it_and_of_the_same_quota(self, secret: str) -> None:
+        hs = self.hs(secret, limits={"turn": 2})
+        alice, bob = hs.register("alice"), hs.register("bob")
+        room = hs.room(alice)
+        first, again = (hs.call("GET", f"call_rooms/{room}/turn", alice) for _ in range(2))
+        name, other = (each["username"].split(":")[1] for each in (first, again))
+        assert name == other
+        assert name != hs.call("GET", f"call_rooms/{hs.room(bob)}/turn", bob)["username"].split(":")[1]
+        assert refusal_of(hs, "GET", f"call_rooms/{room}/turn", bob) == (403, "NOT_IN_ROOM")
+        assert refusal_of(hs, "GET", f"call_rooms/{room}/turn", alice) == (429, "TOO_MANY_REQUESTS")
+
     def test_synapses_own_credentials_come_out_of_the_same_quota(self, secret: str) -> None:
         hs = self.hs(secret, limits={"turn": 2})
         (guard,) = hs.turn_guards

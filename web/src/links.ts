@@ -89,3 +89,16 @@ export function splitHandle(handle: string): { name: string; server: string } {
     ? { name: handle.replace(/^@/, ""), server: "" }
     : { name: handle.slice(0, colon).replace(/^@/, ""), server: handle.slice(colon + 1) };
 }
+
+/** The link into a call in what somebody pasted: its code, or the address of a page that it is in. */
+export function linkIn(pasted: string): string | null {
+  return /[0-9a-f]{32}@[^\s/?#]+/.exec(decodedOr(pasted))?.[0] ?? null;
+}
+
+function decodedOr(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

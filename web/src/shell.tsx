@@ -42,12 +42,14 @@ function places(): Place[] {
 
 /** Where a screen belongs, for the mark in the navigation. */
 const BELONGS: Readonly<Record<string, string>> = {
+  "call-link": "calls",
   payment: "activity",
   person: "people",
   "address-book": "people",
   receive: "",
   request: "",
   requests: "",
+  "room-call": "calls",
   asked: "",
   scan: "",
   more: "",
@@ -179,6 +181,8 @@ const LATER: Readonly<Record<string, Load>> = {
   me,
   profile: async () => (await import("./screens/profile.tsx")).ProfileScreen,
   calls: async () => (await import("./screens/calls.tsx")).CallsScreen,
+  "call-link": async () => (await import("./screens/room-call.tsx")).CallLinkScreen,
+  "room-call": async () => (await import("./screens/room-call.tsx")).RoomCallScreen,
   settings: async () => (await import("./screens/settings.tsx")).SettingsScreen,
   receive: async () => (await import("./screens/receive.tsx")).ReceiveScreen,
   scan: async () => (await import("./screens/scan.tsx")).ScanScreen,

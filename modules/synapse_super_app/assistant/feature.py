@@ -15,6 +15,7 @@ from super_app.ids import EventId, RoomId, UserId
 from super_app.names import CARD_KEY, AccountDataType
 from super_app.schedules.model import Happening
 from synapse_super_app.assistant.account import Account
+from synapse_super_app.assistant.calling import Calling
 from synapse_super_app.assistant.catalogues import catalogue
 from synapse_super_app.assistant.conversation import Conversation, Heard, message
 from synapse_super_app.assistant.ears import Ears
@@ -69,6 +70,8 @@ class AssistantFeature:
         )
         if FeatureName.DIRECTORY in offered:
             self._conversation.also(Leaving(self._inside).answers())
+        if FeatureName.CALLS in self._offered:
+            self._conversation.also(Calling(runtime, self._inside).answers())
         if payments is not None:
             pots = payments.pots
             together = Together(inside=self._inside, rooms=self._rooms, newest_gifts=pots.newest_in)

@@ -8,9 +8,10 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, Field
 
 from super_app.calls import explain, service
-from super_app.calls.model import CallId, Direction, HistoryEntry, Quality, Record, State
+from super_app.calls.model import CallId, Direction, HistoryEntry, Quality, Record, SessionId, State
+from super_app.db import Cursor
 from super_app.errors import Reason, Refused
-from super_app.ids import Handle, UserId
+from super_app.ids import Handle, RoomId, UserId
 from super_app.wire import OpenWireModel, WireModel
 from synapse_super_app.calls.clockwork import Clockwork
 from synapse_super_app.calls.offers import Offers, OfferTaken, Voicemail
@@ -247,6 +248,14 @@ class CallsApi:
                 summary="TURN credentials for a call that rings or goes on for you",
                 reasons=(Reason.UNKNOWN_CALL, Reason.NO_TURN, Reason.TOO_MANY_REQUESTS),
             ),
+            Route(
+                method="GET",
+                path="call_rooms/{room_id}/turn",
+                handler=self._credentials_in_room,
+                response=TurnCredentials,
+                summary="TURN credentials for the call of a room that you are in, from browser to browser",
+                reasons=(Reason.NOT_IN_ROOM, Reason.NO_TURN, Reason.TOO_MANY_REQUESTS),
+            ),
         )
 
     async def _history(self, call: Call) -> Calls | Refused:
@@ -317,6 +326,22 @@ class CallsApi:
         session_id = await self._runtime.database.run("calls_live", lambda cur: service.live_call(cur, acct, call_id))
         if isinstance(session_id, Refused):
             return session_id
+        return await self._given(call.user_id, session_id)
+
+    async def _credentials_in_room(self, call: Call) -> TurnCredentials | Refused:
+        """For who is in the room; the quota is the same, so that nobody gets more by naming rooms."""
+        room_id = RoomId(call.path["room_id"])
+
+        def is_joined(cur: Cursor) -> bool:
+            return bool(self._runtime.private.joined_of(cur, room_id, (call.user_id,)))
+
+        if not await self._runtime.database.run("calls_in_room", is_joined):
+            return Refused(
+                reason=Reason.NOT_IN_ROOM, message=f"You are not in the room {room_id[:255]}; join it first."
+            )
+        return await self._given(call.user_id, SessionId(room_id))
+
+    async def _given(self, user_id: UserId, session_id: SessionId) -> TurnCredentials | Refused:
         if self._turn is None:
             return Refused(
                 reason=Reason.NO_TURN,
@@ -325,10 +350,11 @@ class CallsApi:
                     "calls.turn_uris."
                 ),
             )
-        refused = await self._quota.take(call.user_id, self._runtime.now_ms())
+        refused = await self._quota.take(user_id, self._runtime.now_ms())
         if refused is not None:
             return refused
-        policy = (await self._screening.policy_of(call.user_id)).policy
+        acct = await self._runtime.accounts.acct_of(user_id)
+        policy = (await self._screening.policy_of(user_id)).policy
         return self._turn.credentials(session_id, acct, self._runtime.now_ms(), relay_only=policy.relay_only)
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, Field
 from synapse.module_api.errors import SynapseError
 
+from super_app.calls.events import CALL_MEMBER
 from super_app.conferences import content, rules, service, store
 from super_app.conferences.model import GuestState, Hall, Link, LinkTerms, Role, Roles, ScreenShare
 from super_app.errors import Reason, Refused
@@ -53,6 +54,21 @@ class MakeLink(WireModel):
     stage: Annotated[bool, Field(description="Only hosts and speakers are heard.")] = False
     media: Literal["audio", "video"] = "video"
     screen_share: Literal["speakers", "hosts", "nobody"] = "speakers"
+
+
+_POWERS: Final = {
+    "m.room.name": 50,
+    "m.room.avatar": 50,
+    "m.room.canonical_alias": 50,
+    "m.room.power_levels": 100,
+    "m.room.history_visibility": 100,
+    "m.room.tombstone": 100,
+    "m.room.server_acl": 100,
+    "m.room.encryption": 100,
+    # Whoever comes by the link says for themselves that they are in the call.
+    CALL_MEMBER: 0,
+}
+"""What an event takes in a room that is made for a call: as in any room, but that memberships are everybody's own."""
 
 
 class LinkShown(BaseModel):
@@ -230,7 +246,11 @@ class Links:
 
     async def _room(self, user_id: UserId, body: MakeLink) -> RoomId | Refused:
         if body.room_id is None:
-            config: dict[str, Any] = {"preset": "private_chat", "name": body.title or "Call"}
+            config: dict[str, Any] = {
+                "preset": "private_chat",
+                "name": body.title or "Call",
+                "power_level_content_override": {"events": _POWERS},
+            }
             room_id, _ = await self._runtime.api.create_room(user_id, config, ratelimit=True)
             return RoomId(room_id)
         room_id = RoomId(body.room_id)

@@ -8,14 +8,14 @@ import { t } from "../text/index.ts";
 const GATHERED_MS = 1_500;
 
 /** @throws {Problem} this device lets nobody hear or see one. */
-export async function ownMedia(media: Media): Promise<MediaStream> {
+export async function ownMedia(media: Media, width = 1280): Promise<MediaStream> {
   // There is none on a page that came unencrypted from another machine.
   const devices = navigator.mediaDevices as MediaDevices | undefined;
   try {
     if (devices === undefined) throw new TypeError();
     if (media === "audio") return await devices.getUserMedia({ audio: true });
     try {
-      return await devices.getUserMedia({ audio: true, video: { width: { ideal: 1280 } } });
+      return await devices.getUserMedia({ audio: true, video: { width: { ideal: width } } });
     } catch (thrown) {
       // Without a camera one can still be heard.
       if (!(thrown instanceof DOMException && thrown.name === "NotFoundError")) throw thrown;

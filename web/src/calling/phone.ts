@@ -82,6 +82,7 @@ export class Phone {
   readonly #me: string;
   readonly #party: string;
   readonly #watchers = new Set<() => void>();
+  readonly #listeners = new Set<(page: Json) => void>();
   #line: Line | null = null;
   #stopped = new AbortController();
 
@@ -95,6 +96,12 @@ export class Phone {
   watch(watcher: () => void): () => void {
     this.#watchers.add(watcher);
     return () => this.#watchers.delete(watcher);
+  }
+
+  /** Hear what the homeserver tells of calls, as it tells it. */
+  listen(listener: (page: Json) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   start(): void {
@@ -217,6 +224,7 @@ export class Phone {
         since = String(page.next_batch);
         failures = 0;
         this.#hear(eventsOf(page));
+        for (const listener of [...this.#listeners]) listener(page);
       } catch (thrown) {
         if (stopped.aborted || asProblem(thrown).signedOut) return;
         await pause(PAUSES_MS[Math.min(failures, PAUSES_MS.length - 1)] ?? 0, stopped);
@@ -489,7 +497,7 @@ export function phoneOf(home: Home): Phone {
   return phone;
 }
 
-function eventsOf(page: Json): RoomEvent[] {
+export function eventsOf(page: Json): RoomEvent[] {
   const rooms = (page.rooms ?? {}) as {
     join?: Record<string, { timeline?: { events?: Omit<RoomEvent, "room_id">[] } }>;
   };
@@ -498,7 +506,7 @@ function eventsOf(page: Json): RoomEvent[] {
   );
 }
 
-function newId(bytes: number): string {
+export function newId(bytes: number): string {
   return [...crypto.getRandomValues(new Uint8Array(bytes))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 

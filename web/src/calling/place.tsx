@@ -3,8 +3,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useHome } from "../home.ts";
 import { Avatar, Button, Failure, Handle } from "../parts/basics.tsx";
-import { Icon } from "../parts/icons.tsx";
 import { locale, t } from "../text/index.ts";
+import { Toggle } from "./controls.tsx";
 import { type CallNow, phoneOf } from "./phone.ts";
 import { beginRinging } from "./tone.ts";
 
@@ -100,15 +100,6 @@ function Lasting({ sinceMs }: { sinceMs: number }) {
         {two.format(Math.floor(seconds / 60))}:{two.format(seconds % 60)}
       </span>
     </>
-  );
-}
-
-function Toggle(props: { icon: "mic" | "video"; label: string; on: boolean; onChange: (on: boolean) => void }) {
-  return (
-    <button type="button" class="button quiet" aria-pressed={props.on} onClick={() => props.onChange(!props.on)}>
-      <Icon name={props.icon} size={20} />
-      <span>{props.label}</span>
-    </button>
   );
 }
 

@@ -6,6 +6,7 @@ export interface RoomEvent {
   sender: string;
   content: Record<string, unknown>;
   origin_server_ts: number;
+  state_key?: string;
   unsigned?: { age?: number };
 }
 
@@ -39,8 +40,11 @@ export type Signal = { callId: string; partyId: string; roomId: string; sender: 
   | { kind: "unavailable" }
 );
 
+/** Who is in the call of a room, a device each (MatrixRTC). */
+export const MEMBER_TYPE = "org.matrix.msc3401.call.member";
+
 /** What the homeserver is asked for, and nothing else of what happens in rooms. */
-export const HEARD_TYPES = ["m.call.*", "org.superapp.call.screened"] as const;
+export const HEARD_TYPES = ["m.call.*", "org.superapp.call.screened", MEMBER_TYPE] as const;
 export const LIFETIME_MS = 60_000;
 const VERSION = "1";
 const LATE_MS = 120_000;
@@ -122,7 +126,7 @@ function sdpOf(description: unknown, type: string): string | null {
   return said === type && typeof sdp === "string" ? sdp : null;
 }
 
-function candidatesOf(found: unknown): Candidate[] {
+export function candidatesOf(found: unknown): Candidate[] {
   if (!Array.isArray(found)) return [];
   return (found as unknown[]).flatMap((each) => {
     const { candidate, sdpMid, sdpMLineIndex } = (each ?? {}) as Partial<Record<keyof Candidate, unknown>>;

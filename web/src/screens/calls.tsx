@@ -18,6 +18,7 @@ import {
   Switch,
   time,
 } from "../parts/basics.tsx";
+import { CallLinks } from "../parts/call-links.tsx";
 import { Icon } from "../parts/icons.tsx";
 import { useNames } from "../parts/payments.tsx";
 import { Policy } from "../parts/policies.tsx";
@@ -83,6 +84,7 @@ export function CallsScreen() {
           </div>
         )}
       </Section>
+      <CallLinks />
       <Section title={t("calls.policy")}>
         <Policy type={CALL_POLICY}>
           {(policy, save) => (

@@ -296,6 +296,28 @@ export const de: Dictionary = {
   "phone.no_relay":
     "Deine Anrufregeln verbergen deine Adresse, und dieser Homeserver hat kein Relais dafür. Ändere die Regeln oder frag den Betreiber.",
 
+  room_call: "Gruppenanruf",
+  "room_call.hint":
+    "Bis zu vier Leute, von Browser zu Browser: Was du sagst und zeigst, geht an die im Anruf und über keinen Server, der mithören könnte.",
+  "room_call.join": "Mit Ton dazukommen",
+  "room_call.join.video": "Mit Bild dazukommen",
+  "room_call.joining": "Einen Augenblick …",
+  "room_call.alone": "Noch ist niemand sonst da.",
+  "room_call.with": "Andere im Anruf: {count}",
+  "room_call.full":
+    "In diesem Anruf sind schon vier, und mehr fasst er nicht. Versuch es wieder, wenn jemand gegangen ist.",
+  "room_call.waiting": "Wer einlädt, weiß, dass du da bist. Du kommst herein, sobald man dich einlässt.",
+  call_links: "Links in Anrufe",
+  "call_links.none":
+    "Mach einen Link und schick ihn, wem du willst, auf welchem Homeserver auch immer: Er führt in einen Anruf.",
+  "call_links.new": "Neuer Link",
+  "call_links.open": "Offen",
+  "call_links.closed": "Gerade geschlossen",
+  "call_links.copy": "Kopieren",
+  "call_links.enter": "Eintreten",
+  "call_links.delete": "Löschen",
+  "call_links.paste": "Ein Link, den dir jemand geschickt hat",
+
   calls: "Anrufe",
   "calls.hint": "Deine Anrufe, und wer dich anrufen darf",
   "calls.history": "Verlauf",

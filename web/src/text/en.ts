@@ -292,6 +292,26 @@ export const en = {
   "phone.no_relay":
     "Your call policy hides your address, and this homeserver has no relay that would. Change the policy, or ask your operator.",
 
+  room_call: "Group call",
+  "room_call.hint":
+    "Up to four people, from browser to browser: what you say and show goes to those in the call, and not through a server that could listen.",
+  "room_call.join": "Join with sound",
+  "room_call.join.video": "Join with picture",
+  "room_call.joining": "One moment…",
+  "room_call.alone": "Nobody else is here yet.",
+  "room_call.with": "Others in the call: {count}",
+  "room_call.full": "Four people are in this call already, and it takes no more. Try again when somebody has left.",
+  "room_call.waiting": "The host has been told that you are here. You come in as soon as they let you.",
+  call_links: "Links into calls",
+  "call_links.none": "Make a link and send it to whom you like, on whatever homeserver they are: it leads into a call.",
+  "call_links.new": "New link",
+  "call_links.open": "Open",
+  "call_links.closed": "Closed now",
+  "call_links.copy": "Copy",
+  "call_links.enter": "Enter",
+  "call_links.delete": "Delete",
+  "call_links.paste": "A link that somebody sent you",
+
   calls: "Calls",
   "calls.hint": "Your calls, and who may ring",
   "calls.history": "History",
