@@ -78,12 +78,13 @@ def from_payer(cur: Cursor, acct: Acct, payer: UserId) -> tuple[Deposit, ...]:
     return tuple(map(_deposit, cur.fetchall()))
 
 
-def live(cur: Cursor, limit: int) -> tuple[Deposit, ...]:
-    """Those that something may become of, the oldest first."""
+def live(cur: Cursor, after: tuple[int, str], limit: int) -> tuple[Deposit, ...]:
+    """Those that something may become of, the oldest first, after a time and an id."""
+    made_ms, payment_id = after
     cur.execute(
         "SELECT " + _COLUMNS + " FROM superapp_deposit WHERE state IN ('expected', 'open', 'due')"
-        " ORDER BY made_ms LIMIT ?",
-        (limit,),
+        " AND (made_ms > ? OR (made_ms = ? AND payment_id > ?)) ORDER BY made_ms, payment_id LIMIT ?",
+        (made_ms, made_ms, payment_id, limit),
     )
     return tuple(map(_deposit, cur.fetchall()))
 

@@ -10,6 +10,7 @@ from test_payments_pair import ALICE, BOB, CONFIG, Pair
 
 from super_app.ids import ServerName
 from super_app.names import DEPOSITS_PATH
+from synapse_super_app.deposits import shell
 from synapse_super_app.private_api import PutFailed
 
 CAROL = "@carol:hs1.test"
@@ -100,6 +101,20 @@ class TestHere:
         assert (house.deposit()["cue"], house.has(ALICE)) == ("time", 10_000)
         with pytest.raises(SynapseError):
             invite(house, ALICE, CAROL)
+        house.assert_books_are_right()
+
+    def test_many_at_once_keep_nobody_waiting(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shell, "_LOOKED_AT", 2)
+        people = [house.register(f"stranger{number}") for number in range(5)]
+        for number, stranger in enumerate(people):
+            issue = {"amount": 200, "currency": "EUR", "user_id": stranger, "reference": stranger}
+            house.call("POST", "admin/issue", "@admin:hs1.test", issue)
+            house.call("POST", "deposits", stranger, {"deposit_id": f"{number:032x}", "recipient": CAROL, **MONEY})
+        house.advance(3 * 86_400 + 60)
+        for _ in range(10):
+            house.advance(5)
+        found = house.call("GET", "deposits", CAROL)["deposits"]
+        assert [each["state"] for each in found] == ["returned"] * 5
         house.assert_books_are_right()
 
     def test_it_is_given_back_or_kept_at_a_word(self, house: House) -> None:

@@ -56,6 +56,7 @@ _TICK_MS: Final = 1_000.0
 _LOOK_MS: Final = 15_000
 _RELOAD_MS: Final = 30_000
 _PAGE: Final = 100
+_LOOKED_AT: Final = 100
 _TERMS_AGE_MS: Final = 60_000
 _TERMS_MAX: Final = 10_000
 _MAX_AGE_MS: Final = 300_000
@@ -63,6 +64,7 @@ _INVITE_PATIENCE_MS: Final = 1_000
 _ASK_TIMEOUT_MS: Final = 5_000
 _MAX_UNDER_WAY: Final = 100
 _CALLS: Final = 10
+_FIRST: Final = (-1, "")
 
 _decided_total = Metric("superapp_deposits_decided_total", "Deposits that were decided, by cue.", ["cue"])
 _asked_total = Metric("superapp_deposits_asked_total", "Invitations that a deposit was asked for.", ["side"])
@@ -104,6 +106,7 @@ class DepositsShell:
         self._on = False
         self._busy = False
         self._next_ms = 0
+        self._after = _FIRST
         runtime.private.answer_put(_SERVLET_GROUP, DEPOSITS_PATH, self._put)
         runtime.api.register_spam_checker_callbacks(user_may_invite=self.may_invite)
 
@@ -575,9 +578,15 @@ class DepositsShell:
             return
         self._busy = True
         try:
-            live = await self._runtime.database.run("deposits_live", lambda cur: store.live(cur, _PAGE))
-            # Without any, one that is announced to another process is heard of a while later.
-            self._next_ms = now_ms + (_LOOK_MS if live else _RELOAD_MS)
+            after = self._after
+            live = await self._runtime.database.run("deposits_live", lambda cur: store.live(cur, after, _LOOKED_AT))
+            if len(live) == _LOOKED_AT:
+                # The others a moment later, so that many deposits keep nobody else waiting.
+                self._after, self._next_ms = (live[-1].made_ms, live[-1].payment_id), now_ms
+            else:
+                # Without any, one that is announced to another process is heard of a while later.
+                self._next_ms = now_ms + (_LOOK_MS if live or after != _FIRST else _RELOAD_MS)
+                self._after = _FIRST
             for deposit in live:
                 try:
                     await self._look_at(deposit, now_ms)

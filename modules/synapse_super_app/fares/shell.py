@@ -52,6 +52,8 @@ _TICK_MS: Final = 1_000.0
 _FORGET_MS: Final = 3_600_000.0
 _TERMS_KEPT_MS: Final = 90 * 86_400_000
 _PAGE: Final = 100
+_CALLS_MAX: Final = 10_000
+"""How many calls by the minute are looked after at once."""
 _RELOAD_MS: Final = 30_000
 _PRICE_AGE_MS: Final = 60_000
 """How long a price is believed at the gate. Whoever confirms one is asked for it anew."""
@@ -607,7 +609,7 @@ class FaresShell:
         self._busy = True
         try:
             fares, terms = await self._runtime.database.run(
-                "fares_open", lambda cur: (store.open_fares(cur, _PAGE), store.live_terms(cur, _PAGE))
+                "fares_open", lambda cur: (store.open_fares(cur, _CALLS_MAX), store.live_terms(cur, _CALLS_MAX))
             )
             # Without any, somebody who confirms one in this process is heard of at once, in others a while later.
             self._reload_ms = now_ms + (int(_TICK_MS) if fares or terms else _RELOAD_MS)
