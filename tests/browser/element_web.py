@@ -23,24 +23,21 @@ from super_app.names import WEB_PREFIX
 MODULE: Final = ROOT / "modules" / "synapse_super_app" / "web" / "built" / "element" / "super-app.js"
 SCREENSHOTS: Final = ROOT / "build" / "screenshots" / "element"
 WINDOW: Final = (1280, 800)
-_PATIENCE_MS: Final = 180_000
 _MODULE_PATH: Final = "/modules/super-app.js"
 
 
+needs_element = pytest.mark.skipif(
+    not os.environ.get("SUPER_APP_ELEMENT"),
+    reason="there is no Element Web; name the folder of a build of it: make element ELEMENT=/path/to/webapp",
+)
+
+
 def folder() -> Path:
-    """The build that was named; where none was, the test is skipped and says so."""
-    named = os.environ.get("SUPER_APP_ELEMENT")
-    if not named:
-        pytest.skip("there is no Element Web; name the folder of a build of it: make element ELEMENT=/path/to/webapp")
-    found = Path(named)
+    """The build that was named."""
+    found = Path(os.environ["SUPER_APP_ELEMENT"])
     if not (found / "index.html").exists():
         pytest.fail(f"{found} is no build of Element Web: it has no index.html")
     return found
-
-
-def version() -> str:
-    """Such as ``1.12.0``."""
-    return (folder() / "version").read_text(encoding="utf-8").strip().removeprefix("v")
 
 
 class _Files(SimpleHTTPRequestHandler):

@@ -19,6 +19,8 @@ from super_app.names import AccountDataType
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.matrix_client import MatrixClient, wait_until
 
+pytestmark = element_web.needs_element
+
 PATIENCE_MS = 120_000
 SOON_MS = 10_000
 
@@ -126,9 +128,6 @@ class Person:
 
     def close_wallet(self) -> None:
         self.page.keyboard.press("Escape")
-
-    def in_room(self) -> bool:
-        return bool(self.page.get_by_role("button", name="More options").count())
 
 
 @contextmanager
