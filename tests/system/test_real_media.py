@@ -13,16 +13,21 @@ from aioice import stun, turn
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamTrack, VideoStreamTrack
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
+from bad_link import bad_link
 from running_demo import RunningDemo
 from test_calls import direct_room
 
 from super_app.calls.model import SessionId
 from super_app.ids import Acct
 from synapse_super_app.calls.turn import TTL_S, Turn
+from synapse_super_app.commands import loopback
 from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
 
 PATIENCE_S: Final = 90.0
 FRAMES: Final = 10
+BAD_FRAMES: Final = 60
+LOSS: Final = 0.05
+JITTER_MS: Final = 100.0
 INVITE: Final = "m.call.invite"
 ANSWER: Final = "m.call.answer"
 HANGUP: Final = "m.call.hangup"
@@ -40,8 +45,10 @@ def relay(demo: RunningDemo, tmp_path: Path) -> Iterator[tuple[str, int]]:
 class Phone:
     """One side of a call: sends sound and a picture, relayed only, and counts what it hears and sees."""
 
-    def __init__(self, credentials: Json) -> None:
-        servers = [RTCIceServer(credentials["uris"], credentials["username"], credentials["password"])]
+    def __init__(self, credentials: Json, port: int) -> None:
+        """``port``: where the link to the relay is."""
+        uris = [f"turn:{loopback.ADDRESS}:{port}?transport=udp" for _ in credentials["uris"]]
+        servers = [RTCIceServer(uris, credentials["username"], credentials["password"])]
         policy = RTCIceTransportPolicy.RELAY
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=servers, iceTransportPolicy=policy))
         self.frames: Counter[str] = Counter()
@@ -70,9 +77,11 @@ class Phone:
         await self.connection.setLocalDescription(await self.connection.createAnswer())
         return str(self.connection.localDescription.sdp)
 
-    async def hears_and_sees(self) -> None:
+    async def hears_and_sees(self, frames: int) -> None:
+        """Wait for so many frames of sound and of pictures from now on."""
+        wanted = {kind: self.frames[kind] + frames for kind in ("audio", "video")}
         async with asyncio.timeout(PATIENCE_S), self._arrived:
-            await self._arrived.wait_for(lambda: min(self.frames["audio"], self.frames["video"]) >= FRAMES)
+            await self._arrived.wait_for(lambda: all(self.frames[kind] >= most for kind, most in wanted.items()))
 
     async def hang_up(self) -> None:
         for task in self._listening:
@@ -96,12 +105,13 @@ def event_of(client: MatrixClient, room: str, event_type: str, call_id: str) -> 
 
 
 @pytest.mark.on("postgresql")
-@pytest.mark.usefixtures("relay")
-def test_two_people_of_two_homeservers_hear_and_see_each_other_through_the_relay(demo: RunningDemo) -> None:
+def test_two_people_of_two_homeservers_hear_and_see_each_other_through_the_relay_on_a_bad_link_too(
+    demo: RunningDemo, relay: tuple[str, int]
+) -> None:
     with demo.client("alice") as alice, demo.client("bob") as bob:
         room, call_id = direct_room(alice, bob), f"media-{time.time_ns()}"
         alice.superapp("POST", "calls", {"call_id": call_id, "callee": bob.user_id, "media": "video", "room_id": room})
-        asyncio.run(_talk(alice, bob, room, call_id))
+        asyncio.run(_talk(alice, bob, room, call_id, relay))
 
         def has_ended() -> bool:
             return "end_ts" in bob.superapp("GET", f"calls/{call_id}")
@@ -116,7 +126,7 @@ def test_two_people_of_two_homeservers_hear_and_see_each_other_through_the_relay
             assert (refused.value.status, refused.value.errcode) == (404, "ORG.SUPERAPP.UNKNOWN_CALL")
 
 
-async def _talk(alice: MatrixClient, bob: MatrixClient, room: str, call_id: str) -> None:
+async def _talk(alice: MatrixClient, bob: MatrixClient, room: str, call_id: str, relay: tuple[str, int]) -> None:
     def ask(person: MatrixClient) -> Json:
         return person.superapp("GET", f"calls/{call_id}/turn")
 
@@ -130,26 +140,38 @@ async def _talk(alice: MatrixClient, bob: MatrixClient, room: str, call_id: str)
     hers = ask(alice)
     assert hers["username"] != his["username"]
     assert not any(person.user_id in credentials["username"] for person in (alice, bob) for credentials in (hers, his))
-    caller, callee = Phone(hers), Phone(his)
-    try:
-        offer = await caller.offer()
-        assert "typ relay" in offer
-        assert "typ host" not in offer
-        said = {"version": "1", "party_id": "A", "lifetime": 60_000, "offer": {"type": "offer", "sdp": offer}}
-        alice.send(room, INVITE, {"call_id": call_id, **said})
-        invite = await asyncio.to_thread(event_of, bob, room, INVITE, call_id)
-        answer = await callee.answer(invite["content"]["offer"]["sdp"])
-        reply = {"version": "1", "party_id": "B", "answer": {"type": "answer", "sdp": answer}}
-        bob.send(room, ANSWER, {"call_id": call_id, **reply})
-        answered = await asyncio.to_thread(event_of, alice, room, ANSWER, call_id)
-        sdp = answered["content"]["answer"]["sdp"]
-        await caller.connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
-        await caller.hears_and_sees()
-        await callee.hears_and_sees()
-        alice.send(room, HANGUP, {"call_id": call_id, "version": "1", "party_id": "A", "reason": "user_hangup"})
-    finally:
-        await caller.hang_up()
-        await callee.hang_up()
+    assert hers["uris"] == his["uris"] == [f"turn:{loopback.ADDRESS}:{relay[1]}?transport=udp"]
+    async with bad_link(relay) as link:
+        caller, callee = Phone(hers, link.port), Phone(his, link.port)
+        try:
+            await _connect(alice, bob, room, call_id, caller, callee)
+            await asyncio.gather(*(phone.hears_and_sees(FRAMES) for phone in (caller, callee)))
+            link.make_bad(loss=LOSS, jitter_ms=JITTER_MS)
+            await asyncio.gather(*(phone.hears_and_sees(BAD_FRAMES) for phone in (caller, callee)))
+            assert link.lost > 0
+            assert link.late_ms > JITTER_MS / 2
+            alice.send(room, HANGUP, {"call_id": call_id, "version": "1", "party_id": "A", "reason": "user_hangup"})
+        finally:
+            await caller.hang_up()
+            await callee.hang_up()
+
+
+async def _connect(
+    alice: MatrixClient, bob: MatrixClient, room: str, call_id: str, caller: Phone, callee: Phone
+) -> None:
+    """Offer and answer as stock clients send them."""
+    offer = await caller.offer()
+    assert "typ relay" in offer
+    assert "typ host" not in offer
+    said = {"version": "1", "party_id": "A", "lifetime": 60_000, "offer": {"type": "offer", "sdp": offer}}
+    alice.send(room, INVITE, {"call_id": call_id, **said})
+    invite = await asyncio.to_thread(event_of, bob, room, INVITE, call_id)
+    answer = await callee.answer(invite["content"]["offer"]["sdp"])
+    reply = {"version": "1", "party_id": "B", "answer": {"type": "answer", "sdp": answer}}
+    bob.send(room, ANSWER, {"call_id": call_id, **reply})
+    answered = await asyncio.to_thread(event_of, alice, room, ANSWER, call_id)
+    sdp = answered["content"]["answer"]["sdp"]
+    await caller.connection.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
 
 
 @pytest.fixture
