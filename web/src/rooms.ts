@@ -38,7 +38,7 @@ export interface RoomGift {
 
 const GIFT = "org.superapp.gift";
 const REQUEST = "org.superapp.payment.request";
-const SEEN = 20;
+const SEEN = 30;
 /** Gifts end by themselves after a day. */
 const DAY_MS = 86_400_000;
 /** Requests end by themselves after thirty days, unless they say otherwise. */
@@ -50,7 +50,8 @@ const FILTER = JSON.stringify({
   room: {
     account_data: { types: [] },
     ephemeral: { types: [] },
-    timeline: { types: [GIFT, REQUEST], limit: SEEN },
+    // Of all types: Synapse leaves rooms out in whose newest events there is none of the types asked for.
+    timeline: { limit: SEEN },
     state: { types: ["m.room.name", "m.room.encryption"], lazy_load_members: true },
   },
 });
