@@ -1,0 +1,69 @@
+"""What people do with money together, in a real browser between two homeservers."""
+
+from typing import Any
+
+from app_pages import DESKTOP, visiting
+from running_demo import RunningDemo
+
+from synapse_super_app.commands.matrix_client import wait_until
+
+
+def test_money_under_a_link_is_claimed_by_somebody_who_signs_in_first(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "bob") as visit, visiting(chromium, pair, None) as other, pair.client("dave") as dave:
+        before = dave.available("EUR")
+        page = visit.open("money-link")
+        page.get_by_label("Amount in EUR").fill("2.50")
+        page.get_by_label("Note").fill("Welcome")
+        page.get_by_role("button", name="Put €2.50 under a link").click()
+        page.get_by_role("img", name="QR code of the link").wait_for()
+        visit.shot("money-link-phone-light")
+        with pair.client("bob") as bob:
+            made = page.evaluate("location.hash").rpartition("/")[2]
+            link = str(bob.superapp("GET", f"claims/{made}")["link"])
+
+        # The page that the link leads to is for whoever knows nothing of us, and leads on with it.
+        token = link.partition("#")[2]
+        claimed = other.page
+        claimed.goto(f"{other.origin}/superapp/claim/#{token}")
+        claimed.get_by_role("link", name="Open your wallet").click()
+        claimed.get_by_label("User name").fill("dave")
+        claimed.get_by_label("Password").fill(pair.people["dave"].password)
+        claimed.get_by_role("button", name="Sign in").click()
+        claimed.get_by_role("button", name="Take €2.50").click()
+        claimed.get_by_text("Yours.").wait_for()
+        wait_until(lambda: dave.available("EUR") == before + 250, timeout_s=60, what="dave to have it")
+        page.get_by_text("Claimed", exact=True).wait_for()
+        assert visit.complaints + other.complaints == []
+
+
+def test_a_bill_is_split_and_shows_who_has_paid(chromium: Any, pair: RunningDemo) -> None:
+    with visiting(chromium, pair, "alice", size=DESKTOP) as visit, pair.client("bob") as bob:
+        page = visit.open(f"split?room={pair.room_id}")
+        page.get_by_label("Amount in EUR").fill("9")
+        page.get_by_label("Note").fill("Pizza")
+        page.get_by_role("button", name="Everybody in the room").click()
+        page.get_by_role("button", name="By shares").or_(page.get_by_text("By shares")).first.click()
+        page.get_by_label(f"Shares of {pair.people['bob'].user_id}").fill("2")
+        page.get_by_role("button", name="Ask for €6.00").click()
+        page.get_by_text("€0.00 of €6.00").wait_for()
+
+        def asked() -> Any:
+            found = bob.superapp("GET", "requests")["requests"]
+            return next((each for each in found if each.get("memo") == "Pizza"), None)
+
+        request = wait_until(asked, timeout_s=60, what="bob to be asked")
+        assert request["amount"] == 600
+        page.get_by_role("button", name="Remind").click()
+        page.get_by_text("Those who have not answered are reminded.").wait_for()
+        order = {
+            "payment_id": "5" * 32,
+            "payee": pair.people["alice"].user_id,
+            "amount": 600,
+            "currency": "EUR",
+            "request": request["request_id"],
+            "room_id": request["room_id"],
+        }
+        bob.superapp("POST", "payments", order)
+        page.get_by_text("€6.00 of €6.00").wait_for()
+        visit.shot("split-paid-desktop-light")
+        assert visit.complaints == []
