@@ -1,7 +1,7 @@
 """Pure decisions about deposits: how a person's policy is read, who needs one, what becomes of it."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import Field, ValidationError
 
@@ -37,7 +37,7 @@ def read_policy(content: object, assets: Mapping[AssetCode, Asset]) -> Terms | N
     if not isinstance(content, Mapping):
         return None
     try:
-        policy = _Policy.model_validate(dict(content), strict=True)
+        policy = _Policy.model_validate(dict(cast(Mapping[str, object], content)), strict=True)
     except ValidationError:
         return None
     if policy.deposit is None:

@@ -1,6 +1,7 @@
 """Calls by the minute in the database: what is put aside, paid by the second and given back, whatever happens."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from engines import Database
@@ -314,9 +315,11 @@ class TestCallElsewhere:
     def test_a_call_that_cannot_be_paid_ends(self, talking: FareBooks, alice: Acct) -> None:
         talking.clearing.links.clear()
         talking.pass_time(60)
+        steps: list[Stepped] = []
         for _ in range(FAILURES_MAX):
-            last = stepped(talking.step(1, "alice"))
+            steps.append(stepped(talking.step(1, "alice")))
             talking.pass_time(1_800)
+        last = steps[-1]
         assert last.hang_up
         assert last.fare.reason == "no_link"
 
@@ -418,9 +421,7 @@ def test_at_every_step_nothing_is_lost_made_or_charged_beyond_the_talk(
         found = (
             None
             if payment_id is None
-            else books.transaction(
-                lambda cur: books.payments.find(cur, alice, payment_id, None)  # noqa: B023
-            )
+            else books.transaction(partial(books.payments.find, viewer=alice, payment_id=payment_id, payer=None))
         )
         order = None
         if isinstance(found, Payment) and not found.state.final:

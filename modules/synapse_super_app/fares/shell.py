@@ -73,7 +73,7 @@ _SETTLED_REASONS: Final = ("used_up", "expired", "cancelled", "declined", "misse
 class Prices(Protocol):
     """What fares ask of calls: the price that a person's policy asks of a caller now, None if it asks none."""
 
-    async def price_for(self, callee: UserId, caller: UserId) -> Price | None: ...
+    async def price_for(self, user_id: UserId, caller: UserId) -> Price | None: ...
 
 
 class Sends(Protocol):
