@@ -1,6 +1,5 @@
 """The frame of the shell: start, gate, follower, routes, private API."""
 
-import asyncio
 import inspect
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +11,7 @@ from synapse.events import EventBase
 from synapse.federation.federation_base import FederationBase
 from synapse.module_api import NOT_SPAM, AccountDataManager, ModuleApi
 from synapse.module_api.errors import ConfigError, SynapseError
+from twisted.internet import defer
 
 from super_app.errors import Reason, Refused
 from super_app.wire import WireModel
@@ -162,7 +162,9 @@ def test_it_is_known_of_the_event_that_is_being_checked_and_of_no_other(monkeypa
     for _ in range(2):
         private.tell_apart_what_came_over_federation()
     marked = FederationBase._check_sigs_and_hash
-    assert asyncio.run(marked(cast(Any, None), cast(Any, None), checked)) is checked
+    done: list[Any] = []
+    defer.ensureDeferred(marked(cast(Any, None), cast(Any, None), checked)).addCallback(done.append)
+    assert done == [checked]
     assert said == [(True, False)]
     assert not private.came_over_federation(checked)
 

@@ -167,7 +167,7 @@ WRONG: tuple[tuple[dict[str, Any], str], ...] = (
     ({"payee": ALICE}, "PAYEE_IS_SELF"),
     ({"payee": "@zoe:hs9.test"}, "NO_LINK"),
     ({"memo": "x" * 513}, "MEMO_TOO_LONG"),
-    ({"fee": 1}, "UNKNOWN_FIELD"),
+    ({"fees": 1}, "UNKNOWN_FIELD"),
 )
 
 

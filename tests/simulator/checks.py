@@ -17,8 +17,7 @@ from super_app.clearing import objects, store
 from super_app.clearing.model import ChainObject, LinkState, MessageId, MessageType, Sender
 from super_app.db import Cursor
 from super_app.ids import ServerName
-from super_app.ledger import service as ledger
-from super_app.ledger.model import due_from, due_to, in_transit
+from super_app.ledger.model import AccountKey, due_from, due_to, in_transit
 from super_app.money import Asset, AssetCode
 
 _DECISIONS: Final = ("COMMIT", "ABORT")
@@ -379,12 +378,24 @@ def _paid_once(process: Process) -> Callable[[Cursor], None]:
 
 def _books(payer: Process, payee: Process, asset: Asset) -> tuple[int, int]:
     """What one owes, with what it has settled and not heard of, and what the other counts on."""
-    owed = sum(
-        payer.disk.look(lambda cur, k=key: ledger.balance(cur, k))  # type: ignore[misc]
-        for key in (due_to(payee.name, asset.code), in_transit(payee.name, asset.code))
-    )
-    owing = -payee.disk.look(lambda cur: ledger.balance(cur, due_from(payer.name, asset.code)))
-    return owed, owing
+    owed = payer.disk.look(_balance(due_to(payee.name, asset.code), in_transit(payee.name, asset.code)))
+    return owed, -payee.disk.look(_balance(due_from(payer.name, asset.code)))
+
+
+def _balance(*keys: AccountKey) -> Callable[[Cursor], int]:
+    """What lies on some accounts together, which is asked after every step."""
+
+    def read(cur: Cursor) -> int:
+        total_minor = 0
+        for key in keys:
+            cur.execute(
+                "SELECT balance_minor FROM superapp_ledger_account WHERE owner = ? AND currency = ? AND kind = ?", key
+            )
+            row = cur.fetchone()
+            total_minor += 0 if row is None else int(row[0] or 0)
+        return total_minor
+
+    return read
 
 
 def _out_states(peer: ServerName) -> Callable[[Cursor], dict[str, str]]:

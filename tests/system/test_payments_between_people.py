@@ -156,7 +156,7 @@ BAD_ORDERS: list[tuple[str, Json, str, int]] = [
     ("amount bool", {"amount": True}, "INVALID_AMOUNT", 422),
     ("unknown currency", {"currency": "XXX"}, "UNKNOWN_CURRENCY", 422),
     ("memo too long", {"memo": "x" * 513}, "MEMO_TOO_LONG", 422),
-    ("unknown field", {"fee": 1}, "UNKNOWN_FIELD", 422),
+    ("unknown field", {"fees": 1}, "UNKNOWN_FIELD", 422),
     ("payee no user", {"payee": "bob"}, "UNKNOWN_PAYEE", 404),
     ("payee without link", {"payee": "@bob:nolink.example"}, "NO_LINK", 403),
     ("too much", {"amount": 9_000_000}, "INSUFFICIENT_FUNDS", 402),

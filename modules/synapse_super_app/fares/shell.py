@@ -55,8 +55,10 @@ _PAGE: Final = 100
 _CALLS_MAX: Final = 10_000
 """How many calls by the minute are looked after at once."""
 _RELOAD_MS: Final = 30_000
-_PRICE_AGE_MS: Final = 60_000
-"""How long a price is believed at the gate. Whoever confirms one is asked for it anew."""
+_FREE_AGE_MS: Final = 60_000
+"""How long it is believed at the gate that ringing somebody elsewhere costs nothing."""
+_PRICE_AGE_MS: Final = 5_000
+"""And that it costs something: a ring is refused for it, and meanwhile they may have taken the price back."""
 _PRICES_MAX: Final = 10_000
 _MAX_AGE_MS: Final = 300_000
 _RING_PATIENCE_MS: Final = 1_000
@@ -280,7 +282,7 @@ class FaresShell:
         if self._runtime.api.is_mine(callee):
             return await self._price_here(callee, caller)
         known = self._known.get((callee, caller))
-        if known is not None and now_ms - known[0] < _PRICE_AGE_MS:
+        if known is not None and now_ms - known[0] < (_FREE_AGE_MS if known[1] is None else _PRICE_AGE_MS):
             return known[1]
         found = await self._ask_price(callee, caller, _RING_PATIENCE_MS)
         # Whoever does not answer is asked again with the next ring but one: this one is not to wait for ever.
