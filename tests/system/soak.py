@@ -424,6 +424,8 @@ class Soak:
             person.close()
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(self._hangs_up, self.notes.rings))
+            # Who is to be paid may not have heard of it yet; once all that was sent is over, everybody has.
+            list(pool.map(self._payments_of, self.people))
             self._check_payments(list(pool.map(self._payments_of, self.people)))
             self._check_calls(list(pool.map(self._calls_of, self.people)))
             self._check_messages(list(pool.map(self._messages_of, self._groups())))

@@ -154,8 +154,9 @@ class Person:
 
     # What people do. ``give_up_s`` is on the monotonic clock.
 
-    def act(self, give_up_s: float) -> None:
-        deed = self.chance.choices(list(DEEDS), list(DEEDS.values()))[0]
+    def act(self, give_up_s: float, deed: Deed | None = None) -> None:
+        """Do something until it is answered: ``deed``, or what chance says."""
+        deed = deed or self.chance.choices(list(DEEDS), list(DEEDS.values()))[0]
         at_s, began_s = self.notes.now_s(), time.monotonic()
         try:
             tries = {"chat": self.chat, "search": self.search, "ring": self.ring, "pay": self.pay}[deed](give_up_s)
@@ -269,13 +270,16 @@ class Crowd:
             thread.join()
 
     def _go(self) -> None:
+        # However short it is and however long things are broken, somebody pays.
+        deed: Deed | None = "pay"
         while time.monotonic() < self._until_s:
             with self._lock:
                 person = self._free.pop(self._chance.randrange(len(self._free)))
             try:
-                person.act(self._give_up_s)
+                person.act(self._give_up_s, deed)
             except Exception as error:
                 self.failures.append(error)
             finally:
+                deed = None
                 with self._lock:
                     self._free.append(person)
