@@ -18,6 +18,7 @@ from super_app.signing import canonical, generate_key, signed, verify
 from synapse_super_app import contacts as contacts_module
 from synapse_super_app.directory.budget import Budget
 from synapse_super_app.directory.feature import DirectoryFeature
+from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.search import read_term
 from synapse_super_app.http.resource import ApiResource
 from synapse_super_app.people import Person
@@ -733,6 +734,19 @@ class TestUserDirectory:
         monkeypatch.setattr("super_app.directory.search.find", broken)
         assert [row["user_id"] for row in self.search(pair, "bob")["results"]] == [pair.bob, "@bobo:hs1.test"]
         assert "the user directory answers alone" in caplog.text
+
+    def test_a_process_that_has_only_begun_to_start_leaves_it_to_synapse(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.rows(pair)
+
+        def not_yet(_: OwnHandles) -> None:
+            raise RuntimeError("the directory has not started yet")
+
+        monkeypatch.setattr(OwnHandles, "ready", property(lambda _: False))
+        monkeypatch.setattr(OwnHandles, "signer", property(not_yet))
+        assert [row["user_id"] for row in self.search(pair, "@bob")["results"]] == [pair.bob, "@bobo:hs1.test"]
+        assert "failed" not in caplog.text
 
     def test_a_name_that_is_no_handle_is_left_to_synapse(self, pair: Pair) -> None:
         pair.hs1.user_directory.append({"user_id": "@x:hs1.test", "display_name": "Bob Smith", "avatar_url": None})

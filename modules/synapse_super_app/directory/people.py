@@ -152,6 +152,11 @@ class DirectoryPeople:
     async def badges_of(self, user_id: UserId) -> tuple[Badge, ...]:
         return await self._verifying.badges_of(user_id)
 
+    @property
+    def ready(self) -> bool:
+        """Whether this process has what it signs and judges with, a moment after it has begun to answer requests."""
+        return self._own.ready
+
     def house(self) -> House:
         """By what badges are judged here."""
         return self._vouching.house()

@@ -223,7 +223,7 @@ class Search:
 
         @wraps(synapse_search)
         async def search_users(user_id: str, search_term: str, limit: int) -> Mapping[str, Any]:
-            if not self._runtime.rollout.includes(user_id):
+            if not self._runtime.rollout.includes(user_id) or not self._people.ready:
                 return await synapse_search(user_id, search_term, limit)
             try:
                 ignored = await self._runtime.private.ignored_either_way(UserId(user_id))
