@@ -9,11 +9,11 @@ invitation through.
 
 import logging
 import secrets
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol
 
-from prometheus_client import Counter as Metric
+from prometheus_client import Counter
 from synapse.module_api import NOT_SPAM
 from synapse.module_api.errors import Codes
 
@@ -35,6 +35,7 @@ from super_app.payments.service import Payments
 from super_app.safeguards.service import Safeguards
 from synapse_super_app.calls.screening import thawed
 from synapse_super_app.deposits import bodies
+from synapse_super_app.http.at_once import AtOnce
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Call, Route, Sessions
 from synapse_super_app.payments import metrics
@@ -66,8 +67,8 @@ _MAX_UNDER_WAY: Final = 100
 _CALLS: Final = 10
 _FIRST: Final = (-1, "")
 
-_decided_total = Metric("superapp_deposits_decided_total", "Deposits that were decided, by cue.", ["cue"])
-_asked_total = Metric("superapp_deposits_asked_total", "Invitations that a deposit was asked for.", ["side"])
+_decided_total = Counter("superapp_deposits_decided_total", "Deposits that were decided, by cue.", ["cue"])
+_asked_total = Counter("superapp_deposits_asked_total", "Invitations that a deposit was asked for.", ["side"])
 
 
 class Sends(Protocol):
@@ -102,7 +103,7 @@ class DepositsShell:
         self.deposits = Deposits(server_name=runtime.server_name, payments=payments, guards=safeguards)
         payments.pay_out_of(self.deposits)
         self._known: OrderedDict[tuple[UserId, UserId], tuple[int, Money | None]] = OrderedDict()
-        self._under_way: Counter[ServerName] = Counter()
+        self._at_once = AtOnce(_MAX_UNDER_WAY)
         self._on = False
         self._busy = False
         self._next_ms = 0
@@ -493,21 +494,8 @@ class DepositsShell:
 
     async def _put(self, origin: ServerName, deed: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Another homeserver asks for one of its people."""
-        if self._under_way[origin] >= _MAX_UNDER_WAY:
-            raise error_of(
-                Refused(
-                    reason=Reason.TOO_MANY_REQUESTS,
-                    message="Too many questions at once; try again in a moment.",
-                    fields={"retry_after_ms": 1_000},
-                )
-            )
-        self._under_way[origin] += 1
-        try:
+        with self._at_once.one_of(origin):
             answer = await self._answered(origin, deed, body)
-        finally:
-            self._under_way[origin] -= 1
-            if self._under_way[origin] == 0:
-                del self._under_way[origin]
         if isinstance(answer, Refused):
             raise error_of(metrics.count(answer))
         return answer

@@ -8,12 +8,12 @@ callee's homeserver screens it, if it costs something. Paying fails closed: noth
 
 import logging
 import secrets
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from prometheus_client import Counter as Metric
+from prometheus_client import Counter
 from pydantic import ValidationError
 
 from super_app.calls import events
@@ -34,6 +34,7 @@ from super_app.payments.service import Payments
 from super_app.safeguards.service import Safeguards
 from synapse_super_app.calls.screening import thawed
 from synapse_super_app.fares import bodies
+from synapse_super_app.http.at_once import AtOnce
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Call, Route, Sessions
 from synapse_super_app.payments import metrics
@@ -67,8 +68,8 @@ _HANG_UP_AGAIN_MS: Final = 5_000
 _MAX_UNDER_WAY: Final = 100
 """Requests of one origin at a time."""
 
-_ended_total = Metric("superapp_paid_calls_ended_total", "Calls by the minute that are over, by reason.", ["reason"])
-_hung_up_total = Metric("superapp_paid_calls_hung_up_total", "Calls that were ended for money, by side.", ["side"])
+_ended_total = Counter("superapp_paid_calls_ended_total", "Calls by the minute that are over, by reason.", ["reason"])
+_hung_up_total = Counter("superapp_paid_calls_hung_up_total", "Calls that were ended for money, by side.", ["side"])
 _SETTLED_REASONS: Final = ("used_up", "expired", "cancelled", "declined", "missed", "busy", "failed", "screened")
 
 
@@ -124,7 +125,7 @@ class FaresShell:
         payments.pay_out_of(self.fares)
         safeguards.count_aside(self.fares.aside_minor)
         self._known: OrderedDict[tuple[UserId, UserId], tuple[int, Money | None]] = OrderedDict()
-        self._under_way: Counter[ServerName] = Counter()
+        self._at_once = AtOnce(_MAX_UNDER_WAY)
         self._hung_up: dict[SessionId, int] = {}
         self._listeners: list[Callable[[Ending], Awaitable[None]]] = []
         self._on = False
@@ -519,21 +520,8 @@ class FaresShell:
 
     async def _put(self, origin: ServerName, deed: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Another homeserver asks for one of its people."""
-        if self._under_way[origin] >= _MAX_UNDER_WAY:
-            raise error_of(
-                Refused(
-                    reason=Reason.TOO_MANY_REQUESTS,
-                    message="Too many questions at once; try again in a moment.",
-                    fields={"retry_after_ms": 1_000},
-                )
-            )
-        self._under_way[origin] += 1
-        try:
+        with self._at_once.one_of(origin):
             answer = await self._answered(origin, deed, body)
-        finally:
-            self._under_way[origin] -= 1
-            if self._under_way[origin] == 0:
-                del self._under_way[origin]
         if isinstance(answer, Refused):
             raise error_of(metrics.count(answer))
         return answer

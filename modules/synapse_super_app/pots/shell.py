@@ -8,7 +8,6 @@ the money lies where it lay.
 
 import logging
 import secrets
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import SystemRandom
@@ -46,6 +45,7 @@ from super_app.safeguards.service import Safeguards
 from super_app.wire import is_text
 from synapse_super_app.assistant.catalogues import catalogue
 from synapse_super_app.gate import Verdict
+from synapse_super_app.http.at_once import AtOnce
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Call, Route, Sessions
 from synapse_super_app.ledger.relay import Relay, refused_from, refused_json
@@ -183,7 +183,7 @@ class PotsShell:
         safeguards.count_aside(self.pots.aside_minor)
         self.pots.while_changing(self._changed)
         self._noted: list[Callable[[], None]] = []
-        self._under_way: Counter[ServerName] = Counter()
+        self._at_once = AtOnce(_MAX_UNDER_WAY)
         self._sending: set[PotKey] = set()
         self._next_ms = 0
         self._busy = False
@@ -744,26 +744,13 @@ class PotsShell:
 
     async def _put(self, origin: ServerName, deed: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Another homeserver asks for one of its people."""
-        if self._under_way[origin] >= _MAX_UNDER_WAY:
-            raise error_of(
-                Refused(
-                    reason=Reason.TOO_MANY_REQUESTS,
-                    message="Too many claims at once; try again in a moment.",
-                    fields={"retry_after_ms": 1_000},
-                )
-            )
-        self._under_way[origin] += 1
-        try:
+        with self._at_once.one_of(origin):
             return await self._relay.at_writer(
                 _RELAYED,
                 lambda: {"origin": origin, "deed": deed, "body": dict(body)},
                 lambda: self._asked(origin, deed, body),
                 dict,
             )
-        finally:
-            self._under_way[origin] -= 1
-            if self._under_way[origin] == 0:
-                del self._under_way[origin]
 
     async def _asked_relayed(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return await self._asked(ServerName(arguments["origin"]), arguments["deed"], arguments["body"])
