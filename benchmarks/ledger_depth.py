@@ -69,7 +69,6 @@ def _fill(cur: Cursor, size: int) -> None:
     cur.execute("ALTER TABLE superapp_ledger_entry DISABLE TRIGGER USER")
     cur.execute("ALTER TABLE superapp_ledger_account DISABLE TRIGGER USER")
     cur.execute("ALTER TABLE superapp_ledger_head DISABLE TRIGGER USER")
-    cur.execute("ALTER TABLE superapp_ledger_act DROP CONSTRAINT superapp_ledger_act_transfer_id_fkey")
     cur.execute("ALTER TABLE superapp_ledger_entry DROP CONSTRAINT superapp_ledger_entry_transfer_id_key")
     cur.execute_many(
         "INSERT INTO superapp_ledger_account (owner, currency, kind, balance_minor) VALUES (?, ?, ?, ?)",
@@ -96,10 +95,6 @@ def _fill(cur: Cursor, size: int) -> None:
     )
     cur.execute(
         "ALTER TABLE superapp_ledger_entry ADD CONSTRAINT superapp_ledger_entry_transfer_id_key UNIQUE (transfer_id)"
-    )
-    cur.execute(
-        "ALTER TABLE superapp_ledger_act ADD CONSTRAINT superapp_ledger_act_transfer_id_fkey"
-        " FOREIGN KEY (transfer_id) REFERENCES superapp_ledger_entry (transfer_id)"
     )
     cur.execute("ALTER TABLE superapp_ledger_entry ENABLE TRIGGER USER")
     cur.execute("ALTER TABLE superapp_ledger_account ENABLE TRIGGER USER")

@@ -99,6 +99,10 @@ def _disputes_and_handles(page: Any, admin: MatrixClient, alice: MatrixClient) -
     case = page.locator("#disputes")
     case.get_by_text("<i>where is it?</i>").wait_for()
     case.get_by_label("Reason").fill("it was there")
+    with page.expect_response("**/admin/audit?limit=30"):
+        page.locator("#look").get_by_label("Whom").fill(alice.user_id)
+        page.locator("#look").get_by_role("button").click()
+    assert case.get_by_label("Reason").input_value() == "it was there"
     case.get_by_role("button", name="Reject").click()
     case.get_by_text("There is nothing here.").wait_for()
     found = alice.superapp("GET", f"disputes/{paid['payment_id']}")

@@ -38,7 +38,26 @@ function table(place, heads, rows) {
   made.createTHead().insertRow().append(...heads.map((head) => cell("th", head)));
   const body = made.createTBody();
   for (const row of rows) body.insertRow().append(...row.map((each) => cell("td", each)));
+  const goOn = keepWriting(place, made);
   place.replaceChildren(rows.length ? made : document.createTextNode("There is nothing here."));
+  goOn();
+}
+
+// What somebody is writing stays, with the cursor in it, though the rows around it are made anew.
+function keepWriting(place, made) {
+  let goOn = () => {};
+  for (const old of place.querySelectorAll("input[data-about]")) {
+    const twin = made.querySelector(`input[data-about="${CSS.escape(old.dataset.about)}"]`);
+    if (!twin) continue;
+    twin.value = old.value;
+    const { selectionStart, selectionEnd } = old;
+    if (document.activeElement === old)
+      goOn = () => {
+        twin.focus();
+        twin.setSelectionRange(selectionStart, selectionEnd);
+      };
+  }
+  return goOn;
 }
 
 function button(text, act) {
@@ -167,11 +186,12 @@ function showProposals(proposals) {
   );
 }
 
-// A field for a reason, and a button for each thing that can be decided with it.
-function decisions(words, decide) {
+// A field for a reason, and a button for each thing that can be decided with it, about one thing that `about` names.
+function decisions(about, words, decide) {
   const made = document.createElement("span");
   const reason = document.createElement("input");
   reason.placeholder = "Reason";
+  reason.dataset.about = about;
   reason.setAttribute("aria-label", "Reason");
   const needed = (word) => () => {
     if (!reason.value.trim()) throw new Error("Write a reason first.");
@@ -195,7 +215,7 @@ function showDisputes(disputes) {
       `${each.wanted} ${each.currency}`,
       grounds[each.ground],
       each.timeline.map((line) => `${line.author}: ${line.text ?? line.act}`).join("\n"),
-      decisions(["grant", "reject"], (decision, reason) =>
+      decisions(`${each.payer} ${each.payment_id}`, ["grant", "reject"], (decision, reason) =>
         act("POST", `admin/disputes/${each.payment_id}/decide?${paidBy(each)}`, { decision, reason }),
       ),
     ]),
@@ -212,7 +232,7 @@ function showReviews(reviews) {
       each.payee,
       `${each.amount} ${each.currency}`,
       each.matched,
-      decisions(["release", "deny"], (decision, reason) =>
+      decisions(`${each.payer} ${each.payment_id}`, ["release", "deny"], (decision, reason) =>
         act("POST", `admin/reviews/${each.payment_id}?${paidBy(each)}`, { decision, reason }),
       ),
     ]),
@@ -225,7 +245,7 @@ async function lookUpHandle(handle) {
   const rows = Object.entries(found).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : String(value)]);
   table($("handle"), ["What", "How"], rows);
   $("handle").append(
-    decisions(["freeze", "unfreeze", "revoke"], async (word, reason) => {
+    decisions(handle, ["freeze", "unfreeze", "revoke"], async (word, reason) => {
       await ask("POST", `${path}/${word}`, { reason });
       await lookUpHandle(handle);
       return "Done.";
