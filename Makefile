@@ -129,7 +129,7 @@ mutate: install-dev
 	@PYTHONPATH=.venv/mutation exec $(BIN)/python -m mutmut run $(ARGS)
 
 bench: install-dev install-postgresql
-	@exec $(BIN)/python -m benchmarks $(ONLY)
+	@PYTHONPATH=.:tests/system exec $(BIN)/python -m benchmarks $(ONLY)
 
 UV_COMPILE := .venv/installer/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock'

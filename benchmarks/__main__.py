@@ -15,6 +15,7 @@ from typing import Final
 
 from benchmarks import (
     call,
+    call_media,
     call_token,
     chat,
     directory,
@@ -34,6 +35,7 @@ MODULES: Final[Sequence[ModuleType]] = (
     payment,
     gift,
     call,
+    call_media,
     call_token,
     memory,
     ledger_throughput,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from app_pages import DESKTOP, Page, visiting
+from phones import Phone, beside, is_of_call
 from running_demo import RunningDemo
 
 from synapse_super_app.commands.matrix_client import MatrixClient, quoted, wait_until
@@ -109,6 +110,65 @@ def test_two_people_on_two_homeservers_see_and_hear_each_other(phones: Any, pair
         assert sent >= {"org.superapp.call.ring", "m.call.invite", "m.call.answer", "m.call.hangup"}
         assert sent.isdisjoint({"org.matrix.msc3401.call.member", "org.matrix.msc4075.rtc.notification"})
         assert caller.complaints + callee.complaints == []
+
+
+def said(person: MatrixClient, room: str, event_type: str, call_id: str) -> list[dict[str, Any]]:
+    """The contents of what came in a call, the oldest first."""
+    wanted = is_of_call(event_type, call_id)
+    return [event["content"] for event in reversed(person.messages(room, 100)) if wanted(event)]
+
+
+@pytest.mark.skipif(shutil.which("turnserver") is None, reason="there is no coturn; on Debian: apt-get install coturn")
+def test_a_browser_and_an_end_of_another_make_hear_and_see_each_other_through_the_relay(
+    phones: Any, pair: RunningDemo
+) -> None:
+    with (
+        visiting(phones, pair, "alice", size=DESKTOP) as caller,
+        pair.client("bob") as bob,
+        pair.client("alice") as alice,
+        beside() as do,
+    ):
+        caller.page.add_init_script(_KEEPS)
+        page = caller.open(f"person/{pair.people['bob'].handle}")
+        page.get_by_role("button", name="Video call").click()
+        region = page.get_by_role("region", name="Call")
+        rung = records(bob, direction="incoming", outcome="ringing")
+        room, call_id = str(rung["room_id"]), str(rung["call_id"])
+        (invite,) = wait_until(
+            lambda: said(bob, room, "m.call.invite", call_id) or None, timeout_s=_LIMIT_S, what="the offer to arrive"
+        )
+
+        async def make(credentials: dict[str, Any]) -> Phone:
+            return Phone(credentials)
+
+        phone: Phone = do(make(bob.superapp("GET", f"calls/{call_id}/turn")))
+        try:
+            answer = do(phone.answer(invite["offer"]["sdp"]))
+            assert "typ relay" in answer
+            assert "typ host" not in answer
+            reply = {"version": "1", "party_id": "B", "answer": {"type": "answer", "sdp": answer}}
+            bob.send(room, "m.call.answer", {"call_id": call_id, **reply})
+            known = 0
+
+            def connected() -> bool:
+                nonlocal known
+                found = said(bob, room, "m.call.candidates", call_id)
+                for content in found[known:]:
+                    do(phone.reaches(content["candidates"]))
+                known = len(found)
+                return bool(region.get_by_text("Connected").count() == 1)
+
+            wait_until(connected, timeout_s=_LIMIT_S, what="the call to connect")
+            do(phone.hears_and_sees(10))
+            flows(page, "audio", "video")
+            region.get_by_role("button", name="Hang up").click()
+            region.get_by_text("The call is over.").wait_for()
+        finally:
+            do(phone.hang_up())
+        for person, direction in ((alice, "outgoing"), (bob, "incoming")):
+            record = records(person, direction=direction, outcome="answered", ended_by=alice.user_id)
+            assert (record["call_id"], record["media"]) == (call_id, "video")
+        assert caller.complaints == []
 
 
 def test_a_ring_that_is_declined_or_given_up_ends_on_both_sides(phones: Any, pair: RunningDemo) -> None:

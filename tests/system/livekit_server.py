@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ KEY: Final = "APIonthismachine"
 SECRET: Final = "only-on-this-machine-and-nowhere-else"
 _RATE: Final = 48_000
 _FRAME: Final = 480
+_LOUD: Final = 1_000
 _PATIENCE_S: Final = 60.0
 
 
@@ -84,6 +86,8 @@ class Peer:
         self.name = name
         self.room = rtc.Room()
         self.heard: dict[str, int] = {}
+        self.last_heard_s: dict[str, float] = {}
+        """When each of the others was heard last, by ``time.monotonic``. Silence is not heard."""
         self.gone = asyncio.Event()
         self._frame = asyncio.Condition()
         self._changed = asyncio.Condition()
@@ -135,6 +139,16 @@ class Peer:
     async def is_removed(self) -> None:
         await asyncio.wait_for(self.gone.wait(), _PATIENCE_S)
 
+    async def fell_silent(self, identity: str, *, for_s: float) -> float:
+        """Wait until nothing was heard of somebody for so long; when they were heard last."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while True:
+                last_s = self.last_heard_s[identity]
+                remaining_s = last_s + for_s - time.monotonic()
+                if remaining_s <= 0:
+                    return last_s
+                await asyncio.sleep(remaining_s)
+
     async def leave(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -147,7 +161,11 @@ class Peer:
     async def _count(self, track: rtc.Track, identity: str) -> None:
         stream = rtc.AudioStream(track)
         try:
-            async for _ in stream:
+            async for event in stream:
+                # Where nothing arrives any more, the decoder goes on with silence.
+                if max(event.frame.data) < _LOUD:
+                    continue
+                self.last_heard_s[identity] = time.monotonic()
                 self.heard[identity] = self.heard.get(identity, 0) + 1
                 async with self._frame:
                     self._frame.notify_all()

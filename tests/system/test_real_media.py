@@ -2,18 +2,16 @@
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import turn_server
 from aioice import stun, turn
-from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
-from aiortc.mediastreams import AudioStreamTrack, MediaStreamTrack, VideoStreamTrack
-from aiortc.rtcconfiguration import RTCIceTransportPolicy
+from aiortc import RTCSessionDescription
 from bad_link import bad_link
+from phones import Phone, is_of_call, relayed_over
 from running_demo import RunningDemo
 from test_calls import direct_room
 
@@ -40,58 +38,6 @@ def relay(demo: RunningDemo, tmp_path: Path) -> Iterator[tuple[str, int]]:
     assert demo.turn is not None
     with turn_server.running(tmp_path, demo.turn[0]) as server:
         yield server
-
-
-class Phone:
-    """One side of a call: sends sound and a picture, relayed only, and counts what it hears and sees."""
-
-    def __init__(self, credentials: Json, port: int) -> None:
-        """``port``: where the link to the relay is."""
-        uris = [f"turn:{loopback.ADDRESS}:{port}?transport=udp" for _ in credentials["uris"]]
-        servers = [RTCIceServer(uris, credentials["username"], credentials["password"])]
-        policy = RTCIceTransportPolicy.RELAY
-        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=servers, iceTransportPolicy=policy))
-        self.frames: Counter[str] = Counter()
-        self._arrived = asyncio.Condition()
-        self._listening: list[asyncio.Task[None]] = []
-        self.connection.on("track", self._on_track)
-        self.connection.addTrack(AudioStreamTrack())
-        self.connection.addTrack(VideoStreamTrack())
-
-    def _on_track(self, track: MediaStreamTrack) -> None:
-        self._listening.append(asyncio.create_task(self._count(track)))
-
-    async def _count(self, track: MediaStreamTrack) -> None:
-        while True:
-            await track.recv()
-            self.frames[track.kind] += 1
-            async with self._arrived:
-                self._arrived.notify_all()
-
-    async def offer(self) -> str:
-        await self.connection.setLocalDescription(await self.connection.createOffer())
-        return str(self.connection.localDescription.sdp)
-
-    async def answer(self, offer: str) -> str:
-        await self.connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-        await self.connection.setLocalDescription(await self.connection.createAnswer())
-        return str(self.connection.localDescription.sdp)
-
-    async def hears_and_sees(self, frames: int) -> None:
-        """Wait for so many frames of sound and of pictures from now on."""
-        wanted = {kind: self.frames[kind] + frames for kind in ("audio", "video")}
-        async with asyncio.timeout(PATIENCE_S), self._arrived:
-            await self._arrived.wait_for(lambda: all(self.frames[kind] >= most for kind, most in wanted.items()))
-
-    async def hang_up(self) -> None:
-        for task in self._listening:
-            task.cancel()
-        await asyncio.gather(*self._listening, return_exceptions=True)
-        await self.connection.close()
-
-
-def is_of_call(event_type: str, call_id: str) -> Callable[[Json], bool]:
-    return lambda event: event["type"] == event_type and event["content"].get("call_id") == call_id
 
 
 def event_of(client: MatrixClient, room: str, event_type: str, call_id: str) -> Json:
@@ -142,7 +88,7 @@ async def _talk(alice: MatrixClient, bob: MatrixClient, room: str, call_id: str,
     assert not any(person.user_id in credentials["username"] for person in (alice, bob) for credentials in (hers, his))
     assert hers["uris"] == his["uris"] == [f"turn:{loopback.ADDRESS}:{relay[1]}?transport=udp"]
     async with bad_link(relay) as link:
-        caller, callee = Phone(hers, link.port), Phone(his, link.port)
+        caller, callee = Phone(relayed_over(hers, link.port)), Phone(relayed_over(his, link.port))
         try:
             await _connect(alice, bob, room, call_id, caller, callee)
             await asyncio.gather(*(phone.hears_and_sees(FRAMES) for phone in (caller, callee)))
