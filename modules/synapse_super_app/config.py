@@ -275,6 +275,13 @@ class ScreeningConfig(_Section):
     list_path: str
 
 
+class DeactivatedConfig(_Section):
+    """What becomes of the money in deactivated accounts, and how long after they were."""
+
+    then: Literal["keep", "claim", "burn"] = "keep"
+    after: DurationMs = 365 * 86_400_000
+
+
 class PaymentsConfig(_Section):
     mode: Literal["credits", "custodial"] = "credits"
     assets: tuple[AssetConfig, ...] = (AssetConfig(code="PTS", scale=0),)
@@ -286,6 +293,7 @@ class PaymentsConfig(_Section):
     screening: ScreeningConfig | None = None
     four_eyes: bool = False
     """Whether two server admins must agree before money is issued or burnt."""
+    deactivated: DeactivatedConfig = DeactivatedConfig()
     halt_file: str | None = None
     key_path: str | None = None
     """File of the payment key; beside the homeserver's signing key if not given."""

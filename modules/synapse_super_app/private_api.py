@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from synapse.module_api import ModuleApi, run_in_background
 
 from super_app.db import Cursor, Engine
-from super_app.ids import EventId, RoomId, ServerName, UserId
+from super_app.ids import Acct, EventId, RoomId, ServerName, UserId
 from super_app.names import AccountDataType, EventType, FederationQuery
 from synapse_super_app.config import FeatureName
 
@@ -708,6 +708,25 @@ class PrivateApi:
             (limit,),
         )
         return tuple(UserId(str(row[0])) for row in cur.fetchall())
+
+    def left_and_not_noted(self, cur: Cursor, limit: int) -> tuple[UserId, ...]:
+        """Deactivated users with an account of ours whom ``superapp_leaver`` does not have."""
+        cur.execute(
+            "SELECT known.user_id FROM superapp_account AS known JOIN users ON users.name = known.user_id"
+            " LEFT JOIN superapp_leaver AS gone ON gone.acct = known.acct"
+            " WHERE users.deactivated = 1 AND gone.acct IS NULL LIMIT ?",
+            (limit,),
+        )
+        return tuple(UserId(str(row[0])) for row in cur.fetchall())
+
+    def noted_and_back(self, cur: Cursor, limit: int) -> tuple[Acct, ...]:
+        """Who is in ``superapp_leaver`` and whose account is in use."""
+        cur.execute(
+            "SELECT gone.acct FROM superapp_leaver AS gone JOIN superapp_account AS known ON known.acct = gone.acct"
+            " JOIN users ON users.name = known.user_id WHERE users.deactivated = 0 LIMIT ?",
+            (limit,),
+        )
+        return tuple(Acct(str(row[0])) for row in cur.fetchall())
 
     def signed_in_ms(self, cur: Cursor, access_token_id: int) -> int | None:
         """When somebody signed in and was given an access token.

@@ -36,7 +36,7 @@ class AccountKind(StrEnum):
     IN_TRANSIT = "in_transit"  # owner is the peer: sent to it in a settlement that it has not confirmed
     SUSPENSE = "suspense"  # what a restore could not fund or find an owner for, and what operators advanced
     GIFT = "gift"  # given, not yet claimed
-    CLAIM = "claim"  # of an account that is gone; its owner may claim it
+    CLAIM = "claim"  # put by for somebody whose account is deactivated
     RECEIVABLE = "receivable"  # owed to the house by a person
     PROVIDER = "provider"  # lies with a payment provider
 
@@ -113,7 +113,9 @@ class Cause(StrEnum):
     SETTLE_COVER = "settle_cover"  # suspense <-> due_to or due_from:peer, for what a restored database does not know of
     FEE = "fee"  # held -> fees
     RELEASE = "release"  # what a post in part leaves of a hold -> available
-    BURN = "burn"  # available -> issued
+    BURN = "burn"  # available or claim -> issued
+    CLAIM = "claim"  # available -> claim of one owner, whose account is deactivated
+    CLAIM_BACK = "claim_back"  # claim -> available: the owner is back
     POT = "pot"  # available -> gift: put aside for others to claim
     POT_OUT = "pot_out"  # gift -> available, in one transaction with the hold of the payment that pays it out
     POT_BACK = "pot_back"  # available -> gift: that payment came to nothing
@@ -263,6 +265,8 @@ class Deed(StrEnum):
 
     ISSUE = "issue"
     BURN = "burn"
+    CLAIM = "claim"
+    CLAIM_BACK = "claim_back"
     CORRECT = "correct"
     FREEZE = "freeze"
     UNFREEZE = "unfreeze"

@@ -11,6 +11,7 @@ from super_app.errors import Refused
 from super_app.ids import Acct
 from super_app.ledger import rules, service, store
 from super_app.ledger.model import (
+    AccountKey,
     AccountKind,
     Act,
     Archived,
@@ -32,18 +33,32 @@ MAX_PAGE = 1_000
 def burn(cur: Cursor, owner: Acct, money: Money, *, reference: str, operator: str, now_ms: int) -> Entry | Refused:
     """available -> issued: money of a person ceases to exist, frozen or not.
 
-    The same ``reference`` again changes nothing and gives the entry; with another owner or amount CONFLICT.
+    Of somebody whose account is deactivated it is what was put by for them (``claim``), unless they have enough beside
+    that. The same ``reference`` again changes nothing and gives the entry; with another owner or amount CONFLICT.
     INSUFFICIENT_FUNDS (``available``).
     """
+    store.lock(cur)
+    transfer_id = TransferId(f"burn:{reference}")
     order = Transfer(
-        transfer_id=TransferId(f"burn:{reference}"),
-        debit=available(owner, money.currency),
+        transfer_id=transfer_id,
+        debit=_burnt_from(cur, owner, money, transfer_id),
         credit=house(AccountKind.ISSUED, money.currency),
         amount_minor=money.amount_minor,
         cause=Cause.BURN,
         reference=reference,
     )
     return service.by_operator(cur, order, Deed.BURN, owner=owner, reason=reference, operator=operator, now_ms=now_ms)
+
+
+def _burnt_from(cur: Cursor, owner: Acct, money: Money, transfer_id: TransferId) -> AccountKey:
+    own = available(owner, money.currency)
+    put_by = AccountKey(owner=owner, currency=money.currency, kind=AccountKind.CLAIM)
+    stands = store.taken(cur, [transfer_id]).get(transfer_id)
+    if isinstance(stands, Entry):
+        # A replay is one only of what was done.
+        return put_by if stands.transfer.debit == put_by else own
+    has, claimed = service.balances(cur, [own, put_by])
+    return put_by if has < money.amount_minor <= claimed else own
 
 
 def correct(

@@ -187,7 +187,7 @@ def account_frozen(*, payer: bool) -> Refused:
     return Refused(reason=Reason.ACCOUNT_FROZEN, message=message, fields={"side": "payer" if payer else "payee"})
 
 
-_TAKEN_FROM: Final = frozenset({AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.ISSUED})
+_TAKEN_FROM: Final = frozenset({AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.ISSUED, AccountKind.CLAIM})
 _TAKEN_TO: Final = frozenset({AccountKind.AVAILABLE, AccountKind.ISSUED, AccountKind.FEES})
 _CORRECTABLE: Final = frozenset({Cause.PAYMENT, Cause.FEE, Cause.ISSUE, Cause.BURN, Cause.CORRECT})
 

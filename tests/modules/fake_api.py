@@ -41,7 +41,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from super_app.db import Cursor, Engine
-from super_app.ids import EventId, RoomId, ServerName, UserId
+from super_app.ids import Acct, EventId, RoomId, ServerName, UserId
 from super_app.names import AccountDataType, EventType, FederationQuery
 from synapse_super_app.http.resource import ApiResource, answer, answer_any
 from synapse_super_app.http.routes import Auth, FileAnswer
@@ -501,6 +501,18 @@ class FakePrivateApi:
         cur.execute("SELECT user_id FROM superapp_account")
         known = {str(row[0]) for row in cur.fetchall()}
         return tuple(UserId(each) for each in sorted((self._homeserver.erased & known) - erased))[:limit]
+
+    def left_and_not_noted(self, cur: Cursor, limit: int) -> tuple[UserId, ...]:
+        cur.execute(
+            "SELECT user_id FROM superapp_account WHERE acct NOT IN (SELECT acct FROM superapp_leaver) ORDER BY user_id"
+        )
+        known = [UserId(str(row[0])) for row in cur.fetchall()]
+        return tuple(each for each in known if each in self._homeserver.deactivated)[:limit]
+
+    def noted_and_back(self, cur: Cursor, limit: int) -> tuple[Acct, ...]:
+        cur.execute("SELECT acct, user_id FROM superapp_account WHERE acct IN (SELECT acct FROM superapp_leaver)")
+        noted = [(Acct(str(row[0])), str(row[1])) for row in cur.fetchall()]
+        return tuple(acct for acct, user_id in noted if user_id not in self._homeserver.deactivated)[:limit]
 
     def is_deactivated(self, cur: Cursor, user_id: UserId) -> bool | None:
         return user_id in self._homeserver.deactivated if user_id in self._homeserver.users else None

@@ -96,6 +96,7 @@ SEGMENTS = {
     "statements": FeatureName.PAYMENTS,
     "summaries": FeatureName.PAYMENTS,
     "admin/disputes": FeatureName.PAYMENTS,
+    "admin/leavers": FeatureName.PAYMENTS,
     "admin/payments": FeatureName.PAYMENTS,
     "admin/proposals": FeatureName.PAYMENTS,
     "admin/reviews": FeatureName.PAYMENTS,

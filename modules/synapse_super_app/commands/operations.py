@@ -1,4 +1,4 @@
-"""``super-app halt``, ``resume``, ``migrate``, ``erase``, ``audit`` and ``proposal``: the homeserver as a whole."""
+"""``super-app halt``, ``resume``, ``migrate``, ``erase``, ``leavers``, ``audit``, ``proposal``: one homeserver."""
 
 import argparse
 import datetime as dt
@@ -6,6 +6,7 @@ import json
 import secrets
 from typing import Any
 
+from super_app.money import Asset, format_money
 from synapse_super_app.commands import admin_access
 from synapse_super_app.commands.console import CommandFailed, Commands
 from synapse_super_app.commands.matrix_client import quoted
@@ -34,6 +35,13 @@ def add_to(commands: Commands) -> None:
     )
     erase.add_argument("person")
     erase.set_defaults(run=_erase)
+    leavers = commands.add_parser(
+        "leavers",
+        help="money of people who left",
+        description="Show deactivated accounts in which there is money, longest gone first, and when "
+        "payments.deactivated takes it.",
+    )
+    leavers.set_defaults(run=_leavers)
     audit = commands.add_parser(
         "audit", help="what admins did", description="Show the audit log, newest first, or check that it is whole."
     )
@@ -62,7 +70,7 @@ def add_to(commands: Commands) -> None:
         one.add_argument("id")
         one.set_defaults(run=_decide, act=act)
         admin_access.add_admin_options(one)
-    for parser in (halt, resume, migrate, erase, audit, listing):
+    for parser in (halt, resume, migrate, erase, leavers, audit, listing):
         admin_access.add_admin_options(parser)
 
 
@@ -96,6 +104,33 @@ def _erase(arguments: argparse.Namespace) -> int:
         found = admin.superapp("POST", f"admin/erasures/{quoted(user_id)}")
     print(f"Erased what need not be kept of {user_id}. Entries in the books are in the name of {found['owner']}.")
     return 0
+
+
+def _leavers(arguments: argparse.Namespace) -> int:
+    since: str | None = None
+    count = 0
+    with admin_access.admin(arguments) as admin:
+        while True:
+            found = admin.superapp("GET", "admin/leavers", None, {} if since is None else {"since": since})
+            for each in found["leavers"]:
+                count += 1
+                print(_left(each, found["then"]))
+            since = found.get("next")
+            if since is None:
+                break
+    if not count:
+        print("Nobody who left has money here.")
+    return 0
+
+
+def _left(leaver: dict[str, Any], then: str) -> str:
+    money = ", ".join(
+        f"{format_money(each['amount'], Asset(code=each['currency'], scale=each['scale']))} {each['kind']}"
+        for each in leaver["money"]
+    )
+    due = leaver.get("due_ms")
+    rule = "it stays" if due is None else f"{then} at {_time(due)}"
+    return f"{leaver['user_id']} left by {_time(leaver['left_ms'])}: {money}; {'frozen' if leaver['frozen'] else rule}"
 
 
 def _audit(arguments: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ from synapse_super_app.payments.deadlines import Deadlines
 from synapse_super_app.payments.description import PaymentsDescription
 from synapse_super_app.payments.follow import Follow
 from synapse_super_app.payments.halting import Halting
+from synapse_super_app.payments.leavers import Leavers
 from synapse_super_app.payments.orders import Orders, not_a_message
 from synapse_super_app.payments.receipts import Receipts
 from synapse_super_app.payments.relayed_routes import relayed
@@ -184,12 +185,14 @@ class PaymentsFeature:
         self.disputes = DisputesShell(runtime=runtime, orders=orders, writer=writer, relay=relay)
         self._statements_api = StatementsApi(runtime, payments)
         self._ledger_admin = LedgerAdmin(runtime, writer)
+        self._leavers = Leavers(runtime, writer, self._residents)
         self._deposits = self._ask_deposits()
         self.tenure.while_held(self._halting.begin, self._halting.end)
         self.tenure.while_held(self._clearing_shell.begin, self._clearing_shell.end)
         self.tenure.while_held(self._deadlines.begin, self._deadlines.end)
         self.tenure.while_held(self.schedules.begin, self.schedules.end)
         self.tenure.while_held(self.disputes.begin, self.disputes.end)
+        self.tenure.while_held(self._leavers.begin, self._leavers.end)
         runtime.private.on_shutdown(self.tenure.stop)
         writer.on_payment(watch.heard)
         writer.on_payment(self._deadlines.payment_heard)
@@ -263,6 +266,7 @@ class PaymentsFeature:
             *self._statements_api.routes(),
             *self._ledger_admin.routes(),
             *self._halting.routes(),
+            *self._leavers.routes(),
             *self._clearing_shell.routes(),
             *self._deposits.routes(),
             *(() if self.fares is None else self.fares.routes()),
@@ -286,6 +290,7 @@ class PaymentsFeature:
         self.schedules.start()
         self.disputes.start()
         self._reviews.start()
+        self._leavers.start()
 
     async def _may_create_room(self, user_id: str, room_config: dict[str, Any]) -> Literal["NOT_SPAM"] | Codes:
         """The initial state of a room passes no gate, so our types are refused here. Fails closed.
