@@ -25,8 +25,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check web check-web format simulate search soak fuzz compatibility newest audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit element
 
-# Another project's environment must not leak into this one.
-unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV
+# Another project's environment must not leak into this one. Nor must the wish to write no bytecode, which container
+# images are fond of: every process that imports Synapse would compile all of it anew, which takes longer than the rest.
+unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 ARGS ?=
