@@ -15,7 +15,7 @@ const recovery = new Recovery({ token: wanted.token, renew: async () => false },
 let asked = 0;
 const plain = globalThis.fetch;
 globalThis.fetch = (request, ...more) => {
-  if (asked === 0 && (request.url ?? request).endsWith("/guess")) asked = performance.now();
+  if (asked === 0 && (request.url ?? request).endsWith("/evaluate")) asked = performance.now();
   return plain(request, ...more);
 };
 

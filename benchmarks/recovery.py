@@ -17,9 +17,9 @@ from benchmarks.realms import Realms
 
 NAMES: Final = ("recovery.guess", "recovery.answer")
 _TOP: Final = Path(__file__).resolve().parent.parent
-_PEOPLE: Final = 8
+_PEOPLE: Final = 2
 """A person has so many requests in a while."""
-_ROUNDS: Final = 3
+_ROUNDS: Final = 12
 _THRESHOLD: Final = 3
 
 

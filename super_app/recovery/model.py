@@ -171,7 +171,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guess:
-    """One that was let through, until a right PIN forgets it."""
+    """One that was let through."""
 
     attempt_id: AttemptId
     blinded: str | None
@@ -180,6 +180,8 @@ class Guess:
     """Base64url of 32 random bytes of the realm, so that an unlock fits this guess alone."""
     begun_ms: int | None = None
     """When it was begun; None if it came with what was to be evaluated."""
+    settled_ms: int | None = None
+    """When a right PIN, by this guess or another one, made it count no more. It resets no count from then on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

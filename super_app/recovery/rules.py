@@ -25,6 +25,8 @@ DELAYS_MS: Final = (
 """How long after the last guess the next one may come, by how many were wrong."""
 LAST_UNLOCK_MS: Final = 10 * _MINUTE_MS
 """So long the last guess may still be shown to be right before the share is destroyed."""
+SETTLED_MS: Final = 10 * _MINUTE_MS
+"""So long after a right PIN other guesses of that time may still be shown to have been right as well."""
 MAX_STEP: Final = 2**30
 """How far a version may be above the last one, so that nobody can use them all up."""
 BEGUN_MS: Final = 2 * _MINUTE_MS

@@ -137,8 +137,13 @@ def unlock(
     attempt_id: AttemptId,
     tag: bytes,
     unlock_key: bytes,
-) -> tuple[Mark, ...] | Refused:
-    """A right PIN: guesses begin anew. What to tell the other realms."""
+    now_ms: int,
+) -> tuple[Mark, ...] | Refused | None:
+    """A right PIN: guesses begin anew. What to tell the other realms; None if something came in between.
+
+    Of two devices that recover at once the second one shows that it was right as well, and nothing more: what was
+    guessed since the first one did counts on.
+    """
     share = store.share(cur, user_id, version)
     refused = rules.judge_held(share)
     if share is None or refused is not None:
@@ -146,13 +151,15 @@ def unlock(
     guess = store.guess(cur, user_id, version, attempt_id)
     if guess is None:
         return Refused(
-            reason=Reason.RECOVERY_UNKNOWN, message="There was no such guess, or a right PIN came after it already."
+            reason=Reason.RECOVERY_UNKNOWN, message="There was no such guess, or it was long ago; try once more."
         )
     if not hmac.compare_digest(tag, unlock_tag(unlock_key, realm, user_id, version, attempt_id, from_b64(guess.nonce))):
         return Refused(reason=Reason.RECOVERY_TAG_WRONG, message="That does not show that the PIN was right.")
+    if guess.settled_ms is not None:
+        return ()
     if not store.count(cur, share, 0, None):
-        return Refused(reason=Reason.RECOVERY_UNKNOWN, message="Another guess came in between; try once more.")
-    store.forget_guesses(cur, user_id, version)
+        return None
+    store.settle_guesses(cur, user_id, version, now_ms, now_ms - rules.SETTLED_MS)
     reset = Mark(
         realm=realm,
         user_id=user_id,

@@ -121,15 +121,17 @@ def destroy_spent(cur: Cursor, guesses: int, before_ms: int) -> int:
 
 def guess(cur: Cursor, user_id: UserId, version: Version, attempt_id: AttemptId) -> Guess | None:
     cur.execute(
-        "SELECT attempt_id, blinded, nonce, begun_ms FROM superapp_recovery_guess"
+        "SELECT attempt_id, blinded, nonce, begun_ms, settled_ms FROM superapp_recovery_guess"
         " WHERE user_id = ? AND version = ? AND attempt_id = ?",
         (user_id, version, attempt_id),
     )
     row = cur.fetchone()
     if row is None:
         return None
-    found, blinded, nonce, begun_ms = cast(tuple[str, str, str, int | None], row)
-    return Guess(attempt_id=AttemptId(found), blinded=blinded or None, nonce=nonce, begun_ms=begun_ms)
+    found, blinded, nonce, begun_ms, settled_ms = cast(tuple[str, str, str, int | None, int | None], row)
+    return Guess(
+        attempt_id=AttemptId(found), blinded=blinded or None, nonce=nonce, begun_ms=begun_ms, settled_ms=settled_ms
+    )
 
 
 def add_guess(cur: Cursor, user_id: UserId, version: Version, new: Guess) -> None:
@@ -148,6 +150,18 @@ def bind(cur: Cursor, user_id: UserId, version: Version, attempt_id: AttemptId, 
         (blinded, user_id, version, attempt_id),
     )
     return cur.rowcount == 1
+
+
+def settle_guesses(cur: Cursor, user_id: UserId, version: Version, now_ms: int, before_ms: int) -> None:
+    """Those that were answered count no more. Those that were not, or were settled before then, are forgotten."""
+    cur.execute(
+        "DELETE FROM superapp_recovery_guess WHERE user_id = ? AND version = ? AND (blinded = '' OR settled_ms <= ?)",
+        (user_id, version, before_ms),
+    )
+    cur.execute(
+        "UPDATE superapp_recovery_guess SET settled_ms = ? WHERE user_id = ? AND version = ? AND settled_ms IS NULL",
+        (now_ms, user_id, version),
+    )
 
 
 def forget_guesses(cur: Cursor, user_id: UserId, version: Version) -> None:

@@ -151,12 +151,19 @@ class Person:
         self.home.call("POST", f"recovery/attempts/{attempt_id}/begin", self.user_id, body)
         return attempt_id
 
-    def guess(self, pin: str, *, attempt_id: str | None = None, only: Sequence[str] | None = None) -> Found:
-        """Raises WrongPin or TooFewRealms."""
+    def guess(
+        self,
+        pin: str,
+        *,
+        attempt_id: str | None = None,
+        only: Sequence[str] | None = None,
+        factor: Scalar | None = None,
+    ) -> Found:
+        """Raises WrongPin or TooFewRealms. With the same ``factor`` it is the same guess."""
         content: Json = self.stored["set"]
         purpose = Purpose(user_id=UserId(self.user_id), version=Version(content["version"]))
         attempt_id = attempt_id or secrets.token_hex(16)
-        pin_stretched, factor = stretched(purpose, pin), random_scalar()
+        pin_stretched, factor = stretched(purpose, pin), factor or random_scalar()
         blinded = voprf.blind(client.oprf_input(purpose, pin_stretched), factor)
         answers: dict[int, Element] = {}
         nonces: dict[str, str] = {}

@@ -1,15 +1,16 @@
 """Recovery with five homeservers that do not trust each other: each one a realm, alice on the first."""
 
+import contextlib
 import itertools
 import logging
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from fake_api import FakeHomeserver, FakeRoom
-from recovery_person import Person, TooFewRealms, WrongPin
+from recovery_person import Person, TooFewRealms, WrongPin, random_scalar
 from synapse.module_api.errors import ConfigError, SynapseError
 from twisted.internet import defer
 
@@ -312,8 +313,29 @@ def test_two_recoveries_at_once_both_bring_the_key_and_both_count(realms: Realms
 
     alice.unlock(one)
     assert realms.guesses(alice) == dict.fromkeys(NAMES, 0)
-    assert refused(lambda: alice.unlock(two)) == "RECOVERY_UNKNOWN"
-    assert realms.guesses(alice) == dict.fromkeys(NAMES, 0)
+    wrong(alice)
+    # The slower one is told that it was right, and gives nobody a guess back.
+    alice.unlock(two)
+    assert realms.guesses(alice) == dict.fromkeys(NAMES, 1)
+    alice.home.advance(150)
+    assert told(alice, "tried the PIN") == 1
+
+
+def test_a_recovery_that_another_one_overtakes_between_its_steps_brings_the_key_and_is_right(
+    realms: Realms, alice: Person
+) -> None:
+    """Wherever the quicker one comes in: before the slower one asks, while realms answer it, and before it unlocks."""
+    for asked_before in range(len(NAMES) + 1):
+        slow, factor = alice.begin(), random_scalar()
+        with contextlib.suppress(TooFewRealms):
+            alice.guess(PIN, attempt_id=slow, only=NAMES[:asked_before], factor=factor)
+        assert alice.recover(PIN).key == KEY
+        found = alice.guess(PIN, attempt_id=slow, factor=factor)
+        assert (found.key, found.refused) == (KEY, {})
+        alice.unlock(found)
+        assert realms.guesses(alice) == dict.fromkeys(NAMES, 0)
+    alice.home.advance(150)
+    assert told(alice, "tried the PIN") == 0
 
 
 def test_a_guess_that_is_sent_twice_counts_once(realms: Realms, alice: Person) -> None:
@@ -359,6 +381,68 @@ def test_a_guess_counts_when_it_is_begun_and_not_again_when_its_pin_comes(realms
     assert (found.key, realms.guesses(alice)) == (KEY, dict.fromkeys(NAMES, 1))
     alice.unlock(found)
     assert realms.guesses(alice) == dict.fromkeys(NAMES, 0)
+
+
+def evaluate(person: Person, attempt_id: str, enough: int, realms: Sequence[str] = NAMES) -> list[str]:
+    """Ask all in one question; who answered."""
+    found = person.home.call(
+        "POST",
+        f"recovery/attempts/{attempt_id}/evaluate",
+        person.user_id,
+        {
+            "version": 1,
+            "blinded": person.stored["set"]["realms"][0]["public_key"],
+            "realms": list(realms),
+            "enough": enough,
+        },
+    )
+    return sorted(found["evaluations"])
+
+
+def evaluated(realms: Realms, person: Person) -> list[str]:
+    sql = "SELECT 1 FROM superapp_recovery_guess WHERE user_id = ? AND blinded <> ''"
+    return [name for name, house in realms.houses.items() if house.query(sql, person.user_id)]
+
+
+def test_one_question_has_as_many_realms_evaluate_as_it_takes(realms: Realms, alice: Person) -> None:
+    attempt_id = alice.begin()
+    answered = evaluate(alice, attempt_id, 3)
+    assert len(answered) == 3
+    assert "hs1.test" in answered
+    assert evaluated(realms, alice) == answered
+    # Asked for all, those that have answered give the same again.
+    assert evaluate(alice, attempt_id, 5) == list(NAMES)
+    assert realms.guesses(alice) == dict.fromkeys(NAMES, 1)
+
+
+def test_where_some_fail_or_hang_the_others_are_asked_as_well(realms: Realms, alice: Person) -> None:
+    attempt_id = alice.begin()
+    realms.cut("hs2.test")
+    hanging = realms["hs3.test"].private
+    honest = hanging.put_handlers[RECOVERY_PATH]
+
+    async def hangs(origin: ServerName, what: str, body: Any) -> dict[str, Any]:
+        return dict(await (defer.Deferred() if what == "guess" else honest(origin, what, body)))
+
+    hanging.put_handlers[RECOVERY_PATH] = hangs
+    answered = evaluate(alice, attempt_id, 3)
+    hanging.put_handlers[RECOVERY_PATH] = honest
+    assert answered == ["hs1.test", "hs4.test", "hs5.test"]
+
+
+def test_of_what_nobody_answers_nothing_comes(realms: Realms, alice: Person) -> None:
+    for name in NAMES[1:]:
+        realms.cut(name)
+    assert evaluate(alice, secrets.token_hex(16), 3) == []
+    assert realms.guesses(alice) == dict.fromkeys(NAMES, 0)
+
+
+def test_one_question_is_passed_on_only_for_a_try_that_is_open_and_to_realms_that_are_named(alice: Person) -> None:
+    attempt_id = alice.begin()
+    assert refused(lambda: evaluate(alice, attempt_id, 3, ["hs1.test", "hs9.test"])) == "UNKNOWN_REALM"
+    assert refused(lambda: evaluate(alice, "short", 3)) == "INVALID_VALUE"
+    alice.home.call("POST", f"recovery/attempts/{attempt_id}/wrong", alice.user_id, {})
+    assert refused(lambda: evaluate(alice, attempt_id, 3)) == "CONFLICT"
 
 
 def test_a_guess_that_was_only_begun_is_told_as_wrong(alice: Person) -> None:
@@ -447,14 +531,17 @@ def test_what_unlocked_once_unlocks_nothing_again(realms: Realms, alice: Person)
     body = alice.tag(found, "hs2.test")
     alice.unlock(found)
     wrong(alice)
-    assert refused(lambda: alice.at("hs2.test", "unlock", body)) == "RECOVERY_UNKNOWN"
-    # The same guess once more gets another nonce, so the old tag does not fit it. A homeserver of another kind
-    # than ours may let it through; ours does not, since nobody would be told.
+    # It was right, and that is all that it says again.
+    assert alice.at("hs2.test", "unlock", body) == {"changed": False}
+    assert realms.guesses(alice)["hs2.test"] == 1
+    # Nor is it of use for another guess. A homeserver of another kind than ours may let one through under the same id;
+    # ours does not, since nobody would be told.
     again = {**guess_body(alice), "attempt_id": found.attempt_id}
     assert refused(lambda: alice.at("hs2.test", "guess", again)) == "CONFLICT"
-    realms.ask("hs1.test", "hs2.test", "guess", {**again, "user_id": alice.user_id})
-    assert refused(lambda: alice.at("hs2.test", "unlock", body)) == "RECOVERY_TAG_WRONG"
-    assert realms.guesses(alice)["hs2.test"] == 2
+    as_alice = {**again, "user_id": alice.user_id}
+    assert refused(lambda: realms.ask("hs1.test", "hs2.test", "guess", as_alice)) == "CONFLICT"
+    assert alice.at("hs2.test", "unlock", body) == {"changed": False}
+    assert realms.guesses(alice)["hs2.test"] == 1
 
 
 def test_nothing_of_one_account_does_for_another(realms: Realms, alice: Person) -> None:

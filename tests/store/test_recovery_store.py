@@ -73,7 +73,7 @@ def guess(run: Transaction, number: int, now_ms: int, version: int = 1) -> Share
     return counted
 
 
-def unlock(run: Transaction, number: int, key: bytes = KEY, **other: Any) -> Reason | None:
+def unlock(run: Transaction, number: int, key: bytes = KEY, now_ms: int = 0, **other: Any) -> Reason | None:
     bound: dict[str, Any] = {
         "realm": HERE,
         "user_id": ALICE,
@@ -83,7 +83,8 @@ def unlock(run: Transaction, number: int, key: bytes = KEY, **other: Any) -> Rea
         **other,
     }
     tag = unlock_tag(key, **bound)
-    done = run(lambda cur: service.unlock(cur, HERE, ALICE, ONE, attempt(number), tag, KEY))
+    done = run(lambda cur: service.unlock(cur, HERE, ALICE, ONE, attempt(number), tag, KEY, now_ms))
+    assert done is not None
     return done.reason if isinstance(done, Refused) else None
 
 
@@ -160,7 +161,7 @@ def test_a_right_pin_begins_the_count_anew_and_a_wrong_one_does_not(transaction:
     assert (share.epoch, share.guesses, share.guessed_ms) == (4, 0, None)
 
 
-def test_an_unlock_fits_one_guess_of_one_account_at_one_realm_and_works_once(transaction: Transaction) -> None:
+def test_an_unlock_fits_one_guess_of_one_account_at_one_realm_and_resets_once(transaction: Transaction) -> None:
     put(transaction)
     guess(transaction, 1, 0)
     others: tuple[dict[str, Any], ...] = (
@@ -173,9 +174,60 @@ def test_an_unlock_fits_one_guess_of_one_account_at_one_realm_and_works_once(tra
     for other in others:
         assert unlock(transaction, 1, **other) is Reason.RECOVERY_TAG_WRONG
     assert unlock(transaction, 1) is None
-    assert unlock(transaction, 1) is Reason.RECOVERY_UNKNOWN
     guess(transaction, 2, 0)
-    assert unlock(transaction, 1) is Reason.RECOVERY_UNKNOWN
+    # It was right and still is, but what was guessed since then counts on.
+    assert unlock(transaction, 1) is None
+    share = transaction(lambda cur: store.share(cur, ALICE, ONE))
+    assert share is not None
+    assert (share.epoch, share.guesses) == (3, 1)
+
+
+def test_of_two_recoveries_at_once_both_are_right_and_only_the_first_resets_the_count(transaction: Transaction) -> None:
+    put(transaction)
+    for number in (1, 2, 3):
+        guess(transaction, number, 0)
+    assert unlock(transaction, 1, now_ms=1_000) is None
+    guess(transaction, 4, 2_000)
+
+    assert unlock(transaction, 2, now_ms=3_000) is None
+    assert unlock(transaction, 3, key=b"\4" * 32, now_ms=3_000) is Reason.RECOVERY_TAG_WRONG
+    share = transaction(lambda cur: store.share(cur, ALICE, ONE))
+    assert share is not None
+    assert (share.epoch, share.guesses) == (5, 1)
+    # What was settled is answered with what it was asked for, and with nothing else.
+    assert isinstance(plan(transaction, 2, 3_000), Plan)
+    assert reason(plan(transaction, 2, 3_000, blinded="C")) is Reason.CONFLICT
+
+    # And it is forgotten some time after.
+    assert unlock(transaction, 4, now_ms=1_000 + rules.SETTLED_MS) is None
+    assert unlock(transaction, 2) is Reason.RECOVERY_UNKNOWN
+
+
+def test_a_guess_that_was_only_begun_counts_anew_after_a_right_pin(transaction: Transaction) -> None:
+    put(transaction)
+    guess(transaction, 1, 0)
+    begin(transaction, 2, 0)
+    assert unlock(transaction, 1) is None
+    planned = plan(transaction, 2, 1_000)
+    assert isinstance(planned, Plan)
+    assert (planned.again, planned.mark.guesses) == (None, 1)
+
+
+def test_an_unlock_that_a_guess_of_another_process_overtakes_resets_nothing_and_is_tried_anew(
+    transaction: Transaction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(transaction)
+    before = guess(transaction, 1, 0)
+    guess(transaction, 2, 0)
+    tag = unlock_tag(KEY, HERE, ALICE, ONE, attempt(1), b"\6" * 32)
+    with monkeypatch.context() as patched:
+        # The other process committed right after this one had looked.
+        patched.setattr(store, "share", lambda *_: before)
+        assert transaction(lambda cur: service.unlock(cur, HERE, ALICE, ONE, attempt(1), tag, KEY, 0)) is None
+    share = transaction(lambda cur: store.share(cur, ALICE, ONE))
+    assert share is not None
+    assert share.guesses == 2
+    assert unlock(transaction, 1) is None
 
 
 def test_a_guess_whose_answer_got_lost_counts_once(transaction: Transaction) -> None:

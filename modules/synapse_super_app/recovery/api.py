@@ -23,13 +23,16 @@ from synapse_super_app.recovery.bodies import (
     AboutJson,
     BeginAllBody,
     DoneJson,
+    EvaluateBody,
     EvaluationJson,
+    EvaluationsJson,
     GuessBody,
     NothingBody,
     ShareBody,
     SharesJson,
     UnlockBody,
     UserBeginBody,
+    UserGuessBody,
     VersionBody,
     What,
 )
@@ -168,6 +171,15 @@ class RecoveryApi:
             ),
             Route(
                 method="POST",
+                path="recovery/attempts/{attempt_id}/evaluate",
+                handler=self._post_evaluate,
+                response=EvaluationsJson,
+                summary="Have as many realms as it takes evaluate a blinded PIN, in one round trip",
+                body=EvaluateBody,
+                reasons=(Reason.CONFLICT, Reason.UNKNOWN_REALM, Reason.INVALID_VALUE),
+            ),
+            Route(
+                method="POST",
                 path="recovery/attempts/{attempt_id}/wrong",
                 handler=self._post_wrong,
                 response=DoneJson,
@@ -268,18 +280,48 @@ class RecoveryApi:
         """Answers once all realms have, or cannot. Whoever did not count it counts it when the guess comes."""
         body: BeginAllBody = call.body
         content = {"version": body.version, "attempt_id": call.path["attempt_id"], "user_id": call.user_id}
-        read = UserBeginBody.parse(content)
-        if isinstance(read, Refused):
-            return read
-        realms = [ServerName(each) for each in dict.fromkeys(body.realms)]
-        refused = self._judge(call.user_id, realms)
-        if refused is None:
-            refused = await self._begin_attempt(call.user_id, AttemptId(read.attempt_id), call.device_id)
-        if refused is not None:
-            return refused
+        realms = await self._let_through(call, UserBeginBody.parse(content), body.realms)
+        if isinstance(realms, Refused):
+            return realms
         jobs = [partial(self._begin_at, realm, content) for realm in realms]
         begun = await until(jobs, lambda answers: len(answers) == len(jobs))
         return DoneJson(changed=any(begun))
+
+    async def _post_evaluate(self, call: Call) -> EvaluationsJson | Refused:
+        body: EvaluateBody = call.body
+        content = {
+            "version": body.version,
+            "attempt_id": call.path["attempt_id"],
+            "blinded": body.blinded,
+            "user_id": call.user_id,
+        }
+        realms = await self._let_through(call, UserGuessBody.parse(content), body.realms)
+        if isinstance(realms, Refused):
+            return realms
+        found = await self._realm.peers.first(realms, body.enough, partial(self._evaluate_at, content))
+        return EvaluationsJson(evaluations={str(realm): each for realm, each in found.items()})
+
+    async def _let_through(
+        self, call: Call, read: UserBeginBody | UserGuessBody | Refused, named: Sequence[str]
+    ) -> list[ServerName] | Refused:
+        """The realms that are to be asked for a try, which is written down before."""
+        if isinstance(read, Refused):
+            return read
+        realms = [ServerName(each) for each in dict.fromkeys(named)]
+        refused = self._judge(call.user_id, realms)
+        if refused is None:
+            refused = await self._begin_attempt(call.user_id, AttemptId(read.attempt_id), call.device_id)
+        return realms if refused is None else refused
+
+    async def _evaluate_at(self, content: Mapping[str, Any], realm: ServerName) -> EvaluationJson | None:
+        try:
+            answered = await self._realm.peers.ask(realm, What.GUESS, content)
+            return None if isinstance(answered, Refused) else EvaluationJson.model_validate(dict(answered))
+        except ValueError:
+            return None
+        except Exception:
+            logger.exception("%s could not be asked to evaluate", realm)
+            return None
 
     async def _begin_at(self, realm: ServerName, content: Mapping[str, Any]) -> bool:
         try:

@@ -55,6 +55,15 @@ class BeginAllBody(WireModel):
     realms: Annotated[list[Annotated[Text, Field(max_length=255)]], Field(min_length=1, max_length=MAX_REALMS)]
 
 
+class EvaluateBody(WireModel):
+    """``realms`` are those of the set, of which ``enough`` are to answer."""
+
+    version: VersionJson
+    blinded: Bytes32
+    realms: Annotated[list[Annotated[Text, Field(max_length=255)]], Field(min_length=1, max_length=MAX_REALMS)]
+    enough: Annotated[int, Field(ge=1, le=MAX_REALMS)]
+
+
 class GuessBody(WireModel):
     version: VersionJson
     attempt_id: AttemptJson
@@ -147,6 +156,12 @@ class EvaluationJson(BaseModel):
     proof: str
     nonce: str
     guesses_left: int
+
+
+class EvaluationsJson(BaseModel):
+    """By realm, of those that answered first. Why another one is not among them, it says when it is asked itself."""
+
+    evaluations: dict[str, EvaluationJson]
 
 
 class ShareStateJson(BaseModel):

@@ -219,11 +219,7 @@ class Realm:
                 found = await self._tried(origin, user_id, version, attempt_id, blinded)
                 if found is not None:
                     return found
-        return Refused(
-            reason=Reason.TOO_MANY_REQUESTS,
-            message="Several guesses came at once; try again in a moment.",
-            fields={"retry_after_ms": 1_000},
-        )
+        return _at_once()
 
     async def _tried(
         self, origin: ServerName, user_id: UserId, version: Version, attempt_id: AttemptId, blinded: str | None
@@ -292,14 +288,24 @@ class Realm:
             return Refused(reason=Reason.INVALID_VALUE, message="tag is not base64url.")
         if isinstance(deal, Refused):
             return deal
+        unlocked = partial(
+            service.unlock,
+            realm=self._own,
+            user_id=user_id,
+            version=version,
+            attempt_id=AttemptId(body.attempt_id),
+            tag=tag,
+            unlock_key=deal.unlock_key,
+            now_ms=self._runtime.now_ms(),
+        )
         async with self._turns.of((user_id, version)):
-            marks = await self._runtime.database.run(
-                "recovery_unlock",
-                lambda cur: service.unlock(
-                    cur, self._own, user_id, version, AttemptId(body.attempt_id), tag, deal.unlock_key
-                ),
-            )
-        return marks if isinstance(marks, Refused) else self._told_later(share, marks)
+            for _ in range(_TRIES):
+                marks = await self._runtime.database.run("recovery_unlock", unlocked)
+                if isinstance(marks, Refused):
+                    return marks
+                if marks is not None:
+                    return self._told_later(share, marks)
+        return _at_once()
 
     async def _use(self, _origin: ServerName, body: UserVersionBody) -> DoneJson | Refused:
         user_id, version = UserId(body.user_id), Version(body.version)
@@ -440,7 +446,7 @@ class Realm:
                 self._runtime.api.run_as_background_process(
                     "superapp_recovery_tell", partial(self._tell_quietly, realm, signed)
                 )
-        return DoneJson()
+        return DoneJson(changed=bool(marks))
 
     async def _tell_quietly(self, realm: ServerName, mark: Mark) -> None:
         # The next guess may have overtaken it, so that one who is told of both late takes this one for old.
@@ -510,6 +516,14 @@ def _state_json(share: Share, now_ms: int) -> ShareStateJson:
 
 def _starting() -> Refused:
     return Refused(reason=Reason.STARTING, message="The server is starting; try again in a moment.")
+
+
+def _at_once() -> Refused:
+    return Refused(
+        reason=Reason.TOO_MANY_REQUESTS,
+        message="Several guesses came at once; try again in a moment.",
+        fields={"retry_after_ms": 1_000},
+    )
 
 
 def _unwitnessed() -> Refused:

@@ -116,21 +116,33 @@ export function isRight(
   }
 }
 
-/** The weight at 0 of the value at ``index``, from values at ``among``. */
-function lagrange(index: number, among: readonly number[]): bigint {
-  let weight = 1n;
-  for (const other of among)
-    if (other !== index) weight = Fn.mul(weight, Fn.div(BigInt(other), Fn.create(BigInt(other - index))));
-  return weight;
+/** The weights at 0 of values at ``indexes``, times their common denominator, so that they are small. */
+function lagrange(indexes: readonly number[]): { weights: Map<number, bigint>; denominator: bigint } {
+  const denominators = new Map(
+    indexes.map((index) => [index, product(indexes.filter((other) => other !== index).map((other) => other - index))]),
+  );
+  const denominator = product([...denominators.values()].map(Number));
+  const weights = new Map<number, bigint>();
+  for (const [index, own] of denominators)
+    weights.set(index, (product(indexes.filter((other) => other !== index)) * denominator) / own);
+  return { weights, denominator };
+}
+
+function product(numbers: readonly number[]): bigint {
+  return numbers.reduce((found, each) => found * BigInt(each), 1n);
 }
 
 /** The output of the OPRF, from right answers of exactly as many realms as the threshold, by index. */
 export function combined(input: Uint8Array, factor: bigint, elements: ReadonlyMap<number, string>): Bytes {
-  const indexes = [...elements.keys()];
+  const { weights, denominator } = lagrange([...elements.keys()]);
   let sum = Point.ZERO;
-  for (const [index, element] of elements)
-    sum = sum.add(Point.fromBytes(fromBase64(element)).multiply(lagrange(index, indexes)));
-  return output(input, new Uint8Array(sum.multiply(Fn.inv(factor)).toBytes()));
+  for (const [index, element] of elements) {
+    // Elements and weights are known to everybody, so this need not take the same time whatever they are.
+    const weight = weights.get(index) ?? 0n;
+    const part = Point.fromBytes(fromBase64(element)).multiplyUnsafe(weight < 0n ? -weight : weight);
+    sum = sum.add(weight < 0n ? part.negate() : part);
+  }
+  return output(input, new Uint8Array(sum.multiply(Fn.inv(Fn.mul(factor, Fn.create(denominator)))).toBytes()));
 }
 
 function output(input: Uint8Array, unblinded: Uint8Array): Bytes {

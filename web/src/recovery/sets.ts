@@ -208,39 +208,74 @@ export class Recovery {
     const lied: string[] = [];
     let left = Number.POSITIVE_INFINITY;
 
+    const take = (realm: protocol.RealmOfSet, index: number, answered: Answered) => {
+      if (!protocol.isRight(input, factor, blinded, realm.public_key, answered)) {
+        lied.push(realm.server);
+        return;
+      }
+      left = Math.min(left, answered.guesses_left);
+      nonces.set(realm.server, answered.nonce);
+      elements.set(index, answered.element);
+    };
+    const guess = { version: set.version, blinded: toBase64(blinded) };
     const ask = async (realm: protocol.RealmOfSet, index: number) => {
       try {
-        const body = { version: set.version, attempt_id: attemptId, blinded: toBase64(blinded) };
-        const answered = (await this.#at(realm.server, "POST", "guess", body)) as unknown as Answered;
-        if (!protocol.isRight(input, factor, blinded, realm.public_key, answered)) {
-          lied.push(realm.server);
-          return;
-        }
-        left = Math.min(left, answered.guesses_left);
-        nonces.set(realm.server, answered.nonce);
-        elements.set(index, answered.element);
+        const answered = await this.#at(realm.server, "POST", "guess", { ...guess, attempt_id: attemptId });
+        take(realm, index, answered as unknown as Answered);
       } catch (thrown) {
         problems.set(realm.server, asProblem(thrown));
       }
     };
-    const asked = set.realms.map((realm, at) => ask(realm, at + 1));
-    const all = Promise.all(asked);
-    await Promise.race([
-      all,
-      new Promise<void>((resolve) => {
-        for (const each of asked) void each.then(() => elements.size >= set.threshold && resolve());
+    const open = async (by: ReadonlyMap<number, string>) => {
+      if (by.size < set.threshold) return null;
+      const output = protocol.combined(input, factor, new Map([...by].slice(0, set.threshold)));
+      const key = await protocol.unlocked(protocol.derived(purpose, output, "key"), set);
+      return key === null ? null : { output, key };
+    };
+    // As many realms as it takes, in one round trip. If the ciphertext opens, all that they said was right: proofs are
+    // looked at behind that, and the others are asked then.
+    const first = await this.#evaluated(attemptId, { ...guess, realms, enough: set.threshold });
+    const tried = new Map(
+      set.realms.flatMap(({ server }, at): [number, string][] => {
+        const answered = first.get(server);
+        return answered === undefined ? [] : [[at + 1, answered.element]];
       }),
-    ]);
-    if (elements.size < set.threshold) throw new TooFew(problems, lied);
-    const chosen = new Map([...elements].slice(0, set.threshold));
-    const output = protocol.combined(input, factor, chosen);
-    const key = await protocol.unlocked(protocol.derived(purpose, output, "key"), set);
-    if (key === null) {
+    );
+    const check = () => {
+      for (const [at, realm] of set.realms.entries()) {
+        const answered = first.get(realm.server);
+        if (answered !== undefined) take(realm, at + 1, answered);
+      }
+    };
+    const askOthers = () => set.realms.map((realm, at) => (first.has(realm.server) ? null : ask(realm, at + 1)));
+    let asked: ReturnType<typeof askOthers> | null = null;
+    let found = await open(tried).catch(() => null);
+    const isQuick = found !== null;
+    if (!isQuick) {
+      check();
+      if (elements.size < set.threshold) {
+        asked = askOthers();
+        await Promise.race([
+          Promise.all(asked),
+          new Promise<void>((resolve) => {
+            for (const each of asked ?? []) void each?.then(() => elements.size >= set.threshold && resolve());
+          }),
+        ]);
+        if (elements.size < set.threshold) throw new TooFew(problems, lied);
+      }
+      found = await open(elements);
+    }
+    if (found === null) {
       await this.#ours("POST", `recovery/attempts/${attemptId}/wrong`, {}).catch(() => undefined);
       throw new WrongPin(left);
     }
+    const { key, output } = found;
     const unlock = async (): Promise<Others> => {
-      await all;
+      // Whoever waits for the key comes first.
+      await new Promise((resolve) => setTimeout(resolve));
+      asked ??= askOthers();
+      if (isQuick) check();
+      await Promise.all(asked);
       await Promise.allSettled(
         [...nonces].map(([realm, nonce]) =>
           this.#at(realm, "POST", "unlock", {
@@ -261,6 +296,16 @@ export class Recovery {
     await Promise.allSettled(
       set.realms.map((each) => this.#at(each.server, "POST", "give-up", { version: set.version })),
     );
+  }
+
+  /** What realms say in one round trip, by realm; nothing if that fails, since each can be asked by itself. */
+  async #evaluated(attemptId: string, body: Json): Promise<ReadonlyMap<string, Answered>> {
+    try {
+      const { evaluations } = await this.#ours("POST", `recovery/attempts/${attemptId}/evaluate`, body);
+      return new Map(Object.entries(evaluations as Record<string, Answered>));
+    } catch {
+      return new Map();
+    }
   }
 
   async #shares(realm: string): Promise<ShareState[]> {
