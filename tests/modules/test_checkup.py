@@ -5,6 +5,7 @@ import copy
 import datetime as dt
 import hashlib
 import hmac
+import http.server
 import json
 import shutil
 import socket
@@ -18,12 +19,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import jwt
 import pytest
+from fake_livekit import KEY
+from fake_livekit import SECRET as SFU_SECRET
 from twisted.names import dns
 
 from synapse_super_app.commands import homeserver_config
 from synapse_super_app.commands.certificates import ThrowAwayCa
-from synapse_super_app.commands.checkup import configuration, databases, federation, running, srv, turn
+from synapse_super_app.commands.checkup import configuration, databases, federation, livekit, running, srv, turn
 from synapse_super_app.commands.checkup.federation import Answer, Place, read_name
 from synapse_super_app.commands.checkup.findings import Finding, Verdict
 from synapse_super_app.commands.homeserver_config import HomeserverConfig
@@ -403,3 +407,112 @@ def test_a_config_that_does_not_hold_ends_the_look_and_programs_can_read_it(
     assert [each["verdict"] for each in told] == ["bad", "unseen"]
     assert main(["doctor"]) == 1
     assert capsys.readouterr().out.startswith("WRONG     ip_range_blocklist: ")
+
+
+class Sfu(http.server.BaseHTTPRequestHandler):
+    """As much of LiveKit as the doctor asks: its root, and the list of rooms for who has the key."""
+
+    def do_GET(self) -> None:
+        self._say(200 if self.path == "/" else 404, b"OK")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        token = str(self.headers["Authorization"]).removeprefix("Bearer ")
+        try:
+            claims = jwt.decode(token, SFU_SECRET, algorithms=["HS256"], issuer=KEY)
+        except jwt.InvalidTokenError:
+            self._say(401, b'{"code": "unauthenticated"}')
+            return
+        if self.path == "/twirp/livekit.RoomService/ListRooms" and claims["video"] == {"roomList": True}:
+            self._say(200, b'{"rooms": []}')
+        else:
+            self._say(403, b'{"code": "permission_denied"}')
+
+    def _say(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class Stranger(Sfu):
+    """Something else that listens there."""
+
+    def do_GET(self) -> None:
+        self._say(404, b"not here")
+
+    def do_POST(self) -> None:
+        self._say(404, b"not here")
+
+
+@contextmanager
+def serving(handler: type[Sfu]) -> Generator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        try:
+            yield f"ws://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+def looked_at_livekit(folder: Path, secret: str | None = SFU_SECRET, **livekit_config: str) -> dict[str, Finding]:
+    if secret is not None:
+        (folder / "sfu_secret").write_text(secret)
+    sfu = {"key": KEY, "secret_path": "sfu_secret", **livekit_config}
+    config = config_in(folder, lambda c: c["modules"][0]["config"]["calls"].update(livekit=sfu))
+    return {each.check: each for each in livekit.look(config, module_of(config))}
+
+
+def test_a_livekit_that_clients_reach_and_that_takes_our_key(tmp_path: Path) -> None:
+    with serving(Sfu) as url:
+        seen = looked_at_livekit(tmp_path, url=url)
+    assert {check: each.verdict for check, each in seen.items()} == {
+        "livekit.url": Verdict.GOOD,
+        "livekit.key": Verdict.GOOD,
+    }
+
+
+def test_a_livekit_that_refuses_our_secret_and_one_that_knows_another_key(tmp_path: Path) -> None:
+    with serving(Sfu) as url:
+        for name, given in (("secret", {"secret": "another-secret-" * 4}), ("key", {"key": "APIanother"})):
+            (tmp_path / name).mkdir()
+            refused = looked_at_livekit(tmp_path / name, url=url, **given)["livekit.key"]
+            assert refused.verdict is Verdict.BAD, name
+            assert "refuses our key" in refused.sentence
+            assert "keys" in refused.remedy
+
+
+def test_a_livekit_that_is_down_and_one_that_is_something_else(tmp_path: Path) -> None:
+    with serving(Sfu) as url:
+        pass
+    (tmp_path / "down").mkdir()
+    down = looked_at_livekit(tmp_path / "down", url=url)
+    assert {each.verdict for each in down.values()} == {Verdict.BAD}
+    (tmp_path / "else").mkdir()
+    with serving(Stranger) as url:
+        seen = looked_at_livekit(tmp_path / "else", url=url)
+    assert seen["livekit.url"].verdict is Verdict.BAD
+    assert seen["livekit.key"].verdict is Verdict.UNSEEN
+
+
+def test_a_livekit_without_tls_and_with_an_address_of_its_own_for_the_homeserver(tmp_path: Path) -> None:
+    with serving(Sfu) as url:
+        seen = looked_at_livekit(tmp_path, url="ws://livekit.example.org", api_url=url.replace("ws", "http"))
+    assert seen["livekit.url"].verdict is Verdict.WARNING
+    assert seen["livekit.key"].verdict is Verdict.GOOD
+
+
+@pytest.mark.parametrize("secret", [None, "short"])
+def test_a_livekit_whose_secret_is_not_there_or_too_short(tmp_path: Path, secret: str | None) -> None:
+    with serving(Sfu) as url:
+        seen = looked_at_livekit(tmp_path, secret, url=url)
+    assert seen["livekit.secret"].verdict is Verdict.BAD
+    assert "livekit.key" not in seen
+
+
+def test_nothing_is_said_of_a_livekit_that_nobody_has(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    assert list(livekit.look(config, module_of(config))) == []

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,11 @@ from livekit_server import KEY, SECRET, Peer, program, running
 from lone import LoneHomeserver
 
 from synapse_super_app.commands import loopback
+from synapse_super_app.commands.checkup import livekit as checkup
+from synapse_super_app.commands.checkup.findings import Verdict
+from synapse_super_app.commands.homeserver_config import HomeserverConfig
 from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, quoted, wait_until
+from synapse_super_app.config import parse_config
 
 SERVICE = "/_synapse/client/superapp/livekit"
 MEMBER = "org.matrix.msc3401.call.member"
@@ -205,3 +210,14 @@ def test_on_a_stage_listeners_only_listen_until_they_are_promoted(stage: Stage) 
             await peer.leave()
 
     asyncio.run(call())
+
+
+def test_the_doctor_sees_that_it_takes_our_key_and_no_other(stage: Stage, tmp_path: Path) -> None:
+    for secret, verdict in ((SECRET, Verdict.GOOD), ("of-something-else-than-this-one-here", Verdict.BAD)):
+        path = tmp_path / "secret"
+        path.write_text(secret)
+        sfu = {"url": stage.url, "key": KEY, "secret_path": str(path)}
+        module = parse_config({"calls": {"livekit": sfu}})
+        config = HomeserverConfig(path=tmp_path / "homeserver.yaml", folder=tmp_path, content={})
+        seen = {each.check: each.verdict for each in checkup.look(config, module)}
+        assert seen == {"livekit.url": Verdict.GOOD, "livekit.key": verdict}

@@ -87,6 +87,17 @@ def test_a_fault_refuses_the_start_and_names_key_and_remedy(
         (lambda c: c.pop("experimental_features"), "experimental_features.msc4075_enabled"),
         (lambda c: c.pop("rc_user_directory"), "rc_user_directory"),
         (lambda c: c["rc_user_directory"].update(per_second=0.016), "rc_user_directory"),
+        (lambda c: c["rc_user_directory"].update(burst_count=2), "rc_user_directory.burst_count"),
+        (lambda c: c.update(rc_message={"per_second": 0.1, "burst_count": 10}), "rc_message.per_second"),
+        (lambda c: c.update(rc_message={"burst_count": 3}), "rc_message.burst_count"),
+        (lambda c: c.update(rc_delayed_event_mgmt={"per_second": 0.1}), "rc_delayed_event_mgmt.per_second"),
+        (lambda c: c.update(rc_federation={"reject_limit": 5}), "rc_federation.reject_limit"),
+        (
+            lambda c: ours(c)["calls"].update(turn_uris=["turn:localhost"], turn_secret_path="x", limits={"turn": 2}),
+            "calls.limits.turn",
+        ),
+        (lambda c: ours(c).update(requests={"reads": 5}), "requests.reads"),
+        (lambda c: ours(c).update(requests={"writes": 1}), "requests.writes"),
     ],
 )
 def test_what_only_makes_a_feature_worse_is_a_warning(change: Callable[[Content], object], key: str) -> None:
@@ -94,6 +105,17 @@ def test_what_only_makes_a_feature_worse_is_a_warning(change: Callable[[Content]
     assert finding.weight is Weight.WARN
     assert finding.line.startswith(f"{key}: ")
     assert "; write " in finding.line
+
+
+def test_limits_as_wide_as_synapses_own_and_none_at_all_are_no_warning() -> None:
+    def change(content: Content) -> None:
+        content["rc_message"] = {"per_second": 0.2, "burst_count": 10}
+        content["rc_delayed_event_mgmt"] = {"per_second": 1}
+        content["rc_federation"] = {"reject_limit": 50, "concurrent": 3}
+        ours(content)["calls"].update(limits={"turn": 0, "tokens": 0})
+        ours(content)["requests"] = {"reads": 0, "writes": 0}
+
+    assert findings(changed(change)) == []
 
 
 def test_nobody_is_bothered_about_a_feature_that_is_off() -> None:

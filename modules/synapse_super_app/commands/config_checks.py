@@ -5,7 +5,7 @@ product depends on are checked here, and each finding names the key and the reme
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -39,6 +39,8 @@ _RENAMED: Final[Mapping[str, str]] = {
     "url_preview_ip_range_allowlist": "url_preview_ip_range_whitelist",
     "url_preview_url_blocklist": "url_preview_url_blacklist",
     "rc_messages": "rc_message",
+    "rc_delayed_events_mgmt": "rc_delayed_event_mgmt",
+    "rc_delayed_event_management": "rc_delayed_event_mgmt",
     "max_event_delay": "max_event_delay_duration",
 }
 
@@ -62,6 +64,9 @@ _DEPENDED_ON: Final = (
     "ip_range_blacklist",
     "ip_range_whitelist",
     "rc_user_directory",
+    "rc_message",
+    "rc_delayed_event_mgmt",
+    "rc_federation",
     "trusted_key_servers",
     "suppress_key_server_warning",
 )
@@ -78,6 +83,42 @@ _NEIGHBOURS: Final = frozenset(
 _NEARNESS: Final = 0.88
 
 _SEARCHES_PER_SECOND: Final = 1.0
+_SEARCHES_AT_ONCE: Final = 10.0
+"""As many as one types letters of a name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit:
+    """A rate limit of Synapse below whose default a feature breaks. A key that is missing has that default."""
+
+    key: str
+    defaults: Mapping[str, float]
+    breaks: str
+
+
+_LIMITS_OF_CALLS: Final = (
+    _Limit(
+        key="rc_message",
+        defaults={"per_second": 0.2, "burst_count": 10},
+        breaks="a call begins with some ten events of one person, and what is refused of them is no call",
+    ),
+    _Limit(
+        key="rc_delayed_event_mgmt",
+        defaults={"per_second": 1, "burst_count": 5},
+        breaks="clients say every few seconds that they are still in a call, and are taken out of it when they may not",
+    ),
+)
+_LIMITS_BETWEEN_HOMESERVERS: Final = (
+    _Limit(
+        key="rc_federation",
+        defaults={"reject_limit": 50, "sleep_limit": 10, "concurrent": 3},
+        breaks="other homeservers are refused when they look people up, ring or pay here",
+    ),
+)
+_FEWEST_IN_A_WINDOW: Final = 10
+"""Credentials or tokens that a person needs who is called back, changes networks and comes in by two devices."""
+_FEWEST_READS: Final = 60
+_FEWEST_WRITES: Final = 10
 
 
 def findings(config: HomeserverConfig) -> list[Finding]:
@@ -152,6 +193,8 @@ def _module(config: HomeserverConfig) -> Iterator[Finding]:
     yield from _payments(config, ours)
     yield from _directory(config.content, ours)
     yield from _calls(config.content, ours)
+    yield from _too_tight(config.content, _LIMITS_BETWEEN_HOMESERVERS)
+    yield from _own_limits(ours)
 
 
 def _payments(config: HomeserverConfig, ours: Config) -> Iterator[Finding]:
@@ -173,7 +216,13 @@ def _payments(config: HomeserverConfig, ours: Config) -> Iterator[Finding]:
 def _directory(content: Mapping[str, Any], ours: Config) -> Iterator[Finding]:
     limit = content.get("rc_user_directory")
     per_second = limit.get("per_second") if isinstance(limit, dict) else None
+    burst = limit.get("burst_count", _SEARCHES_AT_ONCE) if isinstance(limit, dict) else 0
     slow = not isinstance(per_second, int | float) or per_second < _SEARCHES_PER_SECOND
+    if ours.features.directory and not slow and isinstance(burst, int | float) and burst < _SEARCHES_AT_ONCE:
+        yield _warn(
+            f"rc_user_directory.burst_count: {burst} letters typed at once are all that is searched for; "
+            "write rc_user_directory: {per_second: 5, burst_count: 200}"
+        )
     if ours.features.directory and slow:
         yield _warn(
             "rc_user_directory: people search for handles as they type, and Synapse's default allows one search per "
@@ -195,3 +244,39 @@ def _calls(content: Mapping[str, Any], ours: Config) -> Iterator[Finding]:
             "experimental_features.msc4075_enabled: without it the ring of a MatrixRTC call wakes no phone; "
             "write experimental_features: {msc4075_enabled: true}"
         )
+    yield from _too_tight(content, _LIMITS_OF_CALLS)
+
+
+def _too_tight(content: Mapping[str, Any], limits: Iterable[_Limit]) -> Iterator[Finding]:
+    for limit in limits:
+        given = content.get(limit.key)
+        if not isinstance(given, dict):
+            continue
+        for name, default in limit.defaults.items():
+            value = given.get(name, default)
+            if isinstance(value, int | float) and value < default:
+                yield _warn(
+                    f"{limit.key}.{name}: {value} is less than Synapse's own {default:g}, and {limit.breaks}; "
+                    f"write {default:g} or more"
+                )
+
+
+def _own_limits(ours: Config) -> Iterator[Finding]:
+    """Of ours, those with which an ordinary person has enough of it in a minute; 0 is no limit."""
+    calls, requests = ours.calls, ours.requests
+    found = (
+        (ours.features.calls and bool(calls.turn_uris), "calls.limits.turn", calls.limits.turn, _FEWEST_IN_A_WINDOW),
+        (
+            ours.features.calls and calls.livekit is not None,
+            "calls.limits.tokens",
+            calls.limits.tokens,
+            _FEWEST_IN_A_WINDOW,
+        ),
+        (True, "requests.reads", requests.reads, _FEWEST_READS),
+        (True, "requests.writes", requests.writes, _FEWEST_WRITES),
+    )
+    for is_used, key, value, fewest in found:
+        if is_used and 0 < value < fewest:
+            yield _warn(
+                f"{key}: {value} is too few for one person who searches, calls and pays; write {fewest} or more"
+            )

@@ -22,8 +22,8 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="find out what is wrong with a homeserver",
-        description="Look at the config, its files and disk, the databases, the running homeserver, how clients and "
-        "others reach it, TURN, links and books. It changes nothing. The exit code is 1 if something is wrong.",
+        description="Look at the config, its files and disk, the databases, the running homeserver, how clients "
+        "and others reach it, TURN, LiveKit, links, books. It changes nothing. The exit code is 1 if something is bad.",
     )
     add_admin_options(parser)
     parser.add_argument("--json", action="store_true", help="a list of findings, for programs")
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _look(config: HomeserverConfig, arguments: argparse.Namespace) -> Iterator[Finding]:
     # They import Synapse, which takes seconds that the other commands need not spend.
-    from synapse_super_app.commands.checkup import configuration, databases, federation, running, turn
+    from synapse_super_app.commands.checkup import configuration, databases, federation, livekit, running, turn
 
     yield from configuration.look(config)
     if any(each.weight is Weight.REFUSE for each in config_checks.findings(config)):
@@ -60,6 +60,7 @@ def _look(config: HomeserverConfig, arguments: argparse.Namespace) -> Iterator[F
     yield from running.look_at_public_url(config)
     yield from federation.look(config)
     yield from turn.look(config, module)
+    yield from livekit.look(config, module)
     if arguments.token_file is None and not os.environ.get(TOKEN_VARIABLE):
         if module.features.payments:
             yield unseen(

@@ -12,7 +12,7 @@ from synapse_super_app.private_api import NoAnswer, PrivateApi
 from synapse_super_app.runtime import Runtime
 
 _TIMEOUT_MS: Final = 5_000
-_MIN_SECRET: Final = 32
+MIN_SECRET: Final = 32
 _NOT_FOUND: Final = 404
 _PEOPLE: Final = ("STANDARD", 0, None)
 """The kind of participant that people are; the others are LiveKit's own recorders and agents."""
@@ -33,7 +33,7 @@ class LiveKit:
         self._now_ms = runtime.now_ms
         self.config = config
         self._secret = secret
-        self._api_url = (config.api_url or config.url.replace("ws", "http", 1)).rstrip("/")
+        self._api_url = api_url(config)
 
     @staticmethod
     def configured(runtime: Runtime) -> "LiveKit | None":
@@ -50,10 +50,10 @@ class LiveKit:
             secret = Path(config.secret_path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{key}: cannot read {config.secret_path}: {error}") from None
-        if len(secret) < _MIN_SECRET:
+        if len(secret) < MIN_SECRET:
             raise ValueError(
                 f"{key}: the secret in {config.secret_path} has {len(secret)} characters; it needs at least "
-                f"{_MIN_SECRET}, as from: openssl rand -hex 32"
+                f"{MIN_SECRET}, as from: openssl rand -hex 32"
             )
         return LiveKit(runtime, config, secret)
 
@@ -130,6 +130,11 @@ class LiveKit:
         token = rules.service_token(self.config.key, self._secret, video, self._now_ms())
         url = f"{self._api_url}/twirp/livekit.RoomService/{method}"
         return await self._private.post_json(url, token, body, _TIMEOUT_MS)
+
+
+def api_url(config: LiveKitConfig) -> str:
+    """Where the homeserver reaches its API."""
+    return (config.api_url or config.url.replace("ws", "http", 1)).rstrip("/")
 
 
 def present_of(said: Mapping[str, Any]) -> Present:
