@@ -58,7 +58,7 @@ def write(realms: Realms, at: int, sql: str, *parameters: Any) -> None:
 
 
 def states(realms: Realms, person: MatrixClient, at: int) -> dict[int, tuple[str, int]]:
-    """The state of each version at a realm, and how many guesses there were. From its database, since it counts who asks."""
+    """The state of each version at a realm, and how many guesses there were; from its database, since questions count."""
     sql = "SELECT version, state, guesses FROM superapp_recovery_share WHERE user_id = ?"
     with closing(sqlite3.connect(database(realms, at), timeout=60)) as connection:
         rows = connection.execute(sql, (person.user_id,)).fetchall()
