@@ -58,7 +58,7 @@ def write(realms: Realms, at: int, sql: str, *parameters: Any) -> None:
 
 
 def states(realms: Realms, person: MatrixClient, at: int) -> dict[int, tuple[str, int]]:
-    """The state of each version at a realm, and how many guesses there were; from its database, since questions count."""
+    """The state of each version at a realm and its guesses, from the database: questions at the API are numbered."""
     sql = "SELECT version, state, guesses FROM superapp_recovery_share WHERE user_id = ?"
     with closing(sqlite3.connect(database(realms, at), timeout=60)) as connection:
         rows = connection.execute(sql, (person.user_id,)).fetchall()
