@@ -157,6 +157,9 @@ class CallsConfig(_Section):
     limits: CallLimitsConfig = CallLimitsConfig()
     turn_uris: tuple[str, ...] = ()
     turn_secret_path: str | None = None
+    turn_cli: tuple[Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")], ...] = ()
+    """Where coturn listens for commands; several for a pool."""
+    turn_cli_password_path: str | None = None
     livekit: LiveKitConfig | None = None
 
     @model_validator(mode="after")
@@ -166,6 +169,13 @@ class CallsConfig(_Section):
                 "turn_uris and turn_secret_path belong together: name the TURN server's URIs and the file that holds "
                 "its shared secret, or neither"
             )
+        if bool(self.turn_cli) != bool(self.turn_cli_password_path):
+            raise ValueError(
+                "turn_cli and turn_cli_password_path belong together: name where coturn listens for commands and the "
+                "file that holds its cli-password, or neither"
+            )
+        if self.turn_cli and not self.turn_uris:
+            raise ValueError("turn_cli is of no use without turn_uris: name the TURN server's URIs too")
         return self
 
 

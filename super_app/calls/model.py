@@ -493,3 +493,22 @@ class Outgoing:
     sender: UserId
     event_type: str
     content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relayed:
+    """A name under which somebody holds credentials of the TURN server until ``until_ms``.
+
+    It is for one call, or for the call of one room from browser to browser: ``place`` is a session or a room.
+    """
+
+    name: str
+    owner: Acct
+    user_id: UserId
+    place: "SessionId | RoomPlace"
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomPlace:
+    room_id: RoomId

@@ -1,7 +1,7 @@
 """SQL of calls."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any, Final, LiteralString, cast
 
@@ -17,6 +17,8 @@ from super_app.calls.model import (
     Quality,
     RecentRing,
     Record,
+    Relayed,
+    RoomPlace,
     Rule,
     Session,
     SessionId,
@@ -384,6 +386,12 @@ def erase_person(cur: Cursor, owner: Acct, user_id: UserId) -> int:
     cur.execute("DELETE FROM superapp_calls_record WHERE owner_acct = ?", (owner,))
     erased = cur.rowcount
     cur.execute("DELETE FROM superapp_calls_refusal WHERE owner_acct = ?", (owner,))
+    # The name alone stays, of no call that goes on, so that what is relayed under it is ended.
+    cur.execute(
+        "UPDATE superapp_calls_relayed SET owner_acct = '', user_id = '', session_id = '', room_id = NULL"
+        " WHERE owner_acct = ?",
+        (owner,),
+    )
     cur.execute("DELETE FROM superapp_calls_order WHERE owner_acct = ?", (owner,))
     cur.execute("DELETE FROM superapp_calls_outbox WHERE sender = ?", (user_id,))
     cur.execute("DELETE FROM superapp_calls_member WHERE user_id = ?", (user_id,))
@@ -705,3 +713,61 @@ def take(cur: Cursor, name: str, subject: str, *, most: int, window_ms: int, now
 
 def forget_taken(cur: Cursor, now_ms: int) -> None:
     cur.execute("DELETE FROM superapp_calls_taken WHERE until_ms <= ?", (now_ms,))
+
+
+# Who relays.
+
+
+def add_relayed(cur: Cursor, relayed: Relayed) -> None:
+    """Remember a name; one that is known holds for as long as its newest credentials."""
+    cur.execute(
+        "INSERT INTO superapp_calls_relayed (name, owner_acct, user_id, session_id, room_id, until_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET until_ms = excluded.until_ms",
+        (
+            relayed.name,
+            relayed.owner,
+            relayed.user_id,
+            None if isinstance(relayed.place, RoomPlace) else relayed.place,
+            relayed.place.room_id if isinstance(relayed.place, RoomPlace) else None,
+            relayed.until_ms,
+        ),
+    )
+
+
+def relayed_over(cur: Cursor, limit: int) -> tuple[Relayed, ...]:
+    """Names for calls that are over for their person, those first whose credentials end first."""
+    cur.execute(
+        "SELECT n.name, n.owner_acct, n.user_id, n.session_id, n.room_id, n.until_ms FROM superapp_calls_relayed n"
+        " WHERE n.session_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM superapp_calls_record r"
+        " WHERE r.session_id = n.session_id AND r.owner_acct = n.owner_acct AND r.state IN " + _OPEN_STATES + ")"
+        " ORDER BY n.until_ms, n.name LIMIT ?",
+        (limit,),
+    )
+    return tuple(_relayed(row) for row in cur.fetchall())
+
+
+def relayed_in_rooms(cur: Cursor, limit: int) -> tuple[Relayed, ...]:
+    """Names for the calls of rooms, those first whose credentials end first."""
+    cur.execute(
+        "SELECT name, owner_acct, user_id, session_id, room_id, until_ms FROM superapp_calls_relayed"
+        " WHERE room_id IS NOT NULL ORDER BY until_ms, name LIMIT ?",
+        (limit,),
+    )
+    return tuple(_relayed(row) for row in cur.fetchall())
+
+
+def forget_relayed(cur: Cursor, names: Collection[str], now_ms: int) -> None:
+    """Forget names, unless they were given out anew."""
+    for name in names:
+        cur.execute("DELETE FROM superapp_calls_relayed WHERE name = ? AND until_ms <= ?", (name, now_ms))
+
+
+def _relayed(row: Row) -> Relayed:
+    name, owner, user_id, session_id, room_id, until_ms = row
+    return Relayed(
+        name=str(name),
+        owner=Acct(str(owner)),
+        user_id=UserId(str(user_id)),
+        place=RoomPlace(room_id=RoomId(str(room_id))) if session_id is None else SessionId(str(session_id)),
+        until_ms=_int(until_ms),
+    )

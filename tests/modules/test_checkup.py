@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import jwt
 import pytest
+from fake_coturn import PASSWORD, commanded
 from fake_livekit import KEY
 from fake_livekit import SECRET as SFU_SECRET
 from twisted.names import dns
@@ -309,6 +310,27 @@ def test_a_turn_server_that_shares_our_secret_relays(tmp_path: Path) -> None:
         finding = turn_finding(tmp_path, port)
     assert finding.sentence.endswith("relays from 9.9.9.9, with our credentials")
     assert finding.verdict is Verdict.GOOD
+
+
+def test_coturn_takes_our_commands_or_it_is_said_why_not(tmp_path: Path) -> None:
+    with turn_server() as port, commanded() as coturn:
+        (tmp_path / "turn_secret").write_text(SECRET, encoding="utf-8")
+        (tmp_path / "password").write_text(PASSWORD, encoding="utf-8")
+        calls = {
+            "turn_uris": [f"turn:127.0.0.1:{port}?transport=udp"],
+            "turn_secret_path": "turn_secret",
+            "turn_cli": [coturn.place],
+            "turn_cli_password_path": "password",
+        }
+        config = config_in(tmp_path, lambda c: c["modules"][0]["config"].update(calls=calls))
+
+        def finding() -> Finding:
+            return found(turn.look(config, module_of(config)), f"turn_cli.{coturn.place}")
+
+        assert finding().verdict is Verdict.GOOD
+        coturn.refuses = True
+        assert finding().verdict is Verdict.BAD
+        assert "refuses the password" in finding().sentence
 
 
 def test_a_turn_server_that_relays_from_an_inner_address(tmp_path: Path) -> None:

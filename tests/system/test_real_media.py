@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ from test_calls import direct_room
 
 from super_app.calls.model import SessionId
 from super_app.ids import Acct
-from synapse_super_app.calls.turn import TTL_S, Turn
+from synapse_super_app.calls.coturn import Coturn
+from synapse_super_app.calls.turn import TTL_S, Turn, TurnCredentials, name_in
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
 
@@ -145,6 +146,72 @@ def test_credentials_are_refused_when_their_ten_minutes_are_over(lone_relay: tup
         assert asyncio.run(_code_of_permission(lone_relay, old.username, old.password, "127.0.0.1")) == code
     forged = Turn(("",), "another secret").credentials(SessionId("s"), Acct("a"), _now_ms())
     assert asyncio.run(_code_of_permission(lone_relay, forged.username, forged.password, "127.0.0.1")) == 401
+
+
+def test_who_is_shown_out_relays_no_more_and_others_do(lone_relay: tuple[str, int]) -> None:
+    address, port = lone_relay
+    uri = f"turn:{address}:{port}"
+    server = Coturn(f"{address}:{turn_server.cli_port(uri)}", turn_server.SECRET)
+    known = Turn((uri,), turn_server.SECRET)
+    leaver, stays = (known.credentials(SessionId("s"), Acct(acct), _now_ms()) for acct in ("a", "b"))
+    unwanted = name_in(leaver.username)
+    assert unwanted is not None
+
+    def relays(*wanted: TurnCredentials) -> None:
+        names = {name_in(each.username) for each in wanted}
+        wait_until(lambda: server.show_out(()).names >= names, timeout_s=PATIENCE_S, what="coturn to know who relays")
+
+    async def refused(client: turn.TurnClientUdpProtocol) -> None:
+        """It ends a session a moment after it was told to."""
+        async with asyncio.timeout(PATIENCE_S):
+            while await _code_of(client.channel_bind(0x4000, (loopback.ADDRESS, 9))) is None:
+                pass
+
+    async def relay() -> None:
+        out, on = await _allocated(lone_relay, leaver), await _allocated(lone_relay, stays)
+        try:
+            await asyncio.to_thread(relays, leaver, stays)
+            assert (await asyncio.to_thread(server.show_out, {unwanted})).removed == 1
+            await refused(out)
+            assert await _code_of(on.channel_bind(0x4000, (loopback.ADDRESS, 9))) is None
+            # Credentials that have not ended yet open the door again, so it is looked again.
+            again = await _allocated(lone_relay, leaver)
+            await asyncio.to_thread(relays, leaver)
+            assert (await asyncio.to_thread(server.show_out, {unwanted})).removed == 1
+            await refused(again)
+            await again.delete()
+        finally:
+            await out.delete()
+            await on.delete()
+
+    asyncio.run(relay())
+    with pytest.raises(ValueError, match="refuses the password"):
+        Coturn(server.place, "another").show_out({unwanted})
+
+
+async def _allocated(server: tuple[str, int], credentials: TurnCredentials) -> turn.TurnClientUdpProtocol:
+    loop = asyncio.get_running_loop()
+    _, client = await loop.create_datagram_endpoint(
+        lambda: turn.TurnClientUdpProtocol(
+            server,
+            username=credentials.username,
+            password=credentials.password,
+            lifetime=600,
+            channel_refresh_time=500,
+        ),
+        remote_addr=server,
+    )
+    await client.connect()
+    return client
+
+
+async def _code_of(request: Coroutine[Any, Any, None]) -> int | None:
+    """The error that the relay answers, or None."""
+    try:
+        await request
+    except stun.TransactionFailed as failed:
+        return int(failed.response.attributes["ERROR-CODE"][0])
+    return None
 
 
 async def _code_of_permission(server: tuple[str, int], username: str, password: str, address: str) -> int | None:

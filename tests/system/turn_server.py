@@ -1,6 +1,6 @@
 """A real coturn on loopback, with the configuration that we ship.
 
-What of it is changed: where it listens, its secret, where it logs, and that it may relay to 127.0.0.1, since everybody
+What of it is changed: where it listens, its secrets, where it logs, and that it may relay to 127.0.0.1, since everybody
 is there. What else it refuses it goes on refusing.
 """
 
@@ -25,7 +25,7 @@ from synapse_super_app.commands.matrix_client import wait_until
 
 SECRET: Final = "only-on-this-machine-and-nowhere-else"
 _SHIPPED: Final = Path(__file__).resolve().parents[2] / "docker" / "turnserver.conf"
-_NOT_HERE: Final = ("realm=", "static-auth-secret=", "listening-port=", "syslog", "simple-log")
+_NOT_HERE: Final = ("realm=", "static-auth-secret=", "listening-port=", "syslog", "simple-log", "cli-")
 _RELAY_PORTS: Final = 40
 
 
@@ -33,7 +33,16 @@ def place(folder: Path) -> tuple[str, Path]:
     """The URI of a server that may come, and the file of its secret."""
     secret = folder / "turn_secret"
     secret.write_text(SECRET)
-    return f"turn:{loopback.ADDRESS}:{loopback.free_ports(_RELAY_PORTS + 1)}?transport=udp", secret
+    return f"turn:{loopback.ADDRESS}:{loopback.free_ports(_RELAY_PORTS + 2)}?transport=udp", secret
+
+
+def _port(uri: str) -> int:
+    return int(uri.split("?", maxsplit=1)[0].rpartition(":")[2])
+
+
+def cli_port(uri: str) -> int:
+    """Where it listens for commands, whose password is the secret too."""
+    return _port(uri) + _RELAY_PORTS + 1
 
 
 def program() -> str:
@@ -48,7 +57,7 @@ def program() -> str:
 def running(folder: Path, uri: str) -> Generator[tuple[str, int]]:
     """coturn at a URI that ``place`` gave; the address and the port."""
     binary = program()
-    port = int(uri.split("?", maxsplit=1)[0].rpartition(":")[2])
+    port = _port(uri)
     shipped = _SHIPPED.read_text(encoding="utf-8").splitlines()
     lines = [line for line in shipped if not line.startswith(_NOT_HERE)]
     lines += [
@@ -59,6 +68,9 @@ def running(folder: Path, uri: str) -> Generator[tuple[str, int]]:
         f"listening-port={port}",
         f"min-port={port + 1}",
         f"max-port={port + _RELAY_PORTS}",
+        f"cli-ip={loopback.ADDRESS}",
+        f"cli-port={cli_port(uri)}",
+        f"cli-password={SECRET}",
         "no-tls",
         "no-dtls",
         f"userdb={folder / 'turndb'}",

@@ -57,7 +57,7 @@ def test_the_internet_is(address: str) -> None:
     assert not is_denied(address)
 
 
-@pytest.mark.parametrize("line", ["use-auth-secret", "no-cli", "no-multicast-peers", "no-tcp-relay"])
+@pytest.mark.parametrize("line", ["use-auth-secret", "cli-ip=127.0.0.1", "no-multicast-peers", "no-tcp-relay"])
 def test_what_keeps_it_to_calls_is_on(line: str) -> None:
     assert line in LINES
     assert "allow-loopback-peers" not in LINES

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, Field
 
 from super_app.calls import explain, service
-from super_app.calls.model import CallId, Direction, HistoryEntry, Quality, Record, SessionId, State
+from super_app.calls.model import CallId, Direction, HistoryEntry, Quality, Record, RoomPlace, SessionId, State
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, RoomId, UserId
@@ -18,6 +18,7 @@ from synapse_super_app.calls.offers import Offers, OfferTaken, Voicemail
 from synapse_super_app.calls.screening import Screening
 from synapse_super_app.calls.start import CallStarted, CallStarter, StartCall
 from synapse_super_app.calls.turn import Turn, TurnCredentials, TurnQuota
+from synapse_super_app.calls.turn_keeper import TurnKeeper
 from synapse_super_app.calls.wishes import DoNotDisturbBody, PolicyShown, Wishes
 from synapse_super_app.direct_rooms import DirectRooms
 from synapse_super_app.http.routes import Call, Route
@@ -119,6 +120,7 @@ class CallsApi:
         screening: Screening,
         turn: Turn | None,
         quota: TurnQuota,
+        keeper: TurnKeeper,
         clockwork: Clockwork,
     ) -> None:
         self._runtime = runtime
@@ -128,6 +130,7 @@ class CallsApi:
         self._wishes = Wishes(runtime, screening)
         self._screening = screening
         self._quota = quota
+        self._keeper = keeper
         self._people = people
         self._turn = turn
 
@@ -339,9 +342,9 @@ class CallsApi:
             return Refused(
                 reason=Reason.NOT_IN_ROOM, message=f"You are not in the room {room_id[:255]}; join it first."
             )
-        return await self._given(call.user_id, SessionId(room_id))
+        return await self._given(call.user_id, RoomPlace(room_id=room_id))
 
-    async def _given(self, user_id: UserId, session_id: SessionId) -> TurnCredentials | Refused:
+    async def _given(self, user_id: UserId, place: SessionId | RoomPlace) -> TurnCredentials | Refused:
         if self._turn is None:
             return Refused(
                 reason=Reason.NO_TURN,
@@ -350,12 +353,16 @@ class CallsApi:
                     "calls.turn_uris."
                 ),
             )
-        refused = await self._quota.take(user_id, self._runtime.now_ms())
+        now_ms = self._runtime.now_ms()
+        refused = await self._quota.take(user_id, now_ms)
         if refused is not None:
             return refused
         acct = await self._runtime.accounts.acct_of(user_id)
         policy = (await self._screening.policy_of(user_id)).policy
-        return self._turn.credentials(session_id, acct, self._runtime.now_ms(), relay_only=policy.relay_only)
+        session_id = SessionId(place.room_id) if isinstance(place, RoomPlace) else place
+        given = self._turn.credentials(session_id, acct, now_ms, relay_only=policy.relay_only)
+        await self._keeper.note(given, acct, user_id, place, now_ms)
+        return given
 
 
 def _entry(entry: HistoryEntry, handle: Handle | None) -> CallEntry:

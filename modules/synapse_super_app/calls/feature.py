@@ -8,6 +8,7 @@ from super_app.calls.model import Record
 from super_app.errors import Refused
 from super_app.ids import UserId
 from synapse_super_app.calls.api import CallsApi
+from synapse_super_app.calls.coturn import Coturn
 from synapse_super_app.calls.encrypted import EncryptedRings
 from synapse_super_app.calls.follow import CallsFollower
 from synapse_super_app.calls.gate import CallsGate
@@ -17,6 +18,7 @@ from synapse_super_app.calls.screening import Fares, Screening
 from synapse_super_app.calls.sender import Sender
 from synapse_super_app.calls.silences import Silences
 from synapse_super_app.calls.turn import Turn, TurnQuota
+from synapse_super_app.calls.turn_keeper import TurnKeeper
 from synapse_super_app.conferences.feature import Conferences
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
@@ -65,16 +67,18 @@ class CallsFeature:
         api.register_third_party_rules_callbacks(on_user_deactivation_status_changed=self._follower.deactivated)
         try:
             turn = Turn.configured(runtime.config.calls)
+            servers = Coturn.configured(runtime.config.calls)
         except ValueError as error:
             raise ConfigError(str(error), path=("modules",)) from None
         quota = TurnQuota(runtime)
+        self._turn_keeper = TurnKeeper(runtime, servers)
 
         async def guard(user_id: UserId) -> None:
             self._limit(await quota.take(user_id, runtime.now_ms()))
 
         private.limit_turn_server(guard)
         self._conferences = Conferences(runtime)
-        self._api = CallsApi(runtime, people, screening, turn, quota, self._follower.clockwork)
+        self._api = CallsApi(runtime, people, screening, turn, quota, self._turn_keeper, self._follower.clockwork)
 
     def charge(self, fares: Fares) -> None:
         """Connect payments: who has paid, or has agreed to pay, and whose ring of ours lacks that."""
@@ -97,6 +101,7 @@ class CallsFeature:
         self._conferences.start()
         if self._runtime.is_main:
             self._follower.start()
+            self._turn_keeper.start()
 
 
 def _refuse(refused: Refused | None) -> None:

@@ -8,6 +8,7 @@ it, and says neither who nor which call.
 import base64
 import hashlib
 import hmac
+import re
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -22,6 +23,28 @@ from synapse_super_app.runtime import Runtime
 
 TTL_S: Final = 600
 _NAME_BYTES: Final = 15
+_USERNAME: Final = re.compile(r"\d+:([A-Za-z0-9_-]{20})")
+
+
+def secret_of(key: str, path: str, what: str) -> str:
+    """What a file of the config holds.
+
+    Raises:
+        ValueError: one line about the file.
+    """
+    try:
+        secret = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"config.calls.{key}: cannot read {path}: {error}") from None
+    if not secret:
+        raise ValueError(f"config.calls.{key}: {path} is empty; put {what} into it")
+    return secret
+
+
+def name_in(username: str) -> str | None:
+    """The opaque name in a username that is of a call; None for those of Synapse's own ``/voip/turnServer``."""
+    match = _USERNAME.fullmatch(username)
+    return None if match is None else match[1]
 
 
 class TurnCredentials(BaseModel):
@@ -71,15 +94,7 @@ class Turn:
         """
         if config.turn_secret_path is None:
             return None
-        try:
-            secret = Path(config.turn_secret_path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"config.calls.turn_secret_path: cannot read {config.turn_secret_path}: {error}") from None
-        if not secret:
-            raise ValueError(
-                f"config.calls.turn_secret_path: {config.turn_secret_path} is empty; put the static-auth-secret of the "
-                "TURN server into it"
-            )
+        secret = secret_of("turn_secret_path", config.turn_secret_path, "the static-auth-secret of the TURN server")
         return Turn(config.turn_uris, secret)
 
     def credentials(

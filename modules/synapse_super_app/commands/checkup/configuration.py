@@ -50,6 +50,7 @@ def _secrets(config: HomeserverConfig, module: Config) -> Iterator[Finding]:
         "directory.key_path": module.directory.key_path,
         "payments.key_path": module.payments.key_path,
         "calls.turn_secret_path": module.calls.turn_secret_path,
+        "calls.turn_cli_password_path": module.calls.turn_cli_password_path,
         "calls.livekit.secret_path": None if module.calls.livekit is None else module.calls.livekit.secret_path,
     }
     named |= {key: config.resolve(path) for key, path in ours.items() if path is not None}

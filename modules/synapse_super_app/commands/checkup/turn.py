@@ -19,6 +19,7 @@ from typing import Final
 
 from super_app.calls.model import SessionId
 from super_app.ids import Acct
+from synapse_super_app.calls.coturn import Coturn
 from synapse_super_app.calls.turn import Turn, TurnCredentials
 from synapse_super_app.commands.checkup.findings import Finding, bad, good, unseen, warning
 from synapse_super_app.commands.homeserver_config import HomeserverConfig
@@ -91,11 +92,33 @@ def look(config: HomeserverConfig, module: Config) -> Iterator[Finding]:
     credentials = turn.credentials(SessionId("checkup"), Acct(secrets.token_urlsafe(16)), int(time.time() * 1000))
     for uri in module.calls.turn_uris:
         yield _look_at(uri, credentials)
+    try:
+        servers = Coturn.configured(_resolved(config, module))
+    except ValueError as error:
+        yield bad("turn_cli.password", str(error), "write coturn's cli-password into that file")
+        return
+    for server in servers:
+        yield _look_at_commands(server)
+
+
+def _look_at_commands(server: Coturn) -> Finding:
+    check = f"turn_cli.{server.place}"
+    try:
+        server.show_out(())
+    except (OSError, ValueError) as error:
+        return bad(
+            check,
+            f"calls.turn_cli: {server.place} takes no commands: {str(error) or 'no answer'}",
+            "set cli-ip, cli-port and cli-password in coturn's config, and the same password in the file that "
+            "calls.turn_cli_password_path names",
+        )
+    return good(check, f"{server.place} takes commands, so who relays after a call is shown out")
 
 
 def _resolved(config: HomeserverConfig, module: Config) -> CallsConfig:
-    path = module.calls.turn_secret_path
-    return module.calls.model_copy(update={"turn_secret_path": None if path is None else str(config.resolve(path))})
+    named = {key: getattr(module.calls, key) for key in ("turn_secret_path", "turn_cli_password_path")}
+    found = {key: str(config.resolve(path)) for key, path in named.items() if path is not None}
+    return module.calls.model_copy(update=found)
 
 
 def _look_at(uri: str, credentials: TurnCredentials) -> Finding:
