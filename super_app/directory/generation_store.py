@@ -170,7 +170,7 @@ def guarded(cur: Cursor, handle: Handle, now_ms: int) -> Record | None:
         (handle, now_ms),
     )
     row = cur.fetchone()
-    return None if row is None else store.record_of(store.loaded(row[0]))
+    return None if row is None else store.record_of(str(row[0]))
 
 
 def forget_guarded(cur: Cursor, now_ms: int) -> None:

@@ -17,7 +17,7 @@ from super_app.directory.records import read_certificate
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.names import NAMESPACE
-from super_app.signing import digest, from_b64, to_b64, verify
+from super_app.signing import canonical, digest, digest_of, from_b64, to_b64, verify
 from super_app.transparency import checkpoint, tree
 from super_app.wire import OpenWireModel
 
@@ -289,16 +289,17 @@ def not_in_log(server: ServerName) -> Refused:
     return _bad(server, "a record of its feed is not in its log")
 
 
-def check_page(records: Sequence[Mapping[str, Any] | None], proof: PageProof, head: SeenHead) -> list[bool] | Refused:
-    """Which records of a page of the feed are in the log; None stands for an entry that is no record."""
-    if len(records) != len(proof.leaves):
+def check_page(texts: Sequence[bytes | None], proof: PageProof, head: SeenHead) -> list[bool] | Refused:
+    """Which entries of a page of the feed, in canonical JSON, are in the log; None stands for one that is no record."""
+    if len(texts) != len(proof.leaves):
         return _bad(head.server, "a page of its feed has another number of leaves than of entries")
     leaves: dict[int, bytes] = {}
     are_in: list[bool] = []
-    for record, place in zip(records, proof.leaves, strict=True):
-        leaf = None if record is None or place is None else leaf_of(record, place.salt)
-        if leaf is not None and place is not None:
-            leaves[place.index] = leaf
+    for text, place in zip(texts, proof.leaves, strict=True):
+        leaf = None if text is None or place is None else _leaf_of(text, place.salt)
+        if leaf is not None and place is not None and leaves.setdefault(place.index, leaf) != leaf:
+            # Only one of them would be looked for in the tree.
+            return _bad(head.server, "two entries of its feed are said to be the same leaf of its log")
         are_in.append(leaf is not None)
     hashes = _hashes(proof.inclusion)
     if leaves and (hashes is None or not tree.verify_batch(leaves, head.size, hashes, head.root)):
@@ -307,12 +308,16 @@ def check_page(records: Sequence[Mapping[str, Any] | None], proof: PageProof, he
 
 
 def leaf_of(record: Mapping[str, Any], salt: str) -> bytes | None:
-    """The leaf's hash of a record; None for a salt that is none."""
-    raw = _hash(salt)
+    """The leaf's hash of a record; None for a salt that is none, or for what cannot be canonical JSON."""
     try:
-        return None if raw is None else tree.leaf_hash(entry_of(raw, digest(dict(record))))
+        return _leaf_of(canonical(dict(record)), salt)
     except (ValueError, TypeError):
         return None
+
+
+def _leaf_of(text: bytes, salt: str) -> bytes | None:
+    raw = _hash(salt)
+    return None if raw is None else tree.leaf_hash(entry_of(raw, digest_of(text)))
 
 
 def frozen_refusal(server: ServerName) -> Refused:

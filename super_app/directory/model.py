@@ -175,7 +175,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A verified record. ``content`` is the signed object as it came, fields that we do not know included."""
+    """A verified record. ``content`` is the signed object as it came, fields that we do not know included.
+
+    ``text`` is the same in canonical JSON.
+    """
 
     handle: Handle
     server: ServerName
@@ -190,6 +193,7 @@ class Record:
     expires_ms: int
     badges: tuple[Mapping[str, Any], ...]
     content: Mapping[str, Any]
+    text: str
     moved_to: MovedTo | None = None
     """With the status ``moved`` only."""
     moved_from: MovedFrom | None = None

@@ -33,7 +33,7 @@ from super_app.directory.naming import spellings
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct, Handle, ServerName, UserId, localpart_of, parse_user_id, server_of
 from super_app.names import NAMESPACE
-from super_app.signing import canonical, from_b64, key_id_of, public_b64, signed, verify
+from super_app.signing import Spelled, from_b64, key_id_of, public_b64, signed, spell
 from super_app.wire import OpenWireModel
 
 RECORD_TYPE: Final = f"{NAMESPACE}.directory.record"
@@ -254,9 +254,10 @@ def read_certificate(content: object, server: ServerName) -> DirectoryKey | Refu
 
 def read_record(content: object, server: ServerName, public_key: str, now_ms: int) -> Record | Refused:
     """A record that ``server`` signed, for a handle and an account of its own, within its time."""
-    wire = _read(_Record, content, server, public_key)
-    if isinstance(wire, Refused):
-        return wire
+    read = _read(_Record, content, server, public_key)
+    if isinstance(read, Refused):
+        return read
+    wire, spelled = read
     user_id = parse_user_id(wire.user_id)
     if _HANDLE.fullmatch(wire.handle) is None or server_of(Handle(wire.handle)) != server:
         return _bad(server, "a record's handle is not of that server")
@@ -282,6 +283,7 @@ def read_record(content: object, server: ServerName, public_key: str, now_ms: in
         expires_ms=wire.expires,
         badges=tuple(wire.badges),
         content=_as_object(content) or {},
+        text=spelled.whole.decode(),
         moved_to=moved_to,
         moved_from=read_moved_from(wire.moved_from, server),
     )
@@ -295,9 +297,10 @@ def is_acct(text: str) -> bool:
 def read_feed_entry(content: object, server: ServerName, public_key: str, now_ms: int) -> Record | Withdrawal | Refused:
     """One entry of ``server``'s feed: a public record, or the withdrawal of one."""
     if _type_of(content) == WITHDRAWAL_TYPE:
-        wire = _read(_Withdrawal, content, server, public_key)
-        if isinstance(wire, Refused):
-            return wire
+        read = _read(_Withdrawal, content, server, public_key)
+        if isinstance(read, Refused):
+            return read
+        wire, _ = read
         if _HANDLE.fullmatch(wire.handle) is None or server_of(Handle(wire.handle)) != server:
             return _bad(server, "a withdrawal's handle is not of that server")
         return Withdrawal(handle=Handle(wire.handle), server=server, seq=wire.seq, issued_ms=wire.issued)
@@ -313,18 +316,20 @@ def read_answer(
     """The answer of ``server`` to "who is ``asked``?", checked against what was asked."""
     kind = _type_of(content)
     if kind == ABSENT_TYPE:
-        absent_wire = _read(_Absent, content, server, public_key)
-        if isinstance(absent_wire, Refused):
-            return absent_wire
+        absent_read = _read(_Absent, content, server, public_key)
+        if isinstance(absent_read, Refused):
+            return absent_read
+        absent_wire, _ = absent_read
         if (absent_wire.asked, absent_wire.by) != (asked, by):
             return _bad(server, "it answered another question")
         # A minute is less than two clocks may differ by.
         late = _out_of_time(server, absent_wire.issued, absent_wire.expires + CLOCK_SKEW_MS, now_ms)
         return late if late is not None else Absent(server=server, issued_ms=absent_wire.issued)
     if kind == SERVICES_TYPE:
-        services_wire = _read(_Services, content, server, public_key)
-        if isinstance(services_wire, Refused):
-            return services_wire
+        services_read = _read(_Services, content, server, public_key)
+        if isinstance(services_read, Refused):
+            return services_read
+        services_wire, _ = services_read
         if by is not AskedBy.USER_ID or services_wire.user_id != asked or _ACCT.fullmatch(services_wire.acct) is None:
             return _bad(server, "it answered another question")
         late = _out_of_time(server, services_wire.issued, services_wire.expires, now_ms)
@@ -353,20 +358,23 @@ def read_answer(
     return found if fits else _bad(server, "it answered another question")
 
 
-def _read(wire: type[W], content: object, server: ServerName, public_key: str) -> W | Refused:
+def _read(wire: type[W], content: object, server: ServerName, public_key: str) -> tuple[W, Spelled] | Refused:
     """The shape, the size, the server and the signature of an object."""
     signed_object = _as_object(content)
     if signed_object is None:
         return _bad(server, "it sent something that is no object")
     try:
-        if len(canonical(signed_object)) > MAX_OBJECT_BYTES:
+        spelled = spell(signed_object)
+        if spelled is not None and len(spelled.whole) > MAX_OBJECT_BYTES:
             return _bad(server, f"an object is larger than {MAX_OBJECT_BYTES} bytes")
         found = wire.model_validate(signed_object)
     except (ValidationError, ValueError, TypeError) as error:
         return _bad(server, f"an object is malformed ({_first_line(error)})")
     if found.server != server:
         return _bad(server, "an object names another server")
-    return found if verify(signed_object, public_key) else _bad(server, "a signature does not verify")
+    if spelled is None or not spelled.is_signed_by(public_key):
+        return _bad(server, "a signature does not verify")
+    return found, spelled
 
 
 def _as_object(content: object) -> Mapping[str, Any] | None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, LiteralString
 
-from super_app.db import Cursor, Row
+from super_app.db import Cursor, Engine, Row
 from super_app.directory.model import (
     DirectoryKey,
     Discover,
@@ -445,34 +445,65 @@ def put_replicas(cur: Cursor, records: Iterable[Record], current_ms: int) -> Non
         known = newest.get(record.handle)
         if known is None or record.issued_ms >= known.issued_ms:
             newest[record.handle] = record
-    cur.execute_values(
-        "INSERT INTO superapp_directory_replica (handle, name, server, acct, user_id, status, discover, alias_of, seq,"
-        " issued_ms, expires_ms, current_ms, record, badged) VALUES ?"
-        " ON CONFLICT (handle) DO UPDATE SET acct = excluded.acct, user_id = excluded.user_id,"
-        " status = excluded.status, discover = excluded.discover, alias_of = excluded.alias_of, seq = excluded.seq,"
-        " issued_ms = excluded.issued_ms, expires_ms = excluded.expires_ms, current_ms = excluded.current_ms,"
-        " record = excluded.record, badged = excluded.badged"
-        " WHERE excluded.issued_ms >= superapp_directory_replica.issued_ms",
-        [
-            (
-                each.handle,
-                localpart_of(each.handle),
-                each.server,
-                each.acct,
-                each.user_id,
-                each.status.value,
-                each.discover.value,
-                each.alias_of,
-                each.seq,
-                each.issued_ms,
-                each.expires_ms,
-                current_ms,
-                canonical(dict(each.content)).decode(),
-                int(bool(each.badges)),
+    rows: list[tuple[str | int, ...]] = [
+        (
+            each.handle,
+            localpart_of(each.handle),
+            each.server,
+            each.acct,
+            each.user_id,
+            each.status.value,
+            each.discover.value,
+            # Nobody's handle is empty.
+            each.alias_of or "",
+            each.seq,
+            each.issued_ms,
+            each.expires_ms,
+            each.text,
+            int(bool(each.badges)),
+        )
+        for each in newest.values()
+    ]
+    if not rows:
+        return
+    match cur.engine:
+        case Engine.POSTGRESQL:
+            # A value for each column: to read a statement with seven thousand values takes the server longer than to
+            # do what it says.
+            columns = [_array(column) for column in zip(*rows, strict=True)]
+            cur.execute(_PUT_REPLICAS + _FROM_ARRAYS + _PUT_AGAIN, (current_ms, *columns))
+        case Engine.SQLITE:
+            # One statement: the index of parts starts anew for each.
+            cur.execute_values(
+                _PUT_REPLICAS + " VALUES ?" + _PUT_AGAIN,
+                [(*row[:7], row[7] or None, *row[8:11], current_ms, *row[11:]) for row in rows],
             )
-            for each in newest.values()
-        ],
-    )
+
+
+def _array(values: Sequence[str | int]) -> str:
+    """An array as PostgreSQL spells it (its manual, 8.15.2)."""
+    quoted = [str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values]
+    return '{"' + '","'.join(quoted) + '"}'
+
+
+_PUT_REPLICAS: Final[LiteralString] = (
+    "INSERT INTO superapp_directory_replica (handle, name, server, acct, user_id, status, discover, alias_of, seq,"
+    " issued_ms, expires_ms, current_ms, record, badged)"
+)
+_FROM_ARRAYS: Final[LiteralString] = (
+    " SELECT handle, name, server, acct, user_id, status, discover, NULLIF(alias_of, ''), seq, issued_ms, expires_ms,"
+    " ?, record, badged FROM unnest(CAST(? AS text[]), CAST(? AS text[]), CAST(? AS text[]), CAST(? AS text[]),"
+    " CAST(? AS text[]), CAST(? AS text[]), CAST(? AS text[]), CAST(? AS text[]), CAST(? AS bigint[]),"
+    " CAST(? AS bigint[]), CAST(? AS bigint[]), CAST(? AS text[]), CAST(? AS integer[])) AS fresh (handle, name,"
+    " server, acct, user_id, status, discover, alias_of, seq, issued_ms, expires_ms, record, badged)"
+)
+_PUT_AGAIN: Final[LiteralString] = (
+    " ON CONFLICT (handle) DO UPDATE SET acct = excluded.acct, user_id = excluded.user_id,"
+    " status = excluded.status, discover = excluded.discover, alias_of = excluded.alias_of, seq = excluded.seq,"
+    " issued_ms = excluded.issued_ms, expires_ms = excluded.expires_ms, current_ms = excluded.current_ms,"
+    " record = excluded.record, badged = excluded.badged"
+    " WHERE excluded.issued_ms >= superapp_directory_replica.issued_ms"
+)
 
 
 def withdraw_replicas(cur: Cursor, withdrawals: Iterable[Withdrawal]) -> None:
@@ -578,11 +609,12 @@ def _peer(row: Row) -> Peer:
 
 
 def _known(row: Row) -> Known:
-    return Known(record=record_of(loaded(row[0])), current_ms=int(row[1] or 0))
+    return Known(record=record_of(str(row[0])), current_ms=int(row[1] or 0))
 
 
-def record_of(content: dict[str, Any]) -> Record:
+def record_of(text: str) -> Record:
     """A record that was verified when it was stored, so its fields are what they say."""
+    content = loaded(text)
     server = ServerName(content["server"])
     return Record(
         handle=Handle(content["handle"]),
@@ -598,6 +630,7 @@ def record_of(content: dict[str, Any]) -> Record:
         expires_ms=content["expires"],
         badges=tuple(content["badges"]),
         content=content,
+        text=text,
         moved_to=read_moved_to(content.get("moved_to"), server) if content["status"] == Status.MOVED else None,
         moved_from=read_moved_from(content.get("moved_from"), server),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from super_app.db import Cursor
 from super_app.directory.badges import Kind
 from super_app.directory.model import Record
-from super_app.directory.store import loaded, record_of
+from super_app.directory.store import record_of
 from super_app.ids import Acct, Handle, ServerName, server_of
 
 
@@ -31,7 +31,7 @@ def badged(cur: Cursor, after: Handle, limit: int, now_ms: int) -> tuple[Record,
         " AND expires_ms > ? ORDER BY handle LIMIT ?",
         (after, now_ms, limit),
     )
-    return tuple(record_of(loaded(row[0])) for row in cur.fetchall())
+    return tuple(record_of(str(row[0])) for row in cur.fetchall())
 
 
 def count(cur: Cursor, server: ServerName) -> int:

@@ -4,9 +4,10 @@ A *signed object* here is flat: ``key_id`` and ``signature`` are fields of the o
 canonical JSON of the rest (clearing.md). Keys are those of ``signedjson``, so an operator has one kind of key file.
 """
 
-import base64
+import binascii
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -15,20 +16,27 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 __all__ = [
+    "Spelled",
     "canonical",
     "digest",
+    "digest_of",
     "from_b64",
     "generate_key",
     "key_id_of",
     "public_b64",
     "sign",
     "signed",
+    "spell",
     "to_b64",
     "verify",
 ]
 
 _KEY_ID_LENGTH: Final = 8
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
+_SIGNATURE: Final = "signature"
+# The two characters in which base64url differs from base64.
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 
 
 def canonical(value: object) -> bytes:
@@ -39,12 +47,17 @@ def canonical(value: object) -> bytes:
 
 def digest(value: object) -> str:
     """Unpadded base64url of the SHA-256 of the canonical JSON: the form of ``acct``, ``message_id``, ``wire_id``."""
-    return to_b64(hashlib.sha256(canonical(value)).digest())
+    return digest_of(canonical(value))
+
+
+def digest_of(text: bytes) -> str:
+    """``digest`` of an object whose canonical JSON is at hand."""
+    return to_b64(hashlib.sha256(text).digest())
 
 
 def to_b64(raw: bytes) -> str:
     """Unpadded base64url."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=").decode("ascii")
 
 
 def from_b64(text: str) -> bytes:
@@ -53,7 +66,7 @@ def from_b64(text: str) -> bytes:
     Raises:
         ValueError: ``text`` is not base64url, or not its one canonical spelling.
     """
-    raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    raw = binascii.a2b_base64(text.encode("ascii").translate(_FROM_URL) + b"=" * (-len(text) % 4))
     if to_b64(raw) != text:
         raise ValueError("not canonical unpadded base64url")
     return raw
@@ -86,16 +99,55 @@ def signed(value: Mapping[str, Any], key: SigningKey) -> dict[str, Any]:
     return {**named, "signature": sign(named, key)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spelled:
+    """A signed object in canonical JSON, spelled once for all that wants it: checks, hashes, the database.
+
+    ``whole`` is all of it, and ``covered`` what its signature is over: the same without ``signature``.
+    """
+
+    whole: bytes
+    covered: bytes
+    signature: str
+
+    def is_signed_by(self, public_key_b64: str) -> bool:
+        """Whether the signature is this key's. False for anything malformed, never an exception."""
+        try:
+            _verify_key(public_key_b64).verify(self.covered, from_b64(self.signature))
+        except (BadSignatureError, ValueError, TypeError):
+            return False
+        return True
+
+
+def spell(value: Mapping[str, Any]) -> Spelled | None:
+    """``value`` in canonical JSON, with and without its signature; None if it has none that is a string.
+
+    Raises:
+        ValueError, TypeError: it cannot be canonical JSON.
+    """
+    signature = value.get(_SIGNATURE)
+    if not isinstance(signature, str):
+        return None
+    whole = canonical(value)
+    # Keys are in order in canonical JSON, so it ends with the signature and what comes after that. What looks like the
+    # signature may be elsewhere in it too.
+    after = encode_canonical_json({name: item for name, item in value.items() if name > _SIGNATURE})[1:]
+    end = b'"signature":' + encode_canonical_json(signature) + (b"," if len(after) > 1 else b"") + after
+    before = whole.removesuffix(end)
+    return Spelled(
+        whole=whole,
+        covered=(before if len(after) > 1 else before.removesuffix(b",")) + after,
+        signature=signature,
+    )
+
+
 def verify(value: Mapping[str, Any], public_key_b64: str) -> bool:
     """Whether ``value["signature"]`` is this key's over the rest. False for anything malformed, never an exception."""
-    signature = value.get("signature")
-    if not isinstance(signature, str):
-        return False
     try:
-        _verify_key(public_key_b64).verify(canonical(_unsigned(value)), from_b64(signature))
-    except (BadSignatureError, ValueError, TypeError):
+        spelled = spell(value)
+    except (ValueError, TypeError):
         return False
-    return True
+    return spelled is not None and spelled.is_signed_by(public_key_b64)
 
 
 @lru_cache(maxsize=1_024)
@@ -105,7 +157,7 @@ def _verify_key(public_key_b64: str) -> VerifyKey:
 
 
 def _unsigned(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: item for name, item in value.items() if name != "signature"}
+    return {name: item for name, item in value.items() if name != _SIGNATURE}
 
 
 def _refuse_floats(value: object) -> None:

@@ -7,6 +7,7 @@ from test_directory_module import FEED, HS2, Pair
 from test_directory_module import _directory as directory_of
 
 from super_app.ids import ServerName
+from super_app.signing import signed
 from synapse_super_app.directory import feed
 
 
@@ -90,6 +91,32 @@ def test_a_page_that_goes_back_or_names_another_server_changes_nothing(pair: Pai
         assert pair.found_by_alice("late") == []
         pair.hs2.private.queries[FEED] = honest
     assert pair.found_by_alice("carol") == before == [f"@carol:{HS2}"]
+
+
+def test_a_record_that_hides_behind_the_leaf_of_another_is_refused(pair: Pair) -> None:
+    """Two entries with the same leaf: only the second is in the log, and the first would ride along."""
+    key = directory_of(pair.hs2)._own.signer.key
+    pair.hs2.call("GET", "handles", pair.hs2.register("honest"))
+
+    def with_a_stowaway(answer: dict[str, Any]) -> dict[str, Any]:
+        at = next((n for n, each in enumerate(answer["entries"]) if each["handle"] == f"@honest:{HS2}"), None)
+        if at is None:
+            return answer
+        honest = answer["entries"][at]
+        stowaway = {name: value for name, value in honest.items() if name not in ("key_id", "signature")}
+        stowaway |= {"handle": f"@stowaway:{HS2}", "user_id": f"@stowaway:{HS2}"}
+        entries = [*answer["entries"][:at], signed(stowaway, key), *answer["entries"][at:]]
+        leaves = answer["log"]["leaves"]
+        log = {**answer["log"], "leaves": [*leaves[:at], leaves[at], *leaves[at:]]}
+        return {**answer, "entries": entries, "log": log}
+
+    honest = pair.hs2.private.queries[FEED]
+    pair.intercept(FEED, with_a_stowaway)
+    pair.advance(7)
+    assert pair.found_by_alice("stowaway") == pair.found_by_alice("honest") == []
+    pair.hs2.private.queries[FEED] = honest
+    pair.advance(30)
+    assert pair.found_by_alice("honest") == [f"@honest:{HS2}"]
 
 
 @pytest.fixture

@@ -179,4 +179,5 @@ def foreign(name: str, *, server: ServerName = THERE, seq: int = 1, issued_ms: i
         expires_ms=content["expires"],
         badges=tuple(content["badges"]),
         content=content,
+        text=canonical(content).decode(),
     )

@@ -12,7 +12,7 @@ from super_app.directory.model import DAY_MS, DirectoryKey, Discover, Record, St
 from super_app.directory.vouching import House
 from super_app.directory.vouching_store import Claim
 from super_app.ids import Acct, Handle, ServerName, UserId
-from super_app.signing import generate_key, public_b64
+from super_app.signing import canonical, generate_key, public_b64
 
 pytestmark = pytest.mark.packages("super_app.accounts", "super_app.directory")
 
@@ -53,6 +53,7 @@ def record(*badges: dict[str, Any], handle: Handle = BOB, acct: Acct = BOBS) -> 
         expires_ms=NOW_MS + 30 * DAY_MS,
         badges=badges,
         content=content,
+        text=canonical(content).decode(),
     )
 
 

@@ -109,3 +109,47 @@ def test_a_key_and_its_public_half_have_the_same_names() -> None:
 
 def test_a_key_follows_from_its_seed() -> None:
     assert bytes(signing.generate_key(b"\1" * 32)) == bytes(SigningKey(b"\1" * 32))
+
+
+signed_objects = st.dictionaries(
+    st.sampled_from(["a", "s", "signature", "signaturf", "signatur", "z"]) | st.text(max_size=12),
+    json_values,
+    max_size=8,
+)
+
+
+@given(
+    value=signed_objects, signature=st.text(max_size=90), copied=st.sampled_from(["a", "z", "signatur", "signaturf"])
+)
+def test_an_object_that_is_spelled_once_reads_as_if_it_were_spelled_each_time(
+    value: dict[str, Any], signature: str, copied: str
+) -> None:
+    # A field that has the same signature in it must not be taken for it.
+    both = {**value, copied: {"signature": signature}, "signature": signature}
+    try:
+        whole = signing.canonical(both)
+    except ValueError:
+        return
+    spelled = signing.spell(both)
+    assert spelled is not None
+    assert spelled.whole == whole
+    assert spelled.covered == signing.canonical({name: item for name, item in both.items() if name != "signature"})
+
+
+@pytest.mark.parametrize("value", [{}, {"signature": 5, "a": 1}, {"signature": None}])
+def test_what_has_no_signature_is_not_spelled(value: dict[str, Any]) -> None:
+    assert signing.spell(value) is None
+    assert not signing.verify(value, signing.public_b64(KEY))
+
+
+@pytest.mark.parametrize("place", ["a", "z"])
+def test_a_signed_object_has_no_floats_before_or_after_its_signature(place: str) -> None:
+    with pytest.raises(ValueError, match="no floats"):
+        signing.spell({"signature": "x", place: [1.5]})
+
+
+@pytest.mark.parametrize("value", [{"signature": "x"}, {"signature": "x", "a": 1}, {"signature": "x", "z": 1}])
+def test_an_object_with_a_signature_at_either_end_is_spelled(value: dict[str, Any]) -> None:
+    spelled = signing.spell(value)
+    assert spelled is not None
+    assert spelled.covered == signing.canonical({name: item for name, item in value.items() if name != "signature"})

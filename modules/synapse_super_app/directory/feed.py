@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeGuard, cast
+from typing import Final, TypeGuard, TypeVar, cast
 
 from prometheus_client import Counter, Gauge
 from synapse.module_api import make_deferred_yieldable, run_in_background
@@ -19,6 +19,7 @@ from super_app.directory import heads, records, service, store
 from super_app.directory.model import FEED_PAGE, Record, Withdrawal
 from super_app.errors import Refused
 from super_app.ids import ServerName
+from super_app.signing import canonical
 from synapse_super_app.directory.peers import FeedAnswer, NoDirectory, Peers
 from synapse_super_app.runtime import Runtime
 
@@ -39,6 +40,7 @@ _replicated = Counter("superapp_directory_feed_entries_total", "Entries of other
 _failing = Gauge("superapp_directory_peers_failing", "Peers whose feed could not be read the last time.")
 
 _Page = FeedAnswer | NoDirectory | Refused
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -111,19 +113,23 @@ class FeedReader:
         _failing.set(sum(pace.failures > 0 for pace in self._paces.values()))
 
     async def _poll(self, server: ServerName, pace: _Pace) -> None:
-        pace.kept = 0
         try:
-            done = await self.read(server, pace)
-            pace.failures = 0 if done else pace.failures + 1
-        except Exception:
-            pace.failures += 1
-            logger.exception("Reading the feed of %s failed; it is tried again", server)
+            # A long feed is read on at once while it brings what it promises; pages of nothing wait their turn.
+            while await self._read_turn(server, pace) and pace.kept * 2 >= _PAGES_PER_TURN * FEED_PAGE:
+                pass
         finally:
             pace.running = False
-            # A long feed is read on at once while it brings what it promises; pages of nothing wait their turn.
-            goes_on = not pace.failures and pace.kept * 2 >= _PAGES_PER_TURN * FEED_PAGE
-            pause_ms = 0 if goes_on else self._pause_ms(server, pace.failures)
-            pace.due_ms = self._runtime.now_ms() + pause_ms
+            pace.due_ms = self._runtime.now_ms() + self._pause_ms(server, pace.failures)
+
+    async def _read_turn(self, server: ServerName, pace: _Pace) -> bool:
+        pace.kept = 0
+        done = False
+        try:
+            done = await self.read(server, pace)
+        except Exception:
+            logger.exception("Reading the feed of %s failed; it is tried again", server)
+        pace.failures = 0 if done else pace.failures + 1
+        return done
 
     def _pause_ms(self, server: ServerName, failures: int) -> int:
         named = server in self._named
@@ -140,78 +146,87 @@ class FeedReader:
             logger.warning("The feed of %s has more than %d records; no more of it are kept", server, _MAX_RECORDS)
             return False
         page: _Page | None = None
-        for left in reversed(range(_PAGES_PER_TURN)):
-            page = page or await self._peers.feed_page(server, position, FEED_PAGE)
-            if isinstance(page, Refused | NoDirectory):
-                return False
-            content = page.content
-            following, head = content.get("next"), content.get("head")
-            entries = content.get("entries")
-            if type(following) is not int or type(head) is not int or not _is_page(entries):
-                logger.warning("The feed of %s is malformed; it is tried again", server)
-                return False
-            if content.get("publishes") is not True:
-                await self._forget(server)
-                # There is nothing to be quick about, so it is asked as rarely as one that fails.
-                return False
-            if head < position:
-                logger.warning("The feed of %s went back from %d to %d; it is read anew", server, position, head)
-                page, position = None, 0
-                continue
-            if following < position or (following == position and entries):
-                logger.warning("The feed of %s does not advance beyond %d; it is tried again", server, position)
-                return False
-            # The peer looks for the next page while this one is verified and kept.
-            ahead = self._ahead(server, following) if left and following < head else None
-            try:
-                kept = await self._keep(server, page, pace, entries, position, following, at_end=following >= head)
-            finally:
-                page = None if ahead is None else await _outcome(ahead)
-            if not kept:
-                return False
-            position = following
-            if position >= head:
-                break
+        writing: Deferred[None] | None = None
+        try:
+            for left in reversed(range(_PAGES_PER_TURN)):
+                page = page or await self._peers.feed_page(server, position, FEED_PAGE)
+                if isinstance(page, Refused | NoDirectory):
+                    return False
+                content = page.content
+                following, head = content.get("next"), content.get("head")
+                entries = content.get("entries")
+                if type(following) is not int or type(head) is not int or not _is_page(entries):
+                    logger.warning("The feed of %s is malformed; it is tried again", server)
+                    return False
+                if content.get("publishes") is not True:
+                    await self._forget(server)
+                    # There is nothing to be quick about, so it is asked as rarely as one that fails.
+                    return False
+                if head < position:
+                    logger.warning("The feed of %s went back from %d to %d; it is read anew", server, position, head)
+                    page, position = None, 0
+                    continue
+                if following < position or (following == position and entries):
+                    logger.warning("The feed of %s does not advance beyond %d; it is tried again", server, position)
+                    return False
+                # The peer looks for the next page while this one is verified, and the one before is written.
+                ahead = self._ahead(server, following) if left and following < head else None
+                try:
+                    now_ms = self._runtime.now_ms()
+                    if following != position or now_ms - pace.noted_ms >= _POLLED_NOTE_MS:
+                        kept = await self._verified(server, page, entries, now_ms)
+                        if kept is None:
+                            return False
+                        # In order, so that what is written is always the beginning of the feed.
+                        if writing is not None:
+                            await _outcome(writing)
+                        writing = run_in_background(
+                            self._write, server, pace, kept, following, at_end=following >= head, now_ms=now_ms
+                        )
+                finally:
+                    page = None
+                    if ahead is not None:
+                        page = await _outcome(ahead)
+                position = following
+                if position >= head:
+                    break
+        finally:
+            if writing is not None:
+                await _outcome(writing)
         return True
 
     def _ahead(self, server: ServerName, position: int) -> "Deferred[_Page]":
         return run_in_background(self._peers.feed_page, server, position, FEED_PAGE)
 
-    async def _keep(
-        self,
-        server: ServerName,
-        page: FeedAnswer,
-        pace: _Pace,
-        entries: Sequence[object],
-        position: int,
-        following: int,
-        *,
-        at_end: bool,
-    ) -> bool:
-        now_ms = self._runtime.now_ms()
-        if following == position and now_ms - pace.noted_ms < _POLLED_NOTE_MS:
-            return True
+    async def _verified(
+        self, server: ServerName, page: FeedAnswer, entries: Sequence[object], now_ms: int
+    ) -> list[Record | Withdrawal] | None:
+        """What of a page is kept; None if nothing of it can be believed."""
         # A page of 500 signatures takes long enough to be noticed by people who chat.
         verified = await self._runtime.api.defer_to_thread(_verified, entries, page, now_ms)
         if isinstance(verified, Refused):
             _refused.inc(len(entries))
             logger.warning("A page of the feed of %s was refused: %s", server, verified.message)
-            return False
-        kept = [entry for entry in verified if not isinstance(entry, Refused)]
+            return None
         refused = [entry for entry in verified if isinstance(entry, Refused)]
         if refused:
             _refused.inc(len(refused))
             logger.warning("%d entries of the feed of %s were refused; the first: %s", len(refused), server, refused[0])
+        return [entry for entry in verified if not isinstance(entry, Refused)]
+
+    async def _write(
+        self,
+        server: ServerName,
+        pace: _Pace,
+        kept: Sequence[Record | Withdrawal],
+        position: int,
+        *,
+        at_end: bool,
+        now_ms: int,
+    ) -> None:
         rewritten = await self._runtime.database.run(
             "directory_replicate",
-            partial(
-                service.replicate,
-                server=server,
-                entries=kept,
-                position=following,
-                at_end=at_end,
-                now_ms=now_ms,
-            ),
+            partial(service.replicate, server=server, entries=kept, position=position, at_end=at_end, now_ms=now_ms),
         )
         if rewritten:
             logger.error(
@@ -224,7 +239,6 @@ class FeedReader:
         _replicated.inc(len(kept))
         pace.kept += len(kept)
         pace.noted_ms = now_ms
-        return True
 
     async def _is_full(self, server: ServerName) -> bool:
         work = partial(store.count_replicas, server=server)
@@ -237,9 +251,9 @@ class FeedReader:
             logger.info("%s publishes no feed any more; %d records were forgotten", server, gone)
 
 
-async def _outcome(asked: "Deferred[_Page]") -> _Page:
-    page: _Page = await make_deferred_yieldable(asked)
-    return page
+async def _outcome(running: "Deferred[_T]") -> _T:
+    outcome: _T = await make_deferred_yieldable(running)
+    return outcome
 
 
 def _is_page(entries: object) -> TypeGuard[list[object]]:
@@ -260,15 +274,22 @@ def _verified(
     read = [records.read_feed_entry(entry, server, page.key.public_key, now_ms) for entry in entries]
     if page.proof is None or page.head is None:
         return []
-    are_in = heads.check_page(
-        # As they came: what this version cannot read may be in the log all the same.
-        [cast(dict[str, Any], entry) if isinstance(entry, dict) else None for entry in entries],
-        page.proof,
-        page.head,
-    )
+    # As they came: what this version cannot read may be in the log all the same.
+    texts = [_text_of(entry, found) for entry, found in zip(entries, read, strict=True)]
+    are_in = heads.check_page(texts, page.proof, page.head)
     if isinstance(are_in, Refused):
         return are_in
     return [
         heads.not_in_log(server) if isinstance(each, Record) and not is_in else each
         for each, is_in in zip(read, are_in, strict=True)
     ]
+
+
+def _text_of(entry: object, found: Record | Withdrawal | Refused) -> bytes | None:
+    """An entry in canonical JSON; None for what has none."""
+    if isinstance(found, Record):
+        return found.text.encode()
+    try:
+        return canonical(cast(object, entry)) if isinstance(entry, dict) else None
+    except (ValueError, TypeError):
+        return None

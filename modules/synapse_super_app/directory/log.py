@@ -72,25 +72,42 @@ class OwnLog:
     async def page_proof(self, digests: Sequence[tuple[str, str] | None], since: int) -> dict[str, Any]:
         """One proof for a page of the feed: names with hashes of their records, None for what is no record."""
         names = [each[0] for each in digests if each is not None]
-        leaves = await self._runtime.database.run("directory_logged_page", lambda cur: log_store.logged(cur, names))
-        found = [None if each is None else leaves.get(each[0]) for each in digests]
-        # A record that was replaced in this moment comes again, at a later position.
-        current = [
-            leaf if each is not None and leaf is not None and leaf.digest == each[1] else None
-            for each, leaf in zip(digests, found, strict=True)
-        ]
-        wanted = [leaf for leaf in current if leaf is not None]
-        now = await self.head(max((leaf.number + 1 for leaf in wanted), default=0))
 
-        def work(cur: Cursor) -> dict[str, Any]:
-            return {
+        def work(cur: Cursor, now_ms: int) -> tuple[int, dict[str, Any]]:
+            leaves = log_store.logged(cur, names)
+            # A record that was replaced in this moment comes again, at a later position.
+            current = [
+                leaf
+                if each is not None and (leaf := leaves.get(each[0])) is not None and leaf.digest == each[1]
+                else None
+                for each in digests
+            ]
+            wanted = [leaf for leaf in current if leaf is not None]
+            covering = max((leaf.number + 1 for leaf in wanted), default=0)
+            now = log.head(
+                cur,
+                server=self._runtime.server_name,
+                key=self._own.signer.key,
+                covering=covering,
+                now_ms=now_ms,
+            )
+            if now.size < covering:
+                return covering, {}
+            return 0, {
                 "leaves": [None if leaf is None else {"index": leaf.number, "salt": leaf.salt} for leaf in current],
                 "inclusion": log.batch(cur, wanted, now) if wanted else [],
                 "checkpoint": now.note,
                 **log.consistency(cur, since, now),
             }
 
-        return await self._runtime.database.run("directory_prove_page", work)
+        while True:
+            # All in one transaction, since a feed of a million takes two thousand of these.
+            proved = partial(work, now_ms=self._runtime.now_ms())
+            covering, proof = await self._runtime.database.run("directory_prove_page", proved)
+            if not covering:
+                return proof
+            # Very many leaves are new, and the tree grows by so many at a time.
+            await self.head(covering)
 
     async def growths(self, sizes: Sequence[int]) -> tuple[Head, list[dict[str, Any]]]:
         """The newest checkpoint, and that the log of each of these sizes is its beginning."""
