@@ -8,6 +8,7 @@ from synapse.module_api.errors import SynapseError
 
 from super_app.ids import RoomId, UserId
 from synapse_super_app.database import Database
+from synapse_super_app.http.refusals import refusal_in
 from synapse_super_app.private_api import CommonRoom, PrivateApi
 
 _DIRECT: Final = "m.direct"
@@ -15,7 +16,14 @@ _MAKING_PAUSE_S: Final = 0.05
 
 
 class CannotInvite(Exception):
-    """The other could not be invited; the message says why, in Synapse's words."""
+    """The other could not be invited; the message says why, in Synapse's words.
+
+    ``refused`` is the reason where it was one of ours, such as a deposit that they ask of strangers.
+    """
+
+    def __init__(self, error: SynapseError) -> None:
+        super().__init__(error.msg)
+        self.refused = refusal_in(error)
 
 
 class DirectRooms:
@@ -62,7 +70,7 @@ class DirectRooms:
                 ratelimit=False,
             )
         except SynapseError as error:
-            raise CannotInvite(error.msg) from error
+            raise CannotInvite(error) from error
         finally:
             self._making.discard(pair)
         await self._remember(user_id, other, RoomId(room_id))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from super_app.calls import store as calls
-from super_app.calls.model import Direction, Record, SessionId
+from super_app.calls.model import CallId, Direction, Record, SessionId
 from super_app.calls.model import State as CallState
 from super_app.clearing.ports import Party
 from super_app.db import Cursor
@@ -95,9 +95,19 @@ class Fares:
             return acts if isinstance(acts, Refused) else fare
         return self._close(cur, replace(fare, reason=CallState.CANCELLED.value), now_ms)
 
-    def awaits_ring(self, cur: Cursor, owner: Acct, callee: UserId, now_ms: int) -> bool:
-        """Whether somebody has confirmed a price for a ring that is still to come."""
-        return store.awaits_ring(cur, owner, callee, now_ms - AGREED_MS)
+    def may_ring(self, cur: Cursor, owner: Acct, callee: UserId, call_id: CallId | None, now_ms: int) -> bool:
+        """Whether somebody has confirmed a price for this ring: one that is still to come, or one that goes on.
+
+        A ring comes in as many events as protocols are spoken, and the first of them uses what was confirmed. Those of
+        MatrixRTC name no call, so they are of the one that goes on.
+        """
+        if store.awaits_ring(cur, owner, callee, now_ms - AGREED_MS):
+            return True
+        for session_id in store.sessions_with(cur, owner, callee):
+            entry = calls.of_person(cur, owner, session_id)
+            if entry is not None and entry.record.state.is_open and call_id in (None, entry.session.call_id):
+                return True
+        return False
 
     def step(
         self, cur: Cursor, key: FareKey, salts: Salts, now_ms: int, *, theirs_ms: int | None = None, told: bool = False

@@ -105,6 +105,16 @@ def awaits_ring(cur: Cursor, owner: Acct, callee: UserId, since_ms: int) -> bool
     return _only(cur) > 0
 
 
+def sessions_with(cur: Cursor, owner: Acct, callee: UserId) -> tuple[SessionId, ...]:
+    """The calls to a callee that somebody pays for by the minute and that are not over; few."""
+    cur.execute(
+        "SELECT session_id FROM superapp_fare WHERE owner_acct = ? AND callee = ? AND state <> 'ended'"
+        " AND session_id IS NOT NULL",
+        (owner, callee),
+    )
+    return tuple(SessionId(str(row[0])) for row in cur.fetchall())
+
+
 def uses(cur: Cursor, owner: Acct, session_id: SessionId) -> bool:
     cur.execute("SELECT COUNT(*) FROM superapp_fare WHERE owner_acct = ? AND session_id = ?", (owner, session_id))
     return _only(cur) > 0

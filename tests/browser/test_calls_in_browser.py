@@ -1,5 +1,6 @@
 """A call between two people in two browsers, on two homeservers: the ring, the answer, media, and the end."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -169,6 +170,56 @@ def test_a_browser_and_an_end_of_another_make_hear_and_see_each_other_through_th
             record = records(person, direction=direction, outcome="answered", ended_by=alice.user_id)
             assert (record["call_id"], record["media"]) == (call_id, "video")
         assert caller.complaints == []
+
+
+def test_the_price_of_a_call_is_set_seen_confirmed_and_counted_as_one_talks(phones: Any, pair: RunningDemo) -> None:
+    with (
+        visiting(phones, pair, "alice") as caller,
+        visiting(phones, pair, "bob") as callee,
+        pair.client("alice") as alice,
+        pair.client("bob") as bob,
+    ):
+        had = bob.available("EUR")
+        other = callee.open("calls")
+        with other.expect_response(lambda answer: answer.url.endswith("/account_data/org.superapp.call.policy")):
+            other.get_by_label("Contacts only").click()
+        other.get_by_label("Price of a minute").fill("60")
+        other.get_by_role("button", name="Ask this price").click()
+        other.get_by_text("You ask €60.00 a minute.").wait_for()
+        ready(callee)
+
+        page = caller.open(f"person/{pair.people['bob'].handle}")
+        page.get_by_text("a minute of a call costs you €60.00").wait_for()
+        page.get_by_role("button", name="Call", exact=True).click()
+        phone, other_phone = page.get_by_role("region", name="Call"), other.get_by_role("region", name="Call")
+        phone.get_by_label("How long it may take").wait_for()
+        assert alice.superapp("GET", "paid_calls")["calls"] == []
+        # What 100.00 EUR do not cover is refused, and nothing rings.
+        phone.get_by_role("button", name="Ring for €60.00 a minute").click()
+        phone.get_by_role("alert").wait_for()
+        bob.superapp("PUT", "call_price", {"amount": 60, "currency": "EUR"})
+        # The price has changed since it was shown: the new one is shown, and has to be confirmed itself.
+        phone.get_by_role("button", name="Ring for €60.00 a minute").click()
+        phone.get_by_role("button", name="Ring for €0.60 a minute").wait_for()
+        caller.shot("call-price-phone-light")
+        phone.get_by_role("button", name="Ring for €0.60 a minute").click()
+
+        other_phone.get_by_role("button", name="Answer").click()
+        phone.get_by_text("Connected").wait_for()
+        phone.get_by_text("Costs so far").wait_for()
+        # Some seconds at a cent each, counted by the page; how many, a busy machine says.
+        phone.get_by_text(re.compile(r"€(0\.0[2-9]|0\.[1-9]|[1-9])")).wait_for()
+        phone.get_by_role("button", name="Hang up").click()
+        phone.get_by_text("It cost").wait_for()
+        (fare,) = alice.superapp("GET", "paid_calls")["calls"]
+        assert (fare["state"], fare["aside"]) == ("ended", 0), fare
+        assert phone.get_by_text(f"€{fare['paid'] / 100:.2f}").count() == 1
+        wait_until(lambda: bob.available("EUR") == had + fare["paid"], timeout_s=_LIMIT_S, what="bob to be paid")
+
+        callee.open("calls").get_by_role("button", name="Ask nothing any more").click()
+        other.get_by_text("You ask no price for calls.").wait_for()
+        bob.set_account_data("org.superapp.call.policy", {"v": 1, "who": ["everyone"]})
+        assert caller.complaints + callee.complaints == []
 
 
 def test_a_ring_that_is_declined_or_given_up_ends_on_both_sides(phones: Any, pair: RunningDemo) -> None:

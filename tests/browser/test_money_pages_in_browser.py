@@ -67,3 +67,30 @@ def test_a_bill_is_split_and_shows_who_has_paid(chromium: Any, pair: RunningDemo
         page.get_by_text("€6.00 of €6.00").wait_for()
         visit.shot("split-paid-desktop-light")
         assert visit.complaints == []
+
+
+def test_a_deposit_is_asked_put_down_where_one_wants_to_reach_somebody_and_given_back(
+    chromium: Any, pair: RunningDemo
+) -> None:
+    with visiting(chromium, pair, "alice") as visit, visiting(chromium, pair, "carol", size=DESKTOP) as other:
+        asking = other.open("deposits")
+        asking.get_by_label("Deposit", exact=True).fill("2")
+        asking.get_by_role("button", name="Ask for it").click()
+        asking.get_by_text("You ask strangers for €2.00.").wait_for()
+
+        # Whoever pays somebody for the first time needs a room with them, and so hears of it there.
+        page = visit.open(f"send?to={pair.people['carol'].handle}&currency=EUR&decimal=1")
+        page.get_by_role("button", name="Next").click()
+        page.get_by_role("button", name="Pay €1.00").click()
+        page.get_by_text("asks strangers to put down €2.00").wait_for()
+        visit.shot("deposit-phone-light")
+        page.get_by_role("button", name="Put it down and pay").click()
+        page.get_by_role("link", name="Done").wait_for()
+
+        asking.get_by_role("button", name="Give back").wait_for()
+        other.shot("deposits-desktop-light")
+        asking.get_by_role("button", name="Give back").click()
+        asking.get_by_text("Given back").wait_for()
+        asking.get_by_role("button", name="Ask for nothing any more").click()
+        asking.get_by_text("You ask strangers for nothing.").wait_for()
+        assert visit.complaints + other.complaints == []

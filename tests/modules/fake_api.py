@@ -281,8 +281,18 @@ class FakeModuleApi:
         ratelimit: bool = True,
         creator_join_profile: dict[str, Any] | None = None,
     ) -> tuple[str, str | None]:
+        for invitee in config.get("invite", ()):
+            await self._judge_invite(user_id, invitee)
         room_id = self._homeserver.room(user_id, invited=tuple(config.get("invite", ())))
         return room_id, None
+
+    async def _judge_invite(self, inviter: str, invitee: str) -> None:
+        """As Synapse asks: what a callback raises goes up, a code is a refusal of Synapse's own."""
+        for judge in self.callbacks["user_may_invite"]:
+            verdict = await judge(inviter, invitee, "!new:" + inviter.partition(":")[2])
+            if verdict != NOT_SPAM:
+                code, fields = verdict if isinstance(verdict, tuple) else (verdict, {})
+                raise SynapseError(403, "not allowed to invite", code, fields)
 
 
 class FakePrivateApi:

@@ -1,8 +1,10 @@
 """Deposits of strangers: invitations that wait for one, within a homeserver and between two, until it goes back."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from authenticator import Authenticator
 from fake_api import FakeHomeserver
 from synapse.module_api import NOT_SPAM
 from synapse.module_api.errors import Codes, SynapseError
@@ -36,8 +38,8 @@ def invite(homeserver: FakeHomeserver, inviter: str, invitee: str) -> Any:
 class House(FakeHomeserver):
     """alice (100.00 EUR) and carol, who asks 2.00 EUR of strangers."""
 
-    def __init__(self) -> None:
-        super().__init__(config=CONFIG)
+    def __init__(self, *, calls: bool = False) -> None:
+        super().__init__(config={**CONFIG, "features": {**CONFIG["features"], "calls": calls}})
         self.start()
         admin = self.register("admin", admin=True)
         self.register("alice")
@@ -153,6 +155,43 @@ class TestHere:
         assert code_of(error)[0] == "INVALID_VALUE"
         house.call("DELETE", "deposit_policy", CAROL)
         assert invite(house, ALICE, CAROL) == NOT_SPAM
+
+
+class TestWithoutARoom:
+    """Who pays, asks or rings somebody without having a room with them hears of the deposit too, not of an outage."""
+
+    CALLED: dict[str, Any] = {"call_id": "a" * 32, "callee": CAROL, "media": "audio"}
+    PAID: dict[str, Any] = {"payment_id": "1" * 32, "payee": CAROL, "amount": 500, "currency": "EUR"}
+    ASKED: dict[str, Any] = {"request_id": "2" * 32, "from": [CAROL], "amount": 500, "currency": "EUR"}
+
+    @pytest.mark.parametrize(("path", "body"), [("payments", PAID), ("requests", ASKED), ("calls", CALLED)])
+    def test_the_deposit_is_named_and_after_it_the_same_goes_through(self, path: str, body: dict[str, Any]) -> None:
+        house = House(calls=True)
+        house.account_data[(CAROL, "org.superapp.call.policy")] = {"v": 1, "who": ["everyone"]}
+        with pytest.raises(SynapseError) as error:
+            house.call("POST", path, ALICE, body)
+        assert code_of(error) == ("DEPOSIT_REQUIRED", 402)
+        assert error.value.error_dict(None)["amount"] == 200
+        house.put_down()
+        house.call("POST", path, ALICE, body)
+        house.assert_books_are_right()
+
+
+def test_a_passkey_puts_a_deposit_down_just_that_one() -> None:
+    house = House()
+    house.call("PUT", "wallet/pin", ALICE, {"pin": "2580"})
+    parts = urlsplit(house.api.public_baseurl)
+    device = Authenticator(parts.hostname or "", f"{parts.scheme}://{parts.netloc}")
+    options = house.call("POST", "wallet/passkeys/begin", ALICE, {"pin": "2580"})["public_key"]
+    house.call("POST", "wallet/passkeys", ALICE, {"name": "phone", "credential": device.create(options)})
+    for other in ({"amount": 201}, {"payee": "@admin:hs1.test"}):
+        about = {"payee": CAROL, **MONEY, **other}
+        wrong = device.get(house.call("POST", "payments/challenge", ALICE, about)["public_key"])
+        with pytest.raises(SynapseError) as error:
+            house.put_down(passkey=wrong)
+        assert code_of(error) == ("PASSKEY_REFUSED", 403)
+    right = house.call("POST", "payments/challenge", ALICE, {"payee": CAROL, **MONEY})["public_key"]
+    assert house.put_down(passkey=device.get(right))["state"] == "completed"
 
 
 class TestElsewhere:

@@ -2,8 +2,10 @@
 
 import copy
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from authenticator import Authenticator
 from fake_api import FakeHomeserver
 from synapse.module_api.errors import SynapseError
 from test_payments_pair import ALICE, BOB, CONFIG, Pair
@@ -181,6 +183,24 @@ class TestHere:
         assert house.account_data[(CAROL, POLICY)] == {"v": 1, "who": ["contacts"]}
 
 
+def test_a_passkey_confirms_a_call_and_the_most_that_it_may_come_to(house: House) -> None:
+    house.call("PUT", "wallet/pin", ALICE, {"pin": "2580"})
+    parts = urlsplit(house.api.public_baseurl)
+    device = Authenticator(parts.hostname or "", f"{parts.scheme}://{parts.netloc}")
+    options = house.call("POST", "wallet/passkeys/begin", ALICE, {"pin": "2580"})["public_key"]
+    house.call("POST", "wallet/passkeys", ALICE, {"name": "phone", "credential": device.create(options)})
+    about = {"payee": CAROL, "amount": 10 * 60, "currency": "EUR"}
+    with pytest.raises(SynapseError) as error:
+        house.confirm(minutes=10)
+    assert code_of(error) == ("PIN_REQUIRED", 403)
+    longer = device.get(house.call("POST", "payments/challenge", ALICE, about)["public_key"])
+    with pytest.raises(SynapseError) as error:
+        house.confirm(minutes=11, passkey=longer)
+    assert code_of(error) == ("PASSKEY_REFUSED", 403)
+    right = device.get(house.call("POST", "payments/challenge", ALICE, about)["public_key"])
+    assert (house.confirm(minutes=10, passkey=right)["most"], house.has(ALICE)) == (600, 10_000 - 180)
+
+
 class CallingPair(Pair):
     """alice on hs1 rings bob on hs2, who asks 0.60 a minute; both homeservers run calls and payments."""
 
@@ -232,6 +252,22 @@ class TestElsewhere:
         assert code_of(error) == ("PRICE_NOT_CONFIRMED", 402)
         assert error.value.error_dict(None)["amount"] == 60
         assert pair.call(pair.hs2, "GET", "calls", "bob")["calls"] == []
+
+    def test_one_ring_in_the_words_of_several_protocols_takes_one_confirmation(self, pair: CallingPair) -> None:
+        pair.confirm()
+        pair.ring()
+        # The first event has used what was confirmed before the next ones are sent.
+        pair.advance(2)
+        assert pair.fare()["state"] == "agreed"
+        invite = {"call_id": "call-1", "version": "1", "lifetime": 60_000, "offer": {"type": "offer", "sdp": ""}}
+        heard = pair.hs1.send(ALICE, pair.room, "m.call.invite", invite)
+        pair.carry()
+        assert heard in [event.event_id for event in pair.hs2.sent(pair.room, "m.call.invite")]
+        with pytest.raises(SynapseError) as error:
+            pair.hs1.send(ALICE, pair.room, "m.call.invite", {**invite, "call_id": "call-2"})
+        assert code_of(error) == ("PRICE_NOT_CONFIRMED", 402)
+        (call,) = pair.call(pair.hs2, "GET", "calls", "bob")["calls"]
+        assert (call["call_id"], call["outcome"]) == ("call-1", "ringing")
 
     def test_it_is_paid_minute_by_minute_and_to_the_second_at_the_end(self, pair: CallingPair) -> None:
         assert pair.confirm()["aside"] == 180

@@ -35,10 +35,18 @@ export async function addPasskey(home: Home, name: string, pin: string): Promise
   return answer(home.api.POST("/wallet/passkeys", { body: { name, credential } }));
 }
 
+/** What a passkey can confirm. Without a payee: money that is put aside for whoever claims it. */
+export type Confirmable = Pick<Order, "amount" | "currency" | "fee"> & Partial<Pick<Order, "payee">>;
+
 /** Have a device confirm just this order. */
-export async function confirmWithPasskey(home: Home, wanted: Order): Promise<Json> {
+export async function confirmWithPasskey(home: Home, wanted: Confirmable): Promise<Json> {
   const { payee, amount, currency, fee } = wanted;
-  const body = { payee, amount, currency, ...(fee === undefined ? {} : { fee }) };
+  const body = {
+    ...(payee === undefined ? {} : { payee }),
+    amount,
+    currency,
+    ...(fee === undefined ? {} : { fee }),
+  };
   const asked = await answer(home.api.POST("/payments/challenge", { body }));
   const options = asked.public_key as Json & { allowCredentials?: Named[] };
   const given = await navigator.credentials.get({

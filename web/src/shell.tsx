@@ -63,6 +63,7 @@ const BELONGS: Readonly<Record<string, string>> = {
   collect: "",
   schedules: "",
   schedule: "",
+  deposits: "",
   disputes: "",
   dispute: "activity",
   statements: "",
@@ -219,6 +220,7 @@ const MONEY: Readonly<Record<string, Load>> = {
   statements: async () => (await statements()).StatementsScreen,
   "statements/": async () => (await statements()).StatementScreen,
   "year/": async () => (await statements()).YearScreen,
+  deposits: async () => (await import("./screens/deposits.tsx")).DepositsScreen,
   safety: async () => (await import("./screens/safety.tsx")).SafetyScreen,
 };
 

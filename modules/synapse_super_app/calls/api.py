@@ -157,6 +157,7 @@ class CallsApi:
                     Reason.AMBIGUOUS_PAYEE,
                     Reason.HANDLE_FROZEN,
                     Reason.PEER_UNREACHABLE,
+                    Reason.DEPOSIT_REQUIRED,
                     Reason.BAD_RECORD,
                     Reason.CONFLICT,
                     Reason.NOT_AVAILABLE,

@@ -22,6 +22,7 @@ from super_app.calls.model import (
     DEFAULT_LIFETIME_MS,
     SCREENED_RECORDS_WINDOW_MS,
     Callee,
+    CallId,
     Circumstances,
     Decision,
     Local,
@@ -74,7 +75,7 @@ class Fares(Interface):
         """Since when a payer has agreed to pay so much a minute for their next ring; None if they have not."""
         ...
 
-    async def judge_ring(self, caller: UserId, callee: UserId) -> Refused | None:
+    async def judge_ring(self, caller: UserId, callee: UserId, call_id: CallId | None) -> Refused | None:
         """Whether somebody of ours may ring with what they have confirmed."""
         ...
 
@@ -130,7 +131,7 @@ class Screening:
         """Whether a ring of somebody of ours lacks a price that they have to confirm first."""
         if self._fares is None or not self._rollout.includes(ring.caller):
             return None
-        return await self._fares.judge_ring(ring.caller, callee)
+        return await self._fares.judge_ring(ring.caller, callee, ring.call_id)
 
     async def price_for(self, user_id: UserId, caller: UserId) -> Price | None:
         """What a callee of ours asks of a caller who would ring now: None unless the price alone stands in the way."""

@@ -136,7 +136,7 @@ class CallStarter:
         try:
             return await self._direct_rooms.make(caller, callee)
         except CannotInvite as error:
-            return Refused(
+            return error.refused or Refused(
                 reason=Reason.PEER_UNREACHABLE,
                 message=f"{callee} could not be invited to a room for this call ({error}); try again later.",
             )

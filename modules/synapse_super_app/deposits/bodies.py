@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from super_app.deposits.model import DAYS, DAYS_MAX, Deposit
 from super_app.payments.model import WireAmount, WireCurrency, WireReference
 from super_app.wire import OpenWireModel, WireModel
+from synapse_super_app.payments.bodies import PasskeyAnswer
 
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits, made by the client.")]
 
@@ -19,6 +20,7 @@ class PutDownBody(WireModel):
     amount: WireAmount
     currency: WireCurrency
     pin: Annotated[str | None, Field(max_length=64)] = None
+    passkey: PasskeyAnswer = None
 
 
 class PutDownJson(BaseModel):

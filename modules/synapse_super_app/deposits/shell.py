@@ -32,6 +32,7 @@ from super_app.money import Money, check_money
 from super_app.names import DEPOSITS_PATH, AccountDataType
 from super_app.payments.model import Order, Payment, Salts
 from super_app.payments.service import Payments
+from super_app.safeguards.passkeys import about_payment
 from super_app.safeguards.service import Safeguards
 from synapse_super_app.calls.screening import thawed
 from synapse_super_app.deposits import bodies
@@ -163,6 +164,7 @@ class DepositsShell:
                     Reason.PIN_REQUIRED,
                     Reason.PIN_WRONG,
                     Reason.PIN_LOCKED,
+                    Reason.PASSKEY_REFUSED,
                     Reason.PAYMENTS_HALTED,
                 ),
             ),
@@ -326,8 +328,11 @@ class DepositsShell:
             invoice=f"{INVOICE_PREFIX}{deposit_id}",
         )
         paid = await self._pay(order, proven=False)
-        if isinstance(paid, Refused) and paid.reason is Reason.PIN_REQUIRED and body.pin is not None:
-            paid = await self._pins.prove(order.payer_acct, body.pin) or await self._pay(order, proven=True)
+        if isinstance(paid, Refused) and paid.reason is Reason.PIN_REQUIRED and (body.pin or body.passkey):
+            unproven = await self._pins.confirm(
+                order.payer_acct, pin=body.pin, passkey=body.passkey, about=about_payment(recipient, money, 0)
+            )
+            paid = unproven or await self._pay(order, proven=True)
         self._known.pop((recipient, call.user_id), None)
         if isinstance(paid, Refused):
             return metrics.count(paid)

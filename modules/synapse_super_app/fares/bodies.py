@@ -8,6 +8,7 @@ from super_app.fares import rules
 from super_app.fares.model import MINUTES, MINUTES_MAX, Fare, FareState
 from super_app.payments.model import WireAmount, WireCurrency, WireReference
 from super_app.wire import OpenWireModel, WireModel
+from synapse_super_app.payments.bodies import PasskeyAnswer
 
 
 class PaidCallBody(WireModel):
@@ -19,6 +20,7 @@ class PaidCallBody(WireModel):
     currency: WireCurrency
     minutes: Annotated[int, Field(ge=1, le=MINUTES_MAX, description="How long the call may be at most.")] = MINUTES
     pin: Annotated[str | None, Field(max_length=64)] = None
+    passkey: PasskeyAnswer = None
 
 
 class PriceBody(WireModel):

@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from prometheus_client import Counter
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from super_app.calls import events
 from super_app.calls import store as calls
-from super_app.calls.model import HistoryEntry, Per, Price, Record, SessionId
+from super_app.calls.model import CallId, HistoryEntry, Per, Price, Record, SessionId
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.fares import rules, store
@@ -31,6 +31,7 @@ from super_app.names import FARES_PATH, AccountDataType
 from super_app.payments import store as payment_store
 from super_app.payments.model import Salts
 from super_app.payments.service import Payments
+from super_app.safeguards.passkeys import about_payment
 from super_app.safeguards.service import Safeguards
 from synapse_super_app.calls.screening import thawed
 from synapse_super_app.fares import bodies
@@ -180,6 +181,7 @@ class FaresShell:
                     Reason.PIN_REQUIRED,
                     Reason.PIN_WRONG,
                     Reason.PIN_LOCKED,
+                    Reason.PASSKEY_REFUSED,
                     Reason.PAYMENTS_HALTED,
                     Reason.TOO_MANY_REQUESTS,
                 ),
@@ -269,12 +271,12 @@ class FaresShell:
             "fare_agreed", lambda cur: self.fares.agreed_ms(cur, payee, payer, money, now_ms)
         )
 
-    async def judge_ring(self, caller: UserId, callee: UserId) -> Refused | None:
+    async def judge_ring(self, caller: UserId, callee: UserId, call_id: CallId | None) -> Refused | None:
         """PRICE_NOT_CONFIRMED, if somebody of ours rings without having confirmed what it costs."""
         owner, now_ms = await self._runtime.accounts.acct_of(caller), self._runtime.now_ms()
         price = await self._price_at_gate(callee, caller, now_ms)
         if price is None or await self._runtime.database.run(
-            "fare_awaits", lambda cur: self.fares.awaits_ring(cur, owner, callee, now_ms)
+            "fare_may_ring", lambda cur: self.fares.may_ring(cur, owner, callee, call_id, now_ms)
         ):
             return None
         return metrics.count(rules.price_unconfirmed(callee, price))
@@ -433,7 +435,7 @@ class FaresShell:
             if isinstance(price, Refused) or price != money:
                 changed = price if isinstance(price, Refused) else rules.price_changed(callee, price)
                 return metrics.count(changed)
-        made = await self._agree(wanted, body.pin)
+        made = await self._agree(wanted, body.pin, body.passkey)
         if isinstance(made, Refused):
             return metrics.count(made)
         if made.state is FareState.AGREED and made.session_id is None:
@@ -444,15 +446,17 @@ class FaresShell:
         self._reload_ms = 0
         return bodies.paid_call_json(made, self._runtime.now_ms())
 
-    async def _agree(self, wanted: Fare, pin: str | None) -> Fare | Refused:
+    async def _agree(self, wanted: Fare, pin: str | None, passkey: Mapping[str, Any] | None) -> Fare | Refused:
         now_ms = self._runtime.now_ms()
 
         def work(cur: Cursor, *, proven: bool) -> Fare | Refused:
             return self.fares.agree(cur, wanted, now_ms, proven=proven)
 
         made = await self._writer.run("fare_agree", lambda cur: work(cur, proven=False))
-        if isinstance(made, Refused) and made.reason is Reason.PIN_REQUIRED and pin is not None:
-            refused = await self._pins.prove(wanted.owner, pin)
+        if isinstance(made, Refused) and made.reason is Reason.PIN_REQUIRED and (pin or passkey):
+            # A passkey confirms the most that the call may come to, which is what the person was shown.
+            about = about_payment(wanted.callee, replace(wanted.price, amount_minor=wanted.ceiling_minor), 0)
+            refused = await self._pins.confirm(wanted.owner, pin=pin, passkey=passkey, about=about)
             if refused is not None:
                 return refused
             made = await self._writer.run("fare_agree", lambda cur: work(cur, proven=True))

@@ -127,7 +127,19 @@ def errcode_of(reason: Reason) -> str:
     return ERRCODE_PREFIX + reason.name
 
 
+_REASONS: Final = {errcode_of(reason): reason for reason in Reason}
+
+
 def error_of(refused: Refused) -> SynapseError:
     """The refusal as the exception that Synapse turns into a Matrix error."""
     fields: dict[str, Any] = dict(refused.fields)
     return SynapseError(STATUS[refused.reason], refused.message, errcode_of(refused.reason), additional_fields=fields)
+
+
+def refusal_in(error: SynapseError) -> Refused | None:
+    """The refusal that an exception of ``error_of`` tells of, after Synapse has carried it; None for one of its own."""
+    reason = _REASONS.get(error.errcode)
+    if reason is None:
+        return None
+    fields = {name: value for name, value in error.error_dict(None).items() if name not in ("errcode", "error")}
+    return Refused(reason=reason, message=error.msg, fields=fields)

@@ -46,6 +46,7 @@ _ORDER_REASONS: Final = (
     Reason.NO_LINK,
     Reason.LINK_HALTED,
     Reason.PEER_UNREACHABLE,
+    Reason.DEPOSIT_REQUIRED,
     Reason.FEE_NOT_CONFIRMED,
     Reason.INSUFFICIENT_FUNDS,
     Reason.ACCOUNT_FROZEN,

@@ -1,6 +1,6 @@
 """The rooms of payments: who is in one, and which one two people use for each other."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from synapse.module_api import ModuleApi
@@ -58,7 +58,7 @@ class Rooms:
         try:
             return await self._direct_rooms.make(person, other)
         except CannotInvite as error:
-            return Refused(
+            return error.refused or Refused(
                 reason=Reason.PEER_UNREACHABLE,
                 message=f"{other} could not be invited to a room ({error}); nobody was asked, so try again later.",
             )
@@ -68,6 +68,9 @@ class Rooms:
         try:
             return await self._direct_rooms.make(payer, payee)
         except CannotInvite as error:
+            if error.refused is not None:
+                more = "The money of this payment is held for an hour at most; order it again under the same id then."
+                return replace(error.refused, message=f"{error.refused.message} {more}")
             return Refused(
                 reason=Reason.PEER_UNREACHABLE,
                 message=f"{payee} could not be invited to a room for this payment ({error}); try again later under "

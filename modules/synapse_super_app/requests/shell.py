@@ -135,6 +135,7 @@ class RequestsShell:
                     Reason.NOT_ALLOWED,
                     Reason.ROOM_ENCRYPTED,
                     Reason.PEER_UNREACHABLE,
+                    Reason.DEPOSIT_REQUIRED,
                     Reason.CONFLICT,
                     Reason.LIMIT_EXCEEDED,
                 ),

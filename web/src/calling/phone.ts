@@ -38,6 +38,8 @@ export interface CallNow {
   /** A handle where one is known, else a user id. */
   peer: string;
   incoming: boolean;
+  /** Whom one rings, once that is known. */
+  calleeId: string | null;
   media: Media;
   phase: "asking" | "ringing" | "connecting" | "connected" | "over";
   ending: Ending | null;
@@ -139,6 +141,7 @@ export class Phone {
       }
       line.roomId = begun.room_id;
       line.peerId = begun.callee;
+      this.#show({ calleeId: begun.callee });
       const connection = await this.#connect(callId, line, local);
       const sdp = await connection.offer(media);
       if (this.#lineOf(callId) === null) return;
@@ -454,6 +457,7 @@ export class Phone {
     this.#line = line;
     this.call = {
       ...call,
+      calleeId: null,
       ending: null,
       problem: null,
       sinceMs: null,

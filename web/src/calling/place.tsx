@@ -9,6 +9,8 @@ import { type CallNow, phoneOf } from "./phone.ts";
 import { beginRinging } from "./tone.ts";
 
 const SECOND_MS = 1_000;
+/** Refusals that are over once they are paid for. */
+const ASKS: readonly string[] = ["PRICE_NOT_CONFIRMED", "DEPOSIT_REQUIRED"];
 
 export function CallPlace() {
   const home = useHome();
@@ -23,6 +25,16 @@ export function CallPlace() {
       unwatch();
     };
   }, [phone]);
+  const paid = home.about.features.includes("payments") && call?.incoming === false;
+  const [reach, setReach] = useState<typeof import("../parts/reach.tsx") | null>(null);
+  useEffect(() => {
+    // Without the file a call that costs nothing goes on as it is, and the sentence of a refusal is shown.
+    if (paid)
+      import("../parts/reach.tsx").then(
+        (found) => setReach(found),
+        () => undefined,
+      );
+  }, [paid]);
   const rings = call?.incoming === true && call.phase === "ringing";
   useEffect(() => (rings ? beginRinging() : undefined), [rings]);
   if (call === null) return null;
@@ -45,7 +57,20 @@ export function CallPlace() {
           </span>
         </p>
       </div>
-      {call.problem !== null && <Failure problem={call.problem} />}
+      {call.calleeId !== null && call.phase !== "asking" && paid && reach !== null && (
+        <reach.Cost key={call.callId} callee={call.calleeId} over={call.phase === "over"} />
+      )}
+      {call.problem !== null &&
+        (reach !== null && ASKS.includes(call.problem.code) ? (
+          <reach.default
+            problem={call.problem}
+            person={call.peer}
+            label={t("phone.pay_and_ring")}
+            again={() => void phone.ring(call.peer, call.media)}
+          />
+        ) : (
+          <Failure problem={call.problem} />
+        ))}
       {rings ? (
         <div class="pair">
           <Button kind="main" icon={call.media === "video" ? "video" : "phone"} onClick={() => phone.answer()}>

@@ -4,12 +4,13 @@ import type { ComponentChildren } from "preact";
 import { useRef, useState } from "preact/hooks";
 import { newPaymentId, scaleOf, useHome } from "../home.ts";
 import { decimal, parseAmount } from "../money.ts";
+import { type Confirmable, confirmWithPasskey, passkeyProblem, passkeysWork } from "../passkeys.ts";
 import { asProblem, type Problem } from "../problem.ts";
 import { refresh } from "../resources.ts";
 import { amountFault } from "../screens/send.tsx";
 import { d } from "../text/deeds.ts";
 import { locale, t } from "../text/index.ts";
-import { Choice, Field } from "./basics.tsx";
+import { Button, Choice, Failure, Field } from "./basics.tsx";
 
 const MEMO_MAX = 512;
 
@@ -91,14 +92,55 @@ export function PinField(props: { id?: string; label?: string; value: string; on
   );
 }
 
-/** The PIN of the wallet, asked for once the homeserver wants it. */
-export function usePin(problem: Problem | null): { pin: { pin?: string }; field: ComponentChildren } {
+export interface ProofEntry {
+  /** What goes beside the order. A passkey's answer is good for one try. */
+  take: () => { pin?: string; passkey?: Record<string, unknown> };
+  field: ComponentChildren;
+}
+
+/** The PIN of the wallet, or a passkey in its place, asked for once the homeserver wants it.
+ *
+ * ``about`` is what a passkey confirms; without a payee, money for whoever comes to claim it. Null: nothing yet.
+ */
+export function useProof(problem: Problem | null, about: Confirmable | null): ProofEntry {
+  const home = useHome();
   const [pin, setPin] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [fault, setFault] = useState<Problem | null>(null);
   const wanted = useRef(false);
+  const passkey = useRef<Record<string, unknown> | null>(null);
   if (problem?.code.startsWith("PIN_") === true) wanted.current = true;
+  const use = async (form: HTMLFormElement | null) => {
+    if (about === null) return;
+    setBusy(true);
+    setFault(null);
+    try {
+      passkey.current = await confirmWithPasskey(home, about);
+      form?.requestSubmit();
+    } catch (thrown) {
+      setFault(asProblem(passkeyProblem(thrown)));
+    } finally {
+      setBusy(false);
+    }
+  };
   return {
-    pin: pin === "" ? {} : { pin },
-    field: wanted.current && <PinField value={pin} onInput={setPin} />,
+    take: () => {
+      const given = passkey.current;
+      passkey.current = null;
+      if (given !== null) return { passkey: given };
+      return pin === "" ? {} : { pin };
+    },
+    field: wanted.current && (
+      <>
+        <PinField value={pin} onInput={setPin} />
+        {about !== null && passkeysWork() && (
+          <Button wide icon="shield" busy={busy} onClick={(event) => void use(event.currentTarget.form)}>
+            {t("confirm.passkey")}
+          </Button>
+        )}
+        {fault !== null && <Failure problem={fault} />}
+      </>
+    ),
   };
 }
 

@@ -22,6 +22,7 @@ import { CallLinks } from "../parts/call-links.tsx";
 import { Icon } from "../parts/icons.tsx";
 import { useNames } from "../parts/payments.tsx";
 import { Policy } from "../parts/policies.tsx";
+import { OwnPrice } from "../parts/prices.tsx";
 import { CALL_POLICY, type CallForm, type CallWho, readCallPolicy, writeCallPolicy } from "../policy.ts";
 import { asProblem, type Problem } from "../problem.ts";
 import { useResource } from "../resources.ts";
@@ -85,6 +86,7 @@ export function CallsScreen() {
         )}
       </Section>
       <CallLinks />
+      {home.about.features.includes("payments") && <OwnPrice />}
       <Section title={t("calls.policy")}>
         <Policy type={CALL_POLICY}>
           {(policy, save) => (

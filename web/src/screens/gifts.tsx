@@ -21,7 +21,7 @@ import {
   Section,
   Skeleton,
 } from "../parts/basics.tsx";
-import { Fact, MemoField, Progress, useAmount, useDeed, useNumber, usePin } from "../parts/compose.tsx";
+import { Fact, MemoField, Progress, useAmount, useDeed, useNumber, useProof } from "../parts/compose.tsx";
 import { Icon } from "../parts/icons.tsx";
 import { useNames } from "../parts/payments.tsx";
 import { roomName, RoomField } from "../parts/rooms.tsx";
@@ -135,7 +135,7 @@ function GiveForm({ rooms, wallet }: { rooms: readonly Room[]; wallet: Wallet })
     tried,
   );
   const deed = useDeed("gifts", "wallet", "rooms");
-  const pin = usePin(deed.problem);
+  const proof = useProof(deed.problem, amount === null ? null : { amount, currency });
   const numberOf = useNumber();
   // One for each of the others, unless somebody says otherwise.
   const shares = typedShares === "" ? Math.max(1, Math.min(SHARES_MAX, (room?.members ?? 2) - 1)) : Number(typedShares);
@@ -163,7 +163,7 @@ function GiveForm({ rooms, wallet }: { rooms: readonly Room[]; wallet: Wallet })
           split,
           ...(memo.trim() === "" ? {} : { memo: memo.trim() }),
         };
-        const body = { gift_id: numberOf(wish), ...wish, ...pin.pin };
+        const body = { gift_id: numberOf(wish), ...wish, ...proof.take() };
         const gift = await deed.run("give", () => answer(api.POST("/gifts", { body })));
         if (gift !== null) go(giftAddress(gift.gift_id, gift.giver, session.userId));
       }}
@@ -200,7 +200,7 @@ function GiveForm({ rooms, wallet }: { rooms: readonly Room[]; wallet: Wallet })
       />
       <p class="hint">{split === "random" ? d("gift.random.hint") : d("gift.equal.hint")}</p>
       <MemoField value={memo} hint={d("gift.memo")} onInput={setMemo} />
-      {pin.field}
+      {proof.field}
       {deed.problem !== null && <Failure problem={deed.problem} />}
       <Button kind="main" type="submit" wide icon="gift" busy={deed.busy !== null}>
         {amount === null ? d("gift.give") : d("gift.give_amount", { amount: money({ amount, currency }) })}

@@ -19,7 +19,7 @@ import {
   Row,
   Screen,
 } from "../parts/basics.tsx";
-import { Fact, MemoField, useAmount, useDeed, useNumber, usePin } from "../parts/compose.tsx";
+import { Fact, MemoField, useAmount, useDeed, useNumber, useProof } from "../parts/compose.tsx";
 import { useNames } from "../parts/payments.tsx";
 import { QrCode } from "../parts/qr.tsx";
 import { useResource } from "../resources.ts";
@@ -92,7 +92,11 @@ function MakeForm({ wallet }: { wallet: Wallet }) {
     tried,
   );
   const deed = useDeed("claims", "wallet");
-  const pin = usePin(deed.problem);
+  const claimer = whom.trim();
+  const proof = useProof(
+    deed.problem,
+    amount === null ? null : { ...(claimer === "" ? {} : { payee: claimer }), amount, currency },
+  );
   const numberOf = useNumber();
   return (
     <form
@@ -108,7 +112,7 @@ function MakeForm({ wallet }: { wallet: Wallet }) {
           ...(memo.trim() === "" ? {} : { memo: memo.trim() }),
           ...(whom.trim() === "" ? {} : { to: whom.trim() }),
         };
-        const body = { claim_id: numberOf(wish), ...wish, ...pin.pin };
+        const body = { claim_id: numberOf(wish), ...wish, ...proof.take() };
         const link = await deed.run("make", () => answer(api.POST("/claims", { body })));
         if (link !== null) go(to("money-links", link.claim_id));
       }}
@@ -128,7 +132,7 @@ function MakeForm({ wallet }: { wallet: Wallet }) {
           onInput={(event) => setWhom(event.currentTarget.value)}
         />
       </Field>
-      {pin.field}
+      {proof.field}
       {deed.problem !== null && <Failure problem={deed.problem} />}
       <Button kind="main" type="submit" wide icon="link" busy={deed.busy !== null}>
         {amount === null ? d("link.make") : d("link.put", { amount: money({ amount, currency }) })}

@@ -28,6 +28,7 @@ const WAYS: readonly (readonly [Name, readonly Way[]])[] = [
     "more.books",
     [
       ["statements", "file", "statements", "statements.hint"],
+      ["deposits", "shield", "deposits", "deposits.hint"],
       ["disputes", "scales", "disputes", "disputes.hint"],
       ["safety", "lock", "safety", "safety.hint"],
     ],

@@ -75,6 +75,7 @@ export function PersonScreen({ handle }: { handle: string }) {
           </div>
         )}
       </div>
+      {!me && widget === null && about.features.includes("payments") && <WhatItCosts key={userId} person={userId} />}
       {record.problem?.code === "UNKNOWN_HANDLE" ? (
         <Notice icon="person">
           <p>{t("person.hidden")}</p>
@@ -105,6 +106,19 @@ function OwnNotes({ contact }: { contact: ContactShown }) {
     );
   }, []);
   return Notes === null ? null : <Notes contact={contact} />;
+}
+
+/** Loaded after the person is there: most people ask nothing. */
+function WhatItCosts({ person }: { person: string }) {
+  const [Costs, setCosts] = useState<ComponentType<{ person: string }> | null>(null);
+  useEffect(() => {
+    import("../parts/reach.tsx").then(
+      (found) => setCosts(() => found.Costs),
+      // Then they hear of it when they ring.
+      () => undefined,
+    );
+  }, []);
+  return Costs === null ? null : <Costs person={person} />;
 }
 
 function CallButtons({ callee }: { callee: string }) {

@@ -19,7 +19,7 @@ import {
   Screen,
   Section,
 } from "../parts/basics.tsx";
-import { Fact, MemoField, useAmount, useDeed, useNumber, usePin } from "../parts/compose.tsx";
+import { Fact, MemoField, useAmount, useDeed, useNumber, useProof } from "../parts/compose.tsx";
 import { Icon } from "../parts/icons.tsx";
 import { useNames } from "../parts/payments.tsx";
 import { FindPerson } from "../parts/people.tsx";
@@ -109,7 +109,7 @@ function tomorrow(): string {
 }
 
 function ScheduleForm({ payee, wallet }: { payee: string; wallet: Wallet }) {
-  const { api } = useHome();
+  const { api, about } = useHome();
   const money = useMoney();
   const [every, setEvery] = useState<Every>("monthly");
   const [first, setFirst] = useState(tomorrow);
@@ -118,13 +118,20 @@ function ScheduleForm({ payee, wallet }: { payee: string; wallet: Wallet }) {
   const [memo, setMemo] = useState("");
   const [tried, setTried] = useState(false);
   const deed = useDeed("schedules");
-  const pin = usePin(deed.problem);
   const numberOf = useNumber();
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const { amount, currency, field } = useAmount(
     wallet.accounts.map((each) => each.currency),
     tried,
   );
+  const costs = about.fees.includes(currency);
+  const quote = useResource(costs && amount !== null ? `quote ${payee} ${amount} ${currency}` : null, () =>
+    answer(api.POST("/payments/quote", { body: { payee, amount: amount ?? 0, currency } })),
+  );
+  // Confirmed only once it has been shown; asked for anew with each amount.
+  const fee = costs ? quote.value?.fee : undefined;
+  const confirmed = fee === undefined ? {} : { fee };
+  const proof = useProof(deed.problem, amount === null ? null : { payee, amount, currency, ...confirmed });
   return (
     <form
       class="compose"
@@ -132,7 +139,7 @@ function ScheduleForm({ payee, wallet }: { payee: string; wallet: Wallet }) {
       onSubmit={async (event) => {
         event.preventDefault();
         setTried(true);
-        if (amount === null || first === "") return;
+        if (amount === null || first === "" || (costs && fee === undefined)) return;
         const wish = {
           payee,
           amount,
@@ -141,10 +148,11 @@ function ScheduleForm({ payee, wallet }: { payee: string; wallet: Wallet }) {
           first,
           at,
           tz: zone,
+          ...confirmed,
           ...(memo.trim() === "" ? {} : { memo: memo.trim() }),
           ...(until === "" || every === "once" ? {} : { until }),
         };
-        const body = { schedule_id: numberOf(wish), ...wish, ...pin.pin };
+        const body = { schedule_id: numberOf(wish), ...wish, ...proof.take() };
         const schedule = await deed.run("make", () => answer(api.POST("/schedules", { body })));
         if (schedule !== null) go(to("schedules", schedule.schedule_id));
       }}
@@ -183,7 +191,16 @@ function ScheduleForm({ payee, wallet }: { payee: string; wallet: Wallet }) {
         </Field>
       )}
       <p class="hint">{d("schedule.explained", { zone })}</p>
-      {pin.field}
+      {fee !== undefined && fee > 0 && amount !== null && (
+        <p role="status">
+          {d("schedule.fee", {
+            fee: money({ amount: fee, currency }),
+            total: money({ amount: amount + fee, currency }),
+          })}
+        </p>
+      )}
+      {quote.problem !== undefined && <Failure problem={quote.problem} again={quote.again} />}
+      {proof.field}
       {deed.problem !== null && <Failure problem={deed.problem} />}
       <Button kind="main" type="submit" wide icon="calendar" busy={deed.busy !== null}>
         {amount === null
@@ -213,6 +230,7 @@ export function ScheduleScreen() {
 
 function Schedule({ schedule }: { schedule: ScheduleJson }) {
   const { api } = useHome();
+  const money = useMoney();
   const deed = useDeed("schedules");
   const params = { path: { schedule_id: schedule.schedule_id } };
   const active = schedule.state === "active";
@@ -225,6 +243,14 @@ function Schedule({ schedule }: { schedule: ScheduleJson }) {
           <Handle handle={schedule.payee} />
         </p>
         <Amount money={schedule} large />
+        {schedule.fee != null && (
+          <p>
+            {d("schedule.fee", {
+              fee: money({ amount: schedule.fee, currency: schedule.currency }),
+              total: money({ amount: schedule.amount + schedule.fee, currency: schedule.currency }),
+            })}
+          </p>
+        )}
         {schedule.memo != null && (
           <p class="memo">
             <bdi>{schedule.memo}</bdi>

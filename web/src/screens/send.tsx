@@ -307,7 +307,11 @@ function Confirm(props: { order: Order; onBack: () => void; onChange: (order: Or
       )}
       {record.problem !== undefined && !unknown && <Failure problem={record.problem} again={record.again} />}
       {quote.problem !== undefined && <Failure problem={quote.problem} again={quote.again} />}
-      {problem !== null && problem.code !== "PIN_REQUIRED" && <Failure problem={problem} />}
+      {problem?.code === "DEPOSIT_REQUIRED" ? (
+        <Deposit problem={problem} person={wanted.payee} again={() => void pay(async () => undefined)} />
+      ) : (
+        problem !== null && problem.code !== "PIN_REQUIRED" && <Failure problem={problem} />
+      )}
       {problem?.code === "PIN_NOT_SET" && (
         <LinkButton href={to("safety")} icon="shield" wide>
           {t("pin.choose")}
@@ -368,6 +372,23 @@ function Confirm(props: { order: Order; onBack: () => void; onChange: (order: Or
         )}
       </div>
     </div>
+  );
+}
+
+/** They ask strangers for a deposit before there can be a room of the two: loaded for whom that concerns. */
+function Deposit(props: { problem: Problem; person: string; again: () => void }) {
+  const [reach, setReach] = useState<typeof import("../parts/reach.tsx") | null>(null);
+  useEffect(() => {
+    import("../parts/reach.tsx").then(
+      (found) => setReach(found),
+      // The sentence of the refusal says what to do without it.
+      () => undefined,
+    );
+  }, []);
+  return reach === null ? (
+    <Failure problem={props.problem} />
+  ) : (
+    <reach.default {...props} label={t("confirm.deposit")} />
   );
 }
 

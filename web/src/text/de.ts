@@ -295,6 +295,8 @@ export const de: Dictionary = {
     "Diese Seite darf kein Mikrofon benutzen. Erlaube es im Browser, sieh nach, ob eines da ist, und ruf noch einmal an.",
   "phone.no_relay":
     "Deine Anrufregeln verbergen deine Adresse, und dieser Homeserver hat kein Relais dafür. Ändere die Regeln oder frag den Betreiber.",
+  "confirm.deposit": "Hinterlegen und zahlen",
+  "phone.pay_and_ring": "Hinterlegen und anrufen",
 
   room_call: "Gruppenanruf",
   "room_call.hint":

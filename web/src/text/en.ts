@@ -291,6 +291,8 @@ export const en = {
     "This page may not use a microphone. Allow it in the browser, see that one is plugged in, and ring again.",
   "phone.no_relay":
     "Your call policy hides your address, and this homeserver has no relay that would. Change the policy, or ask your operator.",
+  "confirm.deposit": "Put it down and pay",
+  "phone.pay_and_ring": "Put it down and ring",
 
   room_call: "Group call",
   "room_call.hint":

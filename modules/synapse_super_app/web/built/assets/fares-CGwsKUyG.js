@@ -1,0 +1,1 @@
+function e(e,t){let n=BigInt(Math.max(0,Math.floor(t/1e3))),r=BigInt(e.amount)*n/60n;return r>BigInt(e.most)?e.most:Number(r)}function t(e,t){return e*Math.min(3,t)}function n(e){let{amount:t,currency:n}=e;return Number.isSafeInteger(t)&&typeof n==`string`?{amount:t,currency:n}:null}export{e as n,t as r,n as t};
