@@ -317,6 +317,11 @@ def _membership(event: RoomEvent) -> Signal | None:
     return replace(signal, member=StickyMember(key=key, until_ms=event.start_ms + lasts_ms))
 
 
+def left_sticky(key: str) -> dict[str, Any]:
+    """What a sticky membership of this key holds once it is left."""
+    return dict.fromkeys(_STICKY_KEYS, key)
+
+
 def membership_until_ms(event: RoomEvent) -> int:
     """When a membership in room state ends unless it is renewed: clients that crash leave theirs behind."""
     expires, created = event.content.get("expires"), event.content.get("created_ts")

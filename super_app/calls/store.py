@@ -444,6 +444,16 @@ def members_of(cur: Cursor, room_id: RoomId, now_ms: int) -> frozenset[UserId]:
     return frozenset(UserId(str(row[0])) for row in cur.fetchall())
 
 
+def member_keys(cur: Cursor, room_id: RoomId, user_id: UserId, now_ms: int) -> tuple[str, ...]:
+    """The keys of somebody's sticky memberships of a room's call, one for each device."""
+    cur.execute(
+        "SELECT member_key FROM superapp_calls_member WHERE room_id = ? AND user_id = ? AND until_ms > ?"
+        " ORDER BY member_key",
+        (room_id, user_id, now_ms),
+    )
+    return tuple(str(row[0]) for row in cur.fetchall())
+
+
 def has_member(cur: Cursor, room_id: RoomId, user_id: UserId, but: str, now_ms: int) -> bool:
     """Whether somebody is in a room's call by a sticky membership with another key than ``but``."""
     cur.execute(

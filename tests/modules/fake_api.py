@@ -226,6 +226,7 @@ class FakeModuleApi:
             event_dict["type"],
             event_dict["content"],
             state_key=event_dict.get("state_key"),
+            sticky="msc4354_sticky" in event_dict,
         )
 
     async def get_room_state(
@@ -777,6 +778,8 @@ class FakeHomeserver:
         self.push_rules: dict[tuple[str, str], dict[str, str]] = {}
         """By person and name: the properties of events that a rule silences."""
         self.turn_guards: list[Callable[[UserId], Awaitable[None]]] = []
+        self.sticks_ms = 1_000
+        """How long sticky events stick."""
         self.proxy_tokens: dict[str, str] = {}
         """By prefix, the tokens with which Synapse passes requests on."""
         self.locks: dict[tuple[str, str], defer.DeferredLock] = {}
@@ -1153,7 +1156,7 @@ class FakeHomeserver:
         if state_key is not None:
             fields["state_key"] = state_key
         if sticky:
-            fields["msc4354_sticky"] = {"duration_ms": 1000}
+            fields["msc4354_sticky"] = {"duration_ms": self.sticks_ms}
         event = make_event_from_dict(fields, RoomVersions.V1, {})
         if delayed:
             event.internal_metadata.delay_id = "delay"

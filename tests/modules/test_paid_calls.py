@@ -28,8 +28,8 @@ def code_of(error: pytest.ExceptionInfo[SynapseError]) -> tuple[str, int]:
 class House(FakeHomeserver):
     """alice (100.00 EUR) and carol, who asks 0.60 a minute, in their direct room."""
 
-    def __init__(self) -> None:
-        config = copy.deepcopy(CONFIG)
+    def __init__(self, **more: Any) -> None:
+        config = {**copy.deepcopy(CONFIG), **more}
         config["features"]["calls"] = True
         super().__init__(config=config)
         self.start()

@@ -6,7 +6,7 @@ from synapse.module_api.errors import ConfigError
 
 from super_app.calls.model import Record
 from super_app.errors import Refused
-from super_app.ids import UserId
+from super_app.ids import RoomId, UserId
 from synapse_super_app.calls.api import CallsApi
 from synapse_super_app.calls.coturn import Coturn
 from synapse_super_app.calls.encrypted import EncryptedRings
@@ -83,6 +83,10 @@ class CallsFeature:
     def charge(self, fares: Fares) -> None:
         """Connect payments: who has paid, or has agreed to pay, and whose ring of ours lacks that."""
         self.screening.charge(fares)
+
+    async def show_out(self, room_id: RoomId, people: frozenset[UserId]) -> None:
+        """Remove people from the call of a room at the SFU, if it is ours and they are in it."""
+        await self._conferences.show_out(room_id, people)
 
     def when_reached(self, listener: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
         """Call ``listener`` with records that came into a state, in the process that follows."""

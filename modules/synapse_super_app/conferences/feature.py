@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from synapse.module_api.errors import ConfigError
 
+from super_app.ids import RoomId, UserId
 from super_app.names import LIVEKIT_PREFIX
 from synapse_super_app.conferences.desk import Desk
 from synapse_super_app.conferences.halls import Halls
@@ -50,6 +51,11 @@ class Conferences:
 
     def routes(self) -> Sequence[Route]:
         return (*self._links.routes(), *self._stages.routes())
+
+    async def show_out(self, room_id: RoomId, people: frozenset[UserId]) -> None:
+        """Remove people from the call of a room whose end somebody else decided."""
+        if self._keeper is not None:
+            await self._keeper.show_out(room_id, people)
 
     def start(self) -> None:
         if self._resource is not None:

@@ -70,6 +70,16 @@ class Keeper:
         if self._runtime.private.sends_delayed_events:
             self._runtime.api.run_as_background_process("superapp_conferences", self._look)
 
+    async def show_out(self, room_id: RoomId, people: frozenset[UserId]) -> None:
+        """Their call is over though they are still in the room; with a new ring they may come again."""
+        await self._seats.written()
+        now_ms = self._runtime.now_ms()
+        for seat in await self._runtime.database.run(
+            "conferences_of_room", lambda cur: store.open_seats(cur, now_ms, _SEATS_MAX)
+        ):
+            if seat.room_id == room_id and seat.user_id in people and seat.participant is not None:
+                await self._remove(seat, "over")
+
     async def on_webhook(self, said: dict[str, Any]) -> None:
         """The SFU tells that somebody came or went, or that a room was made or closed."""
         await self._seats.written()
@@ -183,14 +193,14 @@ class Keeper:
             "conferences_regrant", lambda cur: store.regrant(cur, seat.sfu_room, seat.identity, grant)
         )
 
-    async def _remove(self, seat: Seat) -> None:
-        """Remove somebody who is no more in the Matrix room; if the SFU does not answer, the next look tries again."""
+    async def _remove(self, seat: Seat, why: str = "not_in_room") -> None:
+        """Remove somebody from the call. Who is no more in the room is removed at the next look if this fails."""
         try:
             await self._livekit.remove(seat.sfu_room, seat.identity)
         except NoAnswer as error:
             self._unanswered("remove", error)
             return
-        _removed_total.labels("not_in_room").inc()
+        _removed_total.labels(why).inc()
         until_ms = self._runtime.now_ms() + REFRESHED_MS
         await self._runtime.database.run(
             "conferences_bar", lambda cur: store.bar(cur, seat.sfu_room, seat.identity, until_ms)

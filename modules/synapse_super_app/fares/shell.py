@@ -6,6 +6,7 @@ that writes the ledger reads each second. Asking fails open: a ring whose price 
 callee's homeserver screens it, if it costs something. Paying fails closed: nothing is charged that was not confirmed.
 """
 
+import itertools
 import logging
 import secrets
 from collections import OrderedDict
@@ -66,6 +67,10 @@ _MAX_AGE_MS: Final = 300_000
 _RING_PATIENCE_MS: Final = 1_000
 _ASK_TIMEOUT_MS: Final = 5_000
 _HANG_UP_AGAIN_MS: Final = 5_000
+_STICKS_MS: Final = 3_600_000
+"""How long a sticky membership that was left has to say so: as long as one can stick."""
+ShowOut = Callable[[RoomId, frozenset[UserId]], Awaitable[None]]
+"""Removes people from the call of a room at the SFU of this homeserver, if they are in it and it has one."""
 _MAX_UNDER_WAY: Final = 100
 """Requests of one origin at a time."""
 
@@ -109,6 +114,7 @@ class FaresShell:
         clearing: Sends,
         pins: Pins,
         prices: Prices,
+        show_out: ShowOut,
     ) -> None:
         self._runtime = runtime
         self._writer = writer
@@ -116,6 +122,7 @@ class FaresShell:
         self._clearing = clearing
         self._pins = pins
         self._prices = prices
+        self._show_out = show_out
         self._assets = runtime.config.payments.by_code()
         self.fares = Fares(
             server_name=runtime.server_name,
@@ -697,11 +704,21 @@ class FaresShell:
             for (event_type, state_key), event in state.items():
                 if event.sender == person and event.content:
                     await self._send(person, room_id, event_type, {}, state_key=state_key)
+            keys = await self._runtime.database.run(
+                "fare_sticky", lambda cur: calls.member_keys(cur, room_id, person, now_ms)
+            )
+            # Which of the two types a device sticks by is not kept; leaving by the other says nothing.
+            for key, event_type in itertools.product(keys, sorted(events.RTC_MEMBERS)):
+                sticks = {events.STICKY_FIELD: {"duration_ms": _STICKS_MS}}
+                await self._send(person, room_id, event_type, events.left_sticky(key), **sticks)
         content = {"call_id": session.call_id, "version": "1", "party_id": events.PARTY_ID, "reason": "user_hangup"}
         await self._send(person, room_id, events.HANGUP, content)
+        # Clients leave by themselves when they read this; who does not is removed where media goes through our SFU.
+        both = (session.caller, session.callee)
+        await self._show_out(room_id, frozenset(each for each in both if each is not None))
 
     async def _send(
-        self, sender: UserId, room_id: RoomId, event_type: str, content: dict[str, Any], **more: str
+        self, sender: UserId, room_id: RoomId, event_type: str, content: dict[str, Any], **more: Any
     ) -> None:
         await self._runtime.api.create_and_send_event_into_room(
             {"type": event_type, "room_id": room_id, "sender": sender, "content": content, **more}

@@ -238,6 +238,7 @@ class PaymentsFeature:
             clearing=self._clearing_shell,
             pins=self._pins,
             prices=calls.screening,
+            show_out=calls.show_out,
         )
         self.packages = (*self.packages, "super_app.fares")
         self.pots.pots.lies_beside(fares.fares.beside)
