@@ -132,6 +132,9 @@ class Share:
     """Since the last right PIN."""
     guessed_ms: int | None
     stored_ms: int
+    claimed_by: AttemptId | None = None
+    """The guess that the other realms are being told of now."""
+    claimed_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +203,12 @@ class Answered:
     proof: Proof
     nonce: str
     guesses_left: int
+
+
+class Busy(StrEnum):
+    """Another guess is being told to the other realms, by another process maybe: wait for its end."""
+
+    BUSY = "busy"
 
 
 class Wiped(StrEnum):

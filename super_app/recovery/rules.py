@@ -6,7 +6,7 @@ from typing import Final
 
 from super_app.errors import Reason, Refused
 from super_app.ids import ServerName, UserId, server_of
-from super_app.recovery.model import GUESSES, MIN_REALMS, Deal, Guess, Mark, Share, State, Version
+from super_app.recovery.model import GUESSES, MIN_REALMS, AttemptId, Deal, Guess, Mark, Share, State, Version
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
@@ -31,6 +31,8 @@ MAX_STEP: Final = 2**30
 """How far a version may be above the last one, so that nobody can use them all up."""
 BEGUN_MS: Final = 2 * _MINUTE_MS
 """So long after a guess was begun what it is to evaluate may come."""
+CLAIM_MS: Final = 20_000
+"""So long one guess keeps others waiting: longer than it takes to tell the other realms, unless its process dies."""
 
 
 def judge_deal(deal: Deal, *, realm: ServerName, user_id: UserId, version: Version) -> Refused | None:
@@ -102,6 +104,16 @@ def judge_wait(share: Share, now_ms: int) -> Refused | None:
         reason=Reason.TOO_MANY_REQUESTS,
         message=f"After {share.guesses} wrong guesses the next one has to wait; {GUESSES - share.guesses} are left.",
         fields=MappingProxyType({"retry_after_ms": wait_ms}),
+    )
+
+
+def is_claimed(share: Share, attempt_id: AttemptId, now_ms: int) -> bool:
+    """Whether another guess than this one is being told to the other realms."""
+    return (
+        share.claimed_by is not None
+        and share.claimed_by != attempt_id
+        and share.claimed_ms is not None
+        and now_ms - share.claimed_ms < CLAIM_MS
     )
 
 

@@ -15,6 +15,7 @@ from super_app.recovery import rules, store
 from super_app.recovery.model import (
     GUESSES,
     AttemptId,
+    Busy,
     Deal,
     Guess,
     Mark,
@@ -71,11 +72,11 @@ def plan_guess(
     blinded: str | None,
     now_ms: int,
     started_ms: int,
-) -> Plan | Wiped | Refused:
+) -> Plan | Wiped | Busy | Refused:
     """Whether somebody may guess now; ``blinded`` is None to begin only, and ``started_ms`` when this process started.
 
-    Writes nothing, but for a share that is spent, which is destroyed, and for a guess that was begun, which from now on
-    is about ``blinded`` alone.
+    A new guess claims the share until it is counted or ``release``d, so that no other one is told to the other realms
+    as the same step. A guess that was begun is from now on about ``blinded`` alone. A share that is spent is destroyed.
     """
     share = store.share(cur, user_id, version)
     refused = rules.judge_held(share)
@@ -94,9 +95,13 @@ def plan_guess(
         if rules.is_spent(share):
             store.destroy(cur, user_id, version, State.SPENT)
             return Wiped.WIPED
+        if rules.is_claimed(share, attempt_id, now_ms):
+            return Busy.BUSY
         refused = rules.judge_wait(share, now_ms)
         if refused is not None:
             return refused
+        if not store.claim(cur, share, attempt_id, now_ms, now_ms - rules.CLAIM_MS):
+            return Busy.BUSY
     mark = Mark(
         realm=realm,
         user_id=user_id,
@@ -157,6 +162,8 @@ def unlock(
         return Refused(reason=Reason.RECOVERY_TAG_WRONG, message="That does not show that the PIN was right.")
     if guess.settled_ms is not None:
         return ()
+    if rules.is_claimed(share, attempt_id, now_ms):
+        return None
     if not store.count(cur, share, 0, None):
         return None
     store.settle_guesses(cur, user_id, version, now_ms, now_ms - rules.SETTLED_MS)

@@ -9,7 +9,8 @@ from super_app.ids import ServerName, UserId
 from super_app.recovery.model import AttemptId, Guess, Mark, Share, State, Version
 
 _SHARE: LiteralString = (
-    "SELECT user_id, version, state, sealed, sealed_hash, threshold, realms, epoch, guesses, guessed_ms, stored_ms"
+    "SELECT user_id, version, state, sealed, sealed_hash, threshold, realms, epoch, guesses, guessed_ms, stored_ms,"
+    " claimed_by, claimed_ms"
     " FROM superapp_recovery_share"
 )
 
@@ -33,9 +34,21 @@ def held(cur: Cursor) -> tuple[Share, ...]:
 
 
 def _share(row: Row) -> Share:
-    user_id, version, state, sealed, sealed_hash, threshold, realms, epoch, guesses, guessed_ms, stored_ms = cast(
-        tuple[str, int, str, str | None, str, int, str, int, int, int | None, int], row
-    )
+    (
+        user_id,
+        version,
+        state,
+        sealed,
+        sealed_hash,
+        threshold,
+        realms,
+        epoch,
+        guesses,
+        guessed_ms,
+        stored_ms,
+        claimed_by,
+        claimed_ms,
+    ) = cast(tuple[str, int, str, str | None, str, int, str, int, int, int | None, int, str | None, int | None], row)
     return Share(
         user_id=UserId(user_id),
         version=Version(version),
@@ -48,6 +61,8 @@ def _share(row: Row) -> Share:
         guesses=guesses,
         guessed_ms=guessed_ms,
         stored_ms=stored_ms,
+        claimed_by=None if claimed_by is None else AttemptId(claimed_by),
+        claimed_ms=claimed_ms,
     )
 
 
@@ -69,13 +84,32 @@ def add_share(cur: Cursor, new: Share) -> None:
 
 
 def count(cur: Cursor, before: Share, guesses: int, guessed_ms: int | None) -> bool:
-    """Go on by one epoch from ``before``; False if somebody else did."""
+    """Go on by one epoch from ``before``, with which a claim ends; False if somebody else did."""
     cur.execute(
-        "UPDATE superapp_recovery_share SET epoch = ?, guesses = ?, guessed_ms = ?"
-        " WHERE user_id = ? AND version = ? AND epoch = ? AND sealed IS NOT NULL",
+        "UPDATE superapp_recovery_share SET epoch = ?, guesses = ?, guessed_ms = ?, claimed_by = NULL,"
+        " claimed_ms = NULL WHERE user_id = ? AND version = ? AND epoch = ? AND sealed IS NOT NULL",
         (before.epoch + 1, guesses, guessed_ms, before.user_id, before.version, before.epoch),
     )
     return cur.rowcount == 1
+
+
+def claim(cur: Cursor, before: Share, attempt_id: AttemptId, now_ms: int, before_ms: int) -> bool:
+    """Keep other guesses waiting; False if another one does, since then or later, or the share is not as it was."""
+    cur.execute(
+        "UPDATE superapp_recovery_share SET claimed_by = ?, claimed_ms = ?"
+        " WHERE user_id = ? AND version = ? AND epoch = ? AND sealed IS NOT NULL"
+        " AND (claimed_by IS NULL OR claimed_by = ? OR claimed_ms <= ?)",
+        (attempt_id, now_ms, before.user_id, before.version, before.epoch, attempt_id, before_ms),
+    )
+    return cur.rowcount == 1
+
+
+def release(cur: Cursor, user_id: UserId, version: Version, attempt_id: AttemptId) -> None:
+    cur.execute(
+        "UPDATE superapp_recovery_share SET claimed_by = NULL, claimed_ms = NULL"
+        " WHERE user_id = ? AND version = ? AND claimed_by = ?",
+        (user_id, version, attempt_id),
+    )
 
 
 def catch_up(cur: Cursor, before: Share, epoch: int, guesses: int, now_ms: int) -> None:

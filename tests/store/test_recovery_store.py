@@ -12,6 +12,7 @@ from super_app.recovery import group, rules, service, store
 from super_app.recovery.model import (
     GUESSES,
     AttemptId,
+    Busy,
     Deal,
     Mark,
     Plan,
@@ -59,7 +60,7 @@ def attempt(number: int) -> AttemptId:
 
 def plan(
     run: Transaction, number: int, now_ms: int, version: int = 1, blinded: str | None = "B", started_ms: int = 0
-) -> Plan | Wiped | Refused:
+) -> Plan | Wiped | Busy | Refused:
     return run(
         lambda cur: service.plan_guess(cur, HERE, ALICE, Version(version), attempt(number), blinded, now_ms, started_ms)
     )
@@ -242,7 +243,8 @@ def test_a_guess_whose_answer_got_lost_counts_once(transaction: Transaction) -> 
 
 def test_of_two_guesses_that_meet_each_counts(transaction: Transaction) -> None:
     put(transaction)
-    one, two = plan(transaction, 1, 0), plan(transaction, 2, 0)
+    # The first one took so long that the second one did not wait for it any more.
+    one, two = plan(transaction, 1, 0), plan(transaction, 2, rules.CLAIM_MS)
     assert isinstance(one, Plan)
     assert isinstance(two, Plan)
 
@@ -352,6 +354,49 @@ def test_a_guess_that_was_begun_counts_once_and_is_about_one_element(transaction
     assert reason(plan(transaction, 1, 3_000, blinded="C")) is Reason.CONFLICT
     assert isinstance(plan(transaction, 1, 3_000), Plan)
     assert unlock(transaction, 1) is None
+
+
+def test_only_one_of_several_guesses_at_once_is_told_to_the_other_realms(transaction: Transaction) -> None:
+    """As processes of one homeserver do: two that told the same step would each undo what the other one counted."""
+    put(transaction)
+    first = plan(transaction, 1, 1_000)
+    assert isinstance(first, Plan)
+    assert plan(transaction, 2, 1_001) is Busy.BUSY
+    # The same guess in two processes is one step.
+    again = plan(transaction, 1, 1_002)
+    assert isinstance(again, Plan)
+    assert again.mark == first.mark
+
+    assert transaction(lambda cur: service.count_guess(cur, first, "B", NONCE, 1_003)) is not None
+    assert transaction(lambda cur: service.count_guess(cur, again, "B", NONCE, 1_003)) is None
+    second = plan(transaction, 2, 1_004)
+    assert isinstance(second, Plan)
+    assert (second.mark.epoch, second.mark.guesses) == (2, 2)
+
+
+def test_an_unlock_waits_for_a_guess_that_is_being_told(transaction: Transaction) -> None:
+    put(transaction)
+    guess(transaction, 1, 0)
+    told = plan(transaction, 2, 1_000)
+    tag = unlock_tag(KEY, HERE, ALICE, ONE, attempt(1), b"\6" * 32)
+    assert transaction(lambda cur: service.unlock(cur, HERE, ALICE, ONE, attempt(1), tag, KEY, 1_001)) is None
+    assert isinstance(told, Plan)
+    assert transaction(lambda cur: service.count_guess(cur, told, "B", NONCE, 1_002)) is not None
+    assert unlock(transaction, 1, now_ms=1_003) is None
+
+
+def test_a_guess_that_came_to_nothing_keeps_others_waiting_until_it_says_so_or_its_time_is_over(
+    transaction: Transaction,
+) -> None:
+    put(transaction)
+    assert isinstance(plan(transaction, 1, 1_000), Plan)
+    transaction(lambda cur: store.release(cur, ALICE, ONE, attempt(2)))
+    assert plan(transaction, 2, 1_001) is Busy.BUSY
+    transaction(lambda cur: store.release(cur, ALICE, ONE, attempt(1)))
+    assert isinstance(plan(transaction, 2, 1_002), Plan)
+    # Its process died.
+    assert plan(transaction, 3, 1_001 + rules.CLAIM_MS) is Busy.BUSY
+    assert isinstance(plan(transaction, 3, 1_002 + rules.CLAIM_MS), Plan)
 
 
 def test_what_was_begun_before_this_process_or_too_long_ago_is_not_evaluated(transaction: Transaction) -> None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from counted_guesses import guesses_are_counted_once_at_whichever_process
 from steady_payers import AtOnce, SteadyPayer, every_payment_ends, the_books_tell_one_story
 from workers_pair import WorkersPair
 
@@ -25,6 +26,7 @@ def pair(demo_folder: Path) -> Iterator[WorkersPair]:
 def test_a_writer_that_dies_hangs_or_stops_is_replaced_and_no_payment_is_lost_or_doubled(pair: WorkersPair) -> None:
     everybody: list[SteadyPayer] = []
     main = pair.sides[0].process
+    guesses_are_counted_once_at_whichever_process(pair)
     with ExitStack() as clients:
 
         def pays(payer: str, payee: str, at: Homeserver, count: int) -> SteadyPayer:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import psycopg2
 
 from super_app.db import Engine
+from super_app.ids import ServerName
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.certificates import ThrowAwayCa
 from synapse_super_app.commands.demo_pair import MODULE_CONFIG, PORTS, DemoPair, Side
@@ -21,8 +22,11 @@ from synapse_super_app.commands.homeserver_process import WORKER, Homeserver, wr
 from synapse_super_app.commands.matrix_client import MatrixClient, wait_until
 from synapse_super_app.commands.redis import PrivateRedis
 
+NOBODY: Final = ServerName(f"{loopback.ADDRESS}:1")
+"""A realm that never answers, since a set of shares has three at least."""
 WRITERS: Final = ("ledger1", "ledger2")
 _SECRET: Final = "only-between-these-processes"
+_RESOURCES: Final = [{"names": ["client", "federation"]}]
 
 
 class WorkersPair(DemoPair):
@@ -108,9 +112,11 @@ class WorkersPair(DemoPair):
 
     def _write_config(self, index: int, side: Side, ca: ThrowAwayCa) -> None:
         super()._write_config(index, side, ca)
-        if index != 0:
-            return
         config = json.loads(side.process.config_path.read_text(encoding="utf-8"))
+        if index != 0:
+            module = self._with_recovery(index, config["modules"][0]["config"])
+            write_config(side.process.config_path, {**config, "modules": [{**config["modules"][0], "config": module}]})
+            return
         config |= self._shared()
         listeners = [*config["listeners"], _replication(self._main_port)]
         write_config(side.process.config_path, {**config, "listeners": listeners})
@@ -119,14 +125,15 @@ class WorkersPair(DemoPair):
                 "worker_app": "synapse.app.generic_worker",
                 "worker_name": name,
                 "worker_listeners": [
-                    {**config["listeners"][0], "port": client_port},
+                    # A deployment sends requests of clients and homeservers to whichever process it likes.
+                    {**config["listeners"][0], "port": client_port, "resources": _RESOURCES},
                     _replication(replication_port),
                 ],
             }
             write_config(self.workers[name].config_path, {**config, **worker})
 
     def _shared(self) -> Mapping[str, Any]:
-        module = dict(MODULE_CONFIG)
+        module = self._with_recovery(0, MODULE_CONFIG)
         module["directory"] = {**module["directory"], "peers": [self.sides[1].name]}
         module["payments"] = {**module["payments"], "ledger_writers": list(WRITERS)}
         ports = {"main": self._main_port, **{name: ports[1] for name, ports in self._ports.items()}}
@@ -136,6 +143,12 @@ class WorkersPair(DemoPair):
             "worker_replication_secret": _SECRET,
             "modules": [{"module": "synapse_super_app.SuperApp", "config": module}],
         }
+
+    def _with_recovery(self, index: int, module: Mapping[str, Any]) -> dict[str, Any]:
+        own, other = self.sides[index].name, self.sides[1 - index].name
+        realms = [{"server": other, "operator": f"Operator of {other}"}, {"server": NOBODY, "operator": "Nobody"}]
+        recovery = {"operator": f"Operator of {own}", "realms": realms}
+        return {**module, "features": {**module["features"], "recovery": True}, "recovery": recovery}
 
 
 def _replication(port: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import ServerName, UserId, parse_user_id, server_of
 from super_app.names import RECOVERY_PATH
 from super_app.recovery import group, rules, sealing, service, store, voprf
-from super_app.recovery.model import AttemptId, Deal, Guess, Mark, Plan, Share, State, Version, Wiped, seal_info
+from super_app.recovery.model import AttemptId, Busy, Deal, Guess, Mark, Plan, Share, State, Version, Wiped, seal_info
 from super_app.signing import from_b64, to_b64
 from super_app.wire import WireModel
 from synapse_super_app.directory.budget import Budget
@@ -54,6 +54,8 @@ _Told = Literal["known", "behind", "silent"]
 
 _SERVLET_GROUP: Final = "superapp_recovery"
 _TRIES: Final = 4
+_BUSY_PAUSE_S: Final = 0.03
+_BUSY_PAUSES: Final = 200
 _LOOK_AGAIN_MS: Final = 60_000.0
 _HOUR_MS: Final = 3_600_000
 _PERSON_BURST: Final = 60
@@ -214,16 +216,23 @@ class Realm:
         if refused is not None:
             return refused
         # Two that met would tell the others the same epoch, and the one that came second would count twice.
+        tries = pauses = 0
         async with self._turns.of((user_id, version)):
-            for _ in range(_TRIES):
+            while tries < _TRIES and pauses < _BUSY_PAUSES:
                 found = await self._tried(origin, user_id, version, attempt_id, blinded)
-                if found is not None:
+                if found is Busy.BUSY:
+                    # In another process. What ends it is its own answer, of which nothing is heard here.
+                    pauses += 1
+                    await self._runtime.api.sleep(_BUSY_PAUSE_S)
+                elif found is not None:
                     return found
+                else:
+                    tries += 1
         return _at_once()
 
     async def _tried(
         self, origin: ServerName, user_id: UserId, version: Version, attempt_id: AttemptId, blinded: str | None
-    ) -> tuple[Share, Guess] | Refused | None:
+    ) -> tuple[Share, Guess] | Refused | Busy | None:
         """None if something came in between, so that it has to be tried anew."""
         run, now_ms = self._runtime.database.run, self._runtime.now_ms()
         planned = partial(
@@ -240,26 +249,37 @@ class Realm:
         if isinstance(plan, Wiped):
             logger.warning("the share of %s was destroyed by wrong guesses", user_id)
             return rules.gone()
-        if isinstance(plan, Refused):
+        if isinstance(plan, (Refused, Busy)):
             return plan
         if (user_id, version) not in self._checked:
             # What the others know may change what may be done.
-            return await self._check(plan.share)
+            refused = await self._check(plan.share)
+            return refused if refused is None else await self._released(plan, refused)
         if plan.again is not None:
             return plan.share, plan.again
         refused = self._of_server.take(origin, now_ms)
         if refused is not None:
-            return refused
+            return await self._released(plan, refused)
         told = await self._tell(plan)
         if "behind" in told:
             return None
         if told.count("known") < rules.acknowledgements(plan.share.threshold):
-            return _unwitnessed()
+            return await self._released(plan, _unwitnessed())
         nonce, now_ms = to_b64(secrets.token_bytes(group.SIZE)), self._runtime.now_ms()
         counted = await run("recovery_count", partial(_count, plan, blinded, nonce, now_ms))
         if counted is None:
             return None
         return counted, Guess(attempt_id=attempt_id, blinded=blinded, nonce=nonce)
+
+    async def _released(self, plan: Plan, refused: Refused) -> Refused:
+        """The refusal of a guess that keeps others waiting no more."""
+        share, attempt_id = plan.share, plan.mark.attempt_id
+        if plan.again is None and attempt_id is not None:
+            await self._runtime.database.run(
+                "recovery_release",
+                partial(store.release, user_id=share.user_id, version=share.version, attempt_id=attempt_id),
+            )
+        return refused
 
     def _evaluated(self, share: Share, guess: Guess, blinded: group.Element) -> EvaluationJson | Refused:
         deal = self._open(share.user_id, share.version, share.sealed or "")
@@ -299,12 +319,13 @@ class Realm:
             now_ms=self._runtime.now_ms(),
         )
         async with self._turns.of((user_id, version)):
-            for _ in range(_TRIES):
+            for _ in range(_BUSY_PAUSES):
                 marks = await self._runtime.database.run("recovery_unlock", unlocked)
                 if isinstance(marks, Refused):
                     return marks
                 if marks is not None:
                     return self._told_later(share, marks)
+                await self._runtime.api.sleep(_BUSY_PAUSE_S)
         return _at_once()
 
     async def _use(self, _origin: ServerName, body: UserVersionBody) -> DoneJson | Refused:
