@@ -338,8 +338,12 @@ def test_wherever_setting_up_breaks_off_one_pin_works_and_it_can_begin_again(chr
         page.get_by_role("button", name="Set up").click()
         page.get_by_role("alert").wait_for()
         page.unroute_all()
+        # And one of the realms leaves, of which the page tells whoever has a share there.
+        gone = realms.names[3]
+        leaves(page, gone)
         page.reload()
         visit.heading("Recovery PIN")
+        page.get_by_text(f"{gone} guards no new shares any more.").wait_for()
         assert (shown_key(page, PIN), recovered) == (key, key)
         assert set_of(carol)["set"]["version"] == first
 
@@ -347,9 +351,13 @@ def test_wherever_setting_up_breaks_off_one_pin_works_and_it_can_begin_again(chr
         page.get_by_role("button", name="Change PIN, key or homeservers").click()
         breaks_off(page, "**/recovery/realms/*/use")
         _types_new_pin(page, NEW_PIN)
+        left = page.get_by_role("checkbox", name=gone)
+        assert (left.is_checked(), left.is_disabled()) == (False, True)
         page.get_by_role("button", name="Set up").click()
         page.get_by_text(READY).wait_for()
+        assert page.get_by_text(f"{gone} guards no new shares any more.").count() == 0
         newest = set_of(carol)["set"]["version"]
+        assert gone not in [each["server"] for each in set_of(carol)["set"]["realms"]]
         assert states(realms, carol, 1)[newest][0] == "pending"
         page.unroute_all()
         page.reload()
@@ -358,13 +366,26 @@ def test_wherever_setting_up_breaks_off_one_pin_works_and_it_can_begin_again(chr
     wait_until(
         lambda: all(
             {version: state for version, (state, _) in states(realms, carol, at).items()}
-            == {**dict.fromkeys(states(realms, carol, at), "retired"), newest: "active"}
+            == {**dict.fromkeys(states(realms, carol, at), "retired"), **({newest: "active"} if at != 3 else {})}
             for at in range(len(realms.names))
         ),
         timeout_s=120,
         what="the realms to hear which set is in use",
     )
     carol.close()
+
+
+def leaves(page: Any, server: str) -> None:
+    """As if its operator had said so in its config: the page is told of it with the list of realms."""
+
+    def route(found: Any) -> None:
+        answered = found.fetch()
+        content = answered.json()
+        for each in content["realms"]:
+            each["leaving"] = each["leaving"] or each["server"] == server
+        found.fulfill(response=answered, json=content)
+
+    page.route("**/recovery/realms", route)
 
 
 def breaks_off(page: Any, where: Any, method: str | None = None) -> None:

@@ -5,7 +5,7 @@ import itertools
 import logging
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -810,6 +810,79 @@ def test_two_realms_of_one_operator_are_not_offered(realms: Realms) -> None:
     offered = {each["server"]: not each["leaving"] for each in somebody(realms["hs1.test"]).realms()}
     liar.put_handlers[RECOVERY_PATH] = honest
     assert offered == {**dict.fromkeys(NAMES, True), "hs3.test": False, "hs4.test": False}
+
+
+@contextlib.contextmanager
+def configured(house: FakeHomeserver, **recovery: Any) -> Generator[None]:
+    """The operator changes the config and starts it anew; in the end it is as it was."""
+    before = house._config
+    house._config = {**before, "recovery": {**before["recovery"], **recovery}}
+    house.restart()
+    house.settle()
+    try:
+        yield
+    finally:
+        house._config = before
+        house.restart()
+        house.settle()
+
+
+def test_a_realm_that_leaves_takes_no_new_share_is_shown_as_leaving_and_guards_those_it_has(
+    realms: Realms, alice: Person
+) -> None:
+    with configured(realms["hs2.test"], leaving=True):
+        offered = {each["server"]: each["leaving"] for each in alice.realms()}
+        assert offered == {**dict.fromkeys(NAMES, False), "hs2.test": True}
+        draft = alice.draft(PIN, KEY, NAMES, 3)
+        assert refused(lambda: alice.give(draft, "hs2.test")) == "NOT_ALLOWED"
+        # The one it has goes on, and is moved by a set without it.
+        found = alice.recover(PIN)
+        assert (found.key, found.refused) == (KEY, {})
+        alice.set_up("730164", found.key, [each for each in NAMES if each != "hs2.test"], 3)
+        alice.home.advance(20)
+        assert versions_held(realms["hs2.test"], alice) == []
+        assert alice.recover("730164").key == KEY
+
+
+def test_one_account_cannot_keep_a_realm_busy(realms: Realms, alice: Person) -> None:
+    """By asking for the same guess again and again, which counts once and costs the realm its work."""
+    bob = somebody(realms["hs1.test"])
+    bob.set_up(PIN, KEY, NAMES, 3)
+    body = {**guess_body(alice), "user_id": alice.user_id}
+
+    def ask() -> dict[str, Any]:
+        return realms.ask("hs1.test", "hs2.test", "guess", body)
+
+    for _ in range(60):
+        ask()
+    with pytest.raises(SynapseError) as caught:
+        ask()
+    assert (caught.value.code, reason(caught.value)) == (429, "TOO_MANY_REQUESTS")
+    assert 0 < caught.value.error_dict(None)["retry_after_ms"] <= 15_000
+    assert realms.guesses(alice)["hs2.test"] == 1
+    # Nobody else is kept waiting for it, and it is over some time after.
+    assert bob.recover(PIN).key == KEY
+    realms.advance(16)
+    assert ask()["guesses_left"] == 9
+
+
+def test_one_homeserver_has_so_many_guesses_in_an_hour_whoever_makes_them(realms: Realms) -> None:
+    people = [somebody(realms["hs1.test"]) for _ in range(3)]
+    other = somebody(realms["hs3.test"])
+    for person in (*people, other):
+        person.set_up(PIN, KEY, NAMES, 3)
+    with configured(realms["hs2.test"], guesses_per_server=4):
+        for person in people[:2]:
+            for _ in range(2):
+                person.at("hs2.test", "guess", guess_body(person))
+        with pytest.raises(SynapseError) as caught:
+            people[2].at("hs2.test", "guess", guess_body(people[2]))
+        assert (caught.value.code, reason(caught.value)) == (429, "TOO_MANY_REQUESTS")
+        assert realms.guesses(people[2]) == dict.fromkeys(NAMES, 0)
+        # Another homeserver has a budget of its own, and this one has the next guess a quarter of an hour later.
+        assert other.recover(PIN).key == KEY
+        realms.advance(901)
+        assert people[2].recover(PIN).key == KEY
 
 
 @pytest.mark.parametrize(
