@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,10 @@ def _all_at_once_count_exactly(pair: WorkersPair, bob: MatrixClient, realm: Serv
 
     connections = [stack.enter_context(pair.client("bob")) for _ in range(2)]
     urls = [process.client_url for process in pair.workers.values() for _ in range(2)]
-    questions: list[Callable[[], Json]] = [lambda client=each: through_his_homeserver(client) for each in connections]
-    questions += [lambda url=each: at_worker(url) for each in urls]
+    questions: list[Callable[[], Json]] = [
+        *(partial(through_his_homeserver, each) for each in connections),
+        *(partial(at_worker, each) for each in urls),
+    ]
     with ThreadPoolExecutor(len(questions)) as threads:
         answers = list(threads.map(asked, questions))
     left = [each["guesses_left"] for each in answers if not isinstance(each, str)]
