@@ -1,4 +1,4 @@
-"""What every suite may use: a private PostgreSQL server; and how a run is shared out and timed.
+"""What every suite may use: a PostgreSQL server, quick starts of homeservers; and how a run is shared out and timed.
 
 ``make test`` runs tests on several processes at once (pytest-xdist). A file goes to one process, where its tests share
 homeservers, a browser or a built wheel; the suites whose files take longest go first.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from nursery import installed
 
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.postgres import PrivatePostgres
@@ -87,6 +88,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SuiteTimes(budgets_s), "suite-times")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nursery() -> Iterator[None]:
+    """Homeservers start without importing Synapse anew, whoever starts them: see tests/system/nursery.py."""
+    with installed():
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PrivatePostgres]:
     """A PostgreSQL server that ends with the run. It loses data when the machine stops, which buys the tests speed."""
@@ -94,7 +102,13 @@ def postgres_server() -> Iterator[PrivatePostgres]:
     folder.chmod(0o711)  # root's tests start it as another account, which must pass through
     server = PrivatePostgres(
         folder,
-        settings={"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"},
+        settings={
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "max_connections": "200",
+            "autovacuum": "off",
+        },
     )
     try:
         with server:

@@ -10,26 +10,22 @@ each other only by way of a ``Wire`` each, which passes on what comes, TLS and a
 
 import asyncio
 import json
-import os
-import select
-import signal
 import socketserver
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar, cast
 
-from faulty_homeserver import __file__ as _program
+from nursery import NURSERY
 
 from super_app.db import Engine
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.certificates import ThrowAwayCa
 from synapse_super_app.commands.demo_pair import PORTS, DemoPair, Side
-from synapse_super_app.commands.homeserver_process import Homeserver, write_config
+from synapse_super_app.commands.homeserver_process import SYNAPSE, Homeserver, write_config
 from synapse_super_app.commands.postgres import PrivatePostgres
 
 T = TypeVar("T")
@@ -39,6 +35,7 @@ LIMIT_S: Final = 120.0
 _CHUNK_BYTES: Final = 65_536
 _DISK_MIB: Final = 160
 _TABLESPACE: Final = "space"
+_PROGRAM: Final = Path(__file__).with_name("faulty_homeserver.py")
 
 
 class Hit(NamedTuple):
@@ -236,83 +233,25 @@ class Wire:
         raise ConnectionResetError
 
 
-class Nursery:
-    """Starts homeservers from a process that has imported all that they need."""
+class FaultyHomeserver(Homeserver):
+    """Stops at the points that ``faulty_homeserver.py`` names, and hurries as it says."""
 
-    def __init__(self, points: Points, log_path: Path) -> None:
-        with log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, str(Path(_program)), str(points.port)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-
-    def start(self, config: Path, console: Path, folder: Path) -> int:
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise RuntimeError("it was started with pipes")
-        stdin.write(json.dumps({"config": str(config), "console": str(console), "folder": str(folder)}) + "\n")
-        stdin.flush()
-        return int(stdout.readline())
-
-    def close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._process.wait(LIMIT_S)
-
-
-class _Forked:
-    """A homeserver of the nursery, as far as ``Homeserver`` looks at its process. It is another process's child."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._fd = os.pidfd_open(pid)
-        self._ended_by: int | None = None
-        self._code: int | None = None
-
-    def poll(self) -> int | None:
-        if self._code is None and select.select([self._fd], [], [], 0)[0]:
-            self._end()
-        return self._code
-
-    def wait(self, timeout_s: float | None = None) -> int:
-        if self._code is None and not select.select([self._fd], [], [], timeout_s)[0]:
-            raise subprocess.TimeoutExpired(str(self.pid), timeout_s or 0.0)
-        return self._code if self._code is not None else self._end()
-
-    def send_signal(self, number: int) -> None:
-        if self._code is None:
-            self._ended_by = number
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._fd, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def _end(self) -> int:
-        os.close(self._fd)
-        # Its parent hears the true code; whom we did not end has failed.
-        self._code = 1 if self._ended_by is None else -self._ended_by
-        return self._code
-
-
-class PreloadedHomeserver(Homeserver):
-    """Starts in a fraction of the time, again and again."""
-
-    def __init__(self, nursery: Nursery, *, config_path: Path, client_url: str, console_path: Path) -> None:
+    def __init__(self, points: Points, *, config_path: Path, client_url: str, console_path: Path) -> None:
         super().__init__(config_path=config_path, client_url=client_url, console_path=console_path)
-        self._nursery = nursery
+        self._points = points
 
     def spawn(self) -> None:
         if self.running:
             raise RuntimeError(f"the homeserver of {self.config_path} runs already, as process {self.pid}")
-        self.console_path.touch(mode=0o600)
-        self._console_start_bytes = self.console_path.stat().st_size
-        pid = self._nursery.start(self.config_path, self.console_path, self.config_path.parent)
-        self._process = cast("subprocess.Popen[bytes]", _Forked(pid))
+        with self.console_path.open("ab") as console:
+            self._console_start_bytes = console.tell()
+            forked = NURSERY.homeserver(
+                (*SYNAPSE, "-c", str(self.config_path)),
+                console=console.fileno(),
+                folder=self.config_path.parent,
+                prepare=(str(_PROGRAM.parent), _PROGRAM.stem, "stop_at_points", self._points.port),
+            )
+        self._process = cast("subprocess.Popen[bytes]", forked)
 
 
 class SmallDisk:
@@ -362,7 +301,6 @@ class FaultyPair(DemoPair):
         place = data / ("homeserver1" if engine is Engine.SQLITE else _TABLESPACE)
         small = SmallDisk(place)
         self.disk = small if small.mount() else None
-        self._nursery = Nursery(self.points, data / "nursery.log")
         super().__init__(data=data, port_base=self._port_base, engine=engine)
         self.wire = Wire(tuple(zip(self._federation_ports, self._hidden_ports, strict=True)))
 
@@ -387,13 +325,12 @@ class FaultyPair(DemoPair):
         if self.disk is not None:
             self.disk.unmount()
         self.wire.close()
-        self._nursery.close()
         self.points.close()
 
     def _side(self, index: int, client_port: int, federation_port: int) -> Side:
         side = super()._side(index, client_port, federation_port)
-        process = PreloadedHomeserver(
-            self._nursery,
+        process = FaultyHomeserver(
+            self.points,
             config_path=side.process.config_path,
             client_url=side.client_url,
             # Not on the small disk: Synapse writes about every line that it cannot write.

@@ -1,11 +1,7 @@
-"""Synapse that stops at named points until the test process lets it go on, and that starts within a second.
+"""Synapse that stops at named points until the test process lets it go on. Homeservers from the nursery become that.
 
-``python faulty_homeserver.py PORT`` imports Synapse and our module once, and starts a homeserver for each line of its
-standard input: ``{"config": path, "console": path, "folder": path}``; it answers each with the process id. They end
-when it ends.
-
-A homeserver tells the test process, at PORT on loopback, that it has reached a point, and goes on when that one has
-answered. What the test does meanwhile is its affair: cut the network, or kill the homeserver, which is then exactly
+Such a homeserver tells the test process, at a port on loopback, that it has reached a point, and goes on when that one
+has answered. What the test does meanwhile is its affair: cut the network, or kill the homeserver, which is then exactly
 there. Nothing else differs from a homeserver for people but some durations, so that what takes 15 s or a minute there
 takes a second or two here.
 
@@ -20,25 +16,18 @@ committed  it is, and nobody has heard of it yet
 ========== ==================================================================
 """
 
-import ctypes
-import importlib
 import json
 import os
-import pkgutil
-import signal
 import socket
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-import synapse.app.homeserver
 from synapse.module_api import make_deferred_yieldable
 from twisted.internet import reactor as _reactor
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-import synapse_super_app
 from super_app.clearing import rules
 from super_app.clearing.service import Clearing
 from super_app.payments.service import Payments
@@ -53,9 +42,6 @@ _TIMEOUT_MS: Final = 2_000
 _SWEEP_MS: Final = 2_000
 _WAITING: Final = 64
 """How many may be held at points at a time without keeping others from theirs."""
-_PR_SET_PDEATHSIG: Final = 1
-# Loaded now, because a child that is being made may not import.
-_LIBC: Final = ctypes.CDLL(None)
 
 reactor: Any = _reactor
 
@@ -207,43 +193,6 @@ def _mark_of_an_answer(_: Any, errand: Any, *_more: Any) -> Mark:
     return mark._replace(what=f"answer to {mark.what}")
 
 
-def serve() -> None:
-    """Start what standard input asks for, until it ends."""
-    points = Points(int(sys.argv[1]))
-    for found in pkgutil.walk_packages(synapse_super_app.__path__, "synapse_super_app."):
-        importlib.import_module(found.name)
-    for name in ("psycopg2", "synapse.storage.engines.postgres", "synapse.storage.engines.sqlite"):
-        importlib.import_module(name)
-    install(points)
-    # Who ended is seen by who killed it; nobody here waits for it.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for line in sys.stdin:
-        wanted = json.loads(line)
-        parent = os.getpid()
-        child = os.fork()
-        if child == 0:
-            _become(wanted, parent)
-            return
-        print(child, flush=True)
-
-
-def _become(wanted: Mapping[str, str], parent: int) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-    os.setsid()
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    console = os.open(wanted["console"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.dup2(nothing, 0)
-    os.dup2(console, 1)
-    os.dup2(console, 2)
-    os.chdir(wanted["folder"])
-    # The reactor's descriptors are the parent's: what one child waits for the others would hear of.
-    reactor.__init__()
-    sys.argv[:] = ["homeserver", "-c", wanted["config"]]
-    synapse.app.homeserver.main()
-
-
-if __name__ == "__main__":
-    serve()
+def stop_at_points(port: int) -> None:
+    """What the nursery calls in each of these homeservers before it starts."""
+    install(Points(port))

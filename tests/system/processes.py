@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from nursery import NURSERY, Forked
+
 from synapse_super_app.commands.admin_access import TOKEN_VARIABLE
 
 SUPER_APP = Path(sys.executable).with_name("super-app")
@@ -52,21 +54,28 @@ def wait_until_gone(pids: frozenset[int], timeout_s: float = 30.0) -> frozenset[
 
 
 class Command:
-    """``super-app …`` as a person starts it, in a session of its own. Whatever it started is killed at the end."""
+    """``super-app …`` in a session of its own. Whatever it started is killed at the end.
 
-    def __init__(self, arguments: Sequence[str], *, folder: Path) -> None:
+    One that is ``real`` is the program that a person starts; others come from the nursery.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, folder: Path, real: bool = False) -> None:
         self.stdout_path = folder / "stdout"
         self.stderr_path = folder / "stderr"
         self._seen: frozenset[int] = frozenset()
         with self.stdout_path.open("wb") as out, self.stderr_path.open("wb") as err:
-            self.process = subprocess.Popen(
-                [str(SUPER_APP), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                cwd=folder,
-                start_new_session=True,
-            )
+            self.process: subprocess.Popen[bytes] | Forked
+            if real:
+                self.process = subprocess.Popen(
+                    [str(SUPER_APP), *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    cwd=folder,
+                    start_new_session=True,
+                )
+            else:
+                self.process = NURSERY.command(arguments, out=out.fileno(), err=err.fileno(), folder=folder)
 
     @property
     def stdout(self) -> str:

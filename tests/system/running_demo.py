@@ -1,4 +1,4 @@
-"""``super-app demo`` as it runs for people: a process, and the ready file that it wrote."""
+"""``super-app demo``: a process, and the ready file that it wrote."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,19 @@ READY_TIMEOUT_S: Final = 240.0
 
 
 class RunningDemo:
-    """A demo that is ready. Names and people as in ``DemoPair``, but all of it is read from the ready file."""
+    """A demo that is ready. Names and people as in ``DemoPair``, but all of it is read from the ready file.
+
+    ``real`` as ``Command`` has it.
+    """
 
     def __init__(
-        self, folder: Path, engine: Engine, *, port_base: int | None = None, turn: tuple[str, Path] | None = None
+        self,
+        folder: Path,
+        engine: Engine,
+        *,
+        port_base: int | None = None,
+        turn: tuple[str, Path] | None = None,
+        real: bool = False,
     ) -> None:
         self.folder = folder
         self.engine = engine
@@ -32,7 +41,7 @@ class RunningDemo:
         options = ["--data", "demo", "--port-base", str(self.port_base), "--database", engine.value]
         if turn is not None:
             options += ["--turn-uri", turn[0], "--turn-secret", str(turn[1])]
-        self.command = Command(["demo", *options, "--ready-file", str(ready_file)], folder=folder)
+        self.command = Command(["demo", *options, "--ready-file", str(ready_file)], folder=folder, real=real)
         try:
             wait_until(lambda: self._has_begun(ready_file), timeout_s=READY_TIMEOUT_S, what="the demo to be ready")
         except BaseException:

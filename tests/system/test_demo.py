@@ -183,7 +183,7 @@ def test_it_can_be_stopped_while_it_starts(demo_folder: Path) -> None:
 
 
 def test_when_one_homeserver_dies_everything_stops_with_an_error(demo_folder: Path) -> None:
-    demo = RunningDemo(demo_folder, Engine.SQLITE)
+    demo = RunningDemo(demo_folder, Engine.SQLITE, real=True)
     try:
         running = demo.command.children()
         os.kill(demo.homeservers[1]["pids"][0], signal.SIGKILL)

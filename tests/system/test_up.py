@@ -61,7 +61,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("up")
     shutil.copy(SHIPPED, folder)
     port = free_ports(1)
-    with Command(["up", "--port", str(port)], folder=folder) as up:
+    with Command(["up", "--port", str(port)], folder=folder, real=True) as up:
         started(up)
         yield Running(command=up, folder=folder, url=f"http://localhost:{port}")
 

@@ -31,6 +31,22 @@ class HomeserverDied(Exception):
     """Synapse ended by itself. ``str()`` says how, and holds the last lines that it wrote to its console."""
 
 
+def launch(
+    command: Sequence[str], *, console: int, folder: Path, environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start a program in a session of its own that ends with us; ``environment`` is what it has besides ours."""
+    tie = (sys.executable, "-I", "-S", str(Path(tied_child.__file__)), str(os.getpid()))
+    return subprocess.Popen(
+        [*tie, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=console,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+
+
 class Homeserver:
     """A Synapse process that can be started again and again on the same files.
 
@@ -90,17 +106,13 @@ class Homeserver:
         """
         if self.running:
             raise RuntimeError(f"the homeserver of {self.config_path} runs already, as process {self.pid}")
-        tie = (sys.executable, "-I", "-S", str(Path(tied_child.__file__)), str(os.getpid()))
         with self.console_path.open("ab") as console:
             self._console_start_bytes = console.tell()
-            self._process = subprocess.Popen(
-                [*tie, *self._program, "-c", str(self.config_path)],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                cwd=self._folder,
-                env={**os.environ, **self._environment},
-                start_new_session=True,
+            self._process = launch(
+                [*self._program, "-c", str(self.config_path)],
+                console=console.fileno(),
+                folder=self._folder,
+                environment=self._environment,
             )
 
     def wait_until_healthy(self, timeout_s: float = _START_TIMEOUT_S) -> None:
