@@ -9,6 +9,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     sourcemap: false,
+    // The client of call servers, which is loaded by who enters a call over one.
+    chunkSizeWarningLimit: 600,
     rollupOptions: { input: ["app/index.html", "widget/index.html", "recover/index.html"] },
   },
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },

@@ -359,10 +359,15 @@ class AssistantConfig(_Section):
 
 
 class WebConfig(_Section):
-    """``sign_in`` is the origin to which this homeserver delegates sign-in, for pages that talk to it."""
+    """``sign_in`` is the origin to which this homeserver delegates sign-in, for pages that talk to it.
+
+    ``call_servers`` are the origins of call servers (LiveKit, and who gives its tokens) of other homeservers, in whose
+    calls people of this one may take part with the page; that of this homeserver needs no mention.
+    """
 
     sticker_menu: bool = True
     sign_in: Annotated[str | None, Field(pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+$")] = None
+    call_servers: tuple[Annotated[str, Field(pattern=r"^(https?|wss?)://[A-Za-z0-9.\-\[\]:]+$")], ...] = ()
 
 
 _PerMinute = Annotated[int, Field(ge=0, le=100_000)]

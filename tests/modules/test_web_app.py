@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from twisted.web.test.requesthelper import DummyRequest
 
 from synapse_super_app.web.bundle import app_files
 
-FILES = app_files(None)
+FILES = app_files()
 FIRST_LOAD_LIMIT_BYTES = 60_000
 
 
@@ -71,7 +72,8 @@ def test_the_first_load_stays_small() -> None:
 
 def test_no_file_names_another_host() -> None:
     # Names of XML and in licences are never asked for; matrix.to is read in links that people paste.
-    harmless = ("www.w3.org/", "matrix.to/", "react.dev/", "localhost")
+    # One of an extension of RTP, as it stands in the descriptions of calls.
+    harmless = ("www.w3.org/", "matrix.to/", "react.dev/", "localhost", "aomediacodec.github.io/av1-rtp-spec/")
     for path, file in FILES.items():
         if path.endswith((".js", ".css", ".webmanifest", "/")):
             for link in re.findall(r"https?://([\w.-]+/?[^\s\"'`)]*)", file.content.decode()):
@@ -107,6 +109,24 @@ def test_only_the_app_may_talk_to_where_sign_in_is_delegated_to() -> None:
     assert policy_of("/superapp/widget/", config)["connect-src"] == "'self'"
 
 
+def test_the_app_may_talk_to_the_call_server_and_to_those_that_the_operator_allows(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s" * 32)
+    livekit = {"url": "wss://sfu.hs1.test/rtc", "key": "K", "secret_path": str(tmp_path / "secret")}
+    config = {"calls": {"livekit": livekit}, "web": {"call_servers": ["https://hs2.test", "wss://sfu.hs2.test"]}}
+    assert policy_of("/superapp/app/", config)["connect-src"].split() == [
+        "'self'",
+        "wss://sfu.hs1.test",
+        "https://sfu.hs1.test",
+        "https://hs2.test",
+        "wss://sfu.hs2.test",
+    ]
+    assert policy_of("/superapp/widget/", config)["connect-src"] == "'self'"
+    homeserver = FakeHomeserver("hs1.test", config=config)
+    homeserver.start()
+    about = homeserver.call("GET", "about")
+    assert about["call_server"] == "https://hs1.test/_synapse/client/superapp/livekit"
+
+
 def test_documents_are_asked_for_anew_and_what_is_named_by_its_content_is_kept() -> None:
     (script,) = [
         path for path in asked_for("app/") if re.search(rb"src=\"\.\./" + path.encode(), FILES["app/"].content)
@@ -132,3 +152,4 @@ def test_what_a_page_must_know_is_told_before_anybody_signs_in() -> None:
     assert about["assets"] == [{"code": "PTS", "scale": 0}]
     assert set(about["features"]) == {"directory", "calls", "payments", "web"}
     assert "operator" not in about
+    assert "call_server" not in about

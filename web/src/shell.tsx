@@ -43,6 +43,7 @@ function places(): Place[] {
 /** Where a screen belongs, for the mark in the navigation. */
 const BELONGS: Readonly<Record<string, string>> = {
   "call-link": "calls",
+  "new-call-link": "calls",
   payment: "activity",
   person: "people",
   "address-book": "people",
@@ -184,6 +185,7 @@ const LATER: Readonly<Record<string, Load>> = {
   calls: async () => (await import("./screens/calls.tsx")).CallsScreen,
   "call-link": async () => (await import("./screens/room-call.tsx")).CallLinkScreen,
   "room-call": async () => (await import("./screens/room-call.tsx")).RoomCallScreen,
+  "new-call-link": async () => (await import("./screens/new-call-link.tsx")).NewCallLinkScreen,
   settings: async () => (await import("./screens/settings.tsx")).SettingsScreen,
   receive: async () => (await import("./screens/receive.tsx")).ReceiveScreen,
   scan: async () => (await import("./screens/scan.tsx")).ScanScreen,

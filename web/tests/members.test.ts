@@ -5,9 +5,11 @@ import {
   MEMBER_MS,
   membership,
   membersOf,
+  personOf,
   readPeerSignal,
   SIGNAL_TYPE,
   stateKey,
+  wayInto,
 } from "../src/calling/members.ts";
 import { MEMBER_TYPE, type RoomEvent } from "../src/calling/signals.ts";
 import { linkIn } from "../src/links.ts";
@@ -40,6 +42,30 @@ test("those who came are in the call in their order, until they leave or say not
 test("nobody says of another that they are in the call", () => {
   assert.deepEqual(names([joined("@a:x", 1, { state_key: stateKey("@b:x", "DEV") })]), []);
   assert.deepEqual(names([joined("@a:x", 1, { content: membership("OTHER", "s") })]), []);
+});
+
+test("a call goes where it went before, and otherwise where one's own homeserver has it go", () => {
+  const own = "https://a.example/livekit";
+  const over = (userId: string, sinceMs: number, server: string | null) =>
+    joined(userId, sinceMs, { content: membership("DEV", "s", server, "!room") });
+  const way = (events: RoomEvent[], mine: string | null) => wayInto(membersOf(events, NOW), mine);
+  assert.equal(way([], own), own);
+  assert.equal(way([], null), null);
+  assert.equal(way([over("@b:x", 1, null)], own), null);
+  assert.equal(
+    way([over("@b:x", 2, null), over("@c:y", 1, "https://y.example/livekit")], own),
+    "https://y.example/livekit",
+  );
+  // A focus of a kind that nobody knows is no call server.
+  const odd = joined("@b:x", 1, { content: { ...membership("DEV", "s"), foci_preferred: [null, { type: "x" }] } });
+  assert.equal(way([odd], own), null);
+});
+
+test("the name at the call server says whose device it is, ports and all", () => {
+  const members = membersOf([joined("@b:x:8448", 1)], NOW);
+  assert.equal(personOf("@b:x:8448:DEV", members), "@b:x:8448");
+  assert.equal(personOf("@c:y:8448:PHONE", []), "@c:y:8448");
+  assert.equal(personOf("Zm9v", []), "Zm9v");
 });
 
 test("of two one begins", () => {

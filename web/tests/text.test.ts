@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { de } from "../src/text/de.ts";
+import { callingDe, callingEn } from "../src/text/calling.ts";
 import { deedsDe, deedsEn } from "../src/text/deeds.ts";
 import { en } from "../src/text/en.ts";
 import { fill, preferred } from "../src/text/index.ts";
@@ -23,12 +24,19 @@ for (const [language, dictionary] of Object.entries({ en, de })) {
 }
 
 test("the texts that are loaded later are in both languages, with their values and as many forms", () => {
-  for (const key of Object.keys(deedsEn) as (keyof typeof deedsEn)[]) {
-    assert.notEqual(deedsDe[key].trim(), "", key);
-    assert.deepEqual(names(deedsDe[key]), names(deedsEn[key]), key);
-    assert.equal(forms(deedsDe[key]), forms(deedsEn[key]), key);
+  const later: readonly [Record<string, string>, Record<string, string>][] = [
+    [deedsEn, deedsDe],
+    [callingEn, callingDe],
+  ];
+  for (const [english, german] of later) {
+    for (const key of Object.keys(english)) {
+      const [one = "", other = ""] = [english[key], german[key]];
+      assert.notEqual(other.trim(), "", key);
+      assert.deepEqual(names(other), names(one), key);
+      assert.equal(forms(other), forms(one), key);
+    }
+    assert.deepEqual(Object.keys(german).sort(), Object.keys(english).sort());
   }
-  assert.deepEqual(Object.keys(deedsDe).sort(), Object.keys(deedsEn).sort());
 });
 
 function sources(folder: string): string {
@@ -47,6 +55,8 @@ test("every text is used, and nothing on a screen stands beside the dictionary",
   many.push("kind.", "limit.", "window.", "deposit.state.");
   for (const key of Object.keys(deedsEn))
     assert.ok(all.includes(`"${key}"`) || many.some((family) => key.startsWith(family)), `nobody says ${key}`);
+  for (const key of Object.keys(callingEn))
+    assert.ok(all.includes(`"${key}"`) || ["role.", "link.hours."].some((family) => key.startsWith(family)), key);
   const loose = [...all.matchAll(/^\s*([A-Z][a-z]+(?: [a-z]+)+[.!?]?)\s*$/gm)].map((found) => found[1]);
   assert.deepEqual(loose, []);
 });

@@ -6,7 +6,7 @@ sees the session that the app keeps in the browser: it signs in with what the cl
 """
 
 import mimetypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from types import MappingProxyType
@@ -20,20 +20,20 @@ _WORKER_POLICY: Final = "superapp-worker"
 _TYPES: Final = {".js": "text/javascript; charset=utf-8", ".webmanifest": "application/manifest+json"}
 
 
-def app_files(sign_in: str | None) -> dict[str, File]:
-    """``sign_in`` is an origin that the app may talk to besides this one."""
+def app_files(others: Sequence[str] = ()) -> dict[str, File]:
+    """``others`` are origins that the app may talk to besides this one."""
     found: dict[str, File] = {}
     for path, file in _walk(files("synapse_super_app.web").joinpath("built"), ""):
         kind = _TYPES.get("." + path.rpartition(".")[2]) or mimetypes.guess_type(path)[0] or "application/octet-stream"
         match path.split("/"):
             case ["app", "index.html"]:
-                headers = _document("frame-ancestors 'none'", sign_in, has_worker=True)
+                headers = _document("frame-ancestors 'none'", others, has_worker=True)
                 found["app/"] = File(content_type="text/html; charset=utf-8", content=file, headers=headers)
             case ["recover", "index.html"]:
-                headers = _document("frame-ancestors 'none'", sign_in)
+                headers = _document("frame-ancestors 'none'", others)
                 found["recover/"] = File(content_type="text/html; charset=utf-8", content=file, headers=headers)
             case ["widget", "index.html"]:
-                headers = {**_document("frame-ancestors *", None), "Cross-Origin-Resource-Policy": "cross-origin"}
+                headers = {**_document("frame-ancestors *"), "Cross-Origin-Resource-Policy": "cross-origin"}
                 found["widget/"] = File(content_type="text/html; charset=utf-8", content=file, headers=headers)
             case ["sw.js"]:
                 # What a worker may ask is said by its own answer. It is asked for anew whenever the app opens.
@@ -47,9 +47,9 @@ def app_files(sign_in: str | None) -> dict[str, File]:
     return found
 
 
-def _document(framing: str, sign_in: str | None, *, has_worker: bool = False) -> Mapping[str, str]:
+def _document(framing: str, others: Sequence[str] = (), *, has_worker: bool = False) -> Mapping[str, str]:
     policies = _WORKER_POLICY if has_worker else "'none'"
-    connect = "'self'" if sign_in is None else f"'self' {sign_in}"
+    connect = " ".join(["'self'", *others])
     policy = (
         f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
         f"connect-src {connect}; manifest-src 'self'; base-uri 'none'; form-action 'none'; {framing}; "

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Final
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel
 
 from super_app.errors import Refused
 from super_app.ids import UserId
-from super_app.names import CLIENT_API_PREFIX, WEB_PREFIX
+from super_app.names import CLIENT_API_PREFIX, LIVEKIT_PREFIX, WEB_PREFIX
 from synapse_super_app.config import Config, FeatureName
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.runtime import Runtime
@@ -54,7 +55,8 @@ class AboutAsset(BaseModel):
 class About(BaseModel):
     """What a page must know before anybody signs in. ``operator`` and ``licence`` stand where money is custodial.
 
-    ``fees`` are the currencies in which payments may cost a fee.
+    ``fees`` are the currencies in which payments may cost a fee. ``call_server`` is who gives tokens for calls of many,
+    as clients name it to each other; without it such calls go from browser to browser.
     """
 
     server_name: str
@@ -62,6 +64,7 @@ class About(BaseModel):
     features: list[str]
     assets: list[AboutAsset]
     fees: list[str]
+    call_server: str | None = None
     operator: str | None = None
     licence: str | None = None
 
@@ -78,7 +81,7 @@ class WebFeature:
             server_name=runtime.server_name, homeserver_url=runtime.api.public_baseurl, config=runtime.config
         )
         self._profiles = ProfilePages(runtime) if runtime.config.features.directory else None
-        pages = page | profile_files() | app_files(runtime.config.web.sign_in)
+        pages = page | profile_files() | app_files(origins_of_the_app(runtime.config))
         pages |= admin_files()
         if runtime.config.features.payments:
             pages |= claim_files(server_name=runtime.server_name, homeserver_url=runtime.api.public_baseurl)
@@ -119,9 +122,26 @@ class WebFeature:
                 for code, asset in (config.payments.by_code().items() if config.features.payments else ())
             ],
             fees=sorted({fee.currency for fee in config.payments.fees}) if config.features.payments else [],
+            call_server=self._call_server(),
             operator=None if acknowledged is None else acknowledged.operator,
             licence=None if acknowledged is None else acknowledged.licence,
         )
+
+    def _call_server(self) -> str | None:
+        config = self._runtime.config
+        if not config.features.calls or config.calls.livekit is None:
+            return None
+        return (self._runtime.api.public_baseurl or "").rstrip("/") + LIVEKIT_PREFIX
+
+
+def origins_of_the_app(config: Config) -> Sequence[str]:
+    """What the app talks to besides this homeserver: the pages of sign-in, this one's LiveKit, and what is allowed."""
+    found = [] if config.web.sign_in is None else [config.web.sign_in]
+    if config.features.calls and config.calls.livekit is not None:
+        socket = urlsplit(config.calls.livekit.url)
+        # Its client looks by HTTP why a connection did not come about.
+        found += [f"{socket.scheme}://{socket.netloc}", f"{socket.scheme.replace('ws', 'http', 1)}://{socket.netloc}"]
+    return (*found, *config.web.call_servers)
 
 
 def landing_page(*, server_name: str, homeserver_url: str, config: Config) -> dict[str, File]:

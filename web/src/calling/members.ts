@@ -9,14 +9,18 @@ export const MEMBER_MS = 4 * 3_600_000;
 /** What devices send to each other, past the room. */
 export const SIGNAL_TYPE = "org.superapp.call.signal";
 
-/** A device in the call. ``session`` is new each time it comes. */
+/** A device in the call. ``session`` is new each time it comes; ``server`` is the call server that it came over. */
 export interface Member {
   key: string;
   userId: string;
   deviceId: string;
   session: string;
   sinceMs: number;
+  server: string | null;
 }
+
+/** Over which call server a call goes; null is from browser to browser. */
+export type Way = string | null;
 
 export type PeerSignal = { roomId: string; from: string; to: string; attempt: string; sender: string } & (
   | { kind: "offer" | "answer"; sdp: string }
@@ -28,17 +32,40 @@ export function stateKey(userId: string, deviceId: string): string {
 }
 
 /** The content of one's own membership. */
-export function membership(deviceId: string, session: string): Record<string, unknown> {
+export function membership(deviceId: string, session: string, way: Way = null, roomId = ""): Record<string, unknown> {
+  const focus =
+    way === null
+      ? { focus_active: { type: "full_mesh" }, foci_preferred: [] }
+      : {
+          focus_active: { type: "livekit", focus_selection: "oldest_membership" },
+          foci_preferred: [{ type: "livekit", livekit_service_url: way, livekit_alias: roomId }],
+        };
   return {
     application: "m.call",
     call_id: "",
     scope: "m.room",
     device_id: deviceId,
     expires: MEMBER_MS,
-    focus_active: { type: "full_mesh" },
-    foci_preferred: [],
+    ...focus,
     membershipID: session,
   };
+}
+
+/** The way of a call for who comes now: that of who is in it longest, else one's own homeserver's. */
+export function wayInto(members: readonly Member[], own: Way): Way {
+  const [first] = members;
+  return first === undefined ? own : first.server;
+}
+
+/** What the call server calls a device (``sfu/get``), as other clients derive it from memberships of this kind. */
+export function identityOf(userId: string, deviceId: string): string {
+  return `${userId}:${deviceId}`;
+}
+
+/** Whose device it is that the call server calls so. It vouches for the name, whatever the room says. */
+export function personOf(identity: string, members: readonly Member[]): string {
+  const member = members.find((each) => identityOf(each.userId, each.deviceId) === identity);
+  return member?.userId ?? /^(@[^:]+:.+):[^:]+$/.exec(identity)?.[1] ?? identity;
 }
 
 /** Those in the call, in the order in which they came; later events replace earlier ones of the same device. */
@@ -64,9 +91,20 @@ export function membersOf(events: readonly RoomEvent[], nowMs: number): Member[]
       deviceId: device_id,
       session: typeof membershipID === "string" ? membershipID : "",
       sinceMs: event.origin_server_ts,
+      server: serverIn(event.content),
     });
   }
   return [...found.values()].sort((one, other) => one.sinceMs - other.sinceMs || (one.key < other.key ? -1 : 1));
+}
+
+function serverIn({ focus_active, foci_preferred }: Record<string, unknown>): string | null {
+  if (typeof focus_active !== "object" || focus_active === null || !Array.isArray(foci_preferred)) return null;
+  if ((focus_active as { type?: unknown }).type !== "livekit") return null;
+  for (const focus of foci_preferred as unknown[]) {
+    const { type, livekit_service_url } = (focus ?? {}) as { type?: unknown; livekit_service_url?: unknown };
+    if (type === "livekit" && typeof livekit_service_url === "string") return livekit_service_url;
+  }
+  return null;
 }
 
 /** Which of two begins: the one whose name comes first. */

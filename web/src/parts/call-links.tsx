@@ -7,8 +7,10 @@ import { linkIn } from "../links.ts";
 import { asProblem, type Problem } from "../problem.ts";
 import { refresh, useResource } from "../resources.ts";
 import { go, to } from "../route.ts";
+import type { LinkShown } from "../schema.ts";
+import { c } from "../text/calling.ts";
 import { t } from "../text/index.ts";
-import { Avatar, Button, CopyButton, Failure, Field, LinkButton, Loaded, Row, Section } from "./basics.tsx";
+import { Avatar, Button, CopyButton, dateTime, Failure, Field, LinkButton, Loaded, Row, Section } from "./basics.tsx";
 
 export function CallLinks() {
   const { api } = useHome();
@@ -33,9 +35,9 @@ export function CallLinks() {
     <Section
       title={t("call_links")}
       action={
-        <Button icon="plus" busy={busy} onClick={() => attempt(() => answer(api.POST("/call_links", { body: {} })))}>
+        <LinkButton icon="plus" href={to("new-call-link")}>
           {t("call_links.new")}
-        </Button>
+        </LinkButton>
       }
     >
       {problem !== null && <Failure problem={problem} />}
@@ -50,7 +52,7 @@ export function CallLinks() {
                   <Row
                     start={<Avatar name={each.title} icon="video" />}
                     title={each.title === "" ? t("room_call") : each.title}
-                    below={each.is_open ? t("call_links.open") : t("call_links.closed")}
+                    below={termsIn(each)}
                     end={
                       <span class="pair">
                         <CopyButton
@@ -62,6 +64,7 @@ export function CallLinks() {
                         )}
                         <Button
                           kind="quiet"
+                          busy={busy}
                           onClick={() =>
                             attempt(() =>
                               answer(api.DELETE("/call_links/{link}", { params: { path: { link: each.link } } })),
@@ -95,4 +98,14 @@ export function CallLinks() {
       </form>
     </Section>
   );
+}
+
+function termsIn(link: LinkShown): string {
+  const said = [link.is_open ? t("call_links.open") : t("call_links.closed")];
+  if (link.opens_ts != null) said.push(c("link.opens", { date: dateTime(link.opens_ts) }));
+  if (link.closes_ts != null) said.push(c("link.closes", { date: dateTime(link.closes_ts) }));
+  if (link.waiting_room) said.push(c("link.waits"));
+  if (link.waiting != null && link.waiting > 0) said.push(c("link.someone_waits", { n: link.waiting }));
+  if (link.max > 0) said.push(c("link.at_most", { n: link.max }));
+  return said.join(" · ");
 }

@@ -1,7 +1,7 @@
 // What guards the wallet: the PIN, the limits, and the button for a lost phone.
 
 import { useState } from "preact/hooks";
-import { answer, matrix } from "../api.ts";
+import { answer } from "../api.ts";
 import { useHome } from "../home.ts";
 import { Amount, Ask, Button, dateTime, Failure, Loaded, Notice, Screen, Section, Switch } from "../parts/basics.tsx";
 import { PinField, useDeed } from "../parts/compose.tsx";
@@ -42,26 +42,21 @@ export function SafetyScreen() {
 
 /** One button, since whoever needs it is in a hurry. */
 function LostPhone() {
-  const { api, tokens, leave } = useHome();
+  const { api, leave } = useHome();
   const [asking, setAsking] = useState(false);
   const [stillIn, setStillIn] = useState(false);
   const deed = useDeed("safeguards", "wallet");
   const lock = async () => {
-    const locked = await deed.run("lock", async () => {
-      await answer(api.POST("/wallet/lock"));
-      await answer(api.DELETE("/sessions"));
-      return true;
-    });
-    if (locked === null) return;
-    try {
-      await matrix(tokens, "POST", "v3/logout/all", {});
-    } catch {
-      // Where sign-in is delegated, the account service ends sessions.
-      setAsking(false);
-      setStillIn(true);
+    const lost = await deed.run("lock", () => answer(api.POST("/wallet/lost")));
+    if (lost === null) return;
+    if (lost.sessions_ended) {
+      // All others have ended; this one goes too, since it may be the phone itself.
+      await leave();
       return;
     }
-    await leave();
+    // Where sign-in is delegated, the account service ends sessions.
+    setAsking(false);
+    setStillIn(true);
   };
   return (
     <Section title={d("lost")}>
