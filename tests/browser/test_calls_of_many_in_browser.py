@@ -77,7 +77,7 @@ def homeserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneHomeser
 
 @pytest.fixture(scope="module")
 def phones(homeserver: LoneHomeserver, chromium: Any) -> Iterator[Any]:
-    assert homeserver
+    assert homeserver.process.client_url
     browser_program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     browser = chromium.browser_type.launch(executable_path=browser_program, args=list(_MEDIA))
     yield browser
