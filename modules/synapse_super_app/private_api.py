@@ -833,6 +833,19 @@ class PrivateApi:
             for row in cur.fetchall()
         )
 
+    def display_names(self, cur: Cursor, user_id: UserId) -> tuple[str, ...]:
+        """The names that somebody shows now: in the profile, if they are of here, and in the rooms that are known here.
+
+        Anybody can show another name in each room.
+        """
+        cur.execute(
+            "SELECT displayname FROM profiles WHERE full_user_id = ? UNION"
+            " SELECT shown.display_name FROM room_memberships AS shown JOIN current_state_events AS now"
+            " ON now.event_id = shown.event_id WHERE shown.user_id = ? AND now.membership IN ('join', 'invite')",
+            (user_id, user_id),
+        )
+        return tuple(sorted(str(row[0]) for row in cur.fetchall() if row[0]))
+
     def events_of(
         self, cur: Cursor, room_id: RoomId, sender: UserId, event_type: EventType, after: int
     ) -> tuple[EventId, ...]:

@@ -115,11 +115,11 @@ class Reviews(Protocol):
         """Whether it still waits."""
         ...
 
-    def judge_claim(self, order: Order) -> bool:
+    def judge_claim(self, cur: Cursor, order: Order) -> bool:
         """Whether somebody may not claim what was put aside for them."""
         ...
 
-    def judge_incoming(self, payment: Payment) -> bool:
+    def judge_incoming(self, cur: Cursor, payment: Payment) -> bool:
         """Whether a payment from another homeserver is not to be taken."""
         ...
 

@@ -205,7 +205,7 @@ class Payments:
         refused = operators.judge_payer(cur, order.payer_acct)
         if refused is not None:
             return refused
-        if self._reviews is not None and self._reviews.judge_claim(order):
+        if self._reviews is not None and self._reviews.judge_claim(cur, order):
             return Refused(
                 reason=Reason.NOT_ALLOWED,
                 message="This cannot be claimed; the operator of the homeserver of who gave it can say more.",
@@ -472,7 +472,7 @@ class Payments:
             due_ms=until_ms if ask else None,
             signed=None,
         )
-        if self._reviews is not None and self._reviews.judge_incoming(payment):
+        if self._reviews is not None and self._reviews.judge_incoming(cur, payment):
             return Refused(
                 reason=Reason.NOT_ALLOWED,
                 message=f"{payee} cannot take this payment; the operator of their homeserver can say more.",

@@ -26,22 +26,24 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(plain.casefold()))
 
 
-def match(payment: Payment, entries: Iterable[str]) -> str | None:
+def match(payment: Payment, entries: Iterable[str], shown: Iterable[str] = ()) -> str | None:
     """The first entry that is in a payment: a user id or handle as a whole, or a name as words in a row.
 
-    Names are looked for in both people's user ids and handles and in the memo; a refund matches none, since it only
-    goes back to whom the money came from.
+    Names are looked for in both people's user ids and handles, in ``shown``, the names that they show, and in the
+    memo; a refund matches none, since it only goes back to whom the money came from.
     """
     if payment.refund_of is not None:
         return None
-    return match_people((payment.payer, payment.payee.user_id, payment.payee.handle), payment.memo, entries)
+    return match_people((payment.payer, payment.payee.user_id, payment.payee.handle), payment.memo, entries, shown)
 
 
-def match_people(named: Iterable[UserId | Handle | None], memo: str | None, entries: Iterable[str]) -> str | None:
+def match_people(
+    named: Iterable[UserId | Handle | None], memo: str | None, entries: Iterable[str], shown: Iterable[str] = ()
+) -> str | None:
     """``match`` of whoever is named, and of a memo."""
     people = [each for each in named if each is not None]
     whole = {each.casefold() for each in people}
-    texts = [*(words_of(localpart_of(each)) for each in people), words_of(memo or "")]
+    texts = [*(words_of(localpart_of(each)) for each in people), *map(words_of, shown), words_of(memo or "")]
     for entry in entries:
         if entry.startswith("@"):
             if entry.casefold() in whole:

@@ -5,10 +5,12 @@ from typing import Final
 
 from super_app.db import Cursor
 from super_app.errors import Refused
+from super_app.ids import UserId
 from super_app.payments.model import Order, Payment, PaymentKey, State
 from super_app.payments.service import Payments
 from super_app.reviews import rules, store
 from super_app.reviews.model import Review, ReviewState
+from super_app.reviews.ports import ShownNames
 
 MAX_PAGE: Final = 200
 
@@ -16,8 +18,9 @@ MAX_PAGE: Final = 200
 class Reviews:
     """``names`` is replaced whenever the operator's list changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: ShownNames) -> None:
         self.names: Sequence[str] = ()
+        self._shown = shown
 
     # What payments ask.
 
@@ -26,7 +29,7 @@ class Reviews:
         known = store.find(cur, payment.key)
         if known is not None:
             return known.state is ReviewState.OPEN
-        matched = rules.match(payment, self.names)
+        matched = self._match(cur, payment)
         if matched is None:
             return False
         store.add(cur, payment.key, matched, now_ms)
@@ -36,14 +39,24 @@ class Reviews:
         found = store.find(cur, key)
         return found is not None and found.state is ReviewState.OPEN
 
-    def judge_claim(self, order: Order) -> bool:
+    def judge_claim(self, cur: Cursor, order: Order) -> bool:
         """Whether money that was put aside may not be claimed: a name of the list is in who gives or claims it."""
         named = (order.payer, order.payee.user_id, order.payee.handle)
-        return rules.match_people(named, order.memo, self.names) is not None
+        shown = self._names_of(cur, order.payer, order.payee.user_id)
+        return rules.match_people(named, order.memo, self.names, shown) is not None
 
-    def judge_incoming(self, payment: Payment) -> bool:
+    def judge_incoming(self, cur: Cursor, payment: Payment) -> bool:
         """Whether a payment from another homeserver has a name of the list in it."""
-        return rules.match(payment, self.names) is not None
+        return self._match(cur, payment) is not None
+
+    def _match(self, cur: Cursor, payment: Payment) -> str | None:
+        return rules.match(payment, self.names, self._names_of(cur, payment.payer, payment.payee.user_id))
+
+    def _names_of(self, cur: Cursor, *people: UserId) -> tuple[str, ...]:
+        # Without a list nobody's names are looked up.
+        if not self.names:
+            return ()
+        return tuple(name for user_id in people for name in self._shown.display_names(cur, user_id))
 
     # What operators do.
 

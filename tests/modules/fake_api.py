@@ -576,6 +576,13 @@ class FakePrivateApi:
                 )
         return tuple(found)
 
+    def display_names(self, cur: Cursor, user_id: UserId) -> tuple[str, ...]:
+        profile = self._homeserver.profiles.get(user_id)
+        members = [room.state.get(("m.room.member", user_id)) for room in self._homeserver.rooms.values()]
+        shown = {event.content.get("displayname") for event in members if event is not None}
+        own = None if profile is None else profile.display_name
+        return tuple(sorted(str(name) for name in {*shown, own} if name))
+
     def events_of(
         self, cur: Cursor, room_id: RoomId, sender: UserId, event_type: EventType, after: int
     ) -> tuple[EventId, ...]:

@@ -11,6 +11,7 @@ from twisted.internet import defer, task
 from super_app.ids import UserId
 from synapse_super_app.http.resource import ApiResource, answer
 from synapse_super_app.module import SuperApp
+from synapse_super_app.private_api import Profile
 
 ALICE, DAVE, MALLORY, BOB = "@alice:hs1.test", "@dave:hs1.test", "@mallory:hs1.test", "@bob:hs2.test"
 ADMIN = "@admin:hs1.test"
@@ -149,6 +150,24 @@ def test_what_comes_from_another_homeserver_with_a_name_of_the_list_is_not_taken
     pair = Pair(tmp_path, payments={}, there={"screening": {"list_path": str(names)}})
     assert pair.pay(1, BOB) == "failed"
     assert pair.wallet(ALICE) == (10_000, 0)
+    pair.assert_books_are_right()
+
+
+@pytest.mark.parametrize("where", ["profile", "room"])
+def test_a_name_that_somebody_shows_holds_a_payment_too(tmp_path: Path, where: str) -> None:
+    pair = Pair(tmp_path)
+    if where == "profile":
+        pair.hs1.profiles[DAVE] = Profile(display_name="Rockét  PARTS", avatar_url=None)
+    else:
+        room = pair.hs1.room(ALICE, DAVE)
+        shown = {"membership": "join", "displayname": "Rocket-Parts GmbH"}
+        pair.hs1.set_state(room, DAVE, "m.room.member", DAVE, shown)
+    assert pair.pay(1, DAVE) == "held"
+    assert pair.queue() == [f"{1:032x}"]
+    # Whoever bears another name is not taken for them.
+    assert pair.pay(2, BOB) == "completed"
+    pair.decide(1, "release")
+    assert pair.state(1) == "completed"
     pair.assert_books_are_right()
 
 

@@ -98,6 +98,25 @@ def test_rooms_that_two_people_share(demo: RunningDemo) -> None:
             assert not PRIVATE.is_joined(cur, UserId(dave.user_id), RoomId(left))
 
 
+def test_the_names_that_people_show_in_profiles_and_in_rooms(demo: RunningDemo) -> None:
+    with demo.client("alice") as alice, demo.client("dave") as dave:
+        room = alice.create_room(invite=[dave.user_id])
+        dave.join(room)
+        shown = f"Dave {secrets.token_hex(4)}"
+        dave.matrix(
+            "PUT",
+            f"rooms/{room}/state/m.room.member/{dave.user_id}",
+            {"membership": "join", "displayname": shown},
+        )
+        with tables_of(demo, 0) as cur:
+            names = PRIVATE.display_names(cur, UserId(dave.user_id))
+            assert shown in names
+            assert PRIVATE.display_names(cur, UserId(f"@nobody:{demo.names[1]}")) == ()
+        dave.leave(room)
+        with tables_of(demo, 0) as cur:
+            assert shown not in PRIVATE.display_names(cur, UserId(dave.user_id))
+
+
 def test_events_of_an_order_and_receipts_that_refer_to_them(demo: RunningDemo) -> None:
     with demo.client("alice") as alice, demo.client("dave") as dave:
         room_id = alice.create_room(invite=[dave.user_id])

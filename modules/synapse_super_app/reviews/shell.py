@@ -92,7 +92,7 @@ class ReviewsShell:
         self._payments = payments
         self._writer = writer
         self._clearing = clearing
-        self._reviews = Reviews()
+        self._reviews = Reviews(runtime.private)
         self._read: tuple[int, int] | None = None
         config = runtime.config.payments.screening
         self._path = None if config is None else Path(config.list_path)
