@@ -1,14 +1,26 @@
 """Feeds at size, and from peers that waste our time."""
 
-from typing import Any
+import weakref
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Final
 
 import pytest
+from fake_api import FakeHomeserver
 from test_directory_module import FEED, HS2, Pair
+from test_directory_module import _config as config_of
 from test_directory_module import _directory as directory_of
 
+from super_app.directory import heads, log
+from super_app.directory.model import DAY_MS, DirectoryKey
 from super_app.ids import ServerName
-from super_app.signing import signed
+from super_app.signing import digest, generate_key, key_id_of, public_b64, signed, to_b64
+from super_app.transparency import tree
 from synapse_super_app.directory import feed
+from synapse_super_app.directory.peers import FeedAnswer
+from synapse_super_app.private_api import NoAnswer
+
+HS3: Final = "hs3.test"
 
 
 @pytest.fixture
@@ -122,3 +134,149 @@ def test_a_record_that_hides_behind_the_leaf_of_another_is_refused(pair: Pair) -
 @pytest.fixture
 def pair() -> Pair:
     return Pair()
+
+
+@pytest.fixture
+def three() -> tuple[Pair, FakeHomeserver]:
+    """A pair, and a third homeserver with carla whose feed the first one reads as well."""
+    pair = Pair(first={"peers": [HS2, HS3]}, second={"peers": []})
+    third = FakeHomeserver(HS3, config=config_of(HS2, {"peers": []}), clock=pair.hs1.clock)
+    third.register("carla")
+    third.start()
+    pair.hs1.reachable[HS3] = third
+    pair.advance(7)
+    return pair, third
+
+
+class TestThirtySecondsAPage:
+    """On a simulated clock."""
+
+    @pytest.mark.usefixtures("short_turns")
+    def test_a_peer_that_takes_as_long_as_it_may_is_read_on_and_keeps_nobody_waiting(
+        self, three: tuple[Pair, FakeHomeserver]
+    ) -> None:
+        pair, slow = three
+        assert pair.found_by_alice("carla") == [f"@carla:{HS3}"]
+        honest, at_once, most = slow.private.queries[FEED], 0, 0
+
+        async def slowly(arguments: Mapping[str, Any]) -> dict[str, Any]:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            await pair.hs1.api.sleep(29.9)
+            at_once -= 1
+            return await honest(arguments)
+
+        slow.private.queries[FEED] = slowly
+        for number in range(6):
+            slow.call("GET", "handles", slow.register(f"tardy{number}"))
+        arrived: list[int] = []
+        for number in range(8):
+            pair.hs2.call("GET", "handles", pair.hs2.register(f"prompt{number}"))
+            for _ in range(7):
+                pair.advance(1)
+            # Whatever the slow one does, the other feed is read within its interval.
+            assert f"@prompt{number}:{HS2}" in pair.found_by_alice(f"prompt{number}")
+            for _ in range(24):
+                pair.advance(1)
+            arrived.append(sum(f"@tardy{each}:{HS3}" in pair.found_by_alice(f"tardy{each}") for each in range(6)))
+        assert arrived == sorted(arrived)
+        assert arrived[0] <= 1
+        assert arrived[-1] == 6
+        assert most == 1
+
+    def test_one_that_takes_longer_is_asked_ever_more_rarely(self, three: tuple[Pair, FakeHomeserver]) -> None:
+        pair, slow = three
+        asked: list[float] = []
+
+        async def too_slowly(_: Mapping[str, Any]) -> dict[str, Any]:
+            asked.append(pair.hs1.clock.seconds())
+            await pair.hs1.api.sleep(30)
+            raise NoAnswer(None, "it took too long")
+
+        slow.private.queries[FEED] = too_slowly
+        for _ in range(600):
+            pair.advance(1)
+        pauses = [later - earlier for earlier, later in pairwise(asked)]
+        assert pauses == sorted(pauses)
+        assert pauses[-1] > 150
+        pair.hs2.call("GET", "handles", pair.hs2.register("prompt"))
+        pair.advance(7)
+        assert pair.found_by_alice("prompt") == [f"@prompt:{HS2}"]
+
+
+class Content(dict[str, Any]):
+    """What a page says; unlike a plain dict, it can be asked whether anybody still has it."""
+
+
+def vast_page(server: ServerName, since: int, limit: int, now_ms: int) -> FeedAnswer:
+    """A page of a feed of ten million people, all of whom are in its log."""
+    key = generate_key(bytes(32))
+    entries = [
+        signed(
+            {
+                "type": "org.superapp.directory.record",
+                "v": 1,
+                "handle": f"@vast{number}:{server}",
+                "server": server,
+                "acct": f"{number:043}",
+                "user_id": f"@vast{number}:{server}",
+                "seq": 1,
+                "status": "active",
+                "discover": "public",
+                "services": {"chat": True},
+                "badges": [],
+                "issued": now_ms,
+                "expires": now_ms + 30 * DAY_MS,
+            },
+            key,
+        )
+        for number in range(since, since + limit)
+    ]
+    salt = bytes(32)
+    root = tree.root_of(tree.leaf_hash(log.entry_of(salt, digest(entry))) for entry in entries)
+    pinned = DirectoryKey(server=server, key_id=key_id_of(key), public_key=public_b64(key), certificate={})
+    places = [{"index": number, "salt": to_b64(salt)} for number in range(limit)]
+    proof = heads.read_page_proof({"checkpoint": "", "leaves": places, "inclusion": []}, server)
+    assert isinstance(proof, heads.PageProof)
+    return FeedAnswer(
+        content=Content(publishes=True, entries=entries, next=since + limit, head=10_000_000),
+        key=pinned,
+        proof=proof,
+        head=heads.SeenHead(server=server, size=limit, root=root, note="", time_s=0, key=pinned),
+    )
+
+
+def test_of_a_feed_of_ten_million_rows_three_pages_at_most_are_in_memory_and_the_rest_stays_out(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "FEED_PAGE", 2)
+    monkeypatch.setattr(feed, "_MAX_RECORDS", 400)
+    server = ServerName("vast.test")
+    reader = directory_of(pair.hs1)._reader
+    honest = reader._peers.feed_page
+    alive: set[int] = set()
+    asked: list[int] = []
+    most = 0
+
+    async def page(asked_of: ServerName, since: int, limit: int) -> Any:
+        nonlocal most
+        if asked_of != server:
+            return await honest(asked_of, since, limit)
+        asked.append(since)
+        found = vast_page(server, since, limit, pair.hs1.api.get_current_time_msec())
+        alive.add(since)
+        weakref.finalize(found.content, alive.discard, since)
+        most = max(most, len(alive))
+        return found
+
+    monkeypatch.setattr(reader._peers, "feed_page", page)
+    pair.hs1.result(reader._peers.meet(server))
+    reader.heard(server)
+    for _ in range(100):
+        pair.advance(1)
+    kept = pair.hs1.query("SELECT COUNT(*) FROM superapp_directory_replica WHERE server = ?", server)[0][0]
+    # The turn in which the limit is reached goes to its end, and no further one begins.
+    assert 400 <= kept <= 400 + 2 * feed._PAGES_PER_TURN
+    assert asked == list(range(0, kept, 2))
+    assert most <= 3

@@ -13,6 +13,7 @@ from directory_books import FACTS, HERE, ISSUER, NOW_MS, THERE, Directory, forei
 from engines import Database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_directory_search import Explaining
 
 from super_app.db import Cursor, Engine, Transaction
 from super_app.directory import records, rules, service, store
@@ -22,6 +23,7 @@ from super_app.directory.model import (
     DirectoryKey,
     Discover,
     Facts,
+    FeedPage,
     FrozenFor,
     Known,
     Name,
@@ -615,3 +617,41 @@ def _everything(cur: Cursor) -> list[object]:
 def _directory_key(number: int) -> DirectoryKey:
     key = generate_key(bytes([number]) * 32)
     return DirectoryKey(server=THERE, key_id=key_id_of(key), public_key=public_b64(key), certificate={"n": number})
+
+
+def test_a_page_of_a_feed_with_ten_million_rows_behind_it_is_found_without_reading_the_others(
+    directory: Directory,
+) -> None:
+    """As after ten million changes: names stand where they changed last, with gaps where they stood before."""
+    head, apart, names = 10_000_000, 8_000, 1_250
+
+    def fill(cur: Cursor) -> None:
+        store.install(cur, NOW_MS)
+        cur.execute("UPDATE superapp_directory_state SET head = ?", (head,))
+        cur.execute_many(
+            "INSERT INTO superapp_directory_feed (name, position, entry) VALUES (?, ?, '{}')",
+            [(f"name{number}", number * apart) for number in range(1, names + 1)],
+        )
+
+    directory.run(fill)
+
+    def page(cur: Cursor, since: int) -> tuple[FeedPage, str]:
+        if cur.engine is Engine.POSTGRESQL:
+            # So few rows it would read and sort all of, and does when there is no other way.
+            cur.execute("SET LOCAL enable_seqscan = off")
+            cur.execute("SET LOCAL enable_bitmapscan = off")
+            cur.execute("SET LOCAL enable_sort = off")
+        explaining: Any = Explaining(cur)
+        return service.feed(explaining, since, 10_000), explaining.plans[-1]
+
+    since = 0
+    counted: list[int] = []
+    while since < head:
+        found, plan = directory.run(partial(page, since=since))
+        # By its place, and not all of them sorted first.
+        assert "position>" in plan or '"position" >' in plan, plan
+        assert not any(each in plan for each in ("Seq Scan", "SCAN", "Sort", "TEMP B-TREE")), plan
+        assert found.head == head
+        since = found.next_position
+        counted.append(len(found.entries))
+    assert counted == [500, 500, 250]
