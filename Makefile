@@ -13,6 +13,8 @@
 #   make search           every state of a payment beside a restore; takes minutes
 #   make soak [ARGS=…]   people on two homeservers with workers while all of it is broken; ARGS=--help for the sizes
 #   make fuzz [EXAMPLES=…]   requests from nowhere at every route, and bytes at every parser that meets the network
+#   make fuzz-http [ARGS=…]   schemathesis on a running homeserver, from its OpenAPI document; no 5xx but by name
+#   make fuzz-coverage [SECONDS_EACH=…]   atheris (libFuzzer) on every parser that meets the network
 #   make audit            known faults of our dependencies, asked of the advisory database on the network
 #   make compatibility    the oldest and the newest Synapse that we support: the probe, and two homeservers that pay
 #   make newest           the newest Synapse there is, and which features would go off with it
@@ -23,7 +25,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check web check-web format simulate search soak fuzz compatibility newest audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit element
+.PHONY: help run demo test check web check-web format simulate search soak fuzz fuzz-http fuzz-coverage compatibility newest audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit element
 
 # Another project's environment must not leak into this one. Nor must the wish to write no bytecode, which container
 # images are fond of: every process that imports Synapse would compile all of it anew, which takes longer than the rest.
@@ -35,6 +37,7 @@ ELEMENT ?=
 ONLY ?=
 SEEDS ?= 1000
 EXAMPLES ?= 1000
+SECONDS_EACH ?= 20
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -108,7 +111,17 @@ soak: install-dev install-postgresql install-redis
 	@PYTHONPATH=.:tests/system exec $(BIN)/python tests/system/soak.py $(ARGS)
 
 fuzz: install-dev
-	@FUZZ_EXAMPLES=$(EXAMPLES) exec $(BIN)/pytest -n 2 tests/modules/test_api_fuzz.py tests/unit/test_parsers_fuzz.py $(ARGS)
+	@FUZZ_EXAMPLES=$(EXAMPLES) exec $(BIN)/pytest -n 2 tests/modules/test_api_fuzz.py tests/modules/test_federation_fuzz.py \
+		tests/unit/test_parsers_fuzz.py $(ARGS)
+
+# Both tools come from the package registry, in these versions, into folders of their own beside the environment.
+fuzz-http: install-dev
+	@.venv/installer/bin/uv pip install --quiet --python $(BIN)/python --target .venv/schemathesis schemathesis==4.32.5
+	@exec $(BIN)/python tests/system/schema_fuzz.py $(ARGS)
+
+fuzz-coverage: install-dev
+	@.venv/installer/bin/uv pip install --quiet --python $(BIN)/python --only-binary :all: --target .venv/atheris atheris==3.0.0
+	@PYTHONPATH=.venv/atheris exec $(BIN)/python tests/unit/coverage_fuzz.py --seconds-each $(SECONDS_EACH) $(ARGS)
 
 # Ends of the range that pyproject.toml and docs/admin.md state.
 OLDEST_SYNAPSE := 1.161.0

@@ -67,9 +67,13 @@ def text_of(body: str, formatted_body: str | None = None) -> str:
     """What a message says, with people who were mentioned by name as their user ids and without what it quotes."""
     if formatted_body:
         reader = _Reader()
-        reader.feed(formatted_body[: MAX_CHARACTERS * 4])
-        reader.close()
-        said = reader.said()
+        try:
+            reader.feed(formatted_body[: MAX_CHARACTERS * 4])
+            reader.close()
+            said = reader.said()
+        except AssertionError:
+            # So does the parser of Python fail at "<![>": a declaration that is none. The plain text is there too.
+            said = ""
         if said:
             return said[:MAX_CHARACTERS]
     kept = body.split("\n")

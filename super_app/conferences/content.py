@@ -27,7 +27,9 @@ ZoneOf = Callable[[str], tzinfo | None]
 
 _Person = Annotated[str, Field(min_length=1, max_length=255)]
 _People = Annotated[list[_Person], Field(max_length=PEOPLE_MAX)]
-_Time = Annotated[int | None, Field(ge=0, le=2**53 - 1)]
+LAST_TIME_MS: Final = 253_402_300_799_999
+"""The end of the year 9999, beyond which nobody can say a time."""
+_Time = Annotated[int | None, Field(ge=0, le=LAST_TIME_MS)]
 
 
 class WindowBody(OpenWireModel):

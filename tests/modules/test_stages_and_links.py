@@ -10,6 +10,8 @@ from synapse.module_api import EventBase
 from synapse.module_api.errors import SynapseError
 from test_conferences import HS2, SERVICE, code_of, config_of, get_token, sfu_get, video_of
 
+from super_app.conferences.content import LAST_TIME_MS
+
 ROLES = "org.superapp.call.roles"
 LINK = "org.superapp.call.link"
 HAND = "org.superapp.call.hand"
@@ -370,6 +372,10 @@ class TestLinks:
         assert refusal(hs, "POST", "call_links", carol, {"room_id": room}) == (403, "NOT_IN_ROOM")
         wrong = {"opens_ts": 5, "closes_ts": 4}
         assert refusal(hs, "POST", "call_links", alice, wrong) == (422, "INVALID_VALUE")
+        # A time that nobody could be told would break every list that the link is in.
+        for name in ("opens_ts", "closes_ts"):
+            assert refusal(hs, "POST", "call_links", alice, {name: LAST_TIME_MS + 1}) == (422, "INVALID_VALUE")
+        assert self.make(hs, alice, opens_ts=LAST_TIME_MS)["opens_ts"] == LAST_TIME_MS
         # Another one takes its place.
         again = self.make(hs, alice, room_id=room)
         assert refusal(hs, "GET", f"call_links/{made['link']}", bob) == (404, "UNKNOWN_CALL_LINK")

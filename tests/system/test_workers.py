@@ -1,6 +1,7 @@
 """Payments on a homeserver with workers, whose ledger writer is killed, hangs and is stopped while people pay."""
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,8 @@ from counted_guesses import guesses_are_counted_once_at_whichever_process
 from steady_payers import AtOnce, SteadyPayer, every_payment_ends, the_books_tell_one_story
 from workers_pair import WorkersPair
 
+import super_app
+import synapse_super_app
 from super_app.names import AccountDataType, EventType
 from synapse_super_app.commands.demo_pair import CURRENCY
 from synapse_super_app.commands.homeserver_process import Homeserver
@@ -22,8 +25,11 @@ def pair(demo_folder: Path) -> Iterator[WorkersPair]:
         yield running
 
 
-@pytest.mark.timeout(600)
-def test_a_writer_that_dies_hangs_or_stops_is_replaced_and_no_payment_is_lost_or_doubled(pair: WorkersPair) -> None:
+@pytest.mark.timeout(1200)
+def test_a_writer_that_dies_hangs_stops_or_is_upgraded_is_replaced_and_no_payment_is_lost_or_doubled(
+    pair: WorkersPair, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("next")
     everybody: list[SteadyPayer] = []
     main = pair.sides[0].process
     guesses_are_counted_once_at_whichever_process(pair)
@@ -68,11 +74,64 @@ def test_a_writer_that_dies_hangs_or_stops_is_replaced_and_no_payment_is_lost_or
         pair.wait_for_writer(second, epoch)
         pays("dave", "carol", pair.workers[second], 1).pay_all()
 
+        # Replaced one after the other by a new version, whose migrations come before and after.
+        pair.workers[first].start()
+        payers = [
+            pays("alice", "bob", pair.workers[first], 8),
+            pays("dave", "carol", pair.workers[second], 8),
+            pays("bob", "alice", pair.sides[1].process, 8),
+        ]
+        with AtOnce(payers), pytest.MonkeyPatch.context() as patched:
+            for payer in payers:
+                wait_until(lambda: answered(payer), timeout_s=120, what="some payments")  # noqa: B023 - asked at once
+            patched.setenv("PYTHONPATH", str(_next_version(folder)))
+            _upgrade_as_the_page_says(pair)
+        pays("dave", "carol", pair.workers[second], 1).pay_all()
+
         _refusals_come_through(everybody[0].client, pair)
         _a_ring_is_silenced_from_a_worker(pair, second)
         every_payment_ends(everybody)
         people = {person.handle: clients.enter_context(pair.client(name)) for name, person in pair.people.items()}
         the_books_tell_one_story(everybody, people, pair.admins)
+
+
+def _next_version(folder: Path) -> Path:
+    """This product with two migrations more: one that only adds, and one that waits for the end of an upgrade."""
+    for package in (super_app, synapse_super_app):
+        source = Path(package.__path__[0])
+        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+    migrations = folder / "super_app" / "payments" / "migrations"
+    number = 1 + max(int(path.name[:4]) for path in migrations.glob("*.sql"))
+    added = "ALTER TABLE superapp_payment ADD COLUMN in_two_steps BIGINT;\n"
+    (migrations / f"{number:04}_in_two_steps.sql").write_text(added)
+    (migrations / f"{number + 1:04}_in_two_steps_again.post.sql").write_text(
+        "ALTER TABLE superapp_payment ADD CHECK (in_two_steps IS NULL OR in_two_steps >= 0);\n"
+    )
+    return folder
+
+
+def _upgrade_as_the_page_says(pair: WorkersPair) -> None:
+    """docs/admin.md, "A new version while people pay", from step 2 on."""
+    main, admin = pair.sides[0].process, pair.admins[0]
+
+    def has_run(name: str) -> bool:
+        return any(name in row for row in pair.migrations())
+
+    main.stop()
+    main.start()
+    wait_until(lambda: has_run("_in_two_steps.sql"), timeout_s=120, what="the migration that only adds")
+    assert not has_run(".post.sql"), "the workers are old still"
+    writer, epoch = pair.lease()
+    waiting = pair.other(writer)
+    pair.workers[waiting].stop()
+    pair.workers[waiting].start()
+    pair.workers[writer].stop()
+    pair.wait_for_writer(waiting, epoch)
+    pair.workers[writer].start()
+    (left,) = admin.superapp("GET", "admin/overview")["waiting_migrations"]
+    assert left.endswith("_in_two_steps_again.post.sql")
+    assert admin.superapp("POST", "admin/migrate")["waiting"] == []
+    assert has_run(left)
 
 
 def _refusals_come_through(alice: MatrixClient, pair: WorkersPair) -> None:

@@ -58,16 +58,22 @@ class WorkersPair(DemoPair):
 
     def lease(self) -> tuple[str, int]:
         """Who has the lease, and its epoch, from the database."""
+        ((holder, epoch),) = self._rows("SELECT holder, epoch FROM superapp_ledger_lease")
+        return str(holder), int(epoch)
+
+    def migrations(self) -> list[str]:
+        """The names of all that ran."""
+        return [str(name) for (name,) in self._rows("SELECT name FROM superapp_migration")]
+
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
         assert self._postgres is not None
         connection = psycopg2.connect(self._postgres.dsn("homeserver1"))
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT holder, epoch FROM superapp_ledger_lease")
-                row = cursor.fetchone()
+                cursor.execute(sql)
+                return cursor.fetchall()
         finally:
             connection.close()
-        assert row is not None
-        return str(row[0]), int(row[1])
 
     def wait_for_writer(self, name: str, after_epoch: int) -> int:
         """Until this process has taken the lease in a later epoch; that epoch."""

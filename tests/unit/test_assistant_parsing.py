@@ -232,3 +232,7 @@ def test_an_order_never_pays_more_than_is_written_in_one_place(words: list[str])
     if isinstance(read.amount, Money):
         written = "".join(words).replace(".", "").replace(",", "")
         assert str(read.amount.amount_minor).rstrip("0") in written
+
+
+def test_html_that_python_cannot_parse_leaves_the_plain_text() -> None:
+    assert parsing.text_of("balance", "<p>balance</p><![>") == "balance"

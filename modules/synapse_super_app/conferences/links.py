@@ -37,7 +37,7 @@ _KNOCKS_OF_ONE: Final = 60
 _WINDOW_MS: Final = 600_000
 _ID_BYTES: Final = 16
 
-_Time = Annotated[int | None, Field(ge=0, le=2**53 - 1, description="Milliseconds since 1970.")]
+_Time = Annotated[int | None, Field(ge=0, le=content.LAST_TIME_MS, description="Milliseconds since 1970.")]
 _FORBIDDEN: Final = 403
 
 
