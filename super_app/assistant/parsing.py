@@ -40,7 +40,9 @@ _WITH_MONEY_ALONE: Final = frozenset(
     {Command.GIFT, Command.LINK, Command.SPLIT, Command.COLLECT, Command.CALL_PRICE, Command.DEPOSIT}
 )
 _INTO: Final = frozenset({"in", "into", "auf"})
-_WITH_A_PERSON: Final = frozenset({Command.CALL, Command.CALL_BACK, Command.FIND, Command.CONTACTS})
+_WITH_A_PERSON: Final = frozenset(
+    {Command.CALL, Command.CALL_BACK, Command.FIND, Command.CONTACTS, Command.FOLLOW, Command.UNFOLLOW}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

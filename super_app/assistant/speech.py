@@ -150,7 +150,10 @@ class Speech:
                 self.say("`handle`: your handles"),
                 self.say("`move`: how to take your account to another homeserver, and how far that is"),
             ]
-        shown.append(self.say("`contacts`: your contacts; `contacts add @bob:example.org` adds one"))
+        shown += [
+            self.say("`contacts`: your contacts; `contacts add @bob:example.org` adds one"),
+            self.say("`follow`: whom you follow and who follows you; `follow @bob:example.org` follows somebody"),
+        ]
         if calls:
             shown += [
                 self.say("`call`: your last calls; `call @bob` takes you to the place to call from"),
@@ -986,6 +989,31 @@ class Speech:
 
     def contact_removed(self, handle: str) -> Text:
         return self.say("{person} is no longer in your contacts.", person=exact(handle))
+
+    def follows(self, following: Sequence[str], followers: Sequence[str]) -> Text:
+        shown: list[Text] = []
+        if following:
+            shown.append(self.say_many("You follow {count} person:", "You follow {count} people:", len(following)))
+            shown += [joined([value("•"), exact(each)]) for each in following]
+        else:
+            shown.append(self.say("You follow nobody yet. Say `follow @bob:example.org` to follow somebody."))
+        if followers:
+            shown.append(self.say_many("{count} person follows you:", "{count} people follow you:", len(followers)))
+            shown += [joined([value("•"), exact(each)]) for each in followers]
+        else:
+            shown.append(self.say("Nobody is known to follow you."))
+        return lines(shown)
+
+    def followed(self, handle: str, *, is_mutual: bool) -> Text:
+        if is_mutual:
+            return self.say("You follow {person} now, and they follow you.", person=exact(handle))
+        return self.say("You follow {person} now.", person=exact(handle))
+
+    def not_followed(self) -> Text:
+        return self.say("You do not follow them. Say `follow` to see whom you follow.")
+
+    def unfollowed(self, handle: str) -> Text:
+        return self.say("You follow {person} no more.", person=exact(handle))
 
     # Calls.
 

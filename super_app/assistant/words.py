@@ -35,6 +35,8 @@ class Command(StrEnum):
     HANDLE = "handle"
     MOVE = "move"
     CONTACTS = "contacts"
+    FOLLOW = "follow"
+    UNFOLLOW = "unfollow"
     RECOVERY = "recovery"
     CALL = "call"
     CALL_POLICY = "call policy"
@@ -75,6 +77,8 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.HANDLE: ("handle", "handles", "my handle", "who am i"),
         Command.MOVE: ("move", "moving"),
         Command.CONTACTS: ("contacts", "contact"),
+        Command.FOLLOW: ("follow", "follows", "following", "followers", "who follows me", "whom do i follow"),
+        Command.UNFOLLOW: ("unfollow", "stop following"),
         Command.RECOVERY: ("recovery", "recovery pin", "recovery key", "recover"),
         Command.CALL: ("call", "calls", "ring"),
         Command.CALL_POLICY: ("call policy", "who may call me", "who can call me", "who may ring me"),
@@ -124,6 +128,8 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.HANDLE: ("name", "mein name", "mein handle", "wer bin ich"),
         Command.MOVE: ("umzug", "umziehen"),
         Command.CONTACTS: ("kontakte", "kontakt"),
+        Command.FOLLOW: ("folge", "folgen", "wer folgt mir", "wem folge ich"),
+        Command.UNFOLLOW: ("entfolge", "entfolgen", "folge nicht mehr"),
         Command.RECOVERY: (
             "wiederherstellung",
             "wiederherstellen",
@@ -176,6 +182,9 @@ FILLERS: Final = frozenset(
 OFF_WORDS: Final = frozenset({"off", "none", "aus", "kein", "keine"})
 ADD_WORDS: Final = frozenset({"add", "+", "hinzu", "hinzufügen", "neu"})
 REMOVE_WORDS: Final = frozenset({"remove", "delete", "-", "weg", "entfernen", "lösche", "löschen"})
+TELL_WORDS: Final = frozenset({"tell", "openly", "sag", "sagen", "offen"})
+QUIETLY_WORDS: Final = frozenset({"quietly", "silently", "still", "heimlich"})
+"""Whether somebody of another homeserver may know that one follows them."""
 
 WHO: Final[Mapping[str, str]] = {
     "everyone": "everyone",

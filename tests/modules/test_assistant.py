@@ -379,6 +379,22 @@ def test_policies_are_shown_and_chosen_without_losing_the_rest(town: Town) -> No
     }
 
 
+def test_people_are_followed_and_no_more_in_either_language(town: Town) -> None:
+    town.meet(ALICE)
+    town.meet(BOB)
+    assert "You follow nobody yet" in town.tell(ALICE, "follow")
+    assert f"You follow {BOB} now." in town.tell(ALICE, "follow @bob")
+    listed = town.tell(BOB, "followers")
+    assert "1 person follows you" in listed
+    assert ALICE in listed
+    assert "and they follow you" in town.tell(BOB, "follow @alice")
+    assert f"You follow {BOB} no more." in town.tell(ALICE, "unfollow @bob")
+    assert "do not follow" in town.tell(ALICE, "stop following @bob")
+    assert f"Du folgst jetzt {BOB}" in town.tell(ALICE, "folge @bob")
+    assert "Du folgst 1 Person" in town.tell(ALICE, "wem folge ich")
+    assert f"Du folgst {BOB} nicht mehr." in town.tell(ALICE, "folge @bob nicht mehr")
+
+
 def test_people_handles_contacts_calls_and_history_are_answered(town: Town) -> None:
     town.meet(ALICE)
     assert BOB in town.tell(ALICE, "find bob")

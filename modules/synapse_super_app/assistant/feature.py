@@ -19,6 +19,7 @@ from synapse_super_app.assistant.calling import Calling
 from synapse_super_app.assistant.catalogues import catalogue
 from synapse_super_app.assistant.conversation import Conversation, Heard, message
 from synapse_super_app.assistant.ears import Ears
+from synapse_super_app.assistant.following import Following
 from synapse_super_app.assistant.later import Later, note_dispute, note_schedule
 from synapse_super_app.assistant.leaving import Leaving
 from synapse_super_app.assistant.news import NEWS_PAUSE_MS, News
@@ -68,6 +69,7 @@ class AssistantFeature:
             offered=offered,
             speech_in=self._speech_in,
         )
+        self._conversation.also(Following(self._inside).answers())
         if FeatureName.DIRECTORY in offered:
             self._conversation.also(Leaving(self._inside).answers())
         if FeatureName.CALLS in self._offered:
