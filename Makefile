@@ -15,7 +15,7 @@
 #   make fuzz [EXAMPLES=…]   requests from nowhere at every route, and bytes at every parser that meets the network
 #   make fuzz-http [ARGS=…]   schemathesis on a running homeserver, from its OpenAPI document; no 5xx but by name
 #   make fuzz-coverage [SECONDS_EACH=…]   atheris (libFuzzer) on every parser that meets the network
-#   make audit            known faults of our dependencies, asked of the advisory database on the network
+#   make audit            known faults of our dependencies, Python and web, asked of the package registries
 #   make compatibility    the oldest and the newest Synapse that we support: the probe, and two homeservers that pay
 #   make newest           the newest Synapse there is, and which features would go off with it
 #   make mutate           change the rules of money one by one, and see whether a test notices
@@ -132,9 +132,9 @@ compatibility: install-run
 newest: install-run
 	@tools/compatibility newest
 
-# The one target that asks a service on the network besides package registries: the advisories that pip-audit knows.
+# Asks the package registries for the advisories that they keep. What they do not tell is said, and is no pass.
 audit: install-run
-	@.venv/installer/bin/uv tool run pip-audit --require-hashes --disable-pip --requirement requirements/run.txt $(ARGS)
+	@exec $(BIN)/python tools/audit $(ARGS)
 
 mutate: install-dev
 	@.venv/installer/bin/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: \

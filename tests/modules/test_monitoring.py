@@ -96,3 +96,37 @@ def test_a_legend_names_labels_that_the_panel_keeps() -> None:
 def test_what_is_watched_has_few_labels(exported: dict[str, set[str]]) -> None:
     """No label may have a value for each person, room or payment."""
     assert not {"user_id", "acct", "handle", "room_id", "payment_id", "call_id"} & set[str]().union(*exported.values())
+
+
+NOT_WATCHED = {
+    "superapp_call_policy_malformed_total": "a person's own mistake, which their client tells them",
+    "superapp_call_record_seconds": "beside superapp_call_screening_seconds, for benchmarks",
+    "superapp_call_unsilenced_total": "a ring too many in a group",
+    "superapp_clearing_unreachable_total": "superapp_clearing_unsent_objects is what grows from it",
+    "superapp_directory_acts_total": "the log of acts says more",
+    "superapp_directory_asked_total": "for who looks for the cause of a slow search",
+    "superapp_directory_feed_entries_total": "for who looks at how fast a feed is read",
+    "superapp_directory_feed_refused_total": "superapp_directory_peers_failing is what follows",
+    "superapp_directory_frozen_total": "each is a line in the log for the operator",
+    "superapp_directory_heads_compared_total": "evidence is what comes of a difference",
+    "superapp_directory_log_generation": "for who looks into a restore",
+    "superapp_ledger_ahead_total": "for benchmarks of the writer",
+    "superapp_ledger_alone_total": "for benchmarks of the writer",
+    "superapp_ledger_apart_total": "for benchmarks of the writer",
+    "superapp_ledger_decided_again_total": "for benchmarks of the writer",
+    "superapp_ledger_epoch": "superapp_ledger_lease_lost_total is what matters of it",
+    "superapp_ledger_relayed_total": "for who looks for the cause of slow orders",
+    "superapp_left_money_taken_total": "the operators' log has each",
+    "superapp_payment_holds_released_total": "nothing is wrong with one",
+    "superapp_sfu_leaves_total": "nothing is wrong with one",
+    "superapp_sql_exchanges_total": "for benchmarks",
+}
+"""Metrics that are in no alert and no panel, and why."""
+
+
+def test_every_metric_is_watched_or_says_why_not(exported: dict[str, set[str]]) -> None:
+    """So that a new feature does not go without."""
+    asked = {name for _, expression in expressions() for name in re.findall(r"superapp_\w+", expression)}
+    families = {re.sub(r"_(bucket|sum|count)$", "", name): name for name in exported}
+    watched = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked}
+    assert families.keys() - watched == NOT_WATCHED.keys()
