@@ -130,8 +130,7 @@ def test_a_pin_that_is_tried_from_many_devices_at_once_has_five_tries_in_all() -
 def test_a_cent_with_spite_from_a_stranger_mentions_nobody_and_is_kept_away_by_a_minimum_contacts_or_a_block() -> None:
     pair = Pair()
     spite = '@room @carol:hs1.test <a href="https://evil.example">shame on you</a>\u202e'
-    cent = {"payee": CAROL, "minor": 1, "currency": "EUR", "memo": spite}
-    assert pair.pay(1, **cent)["state"] == "completed"
+    assert pair.pay(1, CAROL, 1, "EUR", memo=spite)["state"] == "completed"
     (paid,) = pair.hs1.call("GET", "payments", CAROL)["payments"]
     pair.hs1.advance(5)
     cards = [
@@ -150,10 +149,10 @@ def test_a_cent_with_spite_from_a_stranger_mentions_nobody_and_is_kept_away_by_a
     minimum = {"amount": 100, "currency": "EUR"}
     for number, rule in enumerate(({"minimum": minimum}, {"from": ["contacts"]}, {"from": ["nobody"]}), start=2):
         pair.hs1.account_data[(CAROL, policy)] = {"v": 1, **rule}
-        told.add(refused(lambda each=number: pair.pay(each, **cent)))
+        told.add(refused(lambda each=number: pair.pay(each, CAROL, 1, "EUR", memo=spite)))
     pair.hs1.account_data[(CAROL, policy)] = {"v": 1}
     pair.hs1.call("PUT", f"blocks/{ALICE}", CAROL)
-    told.add(refused(lambda: pair.pay(9, **cent)))
+    told.add(refused(lambda: pair.pay(9, CAROL, 1, "EUR", memo=spite)))
     assert len(told) == 1, told
     # What had come before can be given back all the same.
     assert pair.has(CAROL, "EUR") == 1

@@ -22,7 +22,7 @@ EUR, JPY, BHD = (Asset(code=AssetCode(code), scale=scale) for code, scale in (("
 ALICE, BOB = UserId("@alice:hs1.test"), UserId("@bob:hs2.test")
 
 
-def statement(asset: Asset = EUR, memo: str = "lunch") -> Statement:
+def statement(asset: Asset = EUR, memo: str = "lunch", other: UserId = BOB) -> Statement:
     span = rules.month_ms("2026-03", BERLIN)
     assert not isinstance(span, Refused)
     paid = Line(
@@ -31,7 +31,7 @@ def statement(asset: Asset = EUR, memo: str = "lunch") -> Statement:
         kind=LineKind.PAYMENT,
         change_minor=-1_250,
         balance_minor=8_750,
-        other=BOB,
+        other=other,
         memo=memo,
         payment_id=PaymentId("0" * 32),
     )
@@ -235,6 +235,25 @@ def test_a_pdf_says_so_where_it_cannot_show_a_letter() -> None:
     assert "????" in lost
     assert any("cannot show" in text for text in lost)
     assert not any("cannot show" in text for text in plain)
+
+
+def test_a_pdf_shows_letters_without_marks_where_it_has_not_those_with_them() -> None:
+    texts = pdf.texts_of(pdf.statement_pdf(statement(memo="Łódź, Việt, Škoda, ﬁn"), BERLIN, "UTC", "hs1.test", "en"))
+    assert "Lódz, Viet, Škoda, fin" in texts
+    assert any("cannot show" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("other", "shown"),
+    [
+        ("@боб:hs2.test", "@<U+0431><U+043E><U+0431>:hs2.test"),
+        ("@duża:hs2.test", "@du<U+017C>a:hs2.test"),
+        (f"@{'long' * 40}:hs2.test", f"@{'long' * 40}:hs2.test"),
+    ],
+)
+def test_a_pdf_says_in_full_who_somebody_is_whatever_their_matrix_id(other: str, shown: str) -> None:
+    content = pdf.statement_pdf(statement(other=UserId(other)), BERLIN, "UTC", "hs1.test", "en")
+    assert shown in "".join(pdf.texts_of(content))
 
 
 def test_the_same_statement_is_the_same_file_and_a_long_one_goes_on_over_pages() -> None:

@@ -1,11 +1,14 @@
 """Statements and receipts as PDF. The same values give the same bytes.
 
-The fonts are those that every PDF reader has, so Western European letters are all that they can show; what they cannot
-shows as ``?`` and the page says so. Runs on a thread, since a long statement takes a while.
+The fonts are those that every PDF reader has, so Western European letters are all that they can show. Letters with
+other marks are shown without them, and what is left of other scripts as ``?``; the page says so. Who somebody is never
+gets lost in that: what a Matrix id cannot show is spelled by its code points. Runs on a thread, since a long statement
+takes a while.
 """
 
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Final
@@ -92,9 +95,35 @@ class _Sheet:
 
     def _printable(self, text: str) -> str:
         plain = " ".join(text.replace("\u00a0", " ").replace("\u202f", " ").replace("\u2212", "-").split())
-        shown = plain.encode(_FONT_CODE, errors="replace").decode(_FONT_CODE)
+        shown = "".join(_nearest(char) for char in unicodedata.normalize("NFC", plain))
         self.lost = self.lost or shown != plain
         return shown
+
+
+_NO_MARKS: Final = str.maketrans("ŁłĐđĦħıĲĳŊŋŦŧĸ", "LlDdHhiYyNnTtk")
+"""Latin letters that have no decomposition, as people write them without their marks."""
+
+
+def _nearest(char: str) -> str:
+    """The character, if the fonts have it; else its letter without marks; else ``?``."""
+    if _has(char):
+        return char
+    bare = "".join(part for part in unicodedata.normalize("NFKD", char) if not unicodedata.combining(part))
+    bare = bare.translate(_NO_MARKS)
+    return bare if bare and _has(bare) else "?"
+
+
+def _has(text: str) -> bool:
+    try:
+        text.encode(_FONT_CODE)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _named(user_id: str) -> str:
+    """A Matrix id that says who it is also where the fonts lack a character of it, as ids of long ago have."""
+    return "".join(char if _has(char) else f"<U+{ord(char):04X}>" for char in user_id)
 
 
 def statement_pdf(statement: Statement, zone: tzinfo, zone_name: str, server: str, language: str) -> bytes:
@@ -105,7 +134,7 @@ def statement_pdf(statement: Statement, zone: tzinfo, zone_name: str, server: st
     first, last = (format_date(_local(at, zone), "long", locale) for at in (statement.from_ms, statement.until_ms - 1))
     asset = statement.asset
     for name, shown in (
-        ("account", statement.owner),
+        ("account", _named(statement.owner)),
         ("homeserver", server),
         ("period", f"{first} – {last}"),
         ("opening", show_minor(statement.opening_minor, asset, locale)),
@@ -123,7 +152,7 @@ def statement_pdf(statement: Statement, zone: tzinfo, zone_name: str, server: st
         sheet.down()
     _head(sheet, words)
     for line in statement.lines:
-        if sheet.needs(3 * _LINE):
+        if sheet.needs(6 * _LINE):
             _head(sheet, words)
         _row(sheet, line, statement, zone, locale, language)
     if not statement.lines:
@@ -150,11 +179,17 @@ def _head(sheet: _Sheet, words: dict[str, str]) -> None:
 def _row(sheet: _Sheet, line: Line, statement: Statement, zone: tzinfo, locale: Locale, language: str) -> None:
     asset = statement.asset
     sheet.text(_MARGIN, format_datetime(_local(line.posted_ms, zone), "short", locale=locale), size=_SMALL)
-    what = KINDS[language][line.kind] if line.other is None else f"{KINDS[language][line.kind]}, {line.other}"
-    sheet.text(_WHAT, _fitted(what, _BODY))
+    what = KINDS[language][line.kind] if line.other is None else f"{KINDS[language][line.kind]}, {_named(line.other)}"
+    whole = stringWidth(what, _PLAIN, _BODY) <= _WHAT_WIDTH
+    sheet.text(_WHAT, what if whole else KINDS[language][line.kind])
     sheet.text(_CHANGE, show_minor(line.change_minor, asset, locale), right=True)
     sheet.text(_BALANCE, show_minor(line.balance_minor, asset, locale), right=True)
     sheet.down()
+    if not whole and line.other is not None:
+        # An id that is cut could be somebody else's, so it has lines of its own.
+        for piece in _lines_of(_named(line.other), _SMALL, _RIGHT - _WHAT):
+            sheet.text(_WHAT, piece, size=_SMALL)
+            sheet.down()
     if line.memo:
         sheet.text(_WHAT, _fitted(line.memo, _SMALL), size=_SMALL)
         sheet.down()
@@ -170,7 +205,11 @@ def receipt_pdf(proof: ProofContent, memo: str | None, zone: tzinfo, language: s
     sheet.text(_MARGIN, shown_amount(proof, language), size=24, font=_BOLD)
     sheet.down(30)
     ordered = format_datetime(_local(proof.ordered_ms, zone), "long", locale=locale)
-    rows = [("payer", proof.payer), ("payee", proof.payee), ("signed_amount", format_money(proof.amount, proof.asset))]
+    rows = [
+        ("payer", _named(proof.payer)),
+        ("payee", _named(proof.payee)),
+        ("signed_amount", format_money(proof.amount, proof.asset)),
+    ]
     rows += [("ordered", ordered), ("payment", proof.payment_id)]
     rows += [("refund_of", proof.refund_of)] if proof.refund_of is not None else []
     for name, shown in rows:
@@ -215,8 +254,19 @@ def _draw_code(sheet: _Sheet, word: str) -> None:
 
 def _field(sheet: _Sheet, name: str, shown: str) -> None:
     sheet.text(_MARGIN, name, size=_SMALL)
-    sheet.text(_MARGIN + 130, shown)
-    sheet.down()
+    for piece in _lines_of(shown, _BODY, _RIGHT - _MARGIN - 130):
+        sheet.text(_MARGIN + 130, piece)
+        sheet.down()
+
+
+def _lines_of(text: str, size: float, width: float) -> list[str]:
+    """All of a text, in as many lines as it takes."""
+    lines = [""]
+    for char in text:
+        if stringWidth(lines[-1] + char, _PLAIN, size) > width:
+            lines.append("")
+        lines[-1] += char
+    return lines
 
 
 def _fitted(text: str, size: float, width: float = _WHAT_WIDTH) -> str:
