@@ -146,8 +146,9 @@ def test_a_cent_with_spite_from_a_stranger_mentions_nobody_and_is_kept_away_by_a
     # Whoever had enough of it has three ways, and none of them tells the stranger which it was.
     told: set[tuple[int, str]] = set()
     policy = "org.superapp.payment.policy"
-    minimum = {"amount": 100, "currency": "EUR"}
-    for number, rule in enumerate(({"minimum": minimum}, {"from": ["contacts"]}, {"from": ["nobody"]}), start=2):
+    minimum: dict[str, Any] = {"amount": 100, "currency": "EUR"}
+    rules: tuple[dict[str, Any], ...] = ({"minimum": minimum}, {"from": ["contacts"]}, {"from": ["nobody"]})
+    for number, rule in enumerate(rules, start=2):
         pair.hs1.account_data[(CAROL, policy)] = {"v": 1, **rule}
         told.add(refused(lambda each=number: pair.pay(each, CAROL, 1, "EUR", memo=spite)))
     pair.hs1.account_data[(CAROL, policy)] = {"v": 1}
