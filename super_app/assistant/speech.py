@@ -161,6 +161,10 @@ class Speech:
                 self.say(
                     "`call link plans`: a link into a call, for people of any homeserver; `call links` lists yours"
                 ),
+                self.say(
+                    "`live room talk`: a link into a room in which you speak and the others listen until you let them "
+                    "speak"
+                ),
                 self.say("`call back`: ask to be called back by whom you called in vain"),
             ]
         if recovery:
@@ -1055,6 +1059,12 @@ class Speech:
 
     def call_link(self, url: str) -> Text:
         return self.say("Whoever opens this link comes into your call: {url}", url=link(url, url))
+
+    def live_room(self, url: str) -> Text:
+        return self.say(
+            "Whoever opens this link listens in your live room, and asks to speak by raising their hand: {url}",
+            url=link(url, url),
+        )
 
     def call_links(self, links: Sequence[tuple[str, str]]) -> Text:
         """``links``: titles and addresses."""

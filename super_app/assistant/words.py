@@ -44,6 +44,7 @@ class Command(StrEnum):
     DEPOSIT = "deposit"
     CALL_LINK = "call link"
     CALL_LINKS = "call links"
+    LIVE_ROOM = "live room"
     CALL_BACK = "call back"
     PAY_POLICY = "who may pay me"
     LOST = "lost phone"
@@ -86,6 +87,7 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.DEPOSIT: ("deposit", "deposits"),
         Command.CALL_LINK: ("call link", "new call", "new call link"),
         Command.CALL_LINKS: ("call links", "my call links"),
+        Command.LIVE_ROOM: ("live room", "new live room", "go live"),
         Command.CALL_BACK: ("call back", "callback", "call me back"),
         Command.PAY_POLICY: ("who may pay me", "who can pay me", "pay policy", "payment policy"),
         Command.LOST: ("lost phone", "lost my phone", "i lost my phone", "stolen phone", "my phone was stolen"),
@@ -142,6 +144,7 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.DEPOSIT: ("pfand", "kaution"),
         Command.CALL_LINK: ("anruflink", "neuer anruflink", "neuer anruf"),
         Command.CALL_LINKS: ("anruflinks", "meine anruflinks"),
+        Command.LIVE_ROOM: ("liveraum", "live raum", "neuer liveraum"),
         Command.CALL_BACK: ("rückruf", "bitte um rückruf", "ruf mich zurück"),
         Command.PAY_POLICY: (
             "wer darf mich bezahlen",

@@ -415,6 +415,10 @@ def test_links_into_calls_are_made_and_listed_and_a_wish_to_be_called_back_is_le
     assert "no links into calls" in town.tell(ALICE, "call links")
     assert "/superapp/app/#/call-link/" in town.tell(ALICE, "call link Plans for May")
     assert "Plans for May" in town.tell(ALICE, "call links")
+    assert "listens in your live room" in town.tell(ALICE, "live room A reading")
+    (made,) = [each for each in town.call("GET", "call_links", ALICE)["links"] if each["title"] == "A reading"]
+    live = town.call("GET", f"call_rooms/{made['room_id']}", ALICE)
+    assert (live["stage"], live["media"], live["screen_share"], live["hosts"]) == (True, "audio", "hosts", [ALICE])
     assert "called nobody in vain" in town.tell(ALICE, "call back")
 
     policy = {"v": 1, "who": ["nobody"], "offers": ["callback"]}

@@ -27,6 +27,7 @@ class Calling:
         return {
             Command.CALL_LINK: self._make,
             Command.CALL_LINKS: self._list,
+            Command.LIVE_ROOM: self._go_live,
             Command.CALL_BACK: self._ask_back,
         }
 
@@ -36,6 +37,19 @@ class Calling:
         if isinstance(made, Refused):
             return refusing(heard, made)
         return saying(heard, heard.speech.call_link(self._url(made)))
+
+    async def _go_live(self, heard: Heard) -> Outcome:
+        """A room of sound in which only they are heard until they let somebody else speak."""
+        body: Json = {
+            "title": heard.intent.rest.strip()[:200],
+            "stage": True,
+            "media": "audio",
+            "screen_share": "hosts",
+        }
+        made = await self._inside.ask(heard.user_id, "POST", "call_links", body)
+        if isinstance(made, Refused):
+            return refusing(heard, made)
+        return saying(heard, heard.speech.live_room(self._url(made)))
 
     async def _list(self, heard: Heard) -> Outcome:
         found = await self._inside.ask(heard.user_id, "GET", "call_links")
