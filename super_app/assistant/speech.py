@@ -1165,17 +1165,16 @@ class Speech:
         return lines(
             [
                 policy,
-                *(
-                    self.say(
-                        "{person} has put down {amount}. Answer them, or say `deposit accept {who}` or "
-                        "`deposit spam {who}`.",
-                        person=strong(who),
-                        amount=self.money(money),
-                        who=who,
-                    )
-                    for who, money in waiting
-                ),
+                *(self.deposit_waits(who, money) for who, money in waiting),
             ]
+        )
+
+    def deposit_waits(self, who: str, money: Money) -> Text:
+        return self.say(
+            "{person} has put down {amount}. Answer them, or say `deposit accept {who}` or `deposit spam {who}`.",
+            person=strong(who),
+            amount=self.money(money),
+            who=who,
         )
 
     def no_deposit_of(self, who: str) -> Text:

@@ -46,6 +46,20 @@ def test_a_deposit_is_asked_put_down_and_decided(town: Town) -> None:
     assert "no deposit" in town.tell(BOB, "deposit off")
 
 
+def test_whoever_gets_a_deposit_hears_of_it_and_what_to_say_and_not_that_they_were_paid(town: Town) -> None:
+    town.tell(BOB, "deposit 2 EUR")
+    before = len(town.heard(BOB))
+    town.call("POST", "deposits", ALICE, {"deposit_id": "c" * 32, "recipient": BOB, "amount": 200, "currency": "EUR"})
+    town.advance(10)
+    (told,) = town.heard(BOB)[before:]
+    assert f"deposit spam {ALICE}" in told["body"]
+    assert "2.00" in told["body"]
+    assert "paid you" not in told["body"]
+    # What was kept is theirs, and that they have said themselves.
+    assert "kept" in town.tell(BOB, f"deposit spam {ALICE}")
+    assert town.available(BOB) == 10_200
+
+
 def test_both_hear_of_the_end_of_a_call_half_a_minute_before_it(town: Town) -> None:
     town.tell(BOB, "call policy nobody")
     town.tell(BOB, "call price 0.60 EUR")

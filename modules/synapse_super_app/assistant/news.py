@@ -184,7 +184,18 @@ class News:
             if found["state"] != State.AWAITING_ACCEPTANCE:
                 return None
             return speech.you_are_offered(person, money, memo, place), card, True
+        deposit = await self._deposit(task, found)
+        if deposit is not None:
+            # It lies aside, so nobody has been paid anything; one that is decided already is no news.
+            return (speech.deposit_waits(found["payer"], money), card, True) if deposit["state"] == "open" else None
         return speech.you_were_paid(person, money, memo, place), card, True
+
+    async def _deposit(self, task: Task, payment: Json) -> Json | None:
+        """The deposit that a payment is."""
+        page = await self._inside.ask(task.user_id, "GET", "deposits")
+        named = (payment["payment_id"], payment["payer"])
+        deposits: list[Json] = [] if isinstance(page, Refused) else page["deposits"]
+        return next((each for each in deposits if (each["deposit_id"], each["payer"]) == named), None)
 
     def _place(self, speech: Speech, found: Json) -> Text:
         """The link to where it happened."""
