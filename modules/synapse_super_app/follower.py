@@ -17,7 +17,7 @@ from synapse.module_api import ModuleApi
 from super_app.db import Cursor, SqlValue
 from super_app.ids import EventId
 from synapse_super_app.database import Database
-from synapse_super_app.private_api import PrivateApi
+from synapse_super_app.private_api import PrivateApi, span
 
 if TYPE_CHECKING:
     from synapse.module_api import EventBase
@@ -211,7 +211,8 @@ class Follower:
         try:
             event = await self._private.get_event(event_id)
             if handler is not None and event is not None:
-                await handler(event)
+                with span("follow", type=event_type):
+                    await handler(event)
         except Exception:
             if not self._on:
                 # The process that follows now begins at the cursor, which is still before this event.
@@ -233,7 +234,8 @@ class Follower:
             try:
                 event = await self._private.get_event(EventId(event_id))
                 if handler is not None and event is not None:
-                    await handler(event)
+                    with span("follow", type=event_type):
+                        await handler(event)
             except Exception:
                 logger.exception("Handling %s %s failed again (attempt %d)", event_type, event_id, attempts + 1)
                 due_ms = now_ms + _RETRY_MS[min(attempts, len(_RETRY_MS) - 1)]

@@ -20,6 +20,7 @@ from synapse.module_api.errors import Codes, SynapseError
 from super_app.errors import Reason, Refused
 from super_app.names import NAMESPACE
 from synapse_super_app.http.refusals import errcode_of, error_of
+from synapse_super_app.private_api import span
 from synapse_super_app.rollout import Rollout, not_rolled_out
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ class Gate:
 
         What only homeservers say is refused from people in a dry run too: a forged receipt would stand in the room.
         """
+        with span("gate", type=event.type):
+            return await self._decide_traced(handler, event)
+
+    async def _decide_traced(self, handler: GateHandler, event: "EventBase") -> Verdict:
         if not self._rollout.dry_run:
             return await handler(event)
         try:

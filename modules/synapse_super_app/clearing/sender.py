@@ -21,7 +21,7 @@ from super_app.ledger.lease import NotTheWriter
 from super_app.names import CLEARING_PATH, ERRCODE_PREFIX
 from synapse_super_app.clearing import metrics
 from synapse_super_app.ledger.writer import LedgerWriter
-from synapse_super_app.private_api import PutFailed
+from synapse_super_app.private_api import PutFailed, span
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -178,9 +178,10 @@ class Sender:
 
     async def _deliver(self, line: _Line, errand: Errand) -> None:
         try:
-            answer = await self._runtime.private.put(
-                errand.peer, f"{CLEARING_PATH}/{errand.message_id}", errand.body, TIMEOUT_MS
-            )
+            with span("clearing.send", type=errand.type.value, peer=errand.peer):
+                answer = await self._runtime.private.put(
+                    errand.peer, f"{CLEARING_PATH}/{errand.message_id}", errand.body, TIMEOUT_MS
+                )
         except PutFailed as failure:
             if self._is_over(line):
                 return

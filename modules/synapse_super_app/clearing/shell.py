@@ -38,6 +38,7 @@ from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.ledger.relay import Relay
 from synapse_super_app.ledger.writer import LedgerWriter
+from synapse_super_app.private_api import span
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -211,7 +212,8 @@ class ClearingShell:
             raise error_of(_counted(refused))
         self._under_way[origin] += 1
         try:
-            received = await self._receive(origin, message_id, body)
+            with span("clearing.receive", peer=origin):
+                received = await self._receive(origin, message_id, body)
         finally:
             self._under_way[origin] -= 1
             if self._under_way[origin] == 0:

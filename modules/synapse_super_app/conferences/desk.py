@@ -21,7 +21,7 @@ from synapse_super_app.calls.limits import Limit
 from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.livekit import LiveKit
 from synapse_super_app.conferences.seats import Seats
-from synapse_super_app.private_api import NoAnswer
+from synapse_super_app.private_api import NoAnswer, span
 from synapse_super_app.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,10 @@ class Desk:
         Raises:
             SynapseError: they get none.
         """
+        with span("call.token"):
+            return await self._token(wish)
+
+    async def _token(self, wish: Wish) -> str:
         now_ms = self._runtime.now_ms()
         await self._count(wish.user_id, now_ms)
         if (grant := await self._at_once(wish, now_ms)) is not None:
