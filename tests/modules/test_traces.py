@@ -1,6 +1,6 @@
 """What an operator sees in the traces of Synapse: the steps of payments and calls, and nobody's name."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,7 @@ class FakeTracer:
         self.open = 0
 
     @contextmanager
-    def start_active_span(self, name: str, *, tags: dict[str, str] | None = None, **_: Any) -> Iterator[None]:
+    def start_active_span(self, name: str, *, tags: dict[str, str] | None = None, **_: Any) -> Generator[None]:
         self.spans.append((name, tags or {}))
         self.open += 1
         try:
