@@ -216,6 +216,11 @@ class Requests:
                     message="Several people ask you under this request_id; say whose you mean with ?requester=.",
                 )
 
+    def goal(self, cur: Cursor, key: RequestKey) -> Request | None:
+        """A collection, which is for everybody in its room."""
+        found = store.find(cur, key)
+        return found if found is not None and found.kind is Kind.GOAL else None
+
     def page(self, cur: Cursor, viewer: UserId, before: tuple[int, str, str] | None, limit: int) -> Page:
         wanted = min(limit, MAX_PAGE)
         found = store.page(cur, viewer, before or _NEWEST, wanted + 1)

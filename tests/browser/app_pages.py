@@ -14,11 +14,15 @@ from urllib.parse import urlencode, urlsplit
 
 from running_demo import RunningDemo
 
+from synapse_super_app.commands.matrix_client import wait_until
+
 ROOT: Final = Path(__file__).parents[2]
 SCREENSHOTS: Final = ROOT / "build" / "screenshots"
 HOST_PAGE: Final = ROOT / "build" / "web-host"
 PHONE: Final = (390, 844)
 DESKTOP: Final = (1280, 900)
+LOOKS: Final = ((PHONE, "light"), (DESKTOP, "dark"), (PHONE, "dark"), (DESKTOP, "light"))
+AXE: Final = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 _PATIENCE_MS: Final = 120_000
 """A busy machine is slow, and that says nothing about a page."""
 # What the browser says of answers that the page expects (no account data yet, sign-in that is not delegated), and
@@ -108,6 +112,27 @@ def visiting(
         yield Page(context, origin)
     finally:
         context.close()
+
+
+def look_at(page: Any, size: tuple[int, int], scheme: str) -> None:
+    """The same screen on another device."""
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme=scheme)
+    settled(page)
+
+
+def settled(page: Any) -> None:
+    """Nothing is on its way any more: no placeholder is shown and nothing moves."""
+    busy = page.locator(".skeleton, .starting, [aria-busy=true]")
+    wait_until(lambda: busy.count() == 0, timeout_s=60, what="the screen to be whole")
+    page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished.catch(() => null)))")
+
+
+def faults(page: Any, axe: str) -> list[str]:
+    """What axe finds fault with, a line each."""
+    page.evaluate(f"() => {{ if (window.axe === undefined) {{ {axe} }} }}")
+    found = page.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
+    return [f"{fault['id']}: {node['html'][:120]}" for fault in found for node in fault["nodes"]]
 
 
 def web_tools(command: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import turn_server
+from app_pages import AXE, web_tools
 from lone import LoneHomeserver
 from running_demo import RunningDemo
 
@@ -31,6 +32,14 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=program)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script that finds what keeps people out of a page."""
+    if not AXE.exists():
+        web_tools("host")
+    return AXE.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """What people do with money together, in a real browser between two homeservers."""
 
+import re
 from typing import Any
 
-from app_pages import DESKTOP, visiting
+from app_pages import DESKTOP, LOOKS, Page, faults, look_at, settled, visiting
 from running_demo import RunningDemo
 
 from synapse_super_app.commands.matrix_client import wait_until
@@ -94,3 +95,95 @@ def test_a_deposit_is_asked_put_down_where_one_wants_to_reach_somebody_and_given
         asking.get_by_role("button", name="Ask for nothing any more").click()
         asking.get_by_text("You ask strangers for nothing.").wait_for()
         assert visit.complaints + other.complaints == []
+
+
+def looked_at(visit: Page, axe: str, name: str) -> list[str]:
+    """What axe finds on the screen that is there, on a phone in light and on a desktop in the dark."""
+    found: list[str] = []
+    for size, scheme in LOOKS[:2]:
+        look_at(visit.page, size, scheme)
+        visit.shot(f"{name}-{scheme}")
+        found += [f"{name}: {fault}" for fault in faults(visit.page, axe)]
+    return found
+
+
+def test_gifts_collections_standing_orders_and_disputes_between_two_homeservers(
+    chromium: Any, pair: RunningDemo, axe: str
+) -> None:
+    found: list[str] = []
+    with (
+        visiting(chromium, pair, "alice") as visit,
+        visiting(chromium, pair, "bob") as other,
+        pair.client("alice") as alice,
+        pair.client("bob") as bob,
+    ):
+        page, theirs, before = visit.open(f"give?room={pair.room_id}"), other.page, bob.available("EUR")
+        page.get_by_label("Amount in EUR").fill("3")
+        page.get_by_label("Note").fill("For the garden")
+        page.get_by_role("button", name="Give €3.00").click()
+        page.get_by_text("Your gift").wait_for()
+        gift = page.evaluate("location.hash").rpartition("/")[2]
+        other.open(f"gift/{gift}?giver={pair.people['alice'].user_id}")
+        settled(theirs)
+        found += looked_at(other, axe, "gift-closed")
+        theirs.get_by_role("button", name="Open", exact=True).click()
+        theirs.get_by_text("Yours.").wait_for()
+        wait_until(lambda: bob.available("EUR") == before + 300, timeout_s=60, what="bob to have his share")
+        page.get_by_text("1 of 1 opened").wait_for()
+        found += looked_at(visit, axe, "gift-opened")
+
+        visit.open(f"collect?room={pair.room_id}")
+        page.get_by_label("Goal").fill("8")
+        page.get_by_label("Note").fill("A tent")
+        page.get_by_role("button", name="Begin to collect").click()
+        page.get_by_text("€0.00 of €8.00").wait_for()
+        found += looked_at(visit, axe, "collection")
+        other.open("collect")
+        row = theirs.get_by_role("link", name=re.compile("A tent"))
+        wait_until(lambda: theirs.reload() and row.is_visible(), timeout_s=60, what="the collection to arrive")
+        row.click()
+        theirs.get_by_role("button", name="Put in").click()
+        theirs.get_by_role("dialog").get_by_label("Amount in EUR").fill("8")
+        theirs.get_by_role("dialog").get_by_role("button", name="Next").click()
+        theirs.get_by_role("button", name="Pay €8.00").click()
+        page.get_by_text("The goal is reached").wait_for()
+
+        visit.open(f"schedule?to={pair.people['bob'].handle}")
+        page.get_by_label("Amount in EUR").fill("1")
+        page.get_by_role("button", name="Pay €1.00, every month").click()
+        page.get_by_text("Next: ").wait_for()
+        (planned,) = [each for each in alice.superapp("GET", "schedules")["schedules"] if each["state"] == "active"]
+        page.get_by_role("button", name="Skip the next").click()
+        path = f"schedules/{planned['schedule_id']}"
+        wait_until(
+            lambda: alice.superapp("GET", path)["next_ts"] > planned["next_ts"], timeout_s=60, what="a month more"
+        )
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_role("button", name="Go on").wait_for()
+        found += looked_at(visit, axe, "schedule")
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_text("Cancelled", exact=True).wait_for()
+        assert alice.superapp("GET", path)["state"] == "cancelled"
+
+        paid = alice.pay(pair.people["bob"].handle, 250, "EUR", memo="A lamp")
+        alice.wait_for_payment(paid["payment_id"])
+        visit.open(f"dispute/{paid['payment_id']}")
+        page.get_by_role("radio", name="Not received").check()
+        page.get_by_label("Your statement").fill("It never came.")
+        found += looked_at(visit, axe, "dispute-opening")
+        page.get_by_role("button", name="Dispute it").click()
+        page.get_by_text("Both sides are heard").wait_for()
+        other.open("disputes")
+        case = theirs.locator(f"a[href*='{paid['payment_id']}']")
+        wait_until(lambda: theirs.reload() and case.is_visible(), timeout_s=60, what="the dispute to arrive")
+        case.click()
+        theirs.get_by_text("It never came.").wait_for()
+        theirs.get_by_label("Your statement").fill("It was left at the door.")
+        theirs.get_by_role("button", name="Add it").click()
+        page.get_by_text("It was left at the door.").wait_for()
+        found += looked_at(visit, axe, "dispute")
+        page.get_by_role("button", name="Withdraw it").click()
+        page.get_by_text("Withdrawn", exact=True).wait_for()
+        theirs.get_by_text("Withdrawn", exact=True).wait_for()
+        assert visit.complaints + other.complaints == []
+    assert found == []

@@ -160,6 +160,11 @@ def test_a_goal_is_collected_in_whatever_amounts_until_it_is_reached(house: Hous
     made = house.ask(goal=True)
     (event,) = house.sent(house.group, REQUEST)
     assert (event.content["goal"], "from" in event.content, made["kind"]) == (True, False, "goal")
+    seen = house.call("GET", f"requests/{ID}", CAROL, query={"requester": ALICE})
+    assert (seen["direction"], seen["amount"], seen["paid"], seen["state"]) == ("incoming", made["amount"], 0, "open")
+    with pytest.raises(SynapseError) as error:
+        house.call("GET", f"requests/{ID}", "@stranger:hs1.test", query={"requester": ALICE})
+    assert code_of(error) == ("UNKNOWN_REQUEST", 404)
     house.pay(CAROL, 200)
     house.pay(CAROL, 100, OTHER_ID)
     assert (house.look()["paid"], house.look()["state"]) == (300, "open")
@@ -213,6 +218,8 @@ def test_a_split_and_a_goal_are_paid_from_another_homeserver() -> None:
     pair.hs1.call("POST", "requests", carol, {**body, **split})
     pair.hs1.call("POST", "requests", carol, {**body, "request_id": OTHER_ID, "amount": 900, "goal": True})
     pair.carry()
+    goal = pair.hs2.call("GET", f"requests/{OTHER_ID}", BOB, query={"requester": carol})
+    assert (goal["kind"], goal["direction"], goal["state"]) == ("goal", "incoming", "open")
     asked = pair.hs2.call("GET", f"requests/{ID}", BOB, query={"requester": carol})
     assert (asked["amount"], asked["total"], asked["state"]) == (600, 1_000, "open")
     pair.hs2.call(

@@ -337,9 +337,17 @@ class RequestsShell:
 
     async def _one(self, call: Call) -> bodies.RequestJson | Refused:
         request_id, requester = RequestId(call.path["request_id"]), _requester(call)
-        found = await self._runtime.database.run(
-            "request_one", lambda cur: self.requests.find(cur, call.user_id, request_id, requester)
-        )
+
+        def look(cur: Cursor) -> Request | Refused:
+            found = self.requests.find(cur, call.user_id, request_id, requester)
+            if isinstance(found, Refused) and requester is not None:
+                goal = self.requests.goal(cur, RequestKey(requester=requester, request_id=request_id))
+                # Nobody is asked by name: whoever is in the room sees how far it is.
+                if goal is not None and self._runtime.private.joined_of(cur, goal.room_id, (call.user_id,)):
+                    return goal
+            return found
+
+        found = await self._runtime.database.run("request_one", look)
         return (
             found if isinstance(found, Refused) else bodies.RequestJson.of(found, call.user_id, self._runtime.now_ms())
         )
