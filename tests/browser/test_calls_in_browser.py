@@ -323,8 +323,8 @@ def test_three_people_of_two_homeservers_come_by_a_link_and_call_each_other_with
             bob.open(f"call-link/{quoted(link)}")
             dave.open("calls").get_by_label("A link that somebody sent you").fill(f"come to {link}")
             dave.page.get_by_role("button", name="Enter").click()
-            for each in ("bob", "dave"):
-                alice.page.get_by_role("button", name=f"Let {pair.people[each].user_id} in").click()
+            for guest in ("bob", "dave"):
+                alice.page.get_by_role("button", name=f"Let {pair.people[guest].user_id} in").click()
             alice.page.get_by_role("button", name="Join with picture").click()
             for each in (bob, dave):
                 each.page.get_by_role("button", name="Join with sound").click()
