@@ -40,7 +40,7 @@ from twisted.internet import defer, task
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from super_app.db import Cursor, Engine
+from super_app.db import Cursor, Engine, migrations
 from super_app.ids import Acct, EventId, RoomId, ServerName, UserId
 from super_app.names import AccountDataType, EventType, FederationQuery
 from synapse_super_app.http.resource import ApiResource, answer, answer_any
@@ -64,6 +64,10 @@ from synapse_super_app.private_api import (
 T = TypeVar("T")
 
 START_S = 1_700_000_000.0
+
+_MIGRATING = "superapp_migrat"
+_TABLES: dict[str, tuple[dict[str, tuple[migrations.Migration, ...]], sqlite3.Connection]] = {}
+"""By config: the migrations that ran on an empty database, and what they made of it."""
 
 
 class FakeAccountData:
@@ -824,6 +828,8 @@ class FakeHomeserver:
         if clock is None:
             self.clock.advance(START_S)
         self._ids = itertools.count(1)
+        self._starts_as: str | None = None
+        """Where the tables that the first start makes are to be kept for others; None once they are made."""
         self._database = sqlite3.connect(":memory:", isolation_level=None)
         self._database.execute("PRAGMA foreign_keys = ON")
         # Time is the database's own for leases, so here it must be the fake clock's.
@@ -886,9 +892,31 @@ class FakeHomeserver:
 
     def start(self) -> SuperApp:
         """Build the module on this homeserver, as Synapse would, and wait until it is ready."""
+        if self.query("SELECT count(*) FROM sqlite_master WHERE name LIKE 'superapp%'") == [(0,)]:
+            self._begin_with_tables()
         self.module = SuperApp(SuperApp.parse_config(self._config), self.api, private=self.private)  # type: ignore[arg-type]
         self.settle()
         return self.module
+
+    def _begin_with_tables(self) -> None:
+        """Take what migrations made of an empty database before, for the same config; they find nothing to do then."""
+        if self.query("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM event_json)") != [(0,)]:
+            return
+        key = json.dumps(self._config, sort_keys=True, default=str)
+        known = _TABLES.get(key)
+        # A test may have migrations of its own.
+        if known is not None and all(found == migrations.load(name, Engine.SQLITE) for name, found in known[0].items()):
+            known[1].backup(self._database)
+        else:
+            self._starts_as = key
+
+    def _keep_tables(self, key: str) -> None:
+        ran = self.query("SELECT package, max(number) FROM superapp_migration GROUP BY package")
+        found = {str(package): migrations.load(package, Engine.SQLITE) for package, _ in ran}
+        if all(len(found[str(package)]) == number for package, number in ran):
+            kept = sqlite3.connect(":memory:")
+            self._database.backup(kept)
+            _TABLES[key] = (found, kept)
 
     def restart(self) -> SuperApp:
         """The process dies and a new one starts on the same database: callbacks and timers are gone."""
@@ -954,6 +982,9 @@ class FakeHomeserver:
 
     def transact(self, desc: str, func: Callable[..., T], *args: Any, **kwargs: Any) -> "defer.Deferred[T]":
         self.statements.append(desc)
+        if self._starts_as is not None and not desc.startswith(_MIGRATING):
+            key, self._starts_as = self._starts_as, None
+            self._keep_tables(key)
         for attempt in ("rolled back", "committed"):
             cursor = self._database.cursor()
             cursor.execute("BEGIN IMMEDIATE")
