@@ -65,9 +65,14 @@ class SqliteDatabase:
         self._connections.append(connection)
         return _Connection(_SqliteCursor(connection.cursor()), "BEGIN IMMEDIATE", rerun=rerun)
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
+        """Close all connections; the file stays, and is all of it."""
         for connection in self._connections:
             connection.close()
+        self._connections.clear()
+
+    def close(self) -> None:
+        self.disconnect()
         for path in self._path.parent.glob(self._path.name + "*"):
             path.unlink()
 
@@ -77,7 +82,8 @@ class PostgresDatabase:
 
     def __init__(self, server: PrivatePostgres) -> None:
         self._dsn = server.dsn("postgres")
-        self._schema = sql.Identifier(f"test_{next(_schema_numbers)}")
+        self.schema = f"test_{next(_schema_numbers)}"
+        self._schema = sql.Identifier(self.schema)
         self._connections: list[psycopg2.extensions.connection] = []
         self._administer(sql.SQL("CREATE SCHEMA {}").format(self._schema))
 
@@ -99,9 +105,14 @@ class PostgresDatabase:
         self._connections.append(connection)
         return _Connection(_PostgresCursor(cursor), "BEGIN ISOLATION LEVEL READ COMMITTED", rerun=rerun)
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
+        """Close all connections; the schema stays."""
         for connection in self._connections:
             connection.close()
+        self._connections.clear()
+
+    def close(self) -> None:
+        self.disconnect()
         self._administer(sql.SQL("DROP SCHEMA {} CASCADE").format(self._schema))
 
     def _administer(self, statement: sql.Composed) -> None:

@@ -404,9 +404,9 @@ class TestCallee:
     ),
 )
 def test_at_every_step_nothing_is_lost_made_or_charged_beyond_the_talk(
-    open_database: Callable[..., Database], price: int, minutes: int, steps: list[tuple[int, str]]
+    next_database: Callable[..., Database], price: int, minutes: int, steps: list[tuple[int, str]]
 ) -> None:
-    books = FareBooks(open_database(*FARE_PACKAGES).connect(rerun=False))
+    books = FareBooks(next_database(*FARE_PACKAGES).connect(rerun=False))
     alice = books.open_account("alice", 1_000)
     if not isinstance(books.agree(1, "alice", ZOE, price, minutes), Fare):
         return

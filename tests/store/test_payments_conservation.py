@@ -120,15 +120,15 @@ def _name(user_id: str) -> str:
 @settings(
     max_examples=40,
     deadline=None,
-    # The fixture opens a fresh database for each example; it holds nothing between them.
+    # The fixture opens a fresh database for each example, and closes the one before.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(_step, min_size=15, max_size=40), fees=_fees)
 @pytest.mark.packages(*PACKAGES)
 def test_any_sequence_of_orders_answers_and_refunds_conserves_money(
-    open_database: Callable[..., Database], steps: list[tuple[object, ...]], fees: tuple[Fee, ...]
+    next_database: Callable[..., Database], steps: list[tuple[object, ...]], fees: tuple[Fee, ...]
 ) -> None:
-    play = Play(Books(open_database(*PACKAGES).connect(rerun=False), fees=fees))
+    play = Play(Books(next_database(*PACKAGES).connect(rerun=False), fees=fees))
     for step in steps:
         play.step(step)
         play.check()

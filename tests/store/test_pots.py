@@ -535,14 +535,14 @@ class Play:
 @settings(
     max_examples=20,
     deadline=None,
-    # The fixture opens a fresh database for each example; it holds nothing between them.
+    # The fixture opens a fresh database for each example, and closes the one before.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(_step, min_size=10, max_size=30))
 def test_any_sequence_of_gifts_claims_and_failures_conserves_money(
-    open_database: Callable[..., Database], steps: list[tuple[object, ...]]
+    next_database: Callable[..., Database], steps: list[tuple[object, ...]]
 ) -> None:
-    play = Play(PotBooks(open_database(*POT_PACKAGES).connect(rerun=False)))
+    play = Play(PotBooks(next_database(*POT_PACKAGES).connect(rerun=False)))
     for step in steps:
         play.step(step)
         play.check()

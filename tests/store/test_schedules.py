@@ -305,9 +305,9 @@ DEEDS = st.sampled_from(["wait", "die", "skip", "pause", "resume", "issue", "spe
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(deeds=st.lists(st.tuples(DEEDS, st.integers(1, 40)), max_size=14))
 def test_every_occurrence_ends_once_and_pays_what_it_says(
-    open_database: Callable[..., Database], deeds: list[tuple[str, int]]
+    next_database: Callable[..., Database], deeds: list[tuple[str, int]]
 ) -> None:
-    calendar = Calendar(open_database(*ALL).connect(rerun=False), minor=250)
+    calendar = Calendar(next_database(*ALL).connect(rerun=False), minor=250)
     calendar.make(every=Every.DAILY, minor=100)
     for turn, (deed, hours) in enumerate(deeds, start=1):
         key = calendar.key()

@@ -206,9 +206,9 @@ DEEDS = st.tuples(st.sampled_from(["pay", "back", "hold", "issue"]), st.integers
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(deeds=st.lists(DEEDS, max_size=12))
 def test_lines_add_up_to_the_wallet_whatever_happens(
-    open_database: Callable[..., Database], deeds: list[tuple[str, int, int]]
+    next_database: Callable[..., Database], deeds: list[tuple[str, int, int]]
 ) -> None:
-    books = Books(open_database(*PACKAGES_HERE).connect(rerun=False))
+    books = Books(next_database(*PACKAGES_HERE).connect(rerun=False))
     alice, bob = books.open_account("alice", 1_000), books.open_account("bob", 1_000)
     cuts = [books.now_ms]
     last: Payment | None = None
