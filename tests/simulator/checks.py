@@ -5,8 +5,9 @@ itself. ``Auditor`` reads along on the wire.
 """
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bank import Bank
@@ -17,7 +18,7 @@ from super_app.clearing import objects, store
 from super_app.clearing.model import ChainObject, LinkState, MessageId, MessageType, Sender
 from super_app.db import Cursor
 from super_app.ids import ServerName
-from super_app.ledger.model import AccountKey, due_from, due_to, in_transit
+from super_app.ledger.model import due_from, due_to, in_transit
 from super_app.money import Asset, AssetCode
 
 _DECISIONS: Final = ("COMMIT", "ABORT")
@@ -60,6 +61,7 @@ class Checks:
         self._processes = processes
         self._issued = issued
         self._bank = bank
+        self._found: dict[ServerName, _Found] = {}
         self._taken: dict[tuple[ServerName, ServerName, str], int] = {}
         self._granted: dict[tuple[ServerName, ServerName, str], int] = {}
 
@@ -67,6 +69,7 @@ class Checks:
         honest = [each for each in self._processes.values() if each.honest]
         changed = [process for process in honest if process.has_changed()]
         for process in changed:
+            self._found.pop(process.name, None)
             process.disk.look(lambda cur, p=process: self._one(p, cur))  # type: ignore[misc]
         for one, other in itertools.permutations([each for each in honest if not each.forgetful], 2):
             if one in changed or other in changed:
@@ -88,7 +91,8 @@ class Checks:
                     payee.disk.fetchone() in (None, ("active",)), f"{payee.name} does not come back to {payer.name}"
                 )
             for asset in (EUR, PTS):
-                owed, owing = _books(payer, payee, asset)
+                owed = payer.disk.look(_read).owed(payee.name, asset)
+                owing = payee.disk.look(_read).owing(payer.name, asset)
                 _demand(owed == owing, f"I3 at rest: {payer.name} owes {owed}, {payee.name} counts on {owing}")
 
     def noticed(self, process: Process, peer: ServerName, content: Any) -> None:
@@ -237,13 +241,13 @@ class Checks:
 
     def _pair(self, payer: Process, payee: Process) -> None:
         """The two books against each other, while objects may be under way."""
+        here, there = self._found_at(payer), self._found_at(payee)
         for asset in (EUR, PTS):
-            owed, owing = _books(payer, payee, asset)
+            owed, owing = here.owed(payee.name, asset), there.owing(payer.name, asset)
             _demand(
                 owed >= owing >= 0, f"I3: {payer.name} owes {payee.name} {owed}, which counts on {owing} {asset.code}"
             )
-        theirs = payer.disk.look(_out_states(payee.name))
-        ours = payee.disk.look(_in_states(payer.name))
+        theirs, ours = here.out.get(payee.name, {}), there.into.get(payer.name, {})
         for wire_id, (state, has_accept) in ours.items():
             out = theirs.get(wire_id)
             _demand(out is not None, f"I4: {payee.name} has a payment that {payer.name} never offered")
@@ -259,19 +263,24 @@ class Checks:
             if out == "committed":
                 has_accept = ours.get(wire_id, ("unknown", False))[1]
                 _demand(has_accept, f"I4: {payer.name} committed what {payee.name} never accepted")
-        newest_theirs, newest_known = payer.disk.look(_our_objects(payee.name)), payee.disk.look(_newest_of(payer.name))
+        newest_theirs, newest_known = here.ours.get(payee.name, frozenset()), there.newest.get(payer.name)
         # Whose key is pinned anew takes its last FENCE back, and gets it from a peer that had taken it.
-        takes_back = payer.repins and payer.disk.look(_stopped(payee.name)) == "recovering"
+        takes_back = payer.repins and here.stopped.get(payee.name) == "recovering"
         _demand(
             newest_known is None or newest_known in newest_theirs or takes_back,
             f"{payee.name} holds an object of {payer.name} that {payer.name} does not have",
         )
         # On the way back only where operators have pinned keys anew.
-        stopped = payee.disk.look(_stopped(payer.name))
+        stopped = there.stopped.get(payer.name)
         _demand(
             stopped is None or (payee.repins and stopped == "recovering"),
             f"{payee.name} has {stopped} its link with an honest {payer.name}",
         )
+
+    def _found_at(self, process: Process) -> "_Found":
+        if process.name not in self._found:
+            self._found[process.name] = process.disk.look(_read)
+        return self._found[process.name]
 
     def _undone(self, process: Process, cur: Cursor) -> None:
         """What has not ended: undecided payments, holds, gaps, objects that were never acknowledged.
@@ -376,86 +385,62 @@ def _paid_once(process: Process) -> Callable[[Cursor], None]:
     return read
 
 
-def _books(payer: Process, payee: Process, asset: Asset) -> tuple[int, int]:
-    """What one owes, with what it has settled and not heard of, and what the other counts on."""
-    owed = payer.disk.look(_balance(due_to(payee.name, asset.code), in_transit(payee.name, asset.code)))
-    return owed, -payee.disk.look(_balance(due_from(payer.name, asset.code)))
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one database says about each of its peers, read once for all pairs until it changes."""
+
+    balances: Mapping[tuple[str, str, str], int]
+    out: Mapping[str, Mapping[str, str]]
+    """By peer and wire id the state of what goes there."""
+    into: Mapping[str, Mapping[str, tuple[str, bool]]]
+    """The same of what comes from there, and whether it was accepted."""
+    ours: Mapping[str, frozenset[str]]
+    newest: Mapping[str, str]
+    """The newest object that came from a peer."""
+    stopped: Mapping[str, str]
+    """The states of links that do not go on."""
+
+    def owed(self, peer: ServerName, asset: Asset) -> int:
+        """What is due to a peer, with what was settled and that it has not heard of."""
+        return sum(self.balances.get(key, 0) for key in (due_to(peer, asset.code), in_transit(peer, asset.code)))
+
+    def owing(self, peer: ServerName, asset: Asset) -> int:
+        """What is counted on from a peer."""
+        return -self.balances.get(due_from(peer, asset.code), 0)
 
 
-def _balance(*keys: AccountKey) -> Callable[[Cursor], int]:
-    """What lies on some accounts together, which is asked after every step."""
-
-    def read(cur: Cursor) -> int:
-        total_minor = 0
-        for key in keys:
-            cur.execute(
-                "SELECT balance_minor FROM superapp_ledger_account WHERE owner = ? AND currency = ? AND kind = ?", key
-            )
-            row = cur.fetchone()
-            total_minor += 0 if row is None else int(row[0] or 0)
-        return total_minor
-
-    return read
-
-
-def _out_states(peer: ServerName) -> Callable[[Cursor], dict[str, str]]:
-    def read(cur: Cursor) -> dict[str, str]:
-        cur.execute(
-            "SELECT p.wire_id, p.state FROM superapp_clearing_out AS p JOIN superapp_clearing_link AS l"
-            " ON l.link_id = p.link_id WHERE l.peer = ?",
-            (peer,),
-        )
-        return {str(row[0]): str(row[1]) for row in cur.fetchall()}
-
-    return read
-
-
-def _in_states(peer: ServerName) -> Callable[[Cursor], dict[str, tuple[str, bool]]]:
-    def read(cur: Cursor) -> dict[str, tuple[str, bool]]:
-        cur.execute(
-            "SELECT p.wire_id, p.state, EXISTS (SELECT 1 FROM superapp_clearing_object AS o"
-            " WHERE o.link_id = p.link_id AND o.wire_id = p.wire_id AND o.sender = 'ours' AND o.type = 'ACCEPT')"
-            " FROM superapp_clearing_in AS p JOIN superapp_clearing_link AS l ON l.link_id = p.link_id"
-            " WHERE l.peer = ?",
-            (peer,),
-        )
-        return {str(row[0]): (str(row[1]), bool(row[2])) for row in cur.fetchall()}
-
-    return read
-
-
-def _stopped(peer: ServerName) -> Callable[[Cursor], str | None]:
-    """The state of a link that does not go on."""
-
-    def read(cur: Cursor) -> str | None:
-        cur.execute("SELECT state FROM superapp_clearing_link WHERE peer = ? AND state <> 'active'", (peer,))
-        row = cur.fetchone()
-        return None if row is None else str(row[0])
-
-    return read
-
-
-def _our_objects(peer: ServerName) -> Callable[[Cursor], set[str]]:
-    def read(cur: Cursor) -> set[str]:
-        cur.execute(
-            "SELECT o.message_id FROM superapp_clearing_object AS o JOIN superapp_clearing_link AS l"
-            " ON l.link_id = o.link_id WHERE l.peer = ? AND o.sender = 'ours'",
-            (peer,),
-        )
-        return {str(row[0]) for row in cur.fetchall()}
-
-    return read
-
-
-def _newest_of(peer: ServerName) -> Callable[[Cursor], str | None]:
-    def read(cur: Cursor) -> str | None:
-        cur.execute(
-            "SELECT o.message_id FROM superapp_clearing_object AS o JOIN superapp_clearing_link AS l"
-            " ON l.link_id = o.link_id WHERE l.peer = ? AND o.sender = 'theirs'"
-            " ORDER BY o.epoch DESC, o.seq DESC LIMIT 1",
-            (peer,),
-        )
-        row = cur.fetchone()
-        return None if row is None else str(row[0])
-
-    return read
+def _read(cur: Cursor) -> _Found:
+    cur.execute(
+        "SELECT owner, currency, kind, balance_minor FROM superapp_ledger_account"
+        " WHERE kind IN ('due_to', 'due_from', 'in_transit')"
+    )
+    balances = {(str(row[0]), str(row[1]), str(row[2])): int(row[3] or 0) for row in cur.fetchall()}
+    out: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    cur.execute(
+        "SELECT l.peer, p.wire_id, p.state FROM superapp_clearing_out AS p JOIN superapp_clearing_link AS l"
+        " ON l.link_id = p.link_id"
+    )
+    for peer, wire_id, state in cur.fetchall():
+        out[str(peer)][str(wire_id)] = str(state)
+    into: defaultdict[str, dict[str, tuple[str, bool]]] = defaultdict(dict)
+    cur.execute(
+        "SELECT l.peer, p.wire_id, p.state, EXISTS (SELECT 1 FROM superapp_clearing_object AS o"
+        " WHERE o.link_id = p.link_id AND o.wire_id = p.wire_id AND o.sender = 'ours' AND o.type = 'ACCEPT')"
+        " FROM superapp_clearing_in AS p JOIN superapp_clearing_link AS l ON l.link_id = p.link_id"
+    )
+    for peer, wire_id, state, accepted in cur.fetchall():
+        into[str(peer)][str(wire_id)] = (str(state), bool(accepted))
+    ours: defaultdict[str, set[str]] = defaultdict(set)
+    newest: dict[str, str] = {}
+    cur.execute(
+        "SELECT l.peer, o.sender, o.message_id FROM superapp_clearing_object AS o JOIN superapp_clearing_link AS l"
+        " ON l.link_id = o.link_id WHERE o.sender IN ('ours', 'theirs') ORDER BY o.epoch, o.seq"
+    )
+    for peer, sender, message_id in cur.fetchall():
+        if sender == "ours":
+            ours[str(peer)].add(str(message_id))
+        else:
+            newest[str(peer)] = str(message_id)
+    cur.execute("SELECT peer, state FROM superapp_clearing_link WHERE state <> 'active'")
+    stopped = {str(row[0]): str(row[1]) for row in cur.fetchall()}
+    return _Found(balances, out, into, {peer: frozenset(ids) for peer, ids in ours.items()}, newest, stopped)
