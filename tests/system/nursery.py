@@ -114,14 +114,23 @@ class Nursery:
                 folder=str(folder),
             )
 
-    def command(self, arguments: Sequence[str], *, out: int, err: int, folder: Path) -> Forked:
-        """``super-app`` with these arguments."""
-        with Path(os.devnull).open("rb") as nothing:
-            streams = (nothing.fileno(), out, err)
-            return self._start(streams, homeserver=False, arguments=list(arguments), folder=str(folder))
+    def command(
+        self,
+        arguments: Sequence[str],
+        *,
+        streams: tuple[int, int, int],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> Forked:
+        """``super-app`` with these arguments and standard streams; ``environment`` is what it has besides ours."""
+        return self._start(
+            streams, homeserver=False, arguments=list(arguments), folder=str(folder), environment=environment or {}
+        )
 
-    def _start(self, streams: tuple[int, int, int], **order: Any) -> Forked:
-        words = json.dumps({**order, "environment": dict(os.environ)}).encode()
+    def _start(
+        self, streams: tuple[int, int, int], *, environment: Mapping[str, str] | None = None, **order: Any
+    ) -> Forked:
+        words = json.dumps({**order, "environment": {**os.environ, **(environment or {})}}).encode()
         ours, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self._running(), [words], [theirs.fileno(), *streams])

@@ -4,15 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from nursery import NURSERY, Forked
 
 from synapse_super_app.commands.admin_access import TOKEN_VARIABLE
 
+_COMMAND_TIMEOUT_S: Final = 240.0
 SUPER_APP = Path(sys.executable).with_name("super-app")
 
 
@@ -75,7 +77,9 @@ class Command:
                     start_new_session=True,
                 )
             else:
-                self.process = NURSERY.command(arguments, out=out.fileno(), err=err.fileno(), folder=folder)
+                with Path(os.devnull).open("rb") as nothing:
+                    streams = (nothing.fileno(), out.fileno(), err.fileno())
+                    self.process = NURSERY.command(arguments, streams=streams, folder=folder)
 
     @property
     def stdout(self) -> str:
@@ -115,16 +119,20 @@ class Command:
 
 
 def super_app(folder: Path, *arguments: str, password: str = "", token: str | None = None) -> str:
-    """What it prints; it must succeed."""
-    environment = {**os.environ} | ({} if token is None else {TOKEN_VARIABLE: token})
-    done = subprocess.run(
-        [str(SUPER_APP), *arguments],
-        cwd=folder,
-        input=f"{password}\n",
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    """What it prints; it must succeed. It comes from the nursery."""
+    with tempfile.TemporaryFile() as typed, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        typed.write(f"{password}\n".encode())
+        typed.seek(0)
+        running = NURSERY.command(
+            arguments,
+            streams=(typed.fileno(), out.fileno(), err.fileno()),
+            folder=folder,
+            environment={} if token is None else {TOKEN_VARIABLE: token},
+        )
+        code = running.wait(_COMMAND_TIMEOUT_S)
+        said = []
+        for stream in (out, err):
+            stream.seek(0)
+            said.append(stream.read().decode())
+    assert (code, said[1]) == (0, "")
+    return said[0]
