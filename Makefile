@@ -156,4 +156,4 @@ lock: install-run
 	$(UV_COMPILE) --group image --constraint requirements/run.txt --output-file requirements/image.txt
 
 clean:
-	rm -rf .venv .install.lock build dist mutants web/node_modules web/src/schema.ts .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .install.lock build dist mutants web/node_modules web/src/schema.ts .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache
