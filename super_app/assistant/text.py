@@ -40,7 +40,8 @@ def value(text: str) -> Text:
     plain = (
         _ISOLATE.format(shown) if any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in shown) else shown
     )
-    return Text(plain=plain, html=f"<bdi>{escape(shown)}</bdi>" if plain != shown else escape(shown))
+    # Clients throw <bdi> away, which is not in that subset; the characters stay.
+    return Text(plain=plain, html=escape(plain))
 
 
 def strong(text: str) -> Text:
