@@ -61,10 +61,10 @@ class Realms:
         for process in self.processes:
             process.stop()
 
-    def account(self, name: str) -> MatrixClient:
+    def account(self, name: str, *, admin: bool = False) -> MatrixClient:
         """Somebody of the first one, signed in; the password is the name with ``-password``."""
         client = MatrixClient(self.processes[0].client_url)
-        session = client.register_with_secret(loopback.REGISTRATION_SECRET, name, f"{name}-password")
+        session = client.register_with_secret(loopback.REGISTRATION_SECRET, name, f"{name}-password", admin=admin)
         signed_in = client.signed_in(session)
         client.close()
         return signed_in

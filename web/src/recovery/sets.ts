@@ -270,21 +270,24 @@ export class Recovery {
       throw new WrongPin(left);
     }
     const { key, output } = found;
+    const unlockAt = (by: ReadonlyMap<string, string>) =>
+      Promise.allSettled(
+        [...by].map(([realm, nonce]) => {
+          const tag = protocol.tag(purpose, output, realm, attemptId, nonce);
+          return this.#at(realm, "POST", "unlock", { version: set.version, attempt_id: attemptId, tag });
+        }),
+      );
     const unlock = async (): Promise<Others> => {
       // Whoever waits for the key comes first.
       await new Promise((resolve) => setTimeout(resolve));
+      // Those that have answered are unlocked at once, even if the page is closed now: the others later.
+      const early = new Map(isQuick ? [...first].map(([realm, { nonce }]) => [realm, nonce]) : nonces);
+      const unlocked = unlockAt(early);
       asked ??= askOthers();
       if (isQuick) check();
       await Promise.all(asked);
-      await Promise.allSettled(
-        [...nonces].map(([realm, nonce]) =>
-          this.#at(realm, "POST", "unlock", {
-            version: set.version,
-            attempt_id: attemptId,
-            tag: protocol.tag(purpose, output, realm, attemptId, nonce),
-          }),
-        ),
-      );
+      await unlockAt(new Map([...nonces].filter(([realm]) => !early.has(realm))));
+      await unlocked;
       return { lied, silent: [...problems.keys()] };
     };
     return { key, others: unlock() };
@@ -325,6 +328,8 @@ export class Recovery {
       method,
       cache: "no-store",
       credentials: "omit",
+      // What was begun is carried out though the page is closed, as far as it can be.
+      keepalive: method === "POST",
       headers: body === undefined ? {} : { "Content-Type": "application/json" },
       body: body === undefined ? null : JSON.stringify(body),
     });
