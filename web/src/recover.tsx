@@ -148,9 +148,10 @@ function Person(props: { session: MatrixSession; onOver: () => void }) {
           known={changing === "ask" ? null : changing}
           before={set}
           onDone={async () => {
+            // Only then, since a PIN that is typed before would be tried with the set that was in use.
+            await load();
             setChanging(null);
             setSaid(r("ready"));
-            await load();
           }}
         />
       )}
