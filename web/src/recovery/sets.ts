@@ -280,14 +280,11 @@ export class Recovery {
     const unlock = async (): Promise<Others> => {
       // Whoever waits for the key comes first.
       await new Promise((resolve) => setTimeout(resolve));
-      // Those that have answered are unlocked at once, even if the page is closed now: the others later.
-      const early = new Map(isQuick ? [...first].map(([realm, { nonce }]) => [realm, nonce]) : nonces);
-      const unlocked = unlockAt(early);
       asked ??= askOthers();
       if (isQuick) check();
+      // Not before all have been asked: once the own realm is unlocked the try is over, and nothing more goes through.
       await Promise.all(asked);
-      await unlockAt(new Map([...nonces].filter(([realm]) => !early.has(realm))));
-      await unlocked;
+      await unlockAt(nonces);
       return { lied, silent: [...problems.keys()] };
     };
     return { key, others: unlock() };
