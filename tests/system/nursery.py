@@ -27,6 +27,8 @@ from synapse_super_app.commands.homeserver_process import SYNAPSE, WORKER
 _PROGRAM: Final = Path(__file__).with_name("preloaded.py")
 _ANSWER_BYTES: Final = 64
 _LIMIT_S: Final = 120.0
+_PYTHONPATH: Final = os.environ.get("PYTHONPATH")
+"""From where the nursery has imported all that it ever imports: a test that sets another one wants other code."""
 
 
 class Forked:
@@ -98,7 +100,8 @@ class Nursery:
         self, command: Sequence[str], *, console: int, folder: Path, environment: Mapping[str, str]
     ) -> "subprocess.Popen[bytes]":
         """What ``Homeserver.spawn`` calls in the place of ``homeserver_process.launch``."""
-        if environment or tuple(command[: len(SYNAPSE)]) not in (SYNAPSE, WORKER):
+        is_other_code = os.environ.get("PYTHONPATH") != _PYTHONPATH
+        if environment or is_other_code or tuple(command[: len(SYNAPSE)]) not in (SYNAPSE, WORKER):
             return _launch_really(command, console=console, folder=folder, environment=environment)
         return cast("subprocess.Popen[bytes]", self.homeserver(command, console=console, folder=folder))
 
