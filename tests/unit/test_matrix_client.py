@@ -24,6 +24,12 @@ class Scripted(ThreadingHTTPServer):
         self.script = script
         self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
         self.connections: set[tuple[str, int]] = set()
+        self.hangs_up = False
+        self.hung_up = threading.Event()
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.hung_up.set()
 
     @property
     def url(self) -> str:
@@ -48,6 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
         self.wfile.write(raw)
+        self.close_connection = self.close_connection or self.server.hangs_up
 
     do_GET = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
 
@@ -109,6 +116,16 @@ def test_an_idle_connection_is_not_trusted(server: MakeServer, monkeypatch: pyte
     monkeypatch.setattr(matrix_client, "_IDLE_LIMIT_S", -1.0)
     with MatrixClient(there.url) as client:
         client.versions()
+        client.versions()
+    assert len(there.connections) == 2
+
+
+def test_a_connection_that_was_closed_meanwhile_is_not_trusted(server: MakeServer) -> None:
+    there = server(ok(), ok())
+    there.hangs_up = True
+    with MatrixClient(there.url) as client:
+        client.versions()
+        assert there.hung_up.wait(60)
         client.versions()
     assert len(there.connections) == 2
 

@@ -10,6 +10,7 @@ import hmac
 import http.client
 import json
 import secrets
+import select
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -138,7 +139,7 @@ class MatrixClient:
         if body is not None:
             payload = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
-        if time.monotonic() - self._used_s > _IDLE_LIMIT_S:
+        if self._is_stale():
             self._connection.close()
         try:
             self._connection.request(method, url, payload, headers)
@@ -149,6 +150,15 @@ class MatrixClient:
             raise UnreachableError(f"no answer from {self.base_url}: {str(error) or type(error).__name__}") from error
         self._used_s = time.monotonic()
         return response.status, raw
+
+    def _is_stale(self) -> bool:
+        """Whether the homeserver has closed the connection, as one that was restarted has, or is about to."""
+        if self._connection.sock is None:
+            return False
+        closed = select.poll()
+        # Nobody speaks unasked, so all that there can be to read is its end.
+        closed.register(self._connection.sock, select.POLLIN)
+        return time.monotonic() - self._used_s > _IDLE_LIMIT_S or bool(closed.poll(0))
 
     def matrix(self, method: str, path: str, body: object = None, query: Mapping[str, str | int] | None = None) -> Json:
         """``/_matrix/client/v3/{path}``."""
