@@ -233,7 +233,11 @@ def test_a_connection_that_ends_under_a_batch_loses_and_doubles_nothing(bench: B
 
 
 def test_an_answer_that_was_lost_after_the_commit_is_found(bench: Bench) -> None:
-    [done] = bench.order(pay("t1", 5))
+    # Held up until it is sent, so that it is not answered at once.
+    with closing(psycopg2.connect(bench.connections[0].dsn)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM superapp_ledger_head FOR UPDATE")
+        [done] = bench.order(pay("t1", 5))
+        other.rollback()
     # The database has it, and its answer is not read any more.
     while bench.elsewhere(partial(service.balance, key=available(Acct("alice"), EUR))) != RICH - 2 - 5:
         pass
