@@ -64,7 +64,7 @@ def ready(visit: Page) -> None:
 
 def is_the_policy_written(answer: Any) -> bool:
     """Reading it, which the page does first, has the same address."""
-    return answer.request.method == "PUT" and answer.url.endswith("/account_data/org.superapp.call.policy")
+    return bool(answer.request.method == "PUT" and answer.url.endswith("/account_data/org.superapp.call.policy"))
 
 
 def flows(page: Any, *kinds: str) -> None:
