@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, LiteralString
 
 from super_app.db import Cursor, Engine, Row
+from super_app.db.arrays import array_literal
 from super_app.directory.model import (
     DirectoryKey,
     Discover,
@@ -470,7 +471,7 @@ def put_replicas(cur: Cursor, records: Iterable[Record], current_ms: int) -> Non
         case Engine.POSTGRESQL:
             # A value for each column: to read a statement with seven thousand values takes the server longer than to
             # do what it says.
-            columns = [_array(column) for column in zip(*rows, strict=True)]
+            columns = [array_literal(column) for column in zip(*rows, strict=True)]
             cur.execute(_PUT_REPLICAS + _FROM_ARRAYS + _PUT_AGAIN, (current_ms, *columns))
         case Engine.SQLITE:
             # One statement: the index of parts starts anew for each.
@@ -478,12 +479,6 @@ def put_replicas(cur: Cursor, records: Iterable[Record], current_ms: int) -> Non
                 _PUT_REPLICAS + " VALUES ?" + _PUT_AGAIN,
                 [(*row[:7], row[7] or None, *row[8:11], current_ms, *row[11:]) for row in rows],
             )
-
-
-def _array(values: Sequence[str | int]) -> str:
-    """An array as PostgreSQL spells it (its manual, 8.15.2)."""
-    quoted = [str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values]
-    return '{"' + '","'.join(quoted) + '"}'
 
 
 _PUT_REPLICAS: Final[LiteralString] = (

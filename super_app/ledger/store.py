@@ -3,9 +3,10 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, LiteralString, cast
+from typing import Final, LiteralString
 
 from super_app.db import Cursor, Engine, Row, SqlValue
+from super_app.db.arrays import array_literal
 from super_app.ids import Acct
 from super_app.ledger.model import (
     Account,
@@ -185,7 +186,7 @@ def written(engine: Engine, entries: Sequence[Entry], accounts: Mapping[AccountK
     if engine is Engine.SQLITE:
         return rows
     # Array literals: the quickest way through the driver and the parser.
-    return [[_array(column) for column in zip(*rows, strict=True)]]
+    return [[array_literal(column) for column in zip(*rows, strict=True)]]
 
 
 def append_statement(expected: Head, entries: Written) -> tuple[LiteralString, Sequence[SqlValue]]:
@@ -233,17 +234,6 @@ def append(cur: Cursor, expected: Head, entries: Written) -> Appended:
         entries,
     )
     return Appended.DONE
-
-
-def _array(values: Sequence[str | int]) -> str:
-    """An array literal of PostgreSQL; ``values`` are all numbers or all texts."""
-    if isinstance(values[0], int):
-        return "{" + ",".join(map(str, values)) + "}"
-    texts = cast(Sequence[str], values)
-    joined = '","'.join(texts)
-    if "\\" in joined or joined.count('"') != 2 * (len(texts) - 1):
-        joined = '","'.join(text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    return '{"' + joined + '"}'
 
 
 def history(cur: Cursor, key: AccountKey, before: int | None, limit: int) -> tuple[Entry, ...]:

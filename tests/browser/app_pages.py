@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 import subprocess
 import threading
 from collections.abc import Generator
@@ -25,6 +26,13 @@ LOOKS: Final = ((PHONE, "light"), (DESKTOP, "dark"), (PHONE, "dark"), (DESKTOP, 
 AXE: Final = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
 _PATIENCE_MS: Final = 120_000
 """A busy machine is slow, and that says nothing about a page."""
+KEEPS_CONNECTIONS: Final = """
+    window.connections = [];
+    window.RTCPeerConnection = class extends RTCPeerConnection {
+        constructor(...config) { super(...config); window.connections.push(this); }
+    };
+"""
+"""Keeps every connection that a page makes, to look at what flows in it."""
 # What the browser says of answers that the page expects (no account data yet, sign-in that is not delegated), and
 # Playwright of a worker that a test does not want.
 _EXPECTED: Final = (
@@ -160,3 +168,23 @@ def client_page() -> Generator[str]:
 
 def client_address(page: str, widget: str, **allowed: str) -> str:
     return f"{page}?{urlencode({'widget': widget, **allowed})}"
+
+
+def chromium_program() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@contextmanager
+def with_media(chromium: Any, *more: str) -> Generator[Any]:
+    """A browser with a camera and a microphone that everybody may use: it shows its test picture and beeps."""
+    # Without a network there are only loopback addresses to connect over.
+    media = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        "--allow-loopback-in-peer-connection",
+    ]
+    browser = chromium.browser_type.launch(executable_path=chromium_program(), args=[*media, *more])
+    try:
+        yield browser
+    finally:
+        browser.close()

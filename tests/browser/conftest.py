@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import turn_server
-from app_pages import AXE, web_tools
+from app_pages import AXE, chromium_program, web_tools
 from lone import LoneHomeserver
 from running_demo import RunningDemo
 
@@ -25,7 +25,7 @@ from synapse_super_app.commands.matrix_client import MatrixClient
 def chromium() -> Iterator[Any]:
     """A ``playwright.sync_api.Browser``."""
     playwright_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    program = chromium_program()
     if program is None:
         pytest.skip("there is no Chromium; on Debian: apt-get install chromium")
     with playwright_api.sync_playwright() as playwright:

@@ -6,26 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from app_pages import DESKTOP, Page, visiting
+from app_pages import DESKTOP, KEEPS_CONNECTIONS, Page, visiting, with_media
 from phones import Phone, beside, is_of_call
 from running_demo import RunningDemo
 
 from synapse_super_app.commands.matrix_client import MatrixClient, quoted, wait_until
 
 _LIMIT_S = 120.0
-# Chromium shows its test picture and beeps. Without a network there are only loopback addresses to connect over.
-_MEDIA = (
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--allow-loopback-in-peer-connection",
-)
-# Keeps every connection that the page makes, to look at what flows in it.
-_KEEPS = """
-    window.connections = [];
-    window.RTCPeerConnection = class extends RTCPeerConnection {
-        constructor(...config) { super(...config); window.connections.push(this); }
-    };
-"""
 _FLOWS = """
     async () => {
         const connection = window.connections.at(-1);
@@ -40,10 +27,8 @@ _FLOWS = """
 @pytest.fixture(scope="module")
 def phones(chromium: Any) -> Iterator[Any]:
     """A browser with a camera and a microphone that are always allowed."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    browser = chromium.browser_type.launch(executable_path=program, args=list(_MEDIA))
-    yield browser
-    browser.close()
+    with with_media(chromium) as browser:
+        yield browser
 
 
 def records(person: MatrixClient, **wanted: object) -> dict[str, Any]:
@@ -86,7 +71,7 @@ def test_two_people_on_two_homeservers_see_and_hear_each_other(phones: Any, pair
         pair.client("bob") as bob,
     ):
         for each in (caller, callee):
-            each.page.add_init_script(_KEEPS)
+            each.page.add_init_script(KEEPS_CONNECTIONS)
         ready(callee)
         page, other = caller.open(f"person/{pair.people['bob'].handle}"), callee.page
         page.get_by_role("button", name="Video call").click()
@@ -134,7 +119,7 @@ def test_a_browser_and_an_end_of_another_make_hear_and_see_each_other_through_th
         pair.client("alice") as alice,
         beside() as do,
     ):
-        caller.page.add_init_script(_KEEPS)
+        caller.page.add_init_script(KEEPS_CONNECTIONS)
         page = caller.open(f"person/{pair.people['bob'].handle}")
         page.get_by_role("button", name="Video call").click()
         region = page.get_by_role("region", name="Call")
@@ -318,7 +303,7 @@ def test_three_people_of_two_homeservers_come_by_a_link_and_call_each_other_with
         pair.client("bob") as hidden,
     ):
         for each in (alice, bob, dave):
-            each.page.add_init_script(_KEEPS)
+            each.page.add_init_script(KEEPS_CONNECTIONS)
         made = host.superapp("POST", "call_links", {"title": "Plans", "waiting_room": True})
         room, link = made["room_id"], made["link"]
         if shutil.which("turnserver") is not None:

@@ -5,14 +5,13 @@ Skipped where there is no LiveKit (`make livekit`), and then without starting an
 
 import json
 import secrets
-import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from app_pages import DESKTOP, PHONE, Page
+from app_pages import DESKTOP, KEEPS_CONNECTIONS, PHONE, Page, with_media
 from livekit_server import KEY, SECRET, program, running
 from lone import LoneHomeserver
 
@@ -22,17 +21,7 @@ from synapse_super_app.commands.matrix_client import MatrixClient, quoted, wait_
 _LIMIT_S = 120.0
 _SERVICE = "/_synapse/client/superapp/livekit"
 _MEMBER = "org.matrix.msc3401.call.member"
-_MEDIA = (
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--auto-select-desktop-capture-source=Entire screen",
-    "--allow-loopback-in-peer-connection",
-)
-_KEEPS = """
-    window.connections = [];
-    window.RTCPeerConnection = class extends RTCPeerConnection {
-        constructor(...config) { super(...config); window.connections.push(this); }
-    };
+_ASKS = """
     window.asked = 0;
     const media = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     navigator.mediaDevices.getUserMedia = (wanted) => { window.asked += 1; return media(wanted); };
@@ -78,10 +67,8 @@ def homeserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneHomeser
 @pytest.fixture(scope="module")
 def phones(homeserver: LoneHomeserver, chromium: Any) -> Iterator[Any]:
     assert homeserver.process.client_url
-    browser_program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    browser = chromium.browser_type.launch(executable_path=browser_program, args=list(_MEDIA))
-    yield browser
-    browser.close()
+    with with_media(chromium, "--auto-select-desktop-capture-source=Entire screen") as browser:
+        yield browser
 
 
 @contextmanager
@@ -101,7 +88,7 @@ def somebody(
         )
         try:
             visit = Page(context, origin)
-            visit.page.add_init_script(_KEEPS)
+            visit.page.add_init_script(KEEPS_CONNECTIONS + _ASKS)
             yield Person(client, visit)
         finally:
             context.close()

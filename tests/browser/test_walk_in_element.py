@@ -5,13 +5,13 @@
 
 import re
 import secrets
-import shutil
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import element_web
 import pytest
+from app_pages import with_media
 from element_web import WINDOW
 from running_demo import RunningDemo
 
@@ -25,22 +25,12 @@ PATIENCE_MS = 120_000
 SOON_MS = 10_000
 
 
-# Without a network there are only loopback addresses to connect over.
-_MEDIA = (
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-    "--allow-loopback-in-peer-connection",
-)
-
-
 @pytest.fixture(scope="module")
 def telephone(chromium: Any) -> Iterator[Any]:
     """A browser with a microphone and a camera that everybody may use, so that one can call."""
     element_web.folder()
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    browser = chromium.browser_type.launch(executable_path=program, args=list(_MEDIA))
-    yield browser
-    browser.close()
+    with with_media(chromium) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

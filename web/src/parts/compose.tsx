@@ -75,6 +75,31 @@ export function MemoField(props: { value: string; hint: string; onInput: (memo: 
   );
 }
 
+/** Somebody by their Matrix id, who need not be known here. */
+export function PersonField(props: {
+  id: string;
+  label: string;
+  hint: string;
+  example: string;
+  value: string;
+  onInput: (person: string) => void;
+}) {
+  return (
+    <Field id={props.id} label={props.label} hint={props.hint}>
+      <input
+        id={props.id}
+        autocomplete="off"
+        autocapitalize="none"
+        spellcheck={false}
+        placeholder={props.example}
+        aria-describedby={`${props.id}-hint`}
+        value={props.value}
+        onInput={(event) => props.onInput(event.currentTarget.value)}
+      />
+    </Field>
+  );
+}
+
 export function PinField(props: { id?: string; label?: string; value: string; onInput: (pin: string) => void }) {
   const id = props.id ?? "pin";
   return (

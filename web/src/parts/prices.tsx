@@ -9,7 +9,7 @@ import { useResource } from "../resources.ts";
 import type { PolicyJson } from "../schema.ts";
 import { d } from "../text/deeds.ts";
 import { Button, Failure, Field, Loaded, Section, Switch } from "./basics.tsx";
-import { useAmount, useDeed } from "./compose.tsx";
+import { type Deed, PersonField, useAmount, useDeed } from "./compose.tsx";
 
 /** The price of a minute. It stands in the call policy, whose form is therefore read anew. */
 export function OwnPrice() {
@@ -46,20 +46,12 @@ export function OwnPrice() {
               </p>
               <p class="hint">{d("own_price.hint")}</p>
               {field}
-              <div class="pair">
-                <Button kind="main" type="submit" busy={deed.busy === "set"}>
-                  {d("own_price.ask")}
-                </Button>
-                {now !== null && (
-                  <Button
-                    busy={deed.busy === "drop"}
-                    onClick={() => deed.run("drop", () => answer(api.DELETE("/call_price")))}
-                  >
-                    {d("own_price.drop")}
-                  </Button>
-                )}
-              </div>
-              {deed.problem !== null && <Failure problem={deed.problem} />}
+              <AskOrDrop
+                deed={deed}
+                ask={d("own_price.ask")}
+                drop={now === null ? null : d("own_price.drop")}
+                onDrop={() => answer(api.DELETE("/call_price"))}
+              />
             </form>
           );
         }}
@@ -125,38 +117,46 @@ function DepositForm({ policy }: { policy: PolicyJson }) {
           onInput={(event) => setDays(Math.min(DAYS_MAX, Math.max(1, Math.trunc(Number(event.currentTarget.value)))))}
         />
       </Field>
-      <Field id="spam-to" label={d("own_deposit.spam_to")} hint={d("own_deposit.spam_to.hint")}>
-        <input
-          id="spam-to"
-          autocomplete="off"
-          autocapitalize="none"
-          spellcheck={false}
-          placeholder="@charity:example.org"
-          aria-describedby="spam-to-hint"
-          value={spamTo}
-          onInput={(event) => setSpamTo(event.currentTarget.value)}
-        />
-      </Field>
+      <PersonField
+        id="spam-to"
+        label={d("own_deposit.spam_to")}
+        hint={d("own_deposit.spam_to.hint")}
+        example="@charity:example.org"
+        value={spamTo}
+        onInput={setSpamTo}
+      />
       <Switch
         label={d("own_deposit.rooms")}
         below={d("own_deposit.rooms.hint")}
         on={rooms}
         onChange={(on) => setRooms(on)}
       />
+      <AskOrDrop
+        deed={deed}
+        ask={d("own_deposit.ask")}
+        drop={now === null ? null : d("own_deposit.drop")}
+        onDrop={() => answer(api.DELETE("/deposit_policy"))}
+      />
+    </form>
+  );
+}
+
+/** The foot of a form for something that one asks for until one drops it; `drop` is null while nothing is asked. */
+function AskOrDrop(props: { deed: Deed; ask: string; drop: string | null; onDrop: () => Promise<unknown> }) {
+  const { deed } = props;
+  return (
+    <>
       <div class="pair">
         <Button kind="main" type="submit" busy={deed.busy === "set"}>
-          {d("own_deposit.ask")}
+          {props.ask}
         </Button>
-        {now !== null && (
-          <Button
-            busy={deed.busy === "drop"}
-            onClick={() => deed.run("drop", () => answer(api.DELETE("/deposit_policy")))}
-          >
-            {d("own_deposit.drop")}
+        {props.drop !== null && (
+          <Button busy={deed.busy === "drop"} onClick={() => deed.run("drop", props.onDrop)}>
+            {props.drop}
           </Button>
         )}
       </div>
       {deed.problem !== null && <Failure problem={deed.problem} />}
-    </form>
+    </>
   );
 }

@@ -19,7 +19,7 @@ import {
   Row,
   Screen,
 } from "../parts/basics.tsx";
-import { Fact, MemoField, useAmount, useDeed, useNumber, useProof } from "../parts/compose.tsx";
+import { Fact, MemoField, PersonField, useAmount, useDeed, useNumber, useProof } from "../parts/compose.tsx";
 import { useNames } from "../parts/payments.tsx";
 import { QrCode } from "../parts/qr.tsx";
 import { useResource } from "../resources.ts";
@@ -120,18 +120,14 @@ function MakeForm({ wallet }: { wallet: Wallet }) {
       <p class="hint">{d("link.explained")}</p>
       {field}
       <MemoField value={memo} hint={d("link.memo")} onInput={setMemo} />
-      <Field id="whom" label={d("link.whom")} hint={d("link.whom.hint")}>
-        <input
-          id="whom"
-          autocomplete="off"
-          autocapitalize="none"
-          spellcheck={false}
-          placeholder="@bob:example.org"
-          aria-describedby="whom-hint"
-          value={whom}
-          onInput={(event) => setWhom(event.currentTarget.value)}
-        />
-      </Field>
+      <PersonField
+        id="whom"
+        label={d("link.whom")}
+        hint={d("link.whom.hint")}
+        example="@bob:example.org"
+        value={whom}
+        onInput={setWhom}
+      />
       {proof.field}
       {deed.problem !== null && <Failure problem={deed.problem} />}
       <Button kind="main" type="submit" wide icon="link" busy={deed.busy !== null}>
