@@ -82,7 +82,8 @@ class Peers:
         run_in_background(wait)
         while True:
             until_now = len(ordered) if is_late or ended > len(found) else min(wanted, len(ordered))
-            for realm in ordered[started:until_now]:
+            # Our own one last: its work goes on while the network is waited for.
+            for realm in sorted(ordered[started:until_now], key=lambda each: each == self._runtime.server_name):
                 run_in_background(one, realm)
             started = max(started, until_now)
             if len(found) >= wanted or ended == len(ordered):
