@@ -546,6 +546,17 @@ def known_by_user_id(cur: Cursor, user_id: UserId, now_ms: int) -> Known | None:
     return None if row is None else _known(row)
 
 
+def known_in_public(cur: Cursor, user_id: UserId, handle: Handle, now_ms: int) -> Record | None:
+    """The public record that a handle or a user id leads to, the primary handle's first; of others nothing is read."""
+    cur.execute(
+        _REPLICAS + " WHERE (r.user_id = ? OR r.handle = ?) AND r.discover = 'public' AND r.status = 'active'"
+        " AND r.expires_ms > ? ORDER BY CASE WHEN r.alias_of IS NULL THEN 0 ELSE 1 END, r.issued_ms DESC LIMIT 1",
+        (user_id, handle, now_ms),
+    )
+    row = cur.fetchone()
+    return None if row is None else _known(row).record
+
+
 _PEERS: Final[LiteralString] = (
     "SELECT server, key_id, public_key, certificate, feed_position, polled_ms, met_ms FROM superapp_directory_peer"
 )

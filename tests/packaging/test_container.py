@@ -105,6 +105,12 @@ def test_images_have_versions() -> None:
         assert name in SYNAPSE or (tag and tag != "latest"), image
 
 
+def test_element_web_is_one_that_loads_our_module_and_has_its_buttons() -> None:
+    """Its module API is 1.4, which the module wants, since 1.11.110, and knows of the header of rooms since 1.12.13."""
+    _, _, version = SERVICES["element"]["image"].partition(":v")
+    assert tuple(map(int, version.split("."))) >= (1, 12, 13)
+
+
 def test_services_secrets_networks_and_volumes_that_are_named_are_declared() -> None:
     for service in SERVICES.values():
         assert set(service.get("depends_on", {})) <= set(SERVICES)

@@ -457,6 +457,25 @@ class TestPeersAndReplicas:
         assert known is not None
         assert known.record.handle == "@bobby:hs2.test"
 
+    def test_to_the_public_a_user_id_leads_to_the_public_primary_handle_and_to_no_other(
+        self, directory: Directory
+    ) -> None:
+        bob = "@bob:hs2.test"
+        old = foreign("bob", alias_of="@bobby:hs2.test", issued_ms=NOW_MS + 9)
+        self.replicate(directory, old, foreign("bobby", user_id=bob), foreign("frozen", status="frozen"))
+        hidden = [foreign("carol", discover="exact"), foreign("bobster", user_id=bob, discover="exact")]
+        directory.run(lambda cur: store.put_replicas(cur, hidden, NOW_MS))
+
+        def public(handle: str, now_ms: int = NOW_MS) -> str | None:
+            work = partial(store.known_in_public, user_id=UserId(handle), handle=Handle(handle), now_ms=now_ms)
+            record = directory.run(work)
+            return None if record is None else record.handle
+
+        assert [public(each) for each in (bob, "@bobby:hs2.test")] == ["@bobby:hs2.test"] * 2
+        for name in ("carol", "bobster", "frozen", "nobody"):
+            assert public(f"@{name}:hs2.test") is None, name
+        assert public(bob, NOW_MS + 31 * 86_400_000) is None
+
 
 @pytest.mark.parametrize("engine", [Engine.POSTGRESQL], indirect=True)
 @pytest.mark.usefixtures("engine")

@@ -10,14 +10,17 @@ export interface PayLink {
   memo?: string;
 }
 
-const PERSON = /^@[^\s:/?#]+:[^\s/?#]+$/;
+// Printable ASCII, as every address of Matrix: nothing that cannot be seen, and nothing that turns the writing around.
+// Neither of the two characters that end the path of a link.
+const PERSON = /^@[!"$-9;->@-~]+:[A-Za-z0-9.:[\]-]+$/;
+const PERSON_MAX = 255;
 
 /** A payto link (RFC 8905), with "matrix" as the kind of account. */
 export function paytoLink(
   payee: string,
   wanted?: { amount: number; currency: string; scale: number; memo?: string },
 ): string {
-  const path = encodeURIComponent(payee.replace(/^@/, ""));
+  const path = encodeURIComponent(bare(payee));
   if (wanted === undefined) return `payto://matrix/${path}`;
   const query = new URLSearchParams({ amount: `${wanted.currency}:${decimal(wanted.amount, wanted.scale)}` });
   if (wanted.memo !== undefined && wanted.memo !== "") query.set("message", wanted.memo);
@@ -26,13 +29,18 @@ export function paytoLink(
 
 /** A link to a person (Matrix specification, "matrix: URI scheme"). */
 export function matrixLink(userId: string): string {
-  return `matrix:u/${encodeURIComponent(userId.replace(/^@/, "")).replaceAll("%3A", ":")}`;
+  return `matrix:u/${encodeURIComponent(bare(userId)).replaceAll("%3A", ":")}`;
+}
+
+/** Without the sign before it, which links leave out; but a second one would be read as the first. */
+function bare(person: string): string {
+  return person.replace(/^@(?!@)/, "");
 }
 
 /** What somebody scanned, pasted or opened; null if it names nobody. */
 export function readLink(text: string): PayLink | null {
   const trimmed = text.trim();
-  if (PERSON.test(trimmed)) return { payee: trimmed };
+  if (isPerson(trimmed)) return { payee: trimmed };
   let url: URL;
   try {
     url = new URL(trimmed);
@@ -41,7 +49,7 @@ export function readLink(text: string): PayLink | null {
   }
   try {
     if (url.protocol === "payto:") return readPayto(trimmed);
-    if (url.protocol === "matrix:") return person(/^matrix:u(?:ser)?\/([^?#]+)/i.exec(trimmed)?.[1]);
+    if (url.protocol === "matrix:") return person(/^matrix:u(?:ser)?\/([^/?#]+)(?:[?#]|$)/i.exec(trimmed)?.[1]);
     if (url.protocol === "https:" || url.protocol === "http:") {
       const matrixTo = url.hostname === "matrix.to" ? /^#\/([^?]+)/.exec(url.hash)?.[1] : undefined;
       return person(matrixTo ?? /\/superapp\/(@[^/]+)\/?$/.exec(url.pathname)?.[1], url.host);
@@ -56,11 +64,15 @@ function person(name: string | undefined, server?: string): PayLink | null {
   if (name === undefined) return null;
   const decoded = decodeURIComponent(name).replace(/^@?/, "@");
   const full = decoded.includes(":") || server === undefined ? decoded : `${decoded}:${server}`;
-  return PERSON.test(full) ? { payee: full } : null;
+  return isPerson(full) ? { payee: full } : null;
+}
+
+function isPerson(text: string): boolean {
+  return text.length <= PERSON_MAX && PERSON.test(text);
 }
 
 function readPayto(text: string): PayLink | null {
-  const match = /^payto:\/\/matrix\/([^?#]+)(?:\?([^#]*))?/i.exec(text);
+  const match = /^payto:\/\/matrix\/([^/?#]+)(?:\?([^#]*))?(?:#|$)/i.exec(text);
   const link = person(match?.[1]);
   if (link === null) return null;
   const query = new URLSearchParams(match?.[2] ?? "");

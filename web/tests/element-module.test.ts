@@ -3,7 +3,9 @@ import { test } from "node:test";
 import { type Api, type MatrixEvent, ModuleLoader } from "@element-hq/element-web-module-api";
 import * as React from "react";
 import { renderToStaticMarkup } from "react-dom/server";
+import { Badges, readTold } from "../element-module/src/badges.ts";
 import { readCard, readEvent } from "../element-module/src/cards.ts";
+import { otherIn } from "../element-module/src/rooms.ts";
 import { stateKey, TEXTS } from "../element-module/src/text.ts";
 
 const ALICE = "@alice:one.example";
@@ -34,6 +36,12 @@ test("a card is read where its sender is who it is about, and nowhere else", () 
   assert.equal(readCard(notice({ ...payment, kind: "gift" })), null);
   assert.equal(readCard({ ...notice(payment), stateKey: "" }), null);
   assert.equal(readCard(event("m.room.message", { body: "hello" })), null);
+});
+
+test("nothing that could look like a badge is read as somebody's address", () => {
+  for (const payee of ["@bob✓:two.example", "@bob:two.example✓", "@bob:two.example\u00a0✓", "@b\u202eob:two.example"])
+    assert.deepEqual(readCard(notice({ ...payment, payee }))?.to, [], payee);
+  assert.equal(readCard(event("org.superapp.contact", { v: 1, record: { handle: "@bank✓:x.example" } })), null);
 });
 
 test("an amount that is none is not shown as one, and the text for everybody is", () => {
@@ -74,19 +82,22 @@ function element(config: Record<string, unknown>) {
     approvers: [] as ((widget: unknown, asked: Set<string>) => unknown)[],
     opened: [] as string[],
     links: [] as string[],
+    asked: [] as string[],
+    told: {} as Record<string, object>,
+    direct: {} as Record<string, string[]>,
   };
   let texts: Record<string, Record<string, string>> = {};
   const api = {
     config: { get: () => config },
     profile: { value: { userId: ALICE } },
+    client: { accountData: { get: (type: string) => ({ value: type === "m.direct" ? found.direct : undefined }) } },
     i18n: {
       language: "de",
       register: (more: typeof texts) => (texts = more),
       translate: (key: string, values?: Record<string, React.ReactNode>, tags?: object) => {
         const text = texts[key]?.de ?? key;
-        if (tags === undefined) return text;
         const parts = text.split(/(%\(\w+\)s)/).map((part) => values?.[part.slice(2, -2)] ?? part);
-        return React.createElement("span", null, ...parts);
+        return tags === undefined ? parts.join("") : React.createElement("span", null, ...parts);
       },
     },
     customComponents: {
@@ -103,8 +114,19 @@ function element(config: Record<string, unknown>) {
     ),
   };
   Object.assign(globalThis, { window: { React, open: (url: URL) => found.opened.push(url.href) } });
+  // The homeserver, which everybody may ask for what is public.
+  globalThis.fetch = async (asked, init) => {
+    assert.equal(init?.credentials, "omit");
+    const address = String(asked);
+    found.asked.push(address);
+    const person = decodeURIComponent(/\/handles\/([^/]+)\/public$/.exec(address)?.[1] ?? "");
+    return Response.json(found.told[person] ?? { badges: [] });
+  };
   return { api: api as unknown as Api, found };
 }
+
+/** Until the answers of the homeserver are there. */
+const answered = () => new Promise((resolve) => setTimeout(resolve));
 
 /** The file that operators install, loaded as Element loads it. */
 async function loaded(config: Record<string, unknown>) {
@@ -149,10 +171,85 @@ test("Element loads the built module, which draws cards and leads to the wallet"
     `${WALLET}app/#/payment/${ID}?payer=%40alice%3Aone.example`,
     `${WALLET}app/#/asked/${ID}?requester=%40bob%3Atwo.example`,
     `${WALLET}app/#/person/%40bob%3Atwo.example`,
-    `${WALLET}app/#/send?room=!room%3Ax`,
-    `${WALLET}app/#/send?room=!room%3Ax`,
+    `${WALLET}app/#/send?room=%21room%3Ax`,
+    `${WALLET}app/#/send?room=%21room%3Ax`,
   ]);
   assert.deepEqual(found.links, ["https://matrix.to/#/%40bob%3Atwo.example"]);
+});
+
+test("names have the handle that people see and the tick of who vouches, as the homeserver tells", async () => {
+  const found = await loaded({ "org.superapp": { wallet: WALLET } });
+  found.told[BOB] = { handle: "@bobby:two.example", badges: [{ issuer: "bank.example" }, { issuer: "two.example" }] };
+  found.told[ALICE] = { handle: ALICE, badges: [] };
+  const shown = () => renderToStaticMarkup(found.renderers[0]?.render({ mxEvent: notice(payment) }));
+  // It waits for nobody: at first there are addresses.
+  assert.match(shown(), /@alice:one\.example.* an .*>@bob:two\.example</);
+  assert.doesNotMatch(shown(), /✓/);
+  await answered();
+  const html = shown();
+  assert.match(html, /<bdi title="@bob:two\.example">@bobby:two\.example<\/bdi><span role="img"[^>]*>✓<\/span>/);
+  assert.match(html, /aria-label="@bobby:two\.example, geprüft von bank\.example, two\.example"/);
+  assert.equal(html.match(/✓/g)?.length, 1);
+  // Each once, however often they are drawn.
+  assert.deepEqual(
+    found.asked.map((each) => decodeURIComponent(each)),
+    [ALICE, BOB].map((each) => `https://one.example/_synapse/client/superapp/v1/handles/${each}/public`),
+  );
+});
+
+test("the header of a chat of two says with whom one is there, and pays them; others have the button alone", async () => {
+  const found = await loaded({ "org.superapp": { wallet: WALLET } });
+  found.told[BOB] = { handle: "@bobby:two.example", badges: [{ issuer: "bank.example" }] };
+  found.direct = { [BOB]: ["!direct:x", "!both:x"], [ALICE]: ["!both:x"], nonsense: ["!odd:x"] };
+  const header = (room: string) => found.header[0]?.(room) as React.JSX.Element;
+  renderToStaticMarkup(header("!direct:x"));
+  await answered();
+  assert.match(renderToStaticMarkup(header("!direct:x")), /@bobby:two\.example<\/bdi>.*✓.*Bezahlen/);
+  for (const room of ["!room:x", "!both:x", "!odd:x"])
+    assert.doesNotMatch(renderToStaticMarkup(header(room)), /@|✓/, room);
+  press(header("!direct:x"), "Bezahlen");
+  found.options[0]?.onSelected("!direct:x");
+  found.options[0]?.onSelected();
+  const send = `${WALLET}app/#/send`;
+  const direct = `${send}?room=%21direct%3Ax&to=%40bob%3Atwo.example`;
+  assert.deepEqual(found.opened, [direct, direct, send]);
+});
+
+test("what a homeserver answers is read, and what it cannot have meant is nobody", () => {
+  const bob = { handle: BOB, badges: [{ issuer: "a" }, { issuer: "a" }, { issuer: 1 }, null, "b"] };
+  assert.deepEqual(readTold(bob), { handle: BOB, issuers: ["a"] });
+  for (const wrong of [null, 1, {}, { badges: [] }, { handle: "bob", badges: [] }, { handle: `${BOB}✓`, badges: [] }])
+    assert.equal(readTold(wrong), null);
+  assert.equal(otherIn("!r", { [BOB]: "!r" }), null);
+  assert.equal(otherIn("!r", undefined), null);
+});
+
+test("a badge that was taken away goes, who is not answered has none, and neither is asked all the time", async () => {
+  let now = 0;
+  let answer: () => Promise<Response> = async () => Response.json({ handle: BOB, badges: [{ issuer: "a" }] });
+  let count = 0;
+  globalThis.fetch = () => (count++, answer());
+  const badges = new Badges(new URL(WALLET), () => now);
+  let changes = 0;
+  const end = badges.subscribe(() => changes++);
+  assert.equal(badges.of(BOB), null);
+  await answered();
+  assert.deepEqual(badges.of(BOB)?.issuers, ["a"]);
+  for (const next of [
+    async () => Response.json({ badges: [] }),
+    async () => Response.json({}, { status: 404 }),
+    async () => Promise.reject(new TypeError("away")),
+  ]) {
+    answer = next;
+    now += 600_000;
+    badges.of(BOB);
+    badges.of(BOB);
+    await answered();
+    assert.equal(badges.of(BOB), null);
+  }
+  assert.equal(count, 4);
+  assert.equal(changes, 2);
+  end();
 });
 
 test("the wallet opens without questions, and no other widget does", async () => {

@@ -25,6 +25,7 @@ from synapse_super_app.directory.moves import Moves
 from synapse_super_app.directory.own import OwnHandles
 from synapse_super_app.directory.peers import Peers
 from synapse_super_app.directory.people import DirectoryPeople
+from synapse_super_app.directory.public_routes import PublicRoutes
 from synapse_super_app.directory.registration import Registration
 from synapse_super_app.directory.routes import DirectoryRoutes
 from synapse_super_app.directory.search import Search
@@ -77,6 +78,7 @@ class DirectoryFeature:
         self._trust = TrustRoutes(runtime, self._own, self._peers, self._heads, self.described, chains)
         self._cards = CardRoutes(runtime, self._own, self._peers, self.people)
         self._badges = BadgeRoutes(runtime, self._verifying, self.people)
+        self._public = PublicRoutes(runtime, self.people)
         self._move_routes = MoveRoutes(runtime, self._own, self.moves)
         self._answers.register(self._reader.heard)
         self.moves.register()
@@ -93,6 +95,7 @@ class DirectoryFeature:
             *self._trust.routes(),
             *self._cards.routes(),
             *self._badges.routes(),
+            *self._public.routes(),
             *self._move_routes.routes(),
         )
 

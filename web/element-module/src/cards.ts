@@ -1,7 +1,7 @@
 // What a card in the timeline says, read from an event. Pure.
 //
 // An event is the word of its sender, and a module of Element has no session of its own to ask the homeserver with. So a
-// card shows what its sender says, leads to the wallet, which asks, and calls nothing verified.
+// card shows what its sender says and leads to the wallet, which asks; nothing in an event makes a badge (badges.ts).
 
 import type { Money } from "../../src/money.ts";
 import { to } from "../../src/address.ts";
@@ -33,7 +33,8 @@ const PAYMENT = "org.superapp.payment";
 const REQUEST = "org.superapp.payment.request";
 const CONTACT = "org.superapp.contact";
 const ID = /^[0-9a-f]{32}$/;
-const USER_ID = /^@[^:\s]{1,200}:\S{1,230}$/;
+// Printable ASCII alone: nothing in an address can look like a badge.
+const USER_ID = /^@[!-9;-~]{1,200}:[A-Za-z0-9.:[\]-]{1,230}$/;
 const MEMO_MAX = 512;
 
 /** A card that a homeserver has sent for somebody, or a shared contact; null for everything else. */
@@ -126,7 +127,7 @@ function isId(found: unknown): found is string {
   return typeof found === "string" && ID.test(found);
 }
 
-function isUser(found: unknown): found is string {
+export function isUser(found: unknown): found is string {
   return typeof found === "string" && USER_ID.test(found);
 }
 

@@ -1,11 +1,13 @@
-// A module of Element Web, for operators who host it: payments, requests and contacts as cards of the timeline, a button
-// to pay in the header of a room and beside the composer, and the wallet without questions.
+// A module of Element Web, for operators who host it: payments, requests and contacts as cards of the timeline, badges
+// of handles, a button to pay in the header of a room and beside the composer, and the wallet without questions.
 //
 // It is named in Element's config.json ("modules") and runs in Element's page, with what Element's module API lets it do. It
-// holds no session, asks no server and moves nothing: whatever does leads to the wallet.
+// holds no session and moves nothing: whatever does leads to the wallet. It asks the homeserver for badges alone.
 
 import type { Api, Module, ModuleFactory } from "@element-hq/element-web-module-api";
+import { Badges } from "./badges.ts";
 import { type CardEvent, readCard, readEvent } from "./cards.ts";
+import { otherIn } from "./rooms.ts";
 import { TEXTS } from "./text.ts";
 import { View } from "./view.ts";
 
@@ -25,11 +27,11 @@ const TIMELINE = /^org\.matrix\.msc2762\.timeline:!/;
 
 /** What an older Element may lack of the module API. */
 type Since<Key extends keyof Api> = Omit<Api, Key> & Partial<Pick<Api, Key>>;
-type AnyApi = Since<"composer" | "extras" | "widgetLifecycle">;
+type AnyApi = Since<"client" | "composer" | "extras" | "widgetLifecycle">;
 
 class SuperAppModule implements Module {
-  // Cards need 1.4 (Element 1.12). Buttons in the header, a wallet without questions and the entry in the menu beside the
-  // composer came later; an Element that is older does without them.
+  // Cards and the badges on them need 1.4 (Element 1.12). What is in the header, a wallet without questions and the entry
+  // in the menu beside the composer came later; an Element that is older does without them.
   static readonly moduleApiVersion = ">=1.4.0 <3.0.0";
   readonly #api: Api;
 
@@ -47,7 +49,7 @@ class SuperAppModule implements Module {
     }
     api.i18n.register(TEXTS);
     const open = (address: string) => void window.open(new URL(`app/${address}`, wallet), "_blank", "noopener");
-    const view = new View(this.#api, open);
+    const view = new View(this.#api, new Badges(wallet), open);
     const read = (event: CardEvent) => readCard(event) ?? (settings.events === true ? readEvent(event) : null);
     api.customComponents.registerMessageRenderer(
       (event) => read(event) !== null,
@@ -58,11 +60,13 @@ class SuperAppModule implements Module {
       },
       { allowEditingEvent: false },
     );
-    api.extras?.addRoomHeaderButtonCallback((roomId) => view.payButton(roomId));
+    // Asked each time, since a chat becomes one of two while Element runs.
+    const other = (roomId: string) => otherIn(roomId, api.client?.accountData?.get("m.direct").value);
+    api.extras?.addRoomHeaderButtonCallback((roomId) => view.header(roomId, other(roomId)));
     api.composer?.addFileUploadOption({
       type: "org.superapp.pay",
       label: api.i18n.translate("superapp_pay"),
-      onSelected: (roomId) => open(roomId === undefined ? "#/send" : `#/send?room=${encodeURIComponent(roomId)}`),
+      onSelected: (roomId) => view.pay(roomId, roomId === undefined ? null : other(roomId)),
     });
     const isOurs = (widget: { type: string; templateUrl: string }) =>
       widget.type === WIDGET_TYPE && widget.templateUrl.startsWith(new URL("widget/", wallet).href);

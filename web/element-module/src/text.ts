@@ -12,6 +12,8 @@ export const TEXTS = {
   superapp_open: { en: "Open in the wallet", de: "Im Geldbeutel öffnen" },
   superapp_answer: { en: "Pay or decline", de: "Bezahlen oder ablehnen" },
   superapp_check: { en: "See who verified them", de: "Sehen, wer sie geprüft hat" },
+  superapp_verified_by: { en: "%(handle)s, verified by %(issuers)s", de: "%(handle)s, geprüft von %(issuers)s" },
+  superapp_unverified: { en: "%(handle)s, verified by nobody", de: "%(handle)s, von niemandem geprüft" },
   superapp_chat: { en: "Chat", de: "Schreiben" },
   superapp_state_held: { en: "On its way", de: "Unterwegs" },
   superapp_state_awaiting_acceptance: { en: "Waits for an answer", de: "Wartet auf eine Antwort" },

@@ -2,7 +2,9 @@
 
 import type { Api } from "@element-hq/element-web-module-api";
 import type { CSSProperties, JSX, ReactNode } from "react";
+import { to } from "../../src/address.ts";
 import { formatMoney } from "../../src/money.ts";
+import type { Badges, Told } from "./badges.ts";
 import type { Card } from "./cards.ts";
 import { stateKey, type TextKey } from "./text.ts";
 
@@ -50,15 +52,29 @@ const PLAIN: CSSProperties = {
   background: "none",
   color: "var(--cpd-color-text-link-external, #0467dd)",
 };
+const MARK: CSSProperties = {
+  color: "var(--cpd-color-text-success-primary, #007a61)",
+  marginInlineStart: "0.25em",
+  fontWeight: 600,
+};
+const HANDLE: CSSProperties = {
+  ...PLAIN,
+  maxWidth: "240px",
+  marginInlineEnd: "12px",
+  whiteSpace: "nowrap",
+};
+const CUT: CSSProperties = { overflow: "hidden", textOverflow: "ellipsis" };
 const PICTURES: Readonly<Record<Card["kind"], string>> = { payment: "💸", request: "🙏", contact: "👤", call: "📞" };
 
 export class View {
   readonly #api: Api;
+  readonly #badges: Badges;
   readonly #open: (address: string) => void;
 
   /** ``open`` shows a screen of the wallet. */
-  constructor(api: Api, open: (address: string) => void) {
+  constructor(api: Api, badges: Badges, open: (address: string) => void) {
     this.#api = api;
+    this.#badges = badges;
     this.#open = open;
   }
 
@@ -83,30 +99,70 @@ export class View {
     );
   }
 
-  payButton(roomId: string): JSX.Element {
-    const { createElement: h } = window.React;
+  /** In the header of a room: with whom one is there, if it is a chat of two, and the button to pay. */
+  header(roomId: string, other: string | null): JSX.Element {
+    const { createElement: h, Fragment } = window.React;
     const label = this.#t("superapp_pay_here");
+    const onClick = () => this.pay(roomId, other);
     return h(
-      "button",
-      {
-        type: "button",
-        key: "superapp_pay",
-        style: BUTTON,
-        title: label,
-        "aria-label": label,
-        onClick: () => this.#pay(roomId),
-      },
-      this.#t("superapp_pay"),
+      Fragment,
+      { key: "superapp" },
+      other !== null && h(this.#HandleBadge, { person: other }),
+      h(
+        "button",
+        { type: "button", style: BUTTON, title: label, "aria-label": label, onClick },
+        this.#t("superapp_pay"),
+      ),
     );
   }
 
-  #pay(roomId: string): void {
-    this.#open(`#/send?room=${encodeURIComponent(roomId)}`);
+  /** The wallet, to pay in a room; in a chat of two nobody has to be chosen. */
+  pay(roomId?: string, other: string | null = null): void {
+    this.#open(to("send", { room: roomId, to: other ?? undefined }));
+  }
+
+  /** The handle that people see instead of an address, and a tick where somebody vouches for it. */
+  readonly #Name = ({ person }: { person: string }): JSX.Element => {
+    const { createElement: h, Fragment } = window.React;
+    const told = this.#useTold(person);
+    return h(Fragment, null, h("bdi", { title: person }, told?.handle ?? person), this.#mark(told));
+  };
+
+  /** With whom one chats, and whether anybody vouches for them. Nothing of those who have no public handle. */
+  readonly #HandleBadge = ({ person }: { person: string }): JSX.Element | null => {
+    const { createElement: h } = window.React;
+    const told = this.#useTold(person);
+    if (told === null) return null;
+    const label = this.#said(told);
+    const onClick = () => this.#open(to("person", told.handle));
+    return h(
+      "button",
+      { type: "button", style: HANDLE, title: label, "aria-label": label, onClick },
+      h("bdi", { style: CUT }, told.handle),
+      this.#mark(told),
+    );
+  };
+
+  #useTold(person: string): Told | null {
+    const badges = this.#badges;
+    const known = () => badges.of(person);
+    return window.React.useSyncExternalStore(badges.subscribe, known, known);
+  }
+
+  #mark(told: Told | null): ReactNode {
+    if (told === null || told.issuers.length === 0) return null;
+    const label = this.#said(told);
+    return window.React.createElement("span", { role: "img", style: MARK, title: label, "aria-label": label }, "✓");
+  }
+
+  #said(told: Told): string {
+    const key = told.issuers.length === 0 ? "superapp_unverified" : "superapp_verified_by";
+    return this.#api.i18n.translate(key, { handle: told.handle, issuers: told.issuers.join(", ") });
   }
 
   #who(card: Card): ReactNode[] {
     const { createElement: h } = window.React;
-    const name = (user: string) => h("bdi", { key: user }, user);
+    const name = (user: string) => h(this.#Name, { key: user, person: user });
     if (card.kind === "contact") return [h("strong", { key: "who" }, name(card.from))];
     // Without terms it says what the homeserver has written for everybody.
     if (card.money === null && card.lines.length > 0)

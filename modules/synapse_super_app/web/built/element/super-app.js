@@ -1,100 +1,145 @@
+// element-module/src/badges.ts
+var e = /^@[!-9;-~]{1,200}:[A-Za-z0-9.:[\]-]{1,230}$/, t = class {
+	#e;
+	#t;
+	#n = /* @__PURE__ */ new Map();
+	#r = /* @__PURE__ */ new Set();
+	constructor(e, t = Date.now) {
+		this.#e = new URL("../_synapse/client/superapp/v1/", e), this.#t = t;
+	}
+	of(e) {
+		let t = this.#n.get(e);
+		return (t === void 0 || t.untilMs <= this.#t()) && (this.#i(e, t?.told ?? null), this.#a(e)), this.#n.get(e)?.told ?? null;
+	}
+	subscribe = (e) => (this.#r.add(e), () => void this.#r.delete(e));
+	#i(e, t) {
+		this.#n.delete(e), this.#n.set(e, {
+			told: t,
+			untilMs: this.#t() + 6e5
+		});
+		let [n] = this.#n.keys();
+		this.#n.size > 2e3 && n !== void 0 && this.#n.delete(n);
+	}
+	async #a(e) {
+		let t = null;
+		try {
+			let r = await fetch(new URL(`handles/${encodeURIComponent(e)}/public`, this.#e), {
+				credentials: "omit",
+				referrerPolicy: "no-referrer"
+			});
+			r.ok && (t = n(await r.json()));
+		} catch {}
+		let r = JSON.stringify(this.#n.get(e)?.told ?? null);
+		if (this.#i(e, t), JSON.stringify(t) !== r) for (let e of [...this.#r]) e();
+	}
+};
+function n(t) {
+	if (typeof t != "object" || !t) return null;
+	let { handle: n, badges: r } = t;
+	if (typeof n != "string" || !e.test(n) || !Array.isArray(r)) return null;
+	let i = r.map((e) => e?.issuer);
+	return {
+		handle: n,
+		issuers: [...new Set(i.filter((e) => typeof e == "string"))]
+	};
+}
 // src/address.ts
-function e(...e) {
+function r(...e) {
 	let t = e.filter((e) => typeof e == "string").map(encodeURIComponent), n = new URLSearchParams();
 	for (let t of e) if (typeof t != "string") for (let [e, r] of Object.entries(t)) r !== void 0 && n.set(e, r);
 	let r = n.toString();
 	return `#/${t.join("/")}${r === "" ? "" : `?${r}`}`;
 }
 // element-module/src/cards.ts
-var t = /^[0-9a-f]{32}$/, n = /^@[^:\s]{1,200}:\S{1,230}$/;
-function r(t) {
-	if (t.stateKey !== void 0) return null;
-	if (t.type === "org.superapp.contact") return a(t.content);
-	let n = t.content["org.superapp.card"];
-	if (t.type !== "m.room.message" || !d(n) || n.v !== 1) return null;
-	let r = typeof t.content.body == "string" ? t.content.body.split("\n").slice(0, 4) : [], i = {
-		money: o(n),
-		memo: s(n.memo),
-		state: c(n.state),
-		lines: r
+var i = "org.superapp.card", a = "org.superapp.payment", o = "org.superapp.payment.request", s = "org.superapp.contact", c = /^[0-9a-f]{32}$/, l = /^@[!-9;-~]{1,200}:[A-Za-z0-9.:[\]-]{1,230}$/, u = 512;
+function d(e) {
+	if (e.stateKey !== void 0) return null;
+	if (e.type === s) return p(e.content);
+	let t = e.content[i];
+	if (e.type !== "m.room.message" || !y(t) || t.v !== 1) return null;
+	let n = typeof e.content.body == "string" ? e.content.body.split("\n").slice(0, 4) : [], a = {
+		money: m(t),
+		memo: h(t.memo),
+		state: g(t.state),
+		lines: n
 	};
-	switch (n.kind) {
+	switch (t.kind) {
 		case "payment": {
-			let { payment_id: r, payer: a } = n;
-			return !l(r) || a !== t.sender ? null : {
+			let { payment_id: n, payer: i } = t;
+			return !_(n) || i !== e.sender ? null : {
 				kind: "payment",
-				from: a,
-				to: u(n.payee) ? [n.payee] : [],
-				...i,
-				address: e("payment", r, { payer: a })
+				from: i,
+				to: v(t.payee) ? [t.payee] : [],
+				...a,
+				address: r("payment", n, { payer: i })
 			};
 		}
 		case "request": {
-			let { request_id: r, requester: a } = n;
-			return typeof r != "string" || a !== t.sender ? null : {
+			let { request_id: n, requester: i } = t;
+			return typeof n != "string" || i !== e.sender ? null : {
 				kind: "request",
-				from: a,
-				to: Array.isArray(n.payers) ? n.payers.filter(u) : [],
-				...i,
-				address: e("asked", r, { requester: a })
+				from: i,
+				to: Array.isArray(t.payers) ? t.payers.filter(v) : [],
+				...a,
+				address: r("asked", n, { requester: i })
 			};
 		}
-		case "call": return n.caller === t.sender ? {
+		case "call": return t.caller === e.sender ? {
 			kind: "call",
-			from: t.sender,
+			from: e.sender,
 			to: [],
-			...i,
-			address: e("calls")
+			...a,
+			address: r("calls")
 		} : null;
 		default: return null;
 	}
 }
-function i(t) {
-	if (t.stateKey !== void 0) return null;
-	let { content: n, sender: r } = t, i = {
-		money: o(n),
-		memo: s(n.memo),
+function f(e) {
+	if (e.stateKey !== void 0) return null;
+	let { content: t, sender: n } = e, i = {
+		money: m(t),
+		memo: h(t.memo),
 		state: null,
 		lines: []
 	};
-	if (t.type === "org.superapp.payment" && l(n.payment_id)) {
-		let t = typeof n.payee == "string" && u(n.payee) ? [n.payee] : [], a = e("payment", n.payment_id, { payer: r });
+	if (e.type === a && _(t.payment_id)) {
+		let e = typeof t.payee == "string" && v(t.payee) ? [t.payee] : [], a = r("payment", t.payment_id, { payer: n });
 		return {
 			kind: "payment",
-			from: r,
-			to: t,
+			from: n,
+			to: e,
 			...i,
 			address: a
 		};
 	}
-	if (t.type === "org.superapp.payment.request" && typeof n.request_id == "string") {
-		let t = Array.isArray(n.from) ? n.from.filter(u) : [], a = e("asked", n.request_id, { requester: r });
+	if (e.type === o && typeof t.request_id == "string") {
+		let e = Array.isArray(t.from) ? t.from.filter(v) : [], a = r("asked", t.request_id, { requester: n });
 		return {
 			kind: "request",
-			from: r,
-			to: t,
+			from: n,
+			to: e,
 			...i,
 			address: a
 		};
 	}
 	return null;
 }
-function a(t) {
-	let { record: n } = t;
-	if (!d(n) || !u(n.handle)) return null;
-	let { handle: r } = n;
+function p(e) {
+	let { record: t } = e;
+	if (!y(t) || !v(t.handle)) return null;
+	let { handle: n } = t;
 	return {
 		kind: "contact",
-		from: r,
+		from: n,
 		to: [],
 		money: null,
 		memo: null,
 		state: null,
 		lines: [],
-		address: e("person", r)
+		address: r("person", n)
 	};
 }
-function o(e) {
+function m(e) {
 	let { amount: t, currency: n, scale: r } = e;
 	return typeof t != "number" || !Number.isSafeInteger(t) || t < 0 || typeof n != "string" || !/^[A-Z0-9]{1,16}$/.test(n) ? null : {
 		amount: t,
@@ -102,23 +147,29 @@ function o(e) {
 		scale: typeof r == "number" && Number.isInteger(r) && r >= 0 && r <= 18 ? r : null
 	};
 }
-function s(e) {
-	return typeof e == "string" && e.trim() !== "" ? e.slice(0, 512) : null;
+function h(e) {
+	return typeof e == "string" && e.trim() !== "" ? e.slice(0, u) : null;
 }
-function c(e) {
+function g(e) {
 	return typeof e == "string" ? e : null;
 }
-function l(e) {
-	return typeof e == "string" && t.test(e);
+function _(e) {
+	return typeof e == "string" && c.test(e);
 }
-function u(e) {
-	return typeof e == "string" && n.test(e);
+function v(e) {
+	return typeof e == "string" && l.test(e);
 }
-function d(e) {
+function y(e) {
 	return typeof e == "object" && !!e && !Array.isArray(e);
 }
+// element-module/src/rooms.ts
+function b(e, t) {
+	if (typeof t != "object" || !t) return null;
+	let n = Object.entries(t).filter(([t, n]) => v(t) && Array.isArray(n) && n.includes(e)).map(([e]) => e);
+	return n.length === 1 ? n[0] ?? null : null;
+}
 // element-module/src/text.ts
-var f = {
+var x = {
 	superapp_pay: {
 		en: "Pay",
 		de: "Bezahlen"
@@ -162,6 +213,14 @@ var f = {
 	superapp_check: {
 		en: "See who verified them",
 		de: "Sehen, wer sie geprüft hat"
+	},
+	superapp_verified_by: {
+		en: "%(handle)s, verified by %(issuers)s",
+		de: "%(handle)s, geprüft von %(issuers)s"
+	},
+	superapp_unverified: {
+		en: "%(handle)s, verified by nobody",
+		de: "%(handle)s, von niemandem geprüft"
 	},
 	superapp_chat: {
 		en: "Chat",
@@ -208,24 +267,24 @@ var f = {
 		de: "Bezahlt"
 	}
 };
-function p(e) {
+function S(e) {
 	let t = `superapp_state_${e}`;
-	return t in f ? t : null;
+	return t in x ? t : null;
 }
 // src/money.ts
-function m(e, t) {
+function C(e, t) {
 	let n = String(Math.abs(e)).padStart(t + 1, "0"), r = e < 0 ? "-" : "";
 	return t === 0 ? r + n : `${r}${n.slice(0, -t)}.${n.slice(-t)}`;
 }
-function h(e) {
+function w(e) {
 	return /^[A-Z]{3}$/.test(e);
 }
-function g(e, t, n, r) {
+function T(e, t, n, r) {
 	let i = {
 		minimumFractionDigits: t,
 		maximumFractionDigits: t
 	}, a = r ? "exceptZero" : "auto";
-	if (h(e)) try {
+	if (w(e)) try {
 		return new Intl.NumberFormat(n, {
 			style: "currency",
 			currency: e,
@@ -238,8 +297,8 @@ function g(e, t, n, r) {
 		signDisplay: a
 	});
 }
-function _(e, t, n, r = !1) {
-	let i = g(e.currency, t, n, r).formatToParts(m(e.amount, t)), a = i.findIndex((e) => e.type === "decimal"), o = i.length;
+function E(e, t, n, r = !1) {
+	let i = T(e.currency, t, n, r).formatToParts(C(e.amount, t)), a = i.findIndex((e) => e.type === "decimal"), o = i.length;
 	for (; o > 0 && !["integer", "fraction"].includes(i[o - 1]?.type ?? "");) --o;
 	let s = (e, t) => i.slice(e, t).map((e) => e.value).join(""), c = i.some((e) => e.type === "currency") ? "" : ` ${e.currency}`;
 	return {
@@ -248,12 +307,12 @@ function _(e, t, n, r = !1) {
 		after: s(o, i.length) + c
 	};
 }
-function v(e, t, n, r = !1) {
-	let { whole: i, fraction: a, after: o } = _(e, t, n, r);
+function D(e, t, n, r = !1) {
+	let { whole: i, fraction: a, after: o } = E(e, t, n, r);
 	return i + a + o;
 }
 // element-module/src/view.ts
-var y = {
+var O = {
 	display: "inline-flex",
 	gap: "12px",
 	maxWidth: "420px",
@@ -262,23 +321,23 @@ var y = {
 	border: "1px solid var(--cpd-color-border-interactive-secondary, #8885)",
 	borderRadius: "16px",
 	background: "var(--cpd-color-bg-subtle-secondary, transparent)"
-}, b = {
+}, k = {
 	display: "grid",
 	gap: "4px",
 	minWidth: 0,
 	overflowWrap: "anywhere"
-}, x = { font: "var(--cpd-font-heading-md-semibold, 600 1.4em sans-serif)" }, S = { color: "var(--cpd-color-text-secondary, inherit)" }, C = {
+}, A = { font: "var(--cpd-font-heading-md-semibold, 600 1.4em sans-serif)" }, j = { color: "var(--cpd-color-text-secondary, inherit)" }, M = {
 	display: "flex",
 	flexWrap: "wrap",
 	gap: "12px",
 	marginTop: "4px"
-}, w = {
+}, N = {
 	justifySelf: "start",
 	padding: "1px 10px",
 	borderRadius: "99px",
 	border: "1px solid currentColor",
 	fontSize: "0.85em"
-}, T = {
+}, P = {
 	display: "inline-flex",
 	alignItems: "center",
 	padding: "4px 12px",
@@ -288,49 +347,104 @@ var y = {
 	color: "var(--cpd-color-text-on-solid-primary, #fff)",
 	cursor: "pointer",
 	font: "inherit"
-}, E = {
-	...T,
+}, F = {
+	...P,
 	padding: 0,
 	background: "none",
 	color: "var(--cpd-color-text-link-external, #0467dd)"
-}, D = {
+}, I = {
+	color: "var(--cpd-color-text-success-primary, #007a61)",
+	marginInlineStart: "0.25em",
+	fontWeight: 600
+}, L = {
+	...F,
+	maxWidth: "240px",
+	marginInlineEnd: "12px",
+	whiteSpace: "nowrap"
+}, R = {
+	overflow: "hidden",
+	textOverflow: "ellipsis"
+}, z = {
 	payment: "💸",
 	request: "🙏",
 	contact: "👤",
 	call: "📞"
-}, O = class {
+}, B = class {
 	#e;
 	#t;
-	constructor(e, t) {
-		this.#e = e, this.#t = t;
+	#n;
+	constructor(e, t, n) {
+		this.#e = e, this.#t = t, this.#n = n;
 	}
 	card(e) {
-		let { createElement: t } = window.React, n = e.state === null ? null : p(e.state), r = this.#e.profile.value.userId, i = e.kind === "request" && e.state === "open" && r !== void 0 && e.to.includes(r);
+		let { createElement: t } = window.React, n = e.state === null ? null : S(e.state), r = this.#e.profile.value.userId, i = e.kind === "request" && e.state === "open" && r !== void 0 && e.to.includes(r);
 		return t("div", {
-			style: y,
+			style: O,
 			role: "group",
-			"aria-label": this.#o(`superapp_${e.kind}`)
+			"aria-label": this.#d(`superapp_${e.kind}`)
 		}, t("span", {
 			"aria-hidden": !0,
 			style: { fontSize: "1.6em" }
-		}, D[e.kind]), t("div", { style: b }, e.money !== null && t("strong", { style: x }, this.#a(e.money)), ...this.#r(e), e.memo !== null && t("bdi", { style: S }, e.memo), n !== null && t("span", { style: w }, this.#o(n)), t("div", { style: C }, ...this.#i(e, i))));
+		}, z[e.kind]), t("div", { style: k }, e.money !== null && t("strong", { style: A }, this.#u(e.money)), ...this.#c(e), e.memo !== null && t("bdi", { style: j }, e.memo), n !== null && t("span", { style: N }, this.#d(n)), t("div", { style: M }, ...this.#l(e, i))));
 	}
-	payButton(e) {
-		let { createElement: t } = window.React, n = this.#o("superapp_pay_here");
+	header(e, t) {
+		let { createElement: n, Fragment: r } = window.React, i = this.#d("superapp_pay_here");
+		return n(r, { key: "superapp" }, t !== null && n(this.#i, { person: t }), n("button", {
+			type: "button",
+			style: P,
+			title: i,
+			"aria-label": i,
+			onClick: () => this.pay(e, t)
+		}, this.#d("superapp_pay")));
+	}
+	pay(e, t = null) {
+		this.#n(r("send", {
+			room: e,
+			to: t ?? void 0
+		}));
+	}
+	#r = ({ person: e }) => {
+		let { createElement: t, Fragment: n } = window.React, r = this.#a(e);
+		return t(n, null, t("bdi", { title: e }, r?.handle ?? e), this.#o(r));
+	};
+	#i = ({ person: e }) => {
+		let { createElement: t } = window.React, n = this.#a(e);
+		if (n === null) return null;
+		let i = this.#s(n);
 		return t("button", {
 			type: "button",
-			key: "superapp_pay",
-			style: T,
-			title: n,
-			"aria-label": n,
-			onClick: () => this.#n(e)
-		}, this.#o("superapp_pay"));
+			style: L,
+			title: i,
+			"aria-label": i,
+			onClick: () => this.#n(r("person", n.handle))
+		}, t("bdi", { style: R }, n.handle), this.#o(n));
+	};
+	#a(e) {
+		let t = this.#t, n = () => t.of(e);
+		return window.React.useSyncExternalStore(t.subscribe, n, n);
 	}
-	#n(e) {
-		this.#t(`#/send?room=${encodeURIComponent(e)}`);
+	#o(e) {
+		if (e === null || e.issuers.length === 0) return null;
+		let t = this.#s(e);
+		return window.React.createElement("span", {
+			role: "img",
+			style: I,
+			title: t,
+			"aria-label": t
+		}, "✓");
 	}
-	#r(e) {
-		let { createElement: t } = window.React, n = (e) => t("bdi", { key: e }, e);
+	#s(e) {
+		let t = e.issuers.length === 0 ? "superapp_unverified" : "superapp_verified_by";
+		return this.#e.i18n.translate(t, {
+			handle: e.handle,
+			issuers: e.issuers.join(", ")
+		});
+	}
+	#c(e) {
+		let { createElement: t } = window.React, n = (e) => t(this.#r, {
+			key: e,
+			person: e
+		});
 		if (e.kind === "contact") return [t("strong", { key: "who" }, n(e.from))];
 		if (e.money === null && e.lines.length > 0) return e.lines.map((e, n) => t("span", { key: n }, t("bdi", null, e)));
 		if (e.to.length === 0) return [t("span", { key: "who" }, n(e.from))];
@@ -340,23 +454,23 @@ var y = {
 			to: t("span", null, ...r)
 		}, {}))];
 	}
-	#i(e, t) {
+	#l(e, t) {
 		let { createElement: n } = window.React, r = (e, t, r) => n("button", {
 			key: e,
 			type: "button",
 			style: t,
 			onClick: r
-		}, this.#o(e)), i = () => this.#t(e.address);
-		return t ? [r("superapp_answer", T, i)] : e.kind === "contact" ? [r("superapp_chat", E, () => void this.#e.navigation.toMatrixToLink(`https://matrix.to/#/${encodeURIComponent(e.from)}`)), r("superapp_check", E, i)] : [r("superapp_open", E, i)];
+		}, this.#d(e)), i = () => this.#n(e.address);
+		return t ? [r("superapp_answer", P, i)] : e.kind === "contact" ? [r("superapp_chat", F, () => void this.#e.navigation.toMatrixToLink(`https://matrix.to/#/${encodeURIComponent(e.from)}`)), r("superapp_check", F, i)] : [r("superapp_open", F, i)];
 	}
-	#a(e) {
-		return v(e, e.scale ?? k(e.currency), this.#e.i18n.language);
+	#u(e) {
+		return D(e, e.scale ?? V(e.currency), this.#e.i18n.language);
 	}
-	#o(e) {
+	#d(e) {
 		return this.#e.i18n.translate(e);
 	}
 };
-function k(e) {
+function V(e) {
 	try {
 		return new Intl.NumberFormat("en", {
 			style: "currency",
@@ -367,34 +481,36 @@ function k(e) {
 	}
 }
 // element-module/src/index.ts
-var A = "org.superapp", j = "m.stickerpicker", M = "org.matrix.msc2762.send.event:m.room.message#m.notice", N = /^org\.matrix\.msc2762\.timeline:!/, P = class {
+var H = "org.superapp", U = "m.stickerpicker", W = "org.matrix.msc2762.send.event:m.room.message#m.notice", G = /^org\.matrix\.msc2762\.timeline:!/, K = class {
 	static moduleApiVersion = ">=1.4.0 <3.0.0";
 	#e;
 	constructor(e) {
 		this.#e = e;
 	}
 	async load() {
-		let e = this.#e, t = F(this.#e), n = I(this.#e, t);
-		if (n === null) {
+		let e = this.#e, n = q(this.#e), r = J(this.#e, n);
+		if (r === null) {
 			console.error("Super App: say where the homeserver's pages are, as org.superapp.wallet in config.json");
 			return;
 		}
-		e.i18n.register(f);
-		let a = (e) => void window.open(new URL(`app/${e}`, n), "_blank", "noopener"), o = new O(this.#e, a), s = (e) => r(e) ?? (t.events === !0 ? i(e) : null);
-		e.customComponents.registerMessageRenderer((e) => s(e) !== null, (e, t) => {
-			let n = s(e.mxEvent);
-			return n === null ? t?.() ?? window.React.createElement("span") : o.card(n);
-		}, { allowEditingEvent: !1 }), e.extras?.addRoomHeaderButtonCallback((e) => o.payButton(e)), e.composer?.addFileUploadOption({
+		e.i18n.register(x);
+		let i = new B(this.#e, new t(r), (e) => void window.open(new URL(`app/${e}`, r), "_blank", "noopener")), a = (e) => d(e) ?? (n.events === !0 ? f(e) : null);
+		e.customComponents.registerMessageRenderer((e) => a(e) !== null, (e, t) => {
+			let n = a(e.mxEvent);
+			return n === null ? t?.() ?? window.React.createElement("span") : i.card(n);
+		}, { allowEditingEvent: !1 });
+		let o = (t) => b(t, e.client?.accountData?.get("m.direct").value);
+		e.extras?.addRoomHeaderButtonCallback((e) => i.header(e, o(e))), e.composer?.addFileUploadOption({
 			type: "org.superapp.pay",
 			label: e.i18n.translate("superapp_pay"),
-			onSelected: (e) => a(e === void 0 ? "#/send" : `#/send?room=${encodeURIComponent(e)}`)
+			onSelected: (e) => i.pay(e, e === void 0 ? null : o(e))
 		});
-		let c = (e) => e.type === j && e.templateUrl.startsWith(new URL("widget/", n).href);
-		e.widgetLifecycle?.registerPreloadApprover((e) => c(e) || void 0), e.widgetLifecycle?.registerIdentityApprover((e) => c(e) || void 0), e.widgetLifecycle?.registerCapabilitiesApprover((e, t) => c(e) ? new Set([...t].filter((e) => e === M || N.test(e))) : void 0);
+		let s = (e) => e.type === U && e.templateUrl.startsWith(new URL("widget/", r).href);
+		e.widgetLifecycle?.registerPreloadApprover((e) => s(e) || void 0), e.widgetLifecycle?.registerIdentityApprover((e) => s(e) || void 0), e.widgetLifecycle?.registerCapabilitiesApprover((e, t) => s(e) ? new Set([...t].filter((e) => e === W || G.test(e))) : void 0);
 	}
 };
-function F(e) {
-	let t = e.config.get()[A];
+function q(e) {
+	let t = e.config.get()[H];
 	if (typeof t != "object" || !t) return {};
 	let { wallet: n, events: r } = t;
 	return {
@@ -402,7 +518,7 @@ function F(e) {
 		...typeof r == "boolean" ? { events: r } : {}
 	};
 }
-function I(e, t) {
+function J(e, t) {
 	let n = e.config.get().default_server_config?.["m.homeserver"]?.base_url, r = t.wallet ?? (typeof n == "string" ? `${n.replace(/\/$/, "")}/superapp/` : null);
 	if (r === null) return null;
 	try {
@@ -412,4 +528,4 @@ function I(e, t) {
 		return null;
 	}
 }
-export { P as default };
+export { K as default };

@@ -1,0 +1,1 @@
+import{O as e,k as t}from"./started-DuOJcmbA.js";function n(n){return t(`button`,{type:`button`,class:`button quiet`,"aria-pressed":n.on,onClick:()=>n.onChange(!n.on),children:[t(e,{name:n.icon,size:20}),t(`span`,{children:n.label})]})}export{n as t};

@@ -1,1 +1,0 @@
-import{O as e,k as t}from"./started-D1eujDr0.js";function n(n){return t(`button`,{type:`button`,class:`button quiet`,"aria-pressed":n.on,onClick:()=>n.onChange(!n.on),children:[t(e,{name:n.icon,size:20}),t(`span`,{children:n.label})]})}export{n as t};
