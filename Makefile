@@ -11,11 +11,13 @@
 #   make element ELEMENT=DIR   walk through what people see in a real Element Web, a build of which is in DIR; keeps pictures
 #   make simulate [SEEDS=…] [ARGS=…]   long runs of the clearing simulator
 #   make search           every state of a payment beside a restore; takes minutes
+#   make walk             what docs/admin.md tells about two homeservers with workers, typed into a fresh clone
+#   make drill [ARGS=…]  lose the database of a homeserver with money and bring it back from a backup, by the clock
 #   make soak [ARGS=…]   people on two homeservers with workers while all of it is broken; ARGS=--help for the sizes
 #   make fuzz [EXAMPLES=…]   requests from nowhere at every route, and bytes at every parser that meets the network
 #   make fuzz-http [ARGS=…]   schemathesis on a running homeserver, from its OpenAPI document; no 5xx but by name
 #   make fuzz-coverage [SECONDS_EACH=…]   atheris (libFuzzer) on every parser that meets the network
-#   make audit            known faults of our dependencies, Python and web, asked of the package registries
+#   make audit            known faults of our dependencies, Python and web, asked of OSV or the package registries
 #   make compatibility    the oldest and the newest Synapse that we support: the probe, and two homeservers that pay
 #   make newest           the newest Synapse there is, and which features would go off with it
 #   make mutate           change the rules of money one by one, and see whether a test notices
@@ -25,7 +27,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check web check-web format simulate search soak fuzz fuzz-http fuzz-coverage compatibility newest audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit element
+.PHONY: help run demo test check web check-web format simulate search walk drill soak fuzz fuzz-http fuzz-coverage compatibility newest audit mutate bench lock clean install-run install-dev install-postgresql install-redis install-chromium install-nodejs install-coturn livekit element
 
 # Another project's environment must not leak into this one. Nor must the wish to write no bytecode, which container
 # images are fond of: every process that imports Synapse would compile all of it anew, which takes longer than the rest.
@@ -107,6 +109,13 @@ simulate: install-dev
 search: install-dev
 	@exec $(BIN)/pytest -m thorough tests/models
 
+# Only the Python of this machine: what it takes is installed by the page itself.
+walk:
+	@exec python3 tests/system/walk.py $(ARGS)
+
+drill: install-dev install-postgresql
+	@PYTHONPATH=.:tests/system exec $(BIN)/python tests/system/drill.py $(ARGS)
+
 soak: install-dev install-postgresql install-redis
 	@PYTHONPATH=.:tests/system exec $(BIN)/python tests/system/soak.py $(ARGS)
 
@@ -132,7 +141,7 @@ compatibility: install-run
 newest: install-run
 	@tools/compatibility newest
 
-# Asks the package registries for the advisories that they keep. What they do not tell is said, and is no pass.
+# Asks OSV, or failing that the package registries, for advisories. What they do not tell is said, and is no pass.
 audit: install-run
 	@exec $(BIN)/python tools/audit $(ARGS)
 

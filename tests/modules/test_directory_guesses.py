@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from fake_api import FakeHomeserver
 from prometheus_client import REGISTRY
 from synapse.api.errors import SynapseError
 from test_directory_module import HS1, HS2, RESOLVE, Pair, refusal
 from test_directory_module import _directory as directory_of
 
+from super_app.directory.guess_store import Allowance
 from super_app.ids import UserId
 from synapse_super_app.directory.budget import Guesses
 
@@ -19,10 +21,16 @@ SECRET, NOBODY = "secretive", "nonentity"
 def guesses_answered(pair: Pair, guesses: Guesses, keys: list[str]) -> int:
     """How many of 10 000 guesses, all wrong, are answered; the keys take turns."""
     now_ms = pair.hs2.api.get_current_time_msec()
-    asked = (
-        guesses.judge(keys[n % len(keys)], now_ms + n * 10, found=False, known_anyway=False) for n in range(10_000)
-    )
+    asked = (judged(guesses, keys[n % len(keys)], now_ms + n * 10) for n in range(10_000))
     return sum(refused is None for refused in asked)
+
+
+def judged(guesses: Guesses, key: str, now_ms: int, *, found: bool = False, known_anyway: bool = False) -> Any:
+    """The verdict of one process, which waits for nobody."""
+    verdict = guesses.judge(key, now_ms, found=found, known_anyway=known_anyway)
+    with pytest.raises(StopIteration) as ended:
+        verdict.send(None)
+    return ended.value.value
 
 
 class TestTenThousandGuesses:
@@ -43,22 +51,85 @@ class TestTenThousandGuesses:
         # Two hundred each would be all of them.
         assert 1_000 <= guesses_answered(pair, guesses, servers) <= 1_200
         now_ms = pair.hs2.api.get_current_time_msec() + 100_000
-        assert guesses.judge("honest.test", now_ms, found=True, known_anyway=True) is None
+        assert judged(guesses, "honest.test", now_ms, found=True, known_anyway=True) is None
 
-    def test_a_right_guess_is_refused_like_a_wrong_one_once_they_are_spent(self) -> None:
-        guesses = Guesses(burst=2, every_ms=1_000)
-        assert [guesses.judge("m", 0, found=False, known_anyway=False) for _ in range(2)] == [None, None]
-        right = guesses.judge("m", 0, found=True, known_anyway=False)
-        wrong = guesses.judge("m", 0, found=False, known_anyway=False)
+    def test_a_right_guess_is_refused_like_a_wrong_one_once_they_are_spent(self, pair: Pair) -> None:
+        guesses = alone(pair, burst=2)
+        assert [judged(guesses, "m", 0) for _ in range(2)] == [None, None]
+        right = judged(guesses, "m", 0, found=True)
+        wrong = judged(guesses, "m", 0)
         assert right == wrong is not None
-        assert guesses.judge("m", 0, found=True, known_anyway=True) is None
-        assert guesses.judge("other", 0, found=True, known_anyway=False) is None
+        assert judged(guesses, "m", 0, found=True, known_anyway=True) is None
+        assert judged(guesses, "other", 0, found=True) is None
 
-    def test_right_guesses_cost_nothing(self) -> None:
-        guesses = Guesses(burst=1, every_ms=1_000)
+    def test_right_guesses_cost_nothing(self, pair: Pair) -> None:
+        guesses = alone(pair, burst=1)
         for _ in range(100):
-            assert guesses.judge("m", 0, found=True, known_anyway=False) is None
-        assert guesses.judge("m", 0, found=False, known_anyway=False) is None
+            assert judged(guesses, "m", 0, found=True) is None
+        assert judged(guesses, "m", 0) is None
+
+
+def alone(pair: Pair, burst: int) -> Guesses:
+    return Guesses(directory_of(pair.hs2)._runtime, each=Allowance(name="test", burst=burst, every_ms=1_000))
+
+
+class TestAtSeveralProcesses:
+    """Guesses that are spread over the workers of a homeserver are no more than at one process."""
+
+    def test_a_person_guesses_as_often_as_at_one(self) -> None:
+        main, worker = _processes()
+        bob = main.register("bob")
+        main.call("PUT", "handles/exactly", main.register("exactly"), {"discover": "exact"})
+        for number in range(60):
+            process = main if number % 2 else worker
+            assert refusal(process, "GET", f"handles/guess{number}", bob) == (404, "UNKNOWN_HANDLE")
+        for process in (main, worker):
+            for name in (NOBODY, "exactly"):
+                assert refusal(process, "GET", f"handles/{name}", bob) == (429, "TOO_MANY_REQUESTS")
+        main.advance(11)
+        assert worker.call("GET", "handles/exactly", bob)["discover"] == "exact"
+        assert refusal(worker, "GET", "handles/guess61", bob) == (404, "UNKNOWN_HANDLE")
+        assert refusal(main, "GET", "handles/guess62", bob) == (429, "TOO_MANY_REQUESTS")
+
+    def test_a_server_guesses_as_often_as_at_one(self) -> None:
+        main, worker = _processes()
+        main.call("PUT", "handles/wonder", main.register("bob"), {"discover": "public"})
+        main.advance(7)
+
+        def resolve(process: FakeHomeserver, origin: str, name: str) -> str:
+            try:
+                asked = {"handle": f"@{name}:{main.server_name}", "origin": origin}
+                answer = process.result(process.private.queries[RESOLVE](asked))
+            except SynapseError as refused:
+                return refused.errcode.rpartition(".")[2]
+            return str(answer["answer"]["type"]).rpartition(".")[2]
+
+        for number in range(300):
+            assert resolve((main, worker)[number % 2], "hs9.test", f"guess{number}") == "absent"
+            main.advance(0.05)
+        left = [resolve((main, worker)[number % 2], "hs9.test", f"more{number}") for number in range(20)]
+        assert left.count("absent") <= 8  # what came back meanwhile
+        assert left[-1] == "TOO_MANY_REQUESTS"
+        assert resolve(worker, "hs9.test", "wonder") == "record"
+        assert resolve(worker, "hs8.test", NOBODY) == "absent"
+
+    def test_what_was_counted_is_forgotten_once_all_is_there_again(self) -> None:
+        main, worker = _processes()
+        bob = main.register("bob")
+        refusal(worker, "GET", "handles/nonentity", bob)
+        assert main.query("SELECT COUNT(*) FROM superapp_directory_guesses") == [(1,)]
+        main.advance(1_300)
+        assert main.query("SELECT COUNT(*) FROM superapp_directory_guesses") == [(0,)]
+
+
+def _processes() -> tuple[FakeHomeserver, FakeHomeserver]:
+    """The main process and a worker."""
+    main = FakeHomeserver(HS2, config={"features": {"calls": False, "payments": False, "web": False}})
+    worker = main.worker("worker1")
+    main.start()
+    worker.start()
+    main.advance(7)
+    return main, worker
 
 
 @pytest.fixture

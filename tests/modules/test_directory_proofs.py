@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from fake_api import FakeHomeserver
-from test_directory_module import FEED, HS2, RESOLVE, Pair
+from synapse.api.errors import SynapseError
+from test_directory_module import FEED, HS1, HS2, RESOLVE, Pair
 from test_directory_module import _directory as directory_of
 from twisted.web.test.requesthelper import DummyRequest
 
@@ -27,10 +28,11 @@ def asked(pair: Pair, name: Any, **arguments: str) -> dict[str, Any]:
     return answer
 
 
-def file(homeserver: FakeHomeserver, path: str) -> DummyRequest:
+def file(homeserver: FakeHomeserver, path: str, address: str = "192.0.2.7") -> DummyRequest:
     """A file of the log, over its web resource."""
     resource = homeserver.api.web_resources[LOG_PREFIX]
     request: Any = DummyRequest([])
+    request.get_client_ip_if_available = lambda: address
     request.path = f"{LOG_PREFIX}/{path}".encode()
     homeserver.result(resource._async_render_GET(request))
     found: DummyRequest = request
@@ -161,3 +163,14 @@ class TestFiles:
         everything = b"".join(content_of(file(pair.hs2, path)) for path in ("checkpoint", "tile/entries/000.p/3"))
         assert b"bob" not in everything
         assert from_b64(digest(record)) not in everything
+
+
+def test_one_address_has_so_many_files_of_the_log_a_minute() -> None:
+    homeserver = FakeHomeserver(HS1, config={"requests": {"public": 2}})
+    homeserver.start()
+    for _ in range(2):
+        file(homeserver, "checkpoint")
+    with pytest.raises(SynapseError) as refused:
+        file(homeserver, "checkpoint")
+    assert refused.value.errcode == "ORG.SUPERAPP.TOO_MANY_REQUESTS"
+    file(homeserver, "checkpoint", "192.0.2.8")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from fake_api import FakeHomeserver
+from synapse.api.errors import SynapseError
 from twisted.web.test.requesthelper import DummyRequest
 
 from super_app.names import WEB_PREFIX
@@ -30,6 +31,17 @@ def page(homeserver: FakeHomeserver, text: str) -> tuple[HTTPStatus, str]:
     assert feature._profiles is not None
     status, content = homeserver.result(feature._profiles.answer(text))
     return status, content.decode()
+
+
+def visit(homeserver: FakeHomeserver, address: str = "192.0.2.7") -> Any:
+    """A request for alice's page that was answered."""
+    feature = next(each for each in homeserver.module.features if isinstance(each, WebFeature))
+    assert feature._profiles is not None
+    request: Any = DummyRequest([b"@alice"])
+    request.path = f"{WEB_PREFIX}/%40alice".encode()
+    request.get_client_ip_if_available = lambda: address
+    homeserver.result(feature._profiles._async_render_GET(request))
+    return request
 
 
 @pytest.mark.parametrize("text", ["@alice", "@ALICE", "@alice:hs1.test"])
@@ -61,14 +73,23 @@ def test_whoever_is_not_shown_to_everyone_has_the_page_of_nobody(homeserver: Fak
 
 
 def test_a_page_goes_out_with_a_strict_policy(homeserver: FakeHomeserver) -> None:
-    feature = next(each for each in homeserver.module.features if isinstance(each, WebFeature))
-    assert feature._profiles is not None
-    request: Any = DummyRequest([b"@alice"])
-    request.path = f"{WEB_PREFIX}/%40alice".encode()
-    homeserver.result(feature._profiles._async_render_GET(request))
+    request = visit(homeserver)
     headers = {name: request.responseHeaders.getRawHeaders(name) for name in HEADERS}
     assert headers == {name: [value] for name, value in HEADERS.items()}
     assert "script-src" not in HEADERS["Content-Security-Policy"]
     assert "default-src 'none'" in HEADERS["Content-Security-Policy"]
     assert request.responseCode == HTTPStatus.OK
     assert b"@alice:hs1.test" in b"".join(request.written)
+
+
+def test_one_address_has_so_many_pages_a_minute() -> None:
+    homeserver = FakeHomeserver(SERVER, config={"requests": {"public": 2}})
+    homeserver.start()
+    for _ in range(2):
+        visit(homeserver)
+    with pytest.raises(SynapseError) as refused:
+        visit(homeserver)
+    assert (refused.value.code, refused.value.errcode) == (429, "ORG.SUPERAPP.TOO_MANY_REQUESTS")
+    visit(homeserver, "192.0.2.8")
+    homeserver.advance(31)
+    visit(homeserver)

@@ -15,13 +15,12 @@ import re
 import secrets
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 import soak_report
 from soak_pair import MAIN, SoakPair, roles
@@ -48,8 +47,17 @@ from synapse_super_app.commands.matrix_client import (
     wait_until,
 )
 
+_T = TypeVar("_T")
 OPENING_MINOR: Final = 1_000_00
 _GROUP: Final = 10
+_MOVERS: Final = 12
+"""How many people move in at a time."""
+_TELL_EVERY: Final = 100
+_WARM_UP_ROUNDS: Final = 4
+_ROUND_MESSAGES: Final = 25
+SLOWER_AT_MOST: Final = 1.05
+"""How many times as long a plain message may take with the modules."""
+UNNAMED: Final = "no cause that we know"
 _CALM_S: Final = 300.0
 """How long things may take to end once nothing is broken any more."""
 _WATCH_PAUSE_S: Final = 1.0
@@ -112,8 +120,14 @@ class Outcome:
     looks: list[Look] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     causes: Counter[str] = field(default_factory=Counter)
-    compared: dict[str, list[float]] = field(default_factory=dict)
-    """Seconds from sending a plain message to its answer, with the modules and without."""
+    errors: list[tuple[float, str]] = field(default_factory=list)
+    """When something was an error in a log, in seconds since the soak began, and the name of its cause."""
+    compared: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Seconds from sending a plain message to its answer, with the modules and without, round by round."""
+    beside: dict[str, list[int]] = field(default_factory=dict)
+    """Anonymous memory of all processes of the two pairs after each of these rounds, in bytes."""
+    took_s: dict[str, float] = field(default_factory=dict)
+    """How long each part of the soak took."""
 
     @property
     def ok(self) -> bool:
@@ -191,25 +205,34 @@ class Soak:
         self.pair.stop()
 
     def run(self) -> Outcome:
-        self.settle_in()
-        if self._size.compare_rounds:
-            self._compare()
-        self.soak()
-        self.end()
+        parts = {"moving in": self.settle_in, "comparing": self._compare, "soaking": self.soak, "looking": self.end}
+        if not self._size.compare_rounds:
+            del parts["comparing"]
+        for name, part in parts.items():
+            began_s = time.monotonic()
+            part()
+            self.outcome.took_s[name] = time.monotonic() - began_s
         return self.outcome
 
     # People, their rooms and their money.
 
     def settle_in(self) -> None:
         self._say(f"{self._size.people} people move in")
-        with ThreadPoolExecutor(8) as pool:
-            self.people += pool.map(partial(self._moves_in, self.pair, True), range(self._size.people))
-            pool.map(self._pairs_up, self.people[0::2], self.people[1::2])
-            groups = [self.people[first : first + _GROUP] for first in range(0, len(self.people), _GROUP)]
-            list(pool.map(_meets, groups))
-            list(pool.map(self._pairs_up, self.people[0::2], self.people[1::2]))
+        with ThreadPoolExecutor(_MOVERS) as pool:
+            self.people += self._told(
+                pool.map(partial(self._moves_in, self.pair, True), range(self._size.people)), "people"
+            )
+            list(self._told(pool.map(_meets, self._groups()), "rooms of ten"))
+            list(self._told(pool.map(self._pairs_up, self.people[0::2], self.people[1::2]), "rooms of two"))
         for person in self.people:
             person.close()
+
+    def _told(self, done: Iterable[_T], what: str) -> Iterator[_T]:
+        """The same, with a line now and then, since a thousand people take minutes."""
+        for number, each in enumerate(done, 1):
+            yield each
+            if number % _TELL_EVERY == 0:
+                self._say(f"{number} {what} are there")
 
     def _moves_in(self, pair: SoakPair, with_money: bool, number: int) -> Person:
         index = number % 2
@@ -236,8 +259,6 @@ class Soak:
         return person
 
     def _pairs_up(self, one: Person, other: Person) -> None:
-        if one.partner is not None:
-            return
         one.partner, other.partner = other, one
         one.direct_room = other.direct_room = _room([one, other], is_direct=True)
 
@@ -257,20 +278,50 @@ class Soak:
             for first in range(0, count, _GROUP):
                 _meets(strangers[first : first + _GROUP])
             both = {"with": self.people[:count], "without": strangers}
-            found: dict[str, list[float]] = {name: [] for name in both}
-            for round_number in range(self._size.compare_rounds + 1):
+            pairs = {"with": self.pair, "without": bare}
+            found: dict[str, list[list[float]]] = {name: [] for name in both}
+            beside: dict[str, list[int]] = {name: [] for name in both}
+            for round_number in range(self._size.compare_rounds + _WARM_UP_ROUNDS):
                 # In turns, and the first to begin changes, so that whatever else the machine does meets both.
                 for name in sorted(both, reverse=round_number % 2 == 1):
-                    took = _write(both[name], messages=100, at_once=4)
-                    if round_number:
-                        found[name] += took
-            self.outcome.compared = found
+                    took = _write(both[name], messages=_ROUND_MESSAGES, at_once=4)
+                    if round_number >= _WARM_UP_ROUNDS:
+                        found[name].append(took)
+                for name, pair in pairs.items():
+                    if round_number >= _WARM_UP_ROUNDS:
+                        beside[name].append(sum(filter(None, map(anonymous_bytes, pair.pids().values()))))
+            self.outcome.compared, self.outcome.beside = found, beside
             for person in strangers:
                 person.close()
         finally:
             bare.stop()
-        medians = {name: statistics.median(took) * 1000 for name, took in self.outcome.compared.items()}
-        self._say(f"a message takes {medians['with']:.1f} ms with the module and {medians['without']:.1f} ms without")
+        self._check_comparison()
+        for verdict in self.outcome.verdicts:
+            self._say(f"{verdict.name}: {verdict.looked_at}")
+
+    def _check_comparison(self) -> None:
+        """Whether chat is slower or leaves more behind with the modules, as far as this run can tell."""
+        ratio, growth = soak_report.compared(self.outcome), soak_report.growth_beside(self.outcome)
+        if ratio is not None:
+            shown = "" if ratio.most <= SLOWER_AT_MOST else "; this run cannot show that it is no more"
+            self.outcome.verdicts.append(
+                Verdict(
+                    name="a plain message with the modules takes at most 5 % longer",
+                    looked_at=ratio.told + shown,
+                    wrong=[f"at least {ratio.least:.3f} times as long"] if ratio.least > SLOWER_AT_MOST else [],
+                    is_about_what_is_kept=False,
+                )
+            )
+        if growth is not None:
+            slope = f"{growth.value:+.0f} ± {growth.half_width:.0f} bytes a message beyond homeservers without them"
+            self.outcome.verdicts.append(
+                Verdict(
+                    name="memory grows no more with the modules than without",
+                    looked_at=f"{slope}, over the second half of {self._size.compare_rounds} rounds",
+                    wrong=[f"at least {growth.least:.0f} bytes a message"] if growth.least > 0 else [],
+                    is_about_what_is_kept=False,
+                )
+            )
 
     # The soak itself.
 
@@ -385,16 +436,10 @@ class Soak:
     def _look_at_memory(self) -> None:
         while not self._watched.wait(_WATCH_PAUSE_S):
             for process, pid in self.pair.pids().items():
-                try:
-                    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-                except (FileNotFoundError, ProcessLookupError):
-                    continue
-                _, found, rest = status.partition("RssAnon:")
-                if found:
-                    size_bytes = int(rest.split()[0]) * 1024
-                    self.outcome.looks.append(
-                        Look(process=process, pid=pid, at_s=self.notes.now_s(), size_bytes=size_bytes)
-                    )
+                size_bytes = anonymous_bytes(pid)
+                if size_bytes is not None:
+                    look = Look(process=process, pid=pid, at_s=self.notes.now_s(), size_bytes=size_bytes)
+                    self.outcome.looks.append(look)
 
     def _ask_for_invariants(self, index: int) -> None:
         verdict = Verdict(name=f"invariants of homeserver {index + 1} throughout", looked_at="")
@@ -565,7 +610,9 @@ class Soak:
             for name, process in processes.items():
                 for error in errors_in(process.console_path.read_text(encoding="utf-8", errors="replace")):
                     lines += 1
-                    cause = cause_of(error, self.breaking(said_at(error) - self.notes.began_at))
+                    at_s = said_at(error) - self.notes.began_at
+                    cause = cause_of(error, self.breaking(at_s))
+                    self.outcome.errors.append((at_s, UNNAMED if cause is None else cause.name))
                     if cause is None:
                         unnamed.append(f"{index + 1}.{name}: {gist(error)}")
                     else:
@@ -573,7 +620,7 @@ class Soak:
         self.outcome.verdicts.append(
             Verdict(
                 name="no error in a log without a named cause",
-                looked_at=f"{lines} errors",
+                looked_at=f"{lines} errors, of which {lines - len(unnamed)} have one",
                 wrong=unnamed[:20],
                 is_about_what_is_kept=False,
             )
@@ -594,6 +641,16 @@ class Soak:
                 is_about_what_is_kept=False,
             )
         )
+
+
+def anonymous_bytes(pid: int) -> int | None:
+    """The memory of a process that no file stands behind; None if it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    _, found, rest = status.partition("RssAnon:")
+    return int(rest.split()[0]) * 1024 if found else None
 
 
 _LINE: Final = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} - ", re.MULTILINE)
@@ -697,7 +754,7 @@ def _pages(client: MatrixClient, path: str) -> list[Json]:
             return found
 
 
-def _size_from(arguments: Sequence[str]) -> tuple[Size, Path]:
+def _size_from(arguments: Sequence[str]) -> tuple[Size, Path, Path | None]:
     parser = argparse.ArgumentParser(prog="make soak ARGS=…", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--people", type=int, default=100, help="half of them on each homeserver")
     parser.add_argument("--minutes", type=float, default=5.0)
@@ -706,9 +763,16 @@ def _size_from(arguments: Sequence[str]) -> tuple[Size, Path]:
     )
     parser.add_argument("--at-once", type=int, default=12, help="how many people act at a time")
     parser.add_argument("--every", type=float, default=15.0, metavar="SECONDS", help="a fault about so often")
-    parser.add_argument("--compare", type=int, default=10, metavar="ROUNDS", help="of 100 messages, with and without")
+    parser.add_argument(
+        "--compare",
+        type=int,
+        default=40,
+        metavar="ROUNDS",
+        help=f"of {_ROUND_MESSAGES} messages, with and without; 0 for none",
+    )
     parser.add_argument("--seed", type=int, default=secrets.randbits(31))
     parser.add_argument("--report", type=Path, default=_REPORT)
+    parser.add_argument("--publish", type=Path, metavar="DIR", help="write soak.md and its pictures there too: docs")
     parser.add_argument("--faults", nargs="*", default=[], metavar="KIND", help="only these kinds")
     given = parser.parse_args(arguments)
     if given.people < 2 * _GROUP or given.people % _GROUP:
@@ -723,11 +787,11 @@ def _size_from(arguments: Sequence[str]) -> tuple[Size, Path]:
         seed=given.seed,
         only=tuple(given.faults),
     )
-    return size, given.report
+    return size, given.report, given.publish
 
 
 def main(arguments: Sequence[str]) -> int:
-    size, report = _size_from(arguments)
+    size, report, publish = _size_from(arguments)
     began_s = time.monotonic()
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="superapp-soak-"))
@@ -739,7 +803,9 @@ def main(arguments: Sequence[str]) -> int:
 
         outcome = stack.enter_context(Soak(folder, size, say)).run()
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(soak_report.page(outcome, " ".join(arguments)), encoding="utf-8")
+    report.write_text(soak_report.page(outcome), encoding="utf-8")
+    if publish is not None:
+        soak_report.publish(outcome, publish)
     for line in soak_report.lines(outcome):
         print(line)
     print(f"The report is {report}.")

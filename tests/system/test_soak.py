@@ -40,7 +40,7 @@ def test_nothing_is_lost_and_nothing_is_paid_twice(demo_folder: Path) -> None:
     assert outcome.faults
     assert outcome.notes.counts()["pay"]
     # The report is made of whatever was found.
-    page = soak_report.page(outcome, "")
+    page = soak_report.page(outcome)
     assert page.count("<svg") == 2
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     assert len(soak_report.lines(outcome)) > len(outcome.verdicts)

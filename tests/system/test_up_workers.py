@@ -1,8 +1,12 @@
 """``super-app up --workers``: one homeserver as many processes, met at one door, of which any may die."""
 
+import json
 import os
 import re
 import signal
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from processes import Command, wait_until_gone
 from steady_payers import AtOnce, SteadyPayer, every_payment_ends
 
 from synapse_super_app.commands import worker_routes
+from synapse_super_app.commands.certificates import ThrowAwayCa
 from synapse_super_app.commands.demo_pair import CURRENCY
 from synapse_super_app.commands.loopback import REGISTRATION_SECRET, free_ports
 from synapse_super_app.commands.matrix_client import MatrixClient, wait_until
@@ -29,6 +34,8 @@ _MONEY = {"mode": "custodial", "assets": [{"code": CURRENCY}], "acknowledge": {"
 class Workers:
     command: Command
     url: str
+    federation_url: str
+    authority: Path
 
     def pids(self) -> dict[str, int]:
         return {found["name"]: int(found["pid"]) for found in _PROCESS.finditer(self.command.stdout)}
@@ -50,8 +57,24 @@ def running(demo_folder: Path) -> Iterator[Workers]:
     content["modules"][0]["config"]["payments"] = _MONEY
     content["modules"][0]["config"]["calls"] = {"default_who": ["everyone"]}
     content["rc_message"] = {"per_second": 1000, "burst_count": 1000}
+    port = free_ports(2 + ports_of(2))
+    federation_port = port + 1 + ports_of(2)
+    certificate = ThrowAwayCa(demo_folder).issue("server", "127.0.0.1")
+    content["listeners"] = [
+        {**content["listeners"][0], "resources": [{"names": ["client"]}]},
+        {
+            "port": federation_port,
+            "bind_addresses": ["127.0.0.1"],
+            "type": "http",
+            "tls": True,
+            "resources": [{"names": ["federation"]}],
+        },
+    ]
+    content |= {
+        "tls_certificate_path": str(certificate.certificate_path),
+        "tls_private_key_path": str(certificate.key_path),
+    }
     (demo_folder / "homeserver.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    port = free_ports(1 + ports_of(2))
     with Command(["up", "--workers", "2", "--port", str(port)], folder=demo_folder) as up:
 
         def said_so() -> bool:
@@ -59,13 +82,19 @@ def running(demo_folder: Path) -> Iterator[Workers]:
             return "Ctrl-C stops it." in up.stdout
 
         wait_until(said_so, timeout_s=300, what="super-app up --workers to say that it runs")
-        yield Workers(command=up, url=f"http://localhost:{port}")
+        yield Workers(
+            command=up,
+            url=f"http://localhost:{port}",
+            federation_url=f"https://127.0.0.1:{federation_port}",
+            authority=certificate.ca_path,
+        )
 
 
 @pytest.mark.timeout(600)
 def test_workers_share_one_homeserver_and_one_that_dies_is_replaced_with_nothing_lost(running: Workers) -> None:
     assert running.pids().keys() == {"main", "worker1", "worker2", "federation_sender1", "event_persister1", LEDGER}
     _every_route_that_workers_get_is_served_by_one(running)
+    _federation_comes_in_over_tls(running)
     with ExitStack() as stack:
         operator, alice, bob = (
             stack.enter_context(running.account(name, admin=name == "operator"))
@@ -153,6 +182,16 @@ def _every_route_that_workers_get_is_served_by_one(running: Workers) -> None:
             assert worker_routes.is_for_workers(path)
             assert knows(path), path
         assert not knows("/_matrix/client/v3/nothing/of/that/name")
+
+
+def _federation_comes_in_over_tls(running: Workers) -> None:
+    """Of workers what they may answer, of the main process its key; and nobody who does not believe the authority."""
+    believing = ssl.create_default_context(cafile=str(running.authority))
+    for path, says in (("/_matrix/federation/v1/version", "server"), ("/_matrix/key/v2/server", "verify_keys")):
+        with urllib.request.urlopen(running.federation_url + path, context=believing, timeout=60) as answer:
+            assert says in json.load(answer)
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(running.federation_url + "/_matrix/key/v2/server", timeout=60)
 
 
 def test_a_folder_with_people_in_sqlite_is_not_started_empty_with_workers(tmp_path: Path) -> None:

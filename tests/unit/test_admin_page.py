@@ -2,11 +2,14 @@
 
 import re
 import shlex
+import subprocess
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from walk import blocks, script
 
 from synapse_super_app.commands.main import command_line
 from synapse_super_app.config import Config, parse_config
@@ -16,9 +19,42 @@ PAGE = (REPOSITORY / "docs" / "admin.md").read_text(encoding="utf-8")
 SHELL_BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 
 
+OPERATORS = frozenset({"|", "||", "&&", ";", "&", "(", ")", ";;", "\n"})
+"""Between two of these stands one command."""
+KEYWORDS = frozenset({"do", "until", "if", "then", "else", "!", "{"})
+_COMMON = "export umask mkdir cat grep sleep kill wait touch rm for done }"
+_TO_INSTALL = "super-app make docker curl openssl python psql systemctl createuser createdb"
+_OF_THE_PAGE = "config pay wallet_of_bob /opt/venvs/matrix-synapse/bin/pip"
+PROGRAMS = frozenset(f"{_COMMON} {_TO_INSTALL} {_OF_THE_PAGE}".split())
+"""What the page may begin a command with: ours, and what any machine of an admin has or the page says to install."""
+
+
+def words_of(block: str) -> list[list[str]]:
+    """The commands of a block of shell, each as its words, without where their output goes.
+
+    What a here-document says is none.
+    """
+    block = re.sub(r"<<(\w+)\n.*?^\1$", "", block, flags=re.DOTALL | re.MULTILINE).replace("\\\n", " ")
+    block = re.sub(r"(?<!\S)\d?[<>]+(&\d|\s*[\w./$\"-]+)", "", block)
+    found: list[list[str]] = []
+    for line in block.splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        for is_operator, words in groupby(lexer, lambda word: word in OPERATORS):
+            told = list(words)
+            if told[:1] == ["sudo"]:
+                told = told[3:] if told[1:2] == ["-u"] else told[1:]
+            while told and (told[0] in KEYWORDS or re.fullmatch(r"\w+=.*", told[0], re.DOTALL)):
+                told.pop(0)
+            if not is_operator and told:
+                found.append(told)
+    return found
+
+
 def commands() -> list[str]:
-    lines = [line.partition("#")[0].strip() for block in SHELL_BLOCKS for line in block.splitlines()]
-    return [line for line in lines if line.startswith("super-app ")]
+    all_words = [words for block in SHELL_BLOCKS for words in words_of(block)]
+    ours = [words[words.index("super-app") :] for words in all_words if "super-app" in words]
+    return list(dict.fromkeys(shlex.join(words) for words in ours))
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
@@ -40,6 +76,34 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.parametrize("line", commands())
 def test_a_command_on_the_page_can_be_typed(line: str) -> None:
     command_line().parse_args(shlex.split(line)[1:])
+
+
+def test_every_block_of_shell_can_be_typed_into_a_bash() -> None:
+    for block in SHELL_BLOCKS:
+        read = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
+        assert (read.returncode, read.stderr) == (0, ""), block
+
+
+def test_every_command_on_the_page_begins_with_a_program_that_there_is() -> None:
+    begun = {words[0] for block in SHELL_BLOCKS for words in words_of(block)}
+    assert {"super-app", "make", "curl", "kill"} <= begun
+    assert begun <= PROGRAMS
+
+
+def test_what_the_page_tells_to_make_is_a_target() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    typed = [words[1:] for block in SHELL_BLOCKS for words in words_of(block) if words[0] == "make"]
+    assert {"install-run", "install-redis"} <= {target for targets_of in typed for target in targets_of} <= targets
+
+
+def test_the_walk_types_what_the_page_says_about_two_homeservers() -> None:
+    """From the installation to the end, and no block of it is left out."""
+    found = blocks(PAGE)
+    assert [block for block in SHELL_BLOCKS if block in found] == found
+    assert len(found) >= 8
+    assert found[0].startswith("make install-run")
+    assert found[-1].startswith("kill")
+    assert script(found).count("super-app up --config") == 2
 
 
 def test_what_the_pages_tell_to_make_is_a_target() -> None:

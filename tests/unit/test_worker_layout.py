@@ -1,5 +1,6 @@
 """The layout of ``super-app up --workers``: which process has which duty, port and requests; and the door to them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def test_clients_are_served_inside_and_other_listeners_stay_as_they_were() -> No
     assert "bind_address" not in inner
     assert metrics == {"port": 9000, "type": "metrics"}
     assert replication["resources"] == [{"names": ["replication"]}]
+
+
+def test_federation_over_tls_comes_in_by_a_door_and_is_served_where_clients_are() -> None:
+    federation = {"port": 8448, "type": "http", "tls": True, "resources": [{"names": ["federation"]}]}
+    content = {**CONFIG.content, "listeners": [*CONFIG.content["listeners"], federation]}
+    shared = shared_config(replace(CONFIG, content=content), LAYOUT, redis=Path("/r.sock"), secret=Path("/secret"))
+    assert 8448 not in [listener["port"] for listener in shared["listeners"]]
+    inner = shared["listeners"][0]
+    assert [name for part in inner["resources"] for name in part["names"]] == ["client", "federation", "federation"]
+    assert not inner.get("tls")
 
 
 def test_only_generic_workers_serve_people() -> None:
@@ -109,6 +120,11 @@ def test_where_a_client_is_says_the_door_and_not_the_client() -> None:
     assert b"10.0.0.1" not in said
     assert said.endswith(b"Connection: close\r\n\r\n")
     assert said.count(b"onnection:") == 1
+
+
+def test_who_comes_over_tls_is_said_to_have_come_over_https() -> None:
+    assert b"X-Forwarded-Proto: https\r\n" in passed_on(head("/x"), "192.0.2.7", trusts_forwarded=False, is_secure=True)
+    assert b"X-Forwarded-Proto: http\r\n" in passed_on(head("/x"), "192.0.2.7", trusts_forwarded=False)
 
 
 def test_a_proxy_that_is_trusted_says_where_the_client_is() -> None:

@@ -7,6 +7,7 @@ are, in both directions, and a connection that either side closes is closed on t
 
 import asyncio
 import hashlib
+import ssl
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def parse_head(raw: bytes) -> Head | None:
     return Head(method=parts[0], target=parts[1], version=parts[2], headers=tuple(headers))
 
 
-def passed_on(head: Head, address: str, *, trusts_forwarded: bool) -> bytes:
+def passed_on(head: Head, address: str, *, trusts_forwarded: bool, is_secure: bool = False) -> bytes:
     """The head as a process gets it. Where the client is, we say, unless whoever asks us is a proxy that is trusted."""
     told = head.value("x-forwarded-for") if trusts_forwarded else None
     scheme = head.value("x-forwarded-proto") if trusts_forwarded else None
@@ -69,7 +70,7 @@ def passed_on(head: Head, address: str, *, trusts_forwarded: bool) -> bytes:
     ]
     kept += [
         ("X-Forwarded-For", told or address),
-        ("X-Forwarded-Proto", scheme or "http"),
+        ("X-Forwarded-Proto", scheme or ("https" if is_secure else "http")),
         ("Connection", "close"),
     ]
     lines = [f"{head.method} {head.target} {head.version}", *(f"{name}: {value}" for name, value in kept)]
@@ -77,7 +78,10 @@ def passed_on(head: Head, address: str, *, trusts_forwarded: bool) -> bytes:
 
 
 class Entrance:
-    """``ports`` of ``workers`` share what generic workers may answer; ``main`` has the rest, and all when none runs."""
+    """``ports`` of ``workers`` share what generic workers may answer; ``main`` has the rest, and all when none runs.
+
+    With ``tls`` it speaks TLS to whoever comes, and plain HTTP to the processes.
+    """
 
     def __init__(
         self,
@@ -87,12 +91,14 @@ class Entrance:
         main: int,
         workers: Sequence[int],
         trusts_forwarded: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._addresses = list(addresses)
         self._port = port
         self._main = main
         self._workers = tuple(workers)
         self._trusts_forwarded = trusts_forwarded
+        self._tls = tls
         self._next = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="entrance", daemon=True)
@@ -138,7 +144,9 @@ class Entrance:
     def _run(self) -> None:
         loop = self._loop = asyncio.new_event_loop()
         try:
-            opening = asyncio.start_server(self._serve, self._addresses, self._port, limit=_HEAD_MAX_BYTES)
+            opening = asyncio.start_server(
+                self._serve, self._addresses, self._port, limit=_HEAD_MAX_BYTES, ssl=self._tls
+            )
             server = loop.run_until_complete(opening)
         except OSError as fault:
             self._fault = fault
@@ -176,7 +184,14 @@ class Entrance:
                 continue
             try:
                 peer = writer.get_extra_info("peername")
-                asks.write(passed_on(head, str(peer[0]), trusts_forwarded=self._trusts_forwarded))
+                asks.write(
+                    passed_on(
+                        head,
+                        str(peer[0]),
+                        trusts_forwarded=self._trusts_forwarded,
+                        is_secure=self._tls is not None,
+                    )
+                )
                 answered = await _both_ways(reader, writer, answers, asks)
             finally:
                 asks.close()

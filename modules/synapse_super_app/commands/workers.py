@@ -5,18 +5,19 @@ and Redis are given. docs/admin.md has the same layout for several machines.
 """
 
 import secrets
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from synapse_super_app.commands import data_folder, homeserver_config, start_checks
 from synapse_super_app.commands.console import CommandFailed, say
 from synapse_super_app.commands.entrance import Entrance
-from synapse_super_app.commands.homeserver_config import MODULE, HomeserverConfig
+from synapse_super_app.commands.homeserver_config import MODULE, HomeserverConfig, Listener
 from synapse_super_app.commands.homeserver_process import WORKER, Homeserver, HomeserverDied, write_config
 from synapse_super_app.commands.postgres import PrivatePostgres
 from synapse_super_app.commands.redis import PrivateRedis
@@ -90,11 +91,13 @@ def shared_config(config: HomeserverConfig, layout: Layout, *, redis: Path, secr
     content = dict(config.content)
     listeners = [dict(each) for each in content["listeners"]]
     served = next(each for each in listeners if _serves_clients(each))
-    # Clients meet the entrance there; it says whose address a request came from.
+    behind_tls = [each for each in listeners if _federates_over_tls(each)]
+    # Clients and other homeservers meet an entrance; it says whose address a request came from.
     inner = {**served, "port": layout.main_port, "bind_addresses": [_HOST], "x_forwarded": True}
     inner.pop("bind_address", None)
+    inner["resources"] = [part for each in (served, *behind_tls) for part in cast(list[Any], each["resources"])]
     content["listeners"] = [
-        *(inner if each is served else each for each in listeners),
+        *(inner if each is served else each for each in listeners if each not in behind_tls),
         _listener(layout.main_replication_port, "replication"),
     ]
     return content | {
@@ -127,6 +130,12 @@ def worker_config(shared: Mapping[str, Any], process: Process, folder: Path) -> 
 def _serves_clients(listener: Mapping[str, Any]) -> bool:
     names = [name for resource in listener.get("resources") or [] for name in resource.get("names", [])]
     return listener.get("type") == "http" and "client" in names
+
+
+def _federates_over_tls(listener: Mapping[str, Any]) -> bool:
+    """Whether other homeservers come here over TLS, and clients do not."""
+    names = [name for resource in listener.get("resources") or [] for name in resource.get("names", [])]
+    return bool(listener.get("tls")) and "federation" in names and "client" not in names
 
 
 def _listener(port: int, *names: str) -> dict[str, Any]:
@@ -162,6 +171,36 @@ def services(config: HomeserverConfig, folder: Path) -> Generator[tuple[Homeserv
         redis = PrivateRedis(folder / "workers")
         stack.callback(redis.stop)
         yield config, redis
+
+
+def _over_tls(config: HomeserverConfig) -> Iterator[tuple[Listener, Mapping[str, Any], ssl.SSLContext]]:
+    """Each listener at which other homeservers come over TLS, with what it takes to speak it.
+
+    Raises:
+        CommandFailed: the certificate or its key cannot be read.
+    """
+    for listener in config.listeners():
+        raw = next(
+            (each for each in config.content["listeners"] if each.get("port") == listener.port), dict[str, Any]()
+        )
+        if not _federates_over_tls(raw):
+            continue
+        paths = [config.path_at(key) for key in ("tls_certificate_path", "tls_private_key_path")]
+        certificate, key = paths
+        if certificate is None or key is None:
+            raise CommandFailed(
+                f"listeners: port {listener.port} has TLS, so tls_certificate_path and tls_private_key_path must say "
+                "where its certificate and key are"
+            )
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(certificate, key)
+        except OSError as fault:
+            raise CommandFailed(
+                f"tls_certificate_path: {certificate} and the key {key} cannot be used: {fault}; "
+                "give a certificate in PEM and the key that belongs to it"
+            ) from None
+        yield listener, raw, context
 
 
 def refuse_one_process(config: HomeserverConfig, folder: Path) -> None:
@@ -201,15 +240,24 @@ class WorkedHomeserver:
             folder=config.folder,
         )
         self.workers = {each.name: self._worker(main, each) for each in self._layout.workers}
-        raw = next(each for each in config.content["listeners"] if _serves_clients(each))
-        self._entrance = Entrance(
-            addresses=serving.addresses,
-            port=serving.port,
+        self._entrances = [
+            self._entrance(listener, raw, tls)
+            for listener, raw, tls in (
+                (serving, next(filter(_serves_clients, config.content["listeners"])), None),
+                *_over_tls(config),
+            )
+        ]
+        self._deaths: deque[float] = deque(maxlen=_DEATHS_MAX)
+
+    def _entrance(self, listener: Listener, raw: Mapping[str, Any], tls: ssl.SSLContext | None) -> Entrance:
+        return Entrance(
+            addresses=listener.addresses,
+            port=listener.port,
             main=self._layout.main_port,
             workers=[each.port for each in self._layout.workers if each.serves_clients],
             trusts_forwarded=bool(raw.get("x_forwarded", False)),
+            tls=tls,
         )
-        self._deaths: deque[float] = deque(maxlen=_DEATHS_MAX)
 
     def _worker(self, main: HomeserverConfig, process: Process) -> Homeserver:
         path = self._folder / f"{process.name}.yaml"
@@ -228,7 +276,8 @@ class WorkedHomeserver:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._entrance.stop()
+        for entrance in self._entrances:
+            entrance.stop()
         # In this order: what asks others ends before those who answer.
         processes = [*self.workers.values(), self.main]
         for process in processes:
@@ -237,7 +286,7 @@ class WorkedHomeserver:
             process.stop()
 
     def start(self) -> None:
-        """The main process first, since it makes the tables; then all others at once, then the door opens.
+        """The main process first, since it makes the tables; then all others at once, then the doors open.
 
         Raises:
             HomeserverDied: one ended instead.
@@ -251,7 +300,8 @@ class WorkedHomeserver:
                 process.wait_until_healthy()
             except HomeserverDied as death:
                 raise HomeserverDied(f"{name}: {death}") from None
-        self._entrance.start()
+        for entrance in self._entrances:
+            entrance.start()
 
     def watch(self, ended: Callable[[str, str], None]) -> None:
         """Replace workers that die and tell ``ended`` which and how, until the main process ends.

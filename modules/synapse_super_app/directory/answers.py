@@ -11,6 +11,7 @@ from typing import Any, Final
 from prometheus_client import Counter
 
 from super_app.directory import heads, records, rules, service
+from super_app.directory.guess_store import Allowance
 from super_app.directory.model import FEED_PAGE, AskedBy, Discover, Holding, State
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, ServerName, UserId, localpart_of, server_of
@@ -54,7 +55,11 @@ class Answers:
         self._self = described
         self._generations = generations
         self._questions = Budget(burst=200, every_ms=50)
-        self._guesses = Guesses(burst=300, every_ms=2_000, everybody=Budget(burst=1_000, every_ms=500))
+        self._guesses = Guesses(
+            runtime,
+            each=Allowance(name="resolve", burst=300, every_ms=2_000),
+            everybody=Allowance(name="resolve_all", burst=1_000, every_ms=500),
+        )
         self._heard: Callable[[ServerName], None] | None = None
 
     def register(self, heard: Callable[[ServerName], None]) -> None:
@@ -94,7 +99,7 @@ class Answers:
         else:
             raise error_of(Refused(reason=Reason.STARTING, message="That handle changes in this moment; ask again."))
         now_ms = self._runtime.now_ms()
-        spent = self._guesses.judge(
+        spent = await self._guesses.judge(
             origin, now_ms, found=answer is not None, known_anyway=await self._knows_anyway(held, by, asked, origin)
         )
         if spent is not None:

@@ -1,12 +1,18 @@
-"""How often somebody may ask: token buckets in memory, one a person or server.
+"""How often somebody may ask: token buckets, one a person or server.
 
-They forget at a restart and each process has its own, which is good enough against guessing and floods.
+In memory they forget at a restart and each process has its own, which is good enough against floods. Guesses at names
+are counted in the database where the homeserver has several processes, so that asking at each of them gains nothing.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from super_app.db import Cursor
+from super_app.directory import guess_store
+from super_app.directory.guess_store import Allowance
 from super_app.errors import Reason, Refused
+from synapse_super_app.runtime import Runtime
 
 _MAX_KEYS: Final = 20_000
 _EVERYBODY: Final = "everybody"
@@ -58,39 +64,73 @@ class Budget:
         self._buckets = kept
 
     def _refusal(self, bucket: _Bucket) -> Refused:
-        wait_ms = max(1, int((1 - bucket.tokens) * self._every_ms))
-        return Refused(
-            reason=Reason.TOO_MANY_REQUESTS,
-            message=f"Too many questions about people in a short time; try again in {-(-wait_ms // 1000)} s.",
-            fields={"retry_after_ms": wait_ms},
-        )
+        return _refusal(max(1, int((1 - bucket.tokens) * self._every_ms)))
+
+
+def _refusal(wait_ms: int) -> Refused:
+    return Refused(
+        reason=Reason.TOO_MANY_REQUESTS,
+        message=f"Too many questions about people in a short time; try again in {-(-wait_ms // 1000)} s.",
+        fields={"retry_after_ms": wait_ms},
+    )
 
 
 class Guesses:
     """What those are told who asked for too many people who are not there: what they may know anyway, and nothing else.
 
-    A miss that is refused while a hit is answered would be an answer, so both are refused alike. ``everybody`` is spent
-    by all together, so that many who guess in turns get no further than a few.
+    A miss that is refused while a hit is answered would be an answer, so both are refused alike. ``each`` is what
+    everyone may ask; ``everybody`` is spent by all together, so that many who guess in turns get no further than a few.
     """
 
-    def __init__(self, *, burst: int, every_ms: int, everybody: Budget | None = None) -> None:
-        self._each = Budget(burst=burst, every_ms=every_ms)
+    def __init__(self, runtime: Runtime, *, each: Allowance, everybody: Allowance | None = None) -> None:
+        self._runtime = runtime
+        self._each = each
         self._everybody = everybody
+        self._alone = None if runtime.private.has_workers else _in_memory(each, everybody)
 
-    def judge(self, key: str, now_ms: int, *, found: bool, known_anyway: bool) -> Refused | None:
+    async def judge(self, key: str, now_ms: int, *, found: bool, known_anyway: bool) -> Refused | None:
         """The refusal for one question, whose answer is known to us. ``known_anyway``: public, or met in a room."""
         if found and known_anyway:
             return None
-        refused = self.spent(key, now_ms)
+        if self._alone is None:
+            return _refusal_of(
+                await self._runtime.database.run("guess", partial(self._take, key=key, now_ms=now_ms, missed=not found))
+            )
+        refused = await self.spent(key, now_ms)
         if refused is None and not found:
-            self._each.take(key, now_ms)
-            if self._everybody is not None:
-                self._everybody.take(_EVERYBODY, now_ms)
+            for budget, whose in self._alone:
+                budget.take(whose or key, now_ms)
         return refused
 
-    def spent(self, key: str, now_ms: int) -> Refused | None:
+    async def spent(self, key: str, now_ms: int) -> Refused | None:
         """The refusal that a miss would get now; spends nothing."""
-        refused = self._each.spent(key, now_ms)
-        if refused is None and self._everybody is not None:
-            refused = self._everybody.spent(_EVERYBODY, now_ms)
-        return refused
+        if self._alone is None:
+            waiting = partial(self._wait_ms, key=key, now_ms=now_ms)
+            return _refusal_of(await self._runtime.database.run("guesses_left", waiting))
+        refusals = (budget.spent(whose or key, now_ms) for budget, whose in self._alone)
+        return next((refused for refused in refusals if refused is not None), None)
+
+    def _take(self, cur: Cursor, *, key: str, now_ms: int, missed: bool) -> int:
+        # What is refused costs nobody anything; of those who come at the very same moment one may pay all the same.
+        return self._wait_ms(cur, key=key, now_ms=now_ms) or max(
+            guess_store.take(cur, allowance, whose, now_ms, missed=missed) for allowance, whose in self._kept(key)
+        )
+
+    def _wait_ms(self, cur: Cursor, *, key: str, now_ms: int) -> int:
+        return max(guess_store.wait_ms(cur, allowance, whose, now_ms) for allowance, whose in self._kept(key))
+
+    def _kept(self, key: str) -> list[tuple[Allowance, str]]:
+        kept = [(self._each, key)]
+        return kept if self._everybody is None else [*kept, (self._everybody, _EVERYBODY)]
+
+
+def _in_memory(each: Allowance, everybody: Allowance | None) -> list[tuple[Budget, str | None]]:
+    """The budgets of one process, and whose name they are kept under; None for that of who asks."""
+    kept: list[tuple[Budget, str | None]] = [(Budget(burst=each.burst, every_ms=each.every_ms), None)]
+    if everybody is not None:
+        kept.append((Budget(burst=everybody.burst, every_ms=everybody.every_ms), _EVERYBODY))
+    return kept
+
+
+def _refusal_of(wait_ms: int) -> Refused | None:
+    return _refusal(wait_ms) if wait_ms else None

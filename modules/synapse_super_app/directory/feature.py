@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from super_app.directory import guess_store
 from super_app.directory.model import TIDY_MS, Record
 from super_app.names import LOG_PREFIX
 from synapse_super_app.config import FeatureName
@@ -33,6 +34,7 @@ from synapse_super_app.directory.signer import Signer
 from synapse_super_app.directory.trust_routes import TrustRoutes
 from synapse_super_app.directory.verifying import RECHECK_MS, Verifying
 from synapse_super_app.directory.vouching import ROUND_MS, Vouching
+from synapse_super_app.http.guards import AddressLimit
 from synapse_super_app.http.routes import Route
 from synapse_super_app.runtime import Runtime
 
@@ -85,7 +87,8 @@ class DirectoryFeature:
         self._verifying.register()
         Registration(runtime.api, runtime.private, self._own, runtime.rollout).register()
         runtime.private.wrap_user_search(self._search.in_user_directory)
-        runtime.api.register_web_resource(LOG_PREFIX, LogFiles(self._own, self._log, self.described, self._generations))
+        log_files = LogFiles(self._own, self._log, self.described, self._generations, AddressLimit(runtime))
+        runtime.api.register_web_resource(LOG_PREFIX, log_files)
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -126,6 +129,8 @@ class DirectoryFeature:
             await self._own.adopt_missing()
             await self._own.tidy()
             await self.moves.upkeep()
+            now_ms = self._runtime.now_ms()
+            await self._runtime.database.run("guesses_forget", lambda cur: guess_store.forget(cur, now_ms))
             # Readers have checkpoints made as they need them; this keeps few leaves waiting where there is none.
             await self._log.newest()
         except Exception:

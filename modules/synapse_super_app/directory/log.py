@@ -20,6 +20,7 @@ from super_app.transparency.tiles import read_path
 from synapse_super_app.directory.description import SelfDescription
 from synapse_super_app.directory.generations import OwnGenerations
 from synapse_super_app.directory.own import OwnHandles
+from synapse_super_app.http.guards import AddressLimit
 from synapse_super_app.runtime import Runtime
 
 _MAX_WITNESSES: Final = 50
@@ -142,9 +143,15 @@ class LogFiles(DirectServeJsonResource):
     isLeaf = True  # noqa: N815 - Twisted's name
 
     def __init__(
-        self, own: OwnHandles, own_log: OwnLog, described: SelfDescription, generations: OwnGenerations
+        self,
+        own: OwnHandles,
+        own_log: OwnLog,
+        described: SelfDescription,
+        generations: OwnGenerations,
+        limit: AddressLimit,
     ) -> None:
         super().__init__()
+        self._limit = limit
         self._own = own
         self._log = own_log
         self._self = described
@@ -152,6 +159,7 @@ class LogFiles(DirectServeJsonResource):
 
     async def _async_render_GET(self, request: Any) -> None:  # noqa: N802 - Synapse's name
         """``request`` is a ``twisted.web.http.Request``, whose methods have no types."""
+        self._limit.check(request)
         path = request.path.decode("ascii", errors="replace").removeprefix(LOG_PREFIX).strip("/")
         status, content, cached = await self.answer(path)
         request.setResponseCode(status)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from super_app.directory import generations, moving, rules, service, store
 from super_app.directory import moves as rules_of_moves
 from super_app.directory.badges import Badge
+from super_app.directory.guess_store import Allowance
 from super_app.directory.heads import frozen_refusal
 from super_app.directory.model import (
     Absent,
@@ -73,7 +74,7 @@ class DirectoryPeople:
         self._moves = moves
         self._questions = Budget(burst=100, every_ms=1_000)
         self._misses = Budget(burst=60, every_ms=10_000)
-        self._guesses = Guesses(burst=60, every_ms=10_000)
+        self._guesses = Guesses(runtime, each=Allowance(name="people", burst=60, every_ms=10_000))
         self._kept = KeptRecords(runtime.database)
         self._remembered: dict[tuple[str, AskedBy], tuple[int, ServicesPart | Person | Refused]] = {}
 
@@ -176,10 +177,11 @@ class DirectoryPeople:
             return await self._follow(start, asker, max_age_ms, timeout_ms)
         now_ms = self._runtime.now_ms()
         known_anyway = held is not None and (held.user_id == asker or rules.in_feed(held))
-        if not known_anyway and self._guesses.spent(asker, now_ms) is not None:
+        if not known_anyway and await self._guesses.spent(asker, now_ms) is not None:
             known_anyway = await self._share_a_room(asker, who)
         found = not (isinstance(person, Refused) and person.reason is Reason.UNKNOWN_HANDLE)
-        return self._guesses.judge(asker, now_ms, found=found, known_anyway=known_anyway) or person
+        spent = await self._guesses.judge(asker, now_ms, found=found, known_anyway=known_anyway)
+        return spent or person
 
     async def _local_person(self, held: Holding | None, who: UserId, asker: UserId) -> Person | Refused:
         name = localpart_of(who)
@@ -215,7 +217,7 @@ class DirectoryPeople:
                 record = await self._own.record(held)
             found = record if held is not None and _sees(held, asker) else None
             known_anyway = held is not None and (held.user_id == asker or rules.in_feed(held))
-            spent = self._guesses.judge(
+            spent = await self._guesses.judge(
                 asker, self._runtime.now_ms(), found=found is not None, known_anyway=known_anyway
             )
             return spent or found or rules.no_such_handle(f"@{text}:{server}")

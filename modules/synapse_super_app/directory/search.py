@@ -15,6 +15,7 @@ from prometheus_client import Counter
 
 from super_app.db import Cursor
 from super_app.directory import search, search_store, vouching
+from super_app.directory.guess_store import Allowance
 from super_app.directory.model import DAY_MS, AskedBy, Discover, Record, Status, full
 from super_app.directory.naming import NamePolicy, normalise
 from super_app.directory.search_model import Hit, Match, Question, Term
@@ -56,7 +57,7 @@ class Search:
         self._people = people
         self._heads = known
         self._has_parts = False
-        self._guesses = Guesses(burst=300, every_ms=2_000)
+        self._guesses = Guesses(runtime, each=Allowance(name="search", burst=300, every_ms=2_000))
         settings = runtime.config.directory
         self._policy = NamePolicy(min_length=settings.min_length, reserved=settings.reserved)
 
@@ -90,13 +91,13 @@ class Search:
             hidden=hidden,
             now_ms=self._runtime.now_ms(),
             limit=limit,
-            whole=self._guesses.spent(asker, self._runtime.now_ms()) is None,
+            whole=await self._guesses.spent(asker, self._runtime.now_ms()) is None,
             parts=self._has_parts,
         )
         found = await self._find(question)
         # Most of what is typed is half a name; only whoever tries names by the hundred runs out.
         exact = is_exact([each.hit for each in found])
-        self._guesses.judge(asker, question.now_ms, found=exact, known_anyway=exact)
+        await self._guesses.judge(asker, question.now_ms, found=exact, known_anyway=exact)
         if not is_exact([each.hit for each in found]):
             found = [*await self._asked_for(asker, term, hidden), *found][:limit]
         found = await self._led_on(asker, found, hidden)

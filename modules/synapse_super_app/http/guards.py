@@ -15,6 +15,7 @@ from super_app.operations import rules, service
 from super_app.operations.model import Outcome
 from synapse_super_app.config import RequestsConfig
 from synapse_super_app.directory.budget import Budget
+from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Auth, Call, Route, Sessions
 from synapse_super_app.rollout import Rollout, not_rolled_out
 from synapse_super_app.runtime import Runtime
@@ -63,14 +64,39 @@ class RequestLimits:
             if refused is None:
                 return await route.handler(call)
             _limited_total.labels(kind).inc()
-            wait_ms = refused.fields["retry_after_ms"]
-            return Refused(
-                reason=Reason.TOO_MANY_REQUESTS,
-                message="Too many requests in a short time; wait a moment and try again.",
-                fields={"retry_after_ms": wait_ms},
-            )
+            return _too_many(refused)
 
         return replace(route, handler=handle, reasons=tuple(dict.fromkeys((*route.reasons, Reason.TOO_MANY_REQUESTS))))
+
+
+class AddressLimit:
+    """What routes for everybody have, for what is served to everybody and is no route: pages of people, the log."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        most = runtime.config.requests.public
+        self._runtime = runtime
+        self._budget = Budget(burst=most, every_ms=max(1, _MINUTE_MS // most)) if most else None
+
+    def check(self, request: Any) -> None:
+        """Count a request, which is Synapse's own kind.
+
+        Raises:
+            SynapseError: TOO_MANY_REQUESTS, if its address asks too often.
+        """
+        if self._budget is None:
+            return
+        refused = self._budget.take(request.get_client_ip_if_available(), self._runtime.now_ms())
+        if refused is not None:
+            _limited_total.labels("public").inc()
+            raise error_of(_too_many(refused))
+
+
+def _too_many(refused: Refused) -> Refused:
+    return Refused(
+        reason=Reason.TOO_MANY_REQUESTS,
+        message="Too many requests in a short time; wait a moment and try again.",
+        fields={"retry_after_ms": refused.fields["retry_after_ms"]},
+    )
 
 
 def kind_of(route: Route) -> str:

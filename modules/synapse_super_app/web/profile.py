@@ -23,6 +23,7 @@ from super_app.directory.naming import split
 from super_app.errors import Refused
 from super_app.ids import Handle, UserId
 from super_app.names import WEB_PREFIX
+from synapse_super_app.http.guards import AddressLimit
 from synapse_super_app.runtime import Runtime
 from synapse_super_app.web.served import HEADERS, File
 
@@ -47,6 +48,7 @@ class ProfilePages(DirectServeJsonResource):
         self._template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
             _PAGE.joinpath("profile.html").read_text(encoding="utf-8")
         )
+        self._limit = AddressLimit(runtime)
         self._ready = False
 
     def open(self) -> None:
@@ -55,6 +57,7 @@ class ProfilePages(DirectServeJsonResource):
 
     async def _async_render_GET(self, request: Any) -> None:  # noqa: N802 - Synapse's name
         """``request`` is a ``twisted.web.http.Request``, whose methods have no types."""
+        self._limit.check(request)
         path = request.path.decode("ascii", errors="replace").removeprefix(WEB_PREFIX).strip("/")
         status, content = await self.answer(unquote(path))
         request.setResponseCode(status)
