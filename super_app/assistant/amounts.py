@@ -125,6 +125,12 @@ def show_minor(amount_minor: int, asset: Asset, locale: Locale) -> str:
     number = Decimal(amount_minor).scaleb(-asset.scale)
     if iso_asset(asset.code) is not None:
         return format_currency(number, asset.code, locale=locale, currency_digits=False, format=_pattern(asset, locale))
+    return show_by_code(amount_minor, asset, locale)
+
+
+def show_by_code(amount_minor: int, asset: Asset, locale: Locale) -> str:
+    """The amount as the language writes numbers, with the code of the currency: for where its sign cannot be shown."""
+    number = Decimal(amount_minor).scaleb(-asset.scale)
     digits = "#,##0" + ("." + "0" * asset.scale if asset.scale else "")
     return f"{format_decimal(number, format=digits, locale=locale)}\u00a0{asset.code}"
 

@@ -37,7 +37,16 @@ _PERSON: Final = re.compile(r"@[^\s,;]+")
 _EDGES: Final = ".,!?;:…\"'“”„«»()[]"
 _WITH_MONEY: Final = frozenset({Command.PAY, Command.REQUEST, Command.SCHEDULE})
 _WITH_MONEY_ALONE: Final = frozenset(
-    {Command.GIFT, Command.LINK, Command.SPLIT, Command.COLLECT, Command.CALL_PRICE, Command.DEPOSIT}
+    {
+        Command.GIFT,
+        Command.LINK,
+        Command.SPLIT,
+        Command.COLLECT,
+        Command.CALL_PRICE,
+        Command.DEPOSIT,
+        Command.PAID_CALL_LINK,
+        Command.ENTER_CALL,
+    }
 )
 _INTO: Final = frozenset({"in", "into", "auf"})
 _WITH_A_PERSON: Final = frozenset(

@@ -167,6 +167,17 @@ class Speech:
                 ),
                 self.say("`call back`: ask to be called back by whom you called in vain"),
             ]
+        if calls and payments:
+            shown += [
+                self.say(
+                    "`call price 1 EUR`: what a minute costs people you do not know; `call price @bob` what he asks"
+                ),
+                self.say(
+                    "`paid call link 1 EUR lesson`: a link into a call that costs so much a minute; `enter call` and a "
+                    "link shows what one costs, and confirms it"
+                ),
+                self.say("`deposit 2 EUR`: what strangers put down before they reach you; `deposit @bob` what he asks"),
+            ]
         if recovery:
             shown.append(self.say("`recovery`: bring your encrypted messages back after you have lost your devices"))
         shown.append(self.say("`lang`: choose my language"))
@@ -964,6 +975,33 @@ class Speech:
             "📞 {caller} called, and nobody answered ({time}).", caller=value(caller), time=self.time(at_ms)
         )
 
+    def card_of_paid_call(
+        self, caller: str, callee: str, price: Money, talked_ms: int, paid_minor: int, *, is_over: bool
+    ) -> Text:
+        said = {"caller": value(caller), "callee": value(callee), "amount": self.money(price)}
+        if not is_over:
+            return self.say("📞 {caller} is in a call with {callee} for {amount} a minute.", **said)
+        seconds = talked_ms // 1_000
+        return self.say(
+            "📞 {caller} was in a call with {callee} for {time}, at {amount} a minute, and paid {sum}.",
+            **said,
+            time=f"{seconds // 60}:{seconds % 60:02}",
+            sum=amounts.show_minor(paid_minor, self._assets[price.currency], self.locale),
+        )
+
+    def card_of_deposit(self, payer: str, recipient: str, money: Money, state: str) -> Text:
+        said = {"payer": value(payer), "recipient": value(recipient), "amount": self.money(money)}
+        match state:
+            case "returned":
+                return self.say("🤝 {payer} had put down {amount} to reach {recipient}; it came back.", **said)
+            case "kept":
+                return self.say("🤝 {payer} had put down {amount} to reach {recipient}; it was kept.", **said)
+            case _:
+                return self.say(
+                    "🤝 {payer} has put down {amount} to reach {recipient}. It goes back when {recipient} answers.",
+                    **said,
+                )
+
     # People.
 
     def found(self, people: Sequence[Person]) -> Text:
@@ -1060,20 +1098,64 @@ class Speech:
     def call_link(self, url: str) -> Text:
         return self.say("Whoever opens this link comes into your call: {url}", url=link(url, url))
 
+    def paid_call_link(self, url: str, price: Money) -> Text:
+        return self.say(
+            "Whoever opens this link comes into your call, and pays you {amount} a minute: {url}",
+            amount=self.money(price),
+            url=link(url, url),
+        )
+
+    def paid_call_link_needs_amount(self) -> Text:
+        return self.say("Say what a minute costs, as in `paid call link 1 EUR lesson`.")
+
+    def which_call(self) -> Text:
+        return self.say("Say which call: `enter call` and the link that you were given.")
+
+    def call_behind(self, title: str, host: str, url: str, reference: str, price: Money | None) -> Text:
+        """What a link leads to, and how its price is confirmed. ``reference`` is the link without its page."""
+        named = strong(title) if title else self.say("a call")
+        if price is None:
+            return self.say(
+                "{call} of {person} costs you nothing. Come in here: {url}",
+                call=named,
+                person=strong(host),
+                url=link(url, url),
+            )
+        return self.say(
+            "A minute in {call} costs {amount}, which {person} gets. Say `enter call {reference} {plain}` to confirm "
+            "that.",
+            call=named,
+            amount=self.money(price),
+            person=strong(host),
+            reference=reference,
+            plain=amounts.show(price, self._assets, self.locale),
+        )
+
+    def entry_confirmed(self, url: str, price: Money, most: Money, aside: Money) -> Text:
+        return self.say(
+            "Confirmed: {amount} a minute, {most} at most. Come in within half an hour: {url}. {aside} are set aside, "
+            "and what the call does not cost comes back.",
+            amount=self.money(price),
+            most=self.money(most),
+            aside=self.money(aside),
+            url=link(url, url),
+        )
+
     def live_room(self, url: str) -> Text:
         return self.say(
             "Whoever opens this link listens in your live room, and asks to speak by raising their hand: {url}",
             url=link(url, url),
         )
 
-    def call_links(self, links: Sequence[tuple[str, str]]) -> Text:
-        """``links``: titles and addresses."""
+    def call_links(self, links: Sequence[tuple[str, str, Money | None]]) -> Text:
+        """``links``: titles, addresses and what a minute costs."""
         if not links:
             return self.say("You have no links into calls. `call link` makes one.")
-        shown = [
-            self.say("{title}: {url}", title=strong(title), url=link(url, url)) if title else link(url, url)
-            for title, url in links
-        ]
+        shown: list[Text] = []
+        for title, url, price in links:
+            line = self.say("{title}: {url}", title=strong(title), url=link(url, url)) if title else link(url, url)
+            costs = () if price is None else (self.say("({amount} a minute)", amount=self.money(price)),)
+            shown.append(joined([line, *costs]))
         return lines([self.say("Your links into calls:"), *shown])
 
     def asked_back(self, person: str) -> Text:

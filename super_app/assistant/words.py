@@ -44,6 +44,8 @@ class Command(StrEnum):
     DEPOSIT = "deposit"
     CALL_LINK = "call link"
     CALL_LINKS = "call links"
+    PAID_CALL_LINK = "paid call link"
+    ENTER_CALL = "enter call"
     LIVE_ROOM = "live room"
     CALL_BACK = "call back"
     PAY_POLICY = "who may pay me"
@@ -87,6 +89,8 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.DEPOSIT: ("deposit", "deposits"),
         Command.CALL_LINK: ("call link", "new call", "new call link"),
         Command.CALL_LINKS: ("call links", "my call links"),
+        Command.PAID_CALL_LINK: ("paid call link", "new paid call link", "paid call"),
+        Command.ENTER_CALL: ("enter call", "enter the call", "come in"),
         Command.LIVE_ROOM: ("live room", "new live room", "go live"),
         Command.CALL_BACK: ("call back", "callback", "call me back"),
         Command.PAY_POLICY: ("who may pay me", "who can pay me", "pay policy", "payment policy"),
@@ -144,6 +148,8 @@ PHRASES: Final[Mapping[str, Mapping[Command, tuple[str, ...]]]] = {
         Command.DEPOSIT: ("pfand", "kaution"),
         Command.CALL_LINK: ("anruflink", "neuer anruflink", "neuer anruf"),
         Command.CALL_LINKS: ("anruflinks", "meine anruflinks"),
+        Command.PAID_CALL_LINK: ("bezahlter anruflink", "neuer bezahlter anruflink", "bezahlter anruf"),
+        Command.ENTER_CALL: ("anruf betreten", "betrete anruf", "komm herein"),
         Command.LIVE_ROOM: ("liveraum", "live raum", "neuer liveraum"),
         Command.CALL_BACK: ("rückruf", "bitte um rückruf", "ruf mich zurück"),
         Command.PAY_POLICY: (

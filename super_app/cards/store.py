@@ -15,6 +15,8 @@ class Kind(StrEnum):
     REQUEST = "request"
     CALL = "call"
     GIFT = "gift"
+    DEPOSIT = "deposit"
+    PAID_CALL = "paid_call"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from super_app.conferences.model import Hours, LinkTerms, Roles, ScreenShare, Window
 from super_app.errors import Reason, Refused
-from super_app.ids import UserId, parse_user_id
+from super_app.ids import UserId, parse_user_id, server_of
+from super_app.money import AssetCode, Money
 from super_app.wire import OpenWireModel, Text
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -47,6 +48,18 @@ class HoursBody(OpenWireModel):
     windows: Annotated[list[WindowBody], Field(min_length=1, max_length=28)]
 
 
+PRICE_MAX_MINOR: Final = 10**12
+"""What a minute may cost at most."""
+
+
+class LinkPrice(OpenWireModel):
+    """What a minute in the call costs, and whom it is paid to."""
+
+    amount: Annotated[int, Field(ge=1, le=PRICE_MAX_MINOR)]
+    currency: Annotated[str, Field(min_length=1, max_length=16)]
+    payee: _Person
+
+
 class LinkBody(OpenWireModel):
     """The content of ``org.superapp.call.link``."""
 
@@ -57,6 +70,7 @@ class LinkBody(OpenWireModel):
     hours: HoursBody | None = None
     waiting_room: bool = False
     max: Annotated[int, Field(ge=0, le=100_000)] = 0
+    price: LinkPrice | None = None
 
 
 class RolesBody(OpenWireModel):
@@ -79,6 +93,9 @@ def read_link(content: Mapping[str, Any], zone_of: ZoneOf) -> LinkTerms | Refuse
         return hours
     if body.opens_ms is not None and body.closes_ms is not None and body.closes_ms <= body.opens_ms:
         return _wrong("closes_ms must be later than opens_ms.")
+    payee = None if body.price is None else parse_user_id(body.price.payee)
+    if body.price is not None and payee is None:
+        return _wrong(f"price.payee {body.price.payee[:100]!r} is no user id.")
     return LinkTerms(
         link_id=body.link_id,
         title=body.title,
@@ -87,6 +104,10 @@ def read_link(content: Mapping[str, Any], zone_of: ZoneOf) -> LinkTerms | Refuse
         hours=hours,
         waiting_room=body.waiting_room,
         most=body.max,
+        price=None
+        if body.price is None
+        else Money(amount_minor=body.price.amount, currency=AssetCode(body.price.currency)),
+        payee=payee,
     )
 
 
@@ -119,6 +140,11 @@ def read_roles(content: Mapping[str, Any]) -> Roles | Refused:
         speakers=tuple(UserId(each) for each in body.speakers),
         hands=tuple(UserId(each) for each in body.hands),
     )
+
+
+def link_name(terms: LinkTerms) -> str | None:
+    """How a link with a price is passed on; it is of the homeserver of who is paid."""
+    return None if terms.payee is None else f"{terms.link_id}@{server_of(terms.payee)}"
 
 
 def roles_content(roles: Roles) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final, NewType
 
 from super_app.ids import RoomId, UserId
+from super_app.money import Money
 
 SfuRoom = NewType("SfuRoom", str)
 """The name of a room at the SFU. It tells the SFU neither the Matrix room nor the slot."""
@@ -137,7 +138,11 @@ class Hours:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkTerms:
-    """How one gets into a call by its link. ``most``: how many people are in it at once, 0 for any number."""
+    """How one gets into a call by its link. ``most``: how many people are in it at once, 0 for any number.
+
+    ``price`` is what each minute in the call costs whoever is no host of it, and ``payee`` whom they pay: the host who
+    made the link. Both stand there, or neither.
+    """
 
     link_id: str
     title: str = ""
@@ -146,6 +151,8 @@ class LinkTerms:
     hours: Hours | None = None
     waiting_room: bool = False
     most: int = 0
+    price: Money | None = None
+    payee: UserId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +172,18 @@ class Link:
     room_id: RoomId
     host: UserId
     made_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """Whether somebody is in the call of a room, as their homeserver or the host's sees it now.
+
+    ``since_ms`` is when they came, ``left_ms`` when they left, each only if the room says so.
+    """
+
+    is_in: bool
+    since_ms: int | None = None
+    left_ms: int | None = None
 
 
 class GuestState(StrEnum):

@@ -27,6 +27,7 @@ from super_app.conferences.model import (
 )
 from super_app.errors import Reason, Refused
 from super_app.ids import RoomId, UserId
+from super_app.money import Money
 from super_app.signing import canonical
 
 _ALGORITHM: Final = "HS256"
@@ -199,6 +200,16 @@ def may_enter(hall: Hall, user_id: UserId, now_ms: int, others: int) -> Refused 
             message=f"This call takes {hall.link.most} people, and they are in it; try again when somebody has left.",
         )
     return None
+
+
+def price_unconfirmed(price: Money) -> Refused:
+    """Nobody comes into a call that costs money before they have said that they know what it costs."""
+    return Refused(
+        reason=Reason.PRICE_NOT_CONFIRMED,
+        message=f"This call costs {price.amount_minor} minor units of {price.currency} a minute. Confirm the price in "
+        "your wallet or with the assistant, then come in again.",
+        fields={"amount": price.amount_minor, "currency": price.currency, "per": "minute"},
+    )
 
 
 def closed_until(link: LinkTerms, now_ms: int) -> Refused | None:

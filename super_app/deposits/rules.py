@@ -5,10 +5,21 @@ from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import Field, ValidationError
 
-from super_app.deposits.model import DAY_MS, DAYS, DAYS_MAX, Cue, Deposit, DepositKey, DepositState, Terms
+from super_app.deposits.model import (
+    DAY_MS,
+    DAYS,
+    DAYS_MAX,
+    INVOICE_PREFIX,
+    Cue,
+    Deposit,
+    DepositKey,
+    DepositState,
+    Terms,
+)
 from super_app.errors import Reason, Refused
 from super_app.ids import PaymentId, UserId, parse_user_id
 from super_app.money import Asset, AssetCode, Money, check_money
+from super_app.payments.model import Payment
 from super_app.signing import digest
 from super_app.wire import OpenWireModel
 
@@ -51,6 +62,11 @@ def read_policy(content: object, assets: Mapping[AssetCode, Asset]) -> Terms | N
         spam_to=None if policy.spam_to is None else parse_user_id(policy.spam_to),
         shared_rooms="shared_rooms" in policy.free,
     )
+
+
+def is_deposit(payment: Payment) -> bool:
+    """Whether a payment of somebody here puts a deposit down: it has no event, and is its own invoice."""
+    return payment.event_id is None and payment.invoice == f"{INVOICE_PREFIX}{payment.payment_id}"
 
 
 def refund_id_of(key: DepositKey, tries: int) -> PaymentId:

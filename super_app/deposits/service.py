@@ -8,7 +8,7 @@ payer's money is nowhere but in the books of one of the two homeservers or in cl
 A refusal has written nothing. It is payments' ``Pots``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from super_app.accounts import store as accounts
@@ -37,6 +37,9 @@ from super_app.payments.service import Payments
 _FINAL = frozenset({Reason.PAYEE_GONE, Reason.UNKNOWN_PAYEE})
 
 
+Note = Callable[[Cursor, Deposit], None]
+
+
 class Deposits:
     """Deposits of one homeserver: those that its people put down, and those that are put down for them."""
 
@@ -44,6 +47,11 @@ class Deposits:
         self._server_name = server_name
         self._payments = payments
         self._guards = guards
+        self._notes: list[Note] = []
+
+    def while_changing(self, note: Note) -> None:
+        """Call ``note`` inside each transaction in which a deposit comes to its end."""
+        self._notes.append(note)
 
     # The stranger.
 
@@ -190,7 +198,10 @@ class Deposits:
             return
         if payment.state is State.COMPLETED:
             ended = DepositState.KEPT if deposit.cue is Cue.SPAM else DepositState.RETURNED
-            store.put(cur, replace(deposit, state=ended, retry_ms=None))
+            done = replace(deposit, state=ended, retry_ms=None)
+            store.put(cur, done)
+            for note in self._notes:
+                note(cur, done)
             return
         if payment.reason in _FINAL:
             # What came back stays with the recipient: nobody is there to have it.
@@ -219,6 +230,8 @@ class Deposits:
             raise RuntimeError(f"deposit {deposit.key} does not move: {posted.message}")
         kept = replace(deposit, state=DepositState.KEPT, retry_ms=None)
         store.put(cur, kept)
+        for note in self._notes:
+            note(cur, kept)
         return kept
 
     def _payer_acct(self, cur: Cursor, payer: UserId) -> str:

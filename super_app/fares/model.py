@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final, NewType
 
 from super_app.calls.model import SessionId
-from super_app.ids import Acct, PaymentId, UserId
+from super_app.ids import Acct, PaymentId, RoomId, UserId, server_of
 from super_app.money import Money
 
 FareId = NewType("FareId", str)
@@ -29,6 +29,10 @@ ARREARS_MS: Final = 3 * SLICE_MS
 """The callee's homeserver ends a call of which so much is not paid."""
 AGREED_MS: Final = 300_000
 """How long a confirmed price waits for the ring."""
+ADMITTED_MS: Final = 1_800_000
+"""How long one waits for somebody who has confirmed the price of a link: a host may have to let them in first."""
+RETURN_MS: Final = 5_000
+"""Who leaves a call behind a link and is back so soon was not away, for the payee's homeserver."""
 PRICE_MAX_MINOR: Final = 10**12
 MINUTES: Final = 30
 MINUTES_MAX: Final = 240
@@ -80,6 +84,8 @@ class Fare:
 
     ``aside_minor`` lies aside now; ``paid_minor`` was paid or is on its way. ``session_id`` is the call that uses it.
     ``talked_ms`` is what is charged for, once that is decided. ``reason`` is why it ended otherwise than by hanging up.
+    With ``link_id`` it is for the call behind a link of the callee's: no session uses it, ``answer_ms`` and ``end_ms``
+    are when the caller came into the call of ``room_id`` and left it.
     """
 
     owner: Acct
@@ -105,6 +111,8 @@ class Fare:
     warned: bool
     reason: str | None
     agreed_ms: int
+    link_id: str | None = None
+    room_id: RoomId | None = None
 
     @property
     def key(self) -> FareKey:
@@ -113,6 +121,11 @@ class Fare:
     @property
     def is_local(self) -> bool:
         return self.callee_acct != ""
+
+    @property
+    def link(self) -> str | None:
+        """The link as it is passed on."""
+        return None if self.link_id is None else f"{self.link_id}@{server_of(self.callee)}"
 
     @property
     def funds_minor(self) -> int:
@@ -135,7 +148,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What the callee's homeserver agreed to: this caller may ring once, and pays so much for a minute."""
+    """What the callee's homeserver agreed to: this caller may ring once, and pays so much for a minute.
+
+    With ``link_id`` they may come into the call behind that link instead; ``answer_ms`` and ``end_ms`` are when this
+    homeserver saw them come and go.
+    """
 
     callee_acct: Acct
     callee: UserId
@@ -145,6 +162,10 @@ class Terms:
     state: TermsState
     session_id: SessionId | None
     agreed_ms: int
+    link_id: str | None = None
+    room_id: RoomId | None = None
+    answer_ms: int | None = None
+    end_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

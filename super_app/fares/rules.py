@@ -5,12 +5,14 @@ sixty and rounded down, of the call as a whole. Parts pay the difference to what
 nothing up.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from super_app.calls.model import Record, State
+from super_app.conferences.model import Stay
 from super_app.errors import Reason, Refused
 from super_app.fares.model import (
+    ADMITTED_MS,
     AGREED_MS,
     AHEAD_MS,
     ARREARS_MS,
@@ -21,12 +23,15 @@ from super_app.fares.model import (
     PART_DIGITS,
     PRICE_MAX_MINOR,
     RETRY_MS,
+    RETURN_MS,
     SLICE_MS,
     STEP_MS,
     WARN_MS,
     Fare,
     FareId,
     FareState,
+    Terms,
+    TermsState,
 )
 from super_app.ids import PaymentId, UserId
 from super_app.money import MAX_AMOUNT_MINOR, Money
@@ -80,10 +85,11 @@ def stem_of(identifier: str) -> str:
 
 
 def repeats(existing: Fare, wanted: Fare) -> bool:
-    return (existing.callee, existing.price, existing.ceiling_minor) == (
+    return (existing.callee, existing.price, existing.ceiling_minor, existing.link_id) == (
         wanted.callee,
         wanted.price,
         wanted.ceiling_minor,
+        wanted.link_id,
     )
 
 
@@ -132,6 +138,28 @@ def price_unconfirmed(callee: UserId, price: Money) -> Refused:
     )
 
 
+def entry_changed(price: Money | None) -> Refused:
+    """The call behind a link has another price than the one that the person has confirmed; nothing was put aside."""
+    if price is None:
+        return Refused(
+            reason=Reason.PRICE_CHANGED,
+            message="This call costs you nothing now; nothing was set aside. Just come in.",
+        )
+    return Refused(
+        reason=Reason.PRICE_CHANGED,
+        message=f"This call costs {price.amount_minor} minor units of {price.currency} a minute now; nothing was set "
+        "aside. Confirm the new price to come in.",
+        fields={"amount": price.amount_minor, "currency": price.currency, "per": "minute"},
+    )
+
+
+def lets_in(fare: Fare, price: Money, now_ms: int) -> bool:
+    """Whether a fare pays for being in the call behind its link: at the price of now, or as was begun."""
+    if fare.state is FareState.RUNNING:
+        return True
+    return fare.state is FareState.AGREED and now_ms < fare.agreed_ms + ADMITTED_MS and fare.price == price
+
+
 def judge_cancel(fare: Fare) -> Refused | bool:
     """Whether taking it back changes something."""
     match fare.state:
@@ -178,6 +206,49 @@ def read(fare: Fare, record: Record | None, now_ms: int) -> Reading:
     if record.state.is_open:
         return Reading(state=FareState.AGREED)
     return Reading(state=FareState.ENDED, reason=record.state.value)
+
+
+def read_stay(fare: Fare, stay: Stay, now_ms: int) -> Reading:
+    """Where a fare of a link stands, by whether the caller is in the call now."""
+    if fare.state is FareState.AGREED:
+        if stay.is_in:
+            since_ms = now_ms if stay.since_ms is None else min(now_ms, stay.since_ms)
+            return Reading(state=FareState.RUNNING, answer_ms=max(fare.agreed_ms, since_ms))
+        if now_ms >= fare.agreed_ms + ADMITTED_MS:
+            return Reading(state=FareState.ENDED, reason=Reason.EXPIRED.value)
+        return Reading(state=FareState.AGREED)
+    if fare.state is FareState.RUNNING:
+        if stay.is_in:
+            return Reading(state=FareState.RUNNING, answer_ms=fare.answer_ms)
+        left_ms = now_ms if stay.left_ms is None else min(now_ms, stay.left_ms)
+        return Reading(state=FareState.OWING, answer_ms=fare.answer_ms, end_ms=max(fare.answer_ms or 0, left_ms))
+    return Reading(state=fare.state, answer_ms=fare.answer_ms, end_ms=fare.end_ms, reason=fare.reason)
+
+
+def follow_stay(terms: Terms, stay: Stay, now_ms: int) -> Terms:
+    """The terms of a link after a look at the call by the payee's homeserver.
+
+    When somebody came it is told by their homeserver, and believes it between the agreement and now; when they left
+    it has seen itself.
+    """
+    if terms.state is TermsState.OVER:
+        return terms
+    if stay.is_in:
+        since_ms = now_ms if stay.since_ms is None else min(now_ms, max(terms.agreed_ms, stay.since_ms))
+        answer_ms = since_ms if terms.answer_ms is None else terms.answer_ms
+        return replace(terms, state=TermsState.RUNNING, answer_ms=answer_ms, end_ms=None)
+    if terms.answer_ms is None:
+        # A minute more than the caller's homeserver waits, since the two clocks need not agree.
+        is_late = now_ms >= terms.agreed_ms + ADMITTED_MS + SLICE_MS
+        return replace(terms, state=TermsState.OVER) if is_late else terms
+    if terms.end_ms is None:
+        return replace(terms, end_ms=now_ms)
+    return replace(terms, state=TermsState.OVER) if now_ms >= terms.end_ms + RETURN_MS else terms
+
+
+def is_let_in_by(terms: Terms, price: Money) -> bool:
+    """Whether terms let their caller into the call behind a link that costs so much."""
+    return terms.state is TermsState.RUNNING or (terms.state is TermsState.OPEN and terms.price == price)
 
 
 def talked(answer_ms: int | None, until_ms: int) -> int:

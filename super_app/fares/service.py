@@ -16,6 +16,7 @@ from super_app.calls import store as calls
 from super_app.calls.model import CallId, Direction, Record, SessionId
 from super_app.calls.model import State as CallState
 from super_app.clearing.ports import Party
+from super_app.conferences.model import Stay
 from super_app.db import Cursor
 from super_app.errors import Refused
 from super_app.fares import rules, store
@@ -46,6 +47,9 @@ _LOOK_AT: Final = 5
 """How many calls are looked at for the one that uses what was agreed."""
 
 
+Note = Callable[[Cursor, Fare], None]
+
+
 class Fares:
     """Calls by the minute of one homeserver: those that its people pay for, and those that they are paid for."""
 
@@ -56,6 +60,11 @@ class Fares:
         self._payments = payments
         self._guards = guards
         self._is_halted = is_halted
+        self._notes: list[Note] = []
+
+    def while_changing(self, note: Note) -> None:
+        """Call ``note`` inside each transaction in which a call by the minute begins, is over, or is settled."""
+        self._notes.append(note)
 
     # The caller.
 
@@ -109,19 +118,52 @@ class Fares:
                 return True
         return False
 
+    def lets_in(self, cur: Cursor, caller: UserId, link_id: str, price: Money, now_ms: int) -> bool:
+        """Whether somebody has confirmed a price for the call behind a link."""
+        return any(rules.lets_in(fare, price, now_ms) for fare in store.of_link(cur, caller, link_id))
+
     def step(
-        self, cur: Cursor, key: FareKey, salts: Salts, now_ms: int, *, theirs_ms: int | None = None, told: bool = False
+        self,
+        cur: Cursor,
+        key: FareKey,
+        salts: Salts,
+        now_ms: int,
+        *,
+        stay: Stay | None = None,
+        theirs_ms: int | None = None,
+        told: bool = False,
     ) -> Stepped | None:
         """Look at the call and do what is due: pay a part, put more aside, let the rest go. None if it is over.
 
-        ``told`` says that the callee's homeserver has said how long the call was by its own measure: ``theirs_ms``,
-        None if it does not know better.
+        What it does to the fare's state is noted. ``stay`` says whether the caller is in the call, for a fare of a
+        link. ``told`` says that the callee's homeserver has said how long the call was by its own measure:
+        ``theirs_ms``, None if it does not know better.
         """
         fare = store.find(cur, key)
         if fare is None or not fare.state.is_open:
             return None
-        fare, record = self._bound(cur, fare)
-        reading = rules.read(fare, record, now_ms)
+        stepped = self._stepped(cur, fare, salts, now_ms, stay=stay, theirs_ms=theirs_ms, told=told)
+        if stepped.fare.state is not fare.state:
+            for note in self._notes:
+                note(cur, stepped.fare)
+        return stepped
+
+    def _stepped(
+        self,
+        cur: Cursor,
+        fare: Fare,
+        salts: Salts,
+        now_ms: int,
+        *,
+        stay: Stay | None,
+        theirs_ms: int | None,
+        told: bool,
+    ) -> Stepped:
+        if fare.link_id is None:
+            fare, record = self._bound(cur, fare)
+            reading = rules.read(fare, record, now_ms)
+        else:
+            reading = rules.read_stay(fare, stay or Stay(is_in=False), now_ms)
         if reading.state is FareState.ENDED:
             return Stepped(fare=self._close(cur, replace(fare, reason=reading.reason), now_ms))
         if reading.state is FareState.AGREED:
@@ -168,8 +210,37 @@ class Fares:
             return bound.session_id
         return None
 
+    def is_admitted(self, cur: Cursor, caller: UserId, link_id: str, price: Money) -> bool:
+        """Whether a caller of whatever homeserver has agreed to pay for the call behind a link of ours."""
+        return any(rules.is_let_in_by(terms, price) for terms in store.terms_of_link(cur, caller, link_id))
+
+    def follow_stay(self, cur: Cursor, terms: Terms, stay: Stay, now_ms: int) -> bool:
+        """Look at a call behind a link that the callee is to be paid for; whether it is not paid for and has to end."""
+        known = store.terms_of(cur, terms.caller, terms.fare_id)
+        if known is None:
+            return False
+        seen = rules.follow_stay(known, stay, now_ms)
+        if seen != known:
+            store.put_terms(cur, seen)
+        if seen.state is not TermsState.RUNNING or server_of(seen.caller) == self._server_name:
+            return False
+        received = store.received_minor(cur, seen.callee_acct, seen.caller, rules.stem_of(seen.fare_id))
+        return rules.is_in_arrears(seen.price.amount_minor, rules.talked(seen.answer_ms, now_ms), received)
+
+    def left(self, cur: Cursor, caller: UserId, terms: Terms, now_ms: int) -> Terms:
+        """The caller's homeserver says that they have left the call behind a link: so they have."""
+        known = store.terms_of(cur, caller, terms.fare_id) or terms
+        if known.state is TermsState.OVER:
+            return known
+        over = replace(known, state=TermsState.OVER, end_ms=now_ms if known.end_ms is None else known.end_ms)
+        store.put_terms(cur, over)
+        return over
+
     def talked_ms(self, cur: Cursor, caller: UserId, terms: Terms) -> int | None:
         """How long a call was by the callee's own record; None while it lasts, or where it is not known any more."""
+        if terms.link_id is not None:
+            is_known = terms.answer_ms is not None and terms.end_ms is not None
+            return rules.talked(terms.answer_ms, terms.end_ms or 0) if is_known else None
         if terms.session_id is None:
             return None
         entry = calls.of_person(cur, terms.callee_acct, terms.session_id)

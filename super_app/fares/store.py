@@ -6,15 +6,19 @@ from typing import LiteralString
 from super_app.calls.model import SessionId
 from super_app.db import Cursor, Row
 from super_app.fares.model import Fare, FareId, FareKey, FareState, Part, PartState, Terms, TermsState
-from super_app.ids import Acct, PaymentId, UserId
+from super_app.ids import Acct, PaymentId, RoomId, UserId
 from super_app.ledger.model import Violation
 from super_app.money import AssetCode, Money
 
 _FARE: LiteralString = (
     "owner_acct, fare_id, caller, callee, callee_acct, price_minor, currency, ceiling_minor, aside_minor, paid_minor,"
-    " state, session_id, answer_ms, end_ms, talked_ms, parts, moves, failures, retry_ms, warned, reason, agreed_ms"
+    " state, session_id, answer_ms, end_ms, talked_ms, parts, moves, failures, retry_ms, warned, reason, agreed_ms,"
+    " link_id, room_id"
 )
-_TERMS: LiteralString = "callee_acct, callee, caller, fare_id, price_minor, currency, state, session_id, agreed_ms"
+_TERMS: LiteralString = (
+    "callee_acct, callee, caller, fare_id, price_minor, currency, state, session_id, agreed_ms, link_id, room_id,"
+    " answer_ms, end_ms"
+)
 
 # The caller's side.
 
@@ -30,7 +34,7 @@ def find(cur: Cursor, key: FareKey) -> Fare | None:
 def add(cur: Cursor, fare: Fare) -> None:
     cur.execute(
         "INSERT INTO superapp_fare (" + _FARE + ")"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             fare.owner,
             fare.fare_id,
@@ -54,12 +58,14 @@ def add(cur: Cursor, fare: Fare) -> None:
             int(fare.warned),
             fare.reason,
             fare.agreed_ms,
+            fare.link_id,
+            fare.room_id,
         ),
     )
 
 
 def put(cur: Cursor, fare: Fare) -> None:
-    """What changes of a fare; the rest is as it was agreed."""
+    """What changes of a fare; the rest is as it was agreed. Which room it is for is said by ``found_room``."""
     cur.execute(
         "UPDATE superapp_fare SET aside_minor = ?, paid_minor = ?, state = ?, session_id = ?, answer_ms = ?,"
         " end_ms = ?, talked_ms = ?, parts = ?, moves = ?, failures = ?, retry_ms = ?, warned = ?, reason = ?"
@@ -84,6 +90,23 @@ def put(cur: Cursor, fare: Fare) -> None:
     )
 
 
+def found_room(cur: Cursor, caller: UserId, link_id: str, room_id: RoomId) -> None:
+    """The link of a fare leads into a room, which the caller has learnt by being let in."""
+    cur.execute(
+        "UPDATE superapp_fare SET room_id = ? WHERE caller = ? AND link_id = ? AND state <> 'ended'",
+        (room_id, caller, link_id),
+    )
+
+
+def of_link(cur: Cursor, caller: UserId, link_id: str) -> tuple[Fare, ...]:
+    """The fares of a caller for a link that are not over; few."""
+    cur.execute(
+        "SELECT " + _FARE + " FROM superapp_fare WHERE caller = ? AND link_id = ? AND state <> 'ended'",
+        (caller, link_id),
+    )
+    return tuple(map(_fare, cur.fetchall()))
+
+
 def open_fares(cur: Cursor, limit: int) -> tuple[Fare, ...]:
     """Those that are not over, the oldest first."""
     cur.execute("SELECT " + _FARE + " FROM superapp_fare WHERE state <> 'ended' ORDER BY agreed_ms LIMIT ?", (limit,))
@@ -99,7 +122,7 @@ def awaits_ring(cur: Cursor, owner: Acct, callee: UserId, since_ms: int) -> bool
     """Whether somebody has confirmed a price for a callee that no call has used yet."""
     cur.execute(
         "SELECT COUNT(*) FROM superapp_fare WHERE owner_acct = ? AND callee = ? AND state = 'agreed'"
-        " AND agreed_ms > ? AND session_id IS NULL",
+        " AND agreed_ms > ? AND session_id IS NULL AND link_id IS NULL",
         (owner, callee, since_ms),
     )
     return _only(cur) > 0
@@ -222,7 +245,7 @@ def wrong_totals(cur: Cursor) -> tuple[Violation, ...]:
 
 def add_terms(cur: Cursor, terms: Terms, stem: str) -> None:
     cur.execute(
-        "INSERT INTO superapp_fare_terms (" + _TERMS + ", stem) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO superapp_fare_terms (" + _TERMS + ", stem) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (caller, fare_id) DO NOTHING",
         (
             terms.callee_acct,
@@ -234,6 +257,10 @@ def add_terms(cur: Cursor, terms: Terms, stem: str) -> None:
             terms.state,
             terms.session_id,
             terms.agreed_ms,
+            terms.link_id,
+            terms.room_id,
+            terms.answer_ms,
+            terms.end_ms,
             stem,
         ),
     )
@@ -249,11 +276,20 @@ def open_terms(cur: Cursor, callee: Acct, caller: UserId, since_ms: int) -> Term
     """The newest terms that no ring has used yet."""
     cur.execute(
         "SELECT " + _TERMS + " FROM superapp_fare_terms WHERE callee_acct = ? AND caller = ? AND state = 'open'"
-        " AND agreed_ms > ? ORDER BY agreed_ms DESC LIMIT 1",
+        " AND agreed_ms > ? AND link_id IS NULL ORDER BY agreed_ms DESC LIMIT 1",
         (callee, caller, since_ms),
     )
     row = cur.fetchone()
     return None if row is None else _terms(row)
+
+
+def terms_of_link(cur: Cursor, caller: UserId, link_id: str) -> tuple[Terms, ...]:
+    """What a caller has agreed to for a link and is not over."""
+    cur.execute(
+        "SELECT " + _TERMS + " FROM superapp_fare_terms WHERE caller = ? AND link_id = ? AND state <> 'over'",
+        (caller, link_id),
+    )
+    return tuple(map(_terms, cur.fetchall()))
 
 
 def live_terms(cur: Cursor, limit: int) -> tuple[Terms, ...]:
@@ -280,8 +316,9 @@ def session_has_terms(cur: Cursor, callee: Acct, session_id: SessionId) -> bool:
 
 def put_terms(cur: Cursor, terms: Terms) -> None:
     cur.execute(
-        "UPDATE superapp_fare_terms SET state = ?, session_id = ? WHERE caller = ? AND fare_id = ?",
-        (terms.state, terms.session_id, terms.caller, terms.fare_id),
+        "UPDATE superapp_fare_terms SET state = ?, session_id = ?, answer_ms = ?, end_ms = ?"
+        " WHERE caller = ? AND fare_id = ?",
+        (terms.state, terms.session_id, terms.answer_ms, terms.end_ms, terms.caller, terms.fare_id),
     )
 
 
@@ -334,6 +371,8 @@ def _fare(row: Row) -> Fare:
         warned=bool(row[19]),
         reason=None if row[20] is None else str(row[20]),
         agreed_ms=int(row[21] or 0),
+        link_id=None if row[22] is None else str(row[22]),
+        room_id=None if row[23] is None else RoomId(str(row[23])),
     )
 
 
@@ -356,6 +395,10 @@ def _terms(row: Row) -> Terms:
         state=TermsState(str(row[6])),
         session_id=None if row[7] is None else SessionId(str(row[7])),
         agreed_ms=int(row[8] or 0),
+        link_id=None if row[9] is None else str(row[9]),
+        room_id=None if row[10] is None else RoomId(str(row[10])),
+        answer_ms=_maybe(row[11]),
+        end_ms=_maybe(row[12]),
     )
 
 

@@ -112,6 +112,7 @@ class Cause(StrEnum):
     SETTLE_RECEIVED = "settle_received"  # issued -> due_from:peer: what came from outside is issued
     SETTLE_COVER = "settle_cover"  # suspense <-> due_to or due_from:peer, for what a restored database does not know of
     FEE = "fee"  # held -> fees
+    FEES_OUT = "fees_out"  # fees -> available: the house gives what it earned to a person
     RELEASE = "release"  # what a post in part leaves of a hold -> available
     BURN = "burn"  # available or claim -> issued
     CLAIM = "claim"  # available -> claim of one owner, whose account is deactivated
@@ -265,6 +266,7 @@ class Deed(StrEnum):
 
     ISSUE = "issue"
     BURN = "burn"
+    PAY_FEES = "pay_fees"
     CLAIM = "claim"
     CLAIM_BACK = "claim_back"
     CORRECT = "correct"

@@ -50,6 +50,30 @@ def burn(cur: Cursor, owner: Acct, money: Money, *, reference: str, operator: st
     return service.by_operator(cur, order, Deed.BURN, owner=owner, reason=reference, operator=operator, now_ms=now_ms)
 
 
+def pay_fees(cur: Cursor, owner: Acct, money: Money, *, reference: str, operator: str, now_ms: int) -> Entry | Refused:
+    """fees -> available: what the house has earned goes to a person, for it to be spent or paid out.
+
+    The same ``reference`` again changes nothing and gives the entry; with another owner or amount CONFLICT.
+    INSUFFICIENT_FUNDS (``available``) for more than was earned and not paid yet.
+    """
+    order = Transfer(
+        transfer_id=TransferId(f"pay_fees:{reference}"),
+        debit=house(AccountKind.FEES, money.currency),
+        credit=available(owner, money.currency),
+        amount_minor=money.amount_minor,
+        cause=Cause.FEES_OUT,
+        reference=reference,
+    )
+    return service.by_operator(
+        cur, order, Deed.PAY_FEES, owner=owner, reason=reference, operator=operator, now_ms=now_ms
+    )
+
+
+def fees(cur: Cursor) -> dict[AssetCode, int]:
+    """What the house has earned and not paid to anybody yet, by currency."""
+    return {line.currency: line.balance_minor for line in trial_balance(cur).lines if line.kind is AccountKind.FEES}
+
+
 def _burnt_from(cur: Cursor, owner: Acct, money: Money, transfer_id: TransferId) -> AccountKey:
     own = available(owner, money.currency)
     put_by = AccountKey(owner=owner, currency=money.currency, kind=AccountKind.CLAIM)

@@ -51,6 +51,7 @@ class Line:
 class Kind(StrEnum):
     ISSUE = "issue"
     BURN = "burn"
+    PAY_FEES = "pay_fees"
 
 
 class State(StrEnum):

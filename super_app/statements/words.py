@@ -35,6 +35,10 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "memo": "For",
         "key": "Signed by {server} with the key {key}",
         "check": "The code holds the signed proof. Whoever has the homeserver's key checks it without a network:",
+        "fee": "Fee",
+        "fee_to": "{fee} to {server}",
+        "total": "Paid in all",
+        "fee_unsigned": "The fee is not part of the proof.",
         "memo_unsigned": "What it was for is not part of the proof.",
     },
     "de": {
@@ -66,6 +70,10 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "memo": "Wofür",
         "key": "Unterschrieben von {server} mit dem Schlüssel {key}",
         "check": "Der Code enthält den unterschriebenen Beleg; mit dem Schlüssel des Servers ist er offline prüfbar:",
+        "fee": "Gebühr",
+        "fee_to": "{fee} an {server}",
+        "total": "Insgesamt bezahlt",
+        "fee_unsigned": "Die Gebühr ist nicht Teil der Unterschrift.",
         "memo_unsigned": "Wofür bezahlt wurde, ist nicht Teil der Unterschrift.",
     },
 }

@@ -212,6 +212,53 @@ def test_the_price_of_a_call_is_set_seen_confirmed_and_counted_as_one_talks(phon
         assert caller.complaints + callee.complaints == []
 
 
+def test_the_price_of_a_link_is_made_seen_confirmed_and_counted_while_one_is_in_the_call(
+    phones: Any, pair: RunningDemo
+) -> None:
+    with (
+        visiting(phones, pair, "bob") as guest,
+        visiting(phones, pair, "alice", size=DESKTOP) as host,
+        pair.client("alice") as alice,
+        pair.client("bob") as bob,
+    ):
+        had, before = alice.available("EUR"), {each["fare_id"] for each in bob.superapp("GET", "paid_calls")["calls"]}
+        page, other = host.open("new-call-link"), guest.page
+        page.get_by_label("What it is for").fill("Lesson")
+        page.get_by_role("switch", name="A price by the minute").check()
+        page.get_by_role("button", name="Make the link").click()
+        page.get_by_text("Enter an amount").wait_for()
+        page.get_by_label("Price of a minute").fill("6")
+        page.get_by_role("button", name="Make the link").click()
+        # Hosts come in for nothing.
+        page.get_by_role("button", name="Join with sound").click()
+        page.get_by_text("Nobody else is here yet.").wait_for()
+        (made,) = [each for each in alice.superapp("GET", "call_links")["links"] if each["title"] == "Lesson"]
+        assert made["price"] == {"amount": 600, "currency": "EUR"}
+
+        guest.open(f"call-link/{quoted(made['link'])}")
+        other.get_by_text("A minute costs €6.00 with").wait_for()
+        guest.shot("call-link-price-phone-light")
+        other.get_by_role("button", name="Come in for €6.00 a minute").click()
+        other.get_by_role("button", name="Join with sound").click()
+        for each in (page, other):
+            each.get_by_text("Others in the call: 1").wait_for()
+        other.get_by_text("Costs so far").wait_for()
+        other.get_by_text(re.compile(r"€(0\.[1-9]|[1-9])")).wait_for()
+        other.get_by_role("button", name="Hang up").click()
+        other.get_by_text("It cost").wait_for()
+
+        def paid() -> int | None:
+            (fare,) = [each for each in bob.superapp("GET", "paid_calls")["calls"] if each["fare_id"] not in before]
+            return int(fare["paid"]) if fare["state"] == "ended" else None
+
+        came_to = wait_until(paid, timeout_s=_LIMIT_S, what="the call to be paid")
+        wait_until(lambda: alice.available("EUR") == had + came_to, timeout_s=_LIMIT_S, what="alice to be paid")
+        # Coming in again is confirmed again.
+        other.get_by_role("button", name="Come in for €6.00 a minute").wait_for()
+        page.get_by_role("button", name="Hang up").click()
+        assert host.complaints + guest.complaints == []
+
+
 def test_a_ring_that_is_declined_or_given_up_ends_on_both_sides(phones: Any, pair: RunningDemo) -> None:
     with (
         visiting(phones, pair, "bob") as caller,

@@ -74,3 +74,23 @@ def test_both_hear_of_the_end_of_a_call_half_a_minute_before_it(town: Town) -> N
     town.advance(10)
     for person in (ALICE, BOB):
         assert sum("ends in" in each["body"] for each in town.heard(person)) == 1
+
+
+def test_a_link_with_a_price_is_made_shown_and_confirmed_by_naming_it(town: Town) -> None:
+    assert "what a minute costs" in town.tell(BOB, "paid call link lesson")
+    made = town.tell(BOB, "paid call link 0.60 EUR lesson")
+    assert "0.60" in made
+    (link,) = town.call("GET", "call_links", BOB)["links"]
+    assert (link["title"], link["price"]) == ("lesson", {"amount": 60, "currency": "EUR"})
+    assert "0.60" in town.tell(BOB, "call links")
+    # The address of the page does as well as the link itself.
+    (address,) = [word for word in made.split() if "/call-link/" in word]
+    asked = town.tell(ALICE, f"enter call {address}")
+    assert f"enter call {link['link']} " in asked
+    assert "0.60" in asked
+    assert "Another amount" in town.tell(ALICE, f"enter call {link['link']} 0.50 EUR")
+    assert town.available(ALICE) == 10_000
+    assert "Confirmed" in town.tell(ALICE, f"enter call {address} 0.60 EUR")
+    assert town.available(ALICE) == 10_000 - 180
+    assert "kostet dich nichts" in town.tell(BOB, f"anruf betreten {address}")
+    assert "Say which call" in town.tell(ALICE, "enter call")

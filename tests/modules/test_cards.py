@@ -185,3 +185,79 @@ def test_a_card_is_sent_once_although_the_process_restarts(street: Street) -> No
     street.restart()
     street.advance(20)
     assert len(street.cards()) == 1
+
+
+def card_of(street: Street, room: str, kind: str) -> list[dict[str, Any]]:
+    """The cards of a kind in a room, each edit in place of what it changes."""
+    sent = [event.get_dict()["content"] for event in street.sent(room, "m.room.message")]
+    found: list[dict[str, Any]] = []
+    for content in sent:
+        is_readable(content.get("m.new_content", content))
+        if content[CARD_KEY]["kind"] == kind:
+            is_edit = content.get("m.relates_to", {}).get("rel_type") == "m.replace"
+            found = [*(found[:-1] if is_edit else found), content.get("m.new_content", content)]
+    return found
+
+
+PRICED: dict[str, Any] = {"v": 1, "who": ["contacts"], "price": {"amount": 60, "currency": "EUR", "per": "minute"}}
+
+
+def test_a_paid_call_has_one_card_that_says_at_last_what_it_came_to(street: Street) -> None:
+    street.account_data[BOB, "org.superapp.call.policy"] = PRICED
+    fare_id = "a" * 32
+    street.call("POST", "paid_calls", ALICE, {"fare_id": fare_id, "callee": BOB, "amount": 60, "currency": "EUR"})
+    street.send(ALICE, street.direct, "org.superapp.call.ring", {"call_id": "c-1", "media": "audio"})
+    street.advance(5)
+    assert card_of(street, street.direct, "paid_call") == [], "nobody has answered"
+    street.send(BOB, street.direct, "m.call.answer", {"call_id": "c-1", "version": "1", "answer": {}})
+    street.send(ALICE, street.direct, "m.call.select_answer", {"call_id": "c-1", "version": "1"})
+    street.advance(30)
+    (running,) = card_of(street, street.direct, "paid_call")
+    assert (running[CARD_KEY]["state"], running[CARD_KEY]["amount"], "€0.60" in running["body"]) == (
+        "running",
+        60,
+        True,
+    )
+    street.advance(30)
+    street.send(ALICE, street.direct, "m.call.hangup", {"call_id": "c-1", "version": "1"})
+    street.advance(5)
+    (ended,) = card_of(street, street.direct, "paid_call")
+    assert (ended[CARD_KEY]["state"], ended[CARD_KEY]["paid"], "1:00" in ended["body"]) == ("ended", 60, True)
+    assert (ended[CARD_KEY]["call_id"], ended[CARD_KEY]["caller"], ended[CARD_KEY]["callee"]) == ("c-1", ALICE, BOB)
+
+
+def test_a_visit_to_a_call_by_a_link_with_a_price_has_its_card_in_the_room_of_the_call(street: Street) -> None:
+    made = street.call("POST", "call_links", BOB, {"title": "Hour", "price": {"amount": 60, "currency": "EUR"}})
+    body = {"fare_id": "b" * 32, "link": made["link"], "amount": 60, "currency": "EUR"}
+    street.call("POST", "paid_calls", ALICE, body)
+    street.call("POST", f"call_links/{made['link']}/join", ALICE)
+    member = "org.matrix.msc3401.call.member"
+    street.send(ALICE, made["room_id"], member, {"application": "m.call"}, state_key=f"_{ALICE}_A")
+    street.advance(20)
+    street.send(ALICE, made["room_id"], member, {}, state_key=f"_{ALICE}_A")
+    street.advance(6)
+    (ended,) = card_of(street, made["room_id"], "paid_call")
+    assert (ended[CARD_KEY]["state"], 19 <= ended[CARD_KEY]["paid"] <= 21) == ("ended", True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "said"), [("accept", "returned", "came back"), ("spam", "kept", "was kept")]
+)
+def test_a_deposit_has_one_card_once_there_is_a_room_and_it_says_what_became_of_it(
+    street: Street, answer: str, state: str, said: str
+) -> None:
+    street.set_state(street.direct, BOB, "m.room.member", BOB, {"membership": "leave"})
+    street.call("PUT", "deposit_policy", BOB, {"amount": 200, "currency": "EUR"})
+    deposit_id = "d" * 32
+    body = {"deposit_id": deposit_id, "recipient": BOB, "amount": 200, "currency": "EUR"}
+    street.call("POST", "deposits", ALICE, body)
+    street.advance(20)
+    room = street.room(ALICE, invited=(BOB,))
+    street.advance(40)
+    (down,) = card_of(street, room, "deposit")
+    assert (down[CARD_KEY]["state"], "€2.00" in down["body"]) == ("open", True)
+    street.call("POST", f"deposits/{deposit_id}/{answer}", BOB, query={"payer": ALICE})
+    street.advance(20)
+    (ended,) = card_of(street, room, "deposit")
+    assert (ended[CARD_KEY]["state"], said in ended["body"]) == (state, True)
+    assert ended[CARD_KEY]["deposit_id"] == deposit_id

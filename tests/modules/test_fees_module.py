@@ -7,6 +7,8 @@ from fake_api import FakeHomeserver, FakeRoom
 from synapse.module_api.errors import SynapseError
 from twisted.internet import task
 
+from synapse_super_app.statements.pdf import texts_of
+
 ALICE, BOB, CAROL = "@alice:hs1.test", "@bob:hs2.test", "@carol:hs1.test"
 FEES = [
     {"currency": "EUR", "reach": "elsewhere", "fixed": 10, "basis_points": 100, "at_most": 50},
@@ -165,3 +167,52 @@ def test_the_server_record_names_the_fees_and_a_quote_goes_by_where_the_payee_is
         ("elsewhere", 10, 100),
         ("here", 1, 0),
     ]
+
+
+def test_the_payers_receipt_shows_the_fee_and_the_payees_does_not(pair: Pair) -> None:
+    pair.pay(1, CAROL, 1_000, fee=1)
+    path = f"payments/{1:032x}/receipt/file"
+    hers = texts_of(pair.hs1.download(path, ALICE).content)
+    assert {"€0.01 to hs1.test", "€10.01", "The fee is not part of the proof."} <= set(hers)
+    theirs = texts_of(pair.hs1.download(path, CAROL, {"payer": ALICE}).content)
+    assert not any("0.01" in text or "10.01" in text for text in theirs)
+    assert "€10.00" in theirs
+
+
+def test_statements_name_the_fee_in_every_form(pair: Pair) -> None:
+    pair.pay(1, BOB, 1_000, fee=20)
+    month = pair.hs1.call("GET", "statements/2023-11", ALICE, query={"currency": "EUR"})
+    assert [(each["kind"], each["change"], each.get("other")) for each in month["lines"]][1:] == [
+        ("payment", -1_000, BOB),
+        ("fee", -20, BOB),
+    ]
+    forms = {
+        form: pair.hs1.download("statements/2023-11/file", ALICE, {"currency": "EUR", "format": form}).content
+        for form in ("csv", "pdf", "camt.053")
+    }
+    assert b",fee," in forms["csv"]
+    assert any(text.startswith("Fee, ") for text in texts_of(forms["pdf"]))
+    assert b"<SubFmlyCd>CHRG</SubFmlyCd>" in forms["camt.053"]
+    year = pair.hs1.call("GET", "summaries/2023", ALICE, query={"currency": "EUR"})
+    assert year["kinds"]["fee"]["went_out"] == 20
+
+
+def test_what_was_earned_is_paid_out_to_a_person_with_a_line_in_the_operators_log(pair: Pair) -> None:
+    pair.pay(1, BOB, 1_000, fee=20)
+    assert pair.admin(pair.hs1, "GET", "admin/fees")["fees"] == [{"currency": "EUR", "scale": 2, "amount": 20}]
+    body = {"user_id": CAROL, "amount": 15, "currency": "EUR", "reference": "november"}
+    entry = pair.admin(pair.hs1, "POST", "admin/fees/pay", body)
+    assert pair.admin(pair.hs1, "POST", "admin/fees/pay", body) == entry
+    assert pair.hs1.call("GET", "wallet", CAROL)["accounts"][0]["available"] == 15
+    assert pair.house_fees() == 5
+    for wrong, reason in (
+        ({"amount": 6, "reference": "more"}, "INSUFFICIENT_FUNDS"),
+        ({"amount": 14}, "CONFLICT"),
+        ({"user_id": BOB, "reference": "elsewhere"}, "UNKNOWN_PAYEE"),
+    ):
+        with pytest.raises(SynapseError) as refusal:
+            pair.admin(pair.hs1, "POST", "admin/fees/pay", {**body, **wrong})
+        assert refusal.value.errcode == f"ORG.SUPERAPP.{reason}"
+    act = pair.admin(pair.hs1, "GET", "admin/acts")["acts"][0]
+    assert (act["deed"], act["operator"], act["reason"]) == ("pay_fees", "@admin:hs1.test", "november")
+    pair.assert_books_are_right()

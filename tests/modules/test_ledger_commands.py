@@ -85,6 +85,15 @@ def test_burn_says_what_it_did_and_does_it_once(capsys: pytest.CaptureFixture[st
     assert "INSUFFICIENT_FUNDS" in capsys.readouterr().err
 
 
+def test_fees_are_told_and_paid_out_as_far_as_they_were_earned(capsys: pytest.CaptureFixture[str]) -> None:
+    run("pay-fees")
+    assert capsys.readouterr().out == "No fees were earned.\n"
+    run("pay-fees", "alice", "0.01", "EUR", "--reference", "f1", code=1)
+    assert "INSUFFICIENT_FUNDS" in capsys.readouterr().err
+    run("pay-fees", "alice", "0.01", "EUR", code=1)
+    assert "a --reference, or none of them" in capsys.readouterr().err
+
+
 def test_freeze_and_unfreeze(bank: Bank, capsys: pytest.CaptureFixture[str]) -> None:
     run("freeze", "alice", "--reason", "a court order")
     assert capsys.readouterr().out.startswith(f"{ALICE} is frozen")

@@ -72,7 +72,7 @@ class TestFourEyes:
 
     def test_one_admin_alone_brings_no_money_into_the_world(self) -> None:
         hs = homeserver(payments={"four_eyes": True})
-        for path in ("admin/issue", "admin/burn"):
+        for path in ("admin/issue", "admin/burn", "admin/fees/pay"):
             assert refused(hs, "POST", path, OPERATOR, ISSUE) == "FOUR_EYES"
         hs.call("POST", "admin/proposals", OPERATOR, self.BODY)
         assert refused(hs, "POST", "admin/proposals/p1/approve", OPERATOR) == "FOUR_EYES"
@@ -94,6 +94,23 @@ class TestFourEyes:
         hs.call("POST", "admin/proposals/p2/approve", SECOND)
         assert hs.call("POST", "admin/proposals/p1/approve", SECOND)["state"] == "approved"
         assert hs.call("GET", "wallet", ALICE)["accounts"][0]["available"] == 0
+
+    def test_fees_are_paid_out_by_the_consent_of_two(self) -> None:
+        fee = {"currency": "PTS", "reach": "here", "fixed": 3}
+        hs = homeserver(payments={"four_eyes": True, "fees": [fee]})
+        hs.call("POST", "admin/proposals", OPERATOR, self.BODY)
+        hs.call("POST", "admin/proposals/p1/approve", SECOND)
+        hs.call("POST", "payments", ALICE, {**order(1), "fee": 3})
+        assert hs.call("GET", "admin/fees", OPERATOR)["fees"] == [{"currency": "PTS", "scale": 0, "amount": 3}]
+        before = hs.call("GET", "wallet", ALICE)["accounts"][0]["available"]
+        hs.call(
+            "POST", "admin/proposals", OPERATOR, {**self.BODY, "proposal_id": "p2", "kind": "pay_fees", "amount": 3}
+        )
+        hs.call("POST", "admin/proposals/p2/approve", SECOND)
+        assert hs.call("GET", "wallet", ALICE)["accounts"][0]["available"] == before + 3
+        assert hs.call("GET", "admin/fees", OPERATOR)["fees"] == [{"currency": "PTS", "scale": 0, "amount": 0}]
+        newest = hs.call("GET", "admin/acts", OPERATOR)["acts"][0]
+        assert newest["deed"] == "pay_fees"
 
     def test_a_rejected_one_stays_so_and_one_that_nobody_made_is_unknown(self) -> None:
         hs = homeserver(payments={"four_eyes": True})

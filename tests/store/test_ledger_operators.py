@@ -104,6 +104,36 @@ def balance(books: Transaction, key: AccountKey) -> int:
     return books(partial(service.balance, key=key))
 
 
+# Fees.
+
+
+def earn(cur: Cursor, amount_minor: int) -> object:
+    order = transfer("earned", available(ALICE, EUR), house(AccountKind.FEES, EUR), amount_minor, Cause.FEE)
+    return service.transfer(cur, order, 3)
+
+
+def pay_fees(cur: Cursor, amount_minor: int, owner: Acct = BOB, reference: str = "f1") -> Entry | Refused:
+    return operators.pay_fees(cur, owner, eur(amount_minor), reference=reference, operator=ADMIN, now_ms=5)
+
+
+def test_fees_that_were_earned_go_to_a_person_once_and_no_more_than_there_are(books: Transaction) -> None:
+    assert books(operators.fees) == {}
+    books(partial(earn, amount_minor=20))
+    assert books(operators.fees) == {EUR: 20}
+    had = balance(books, available(BOB, EUR))
+    entry = books(partial(pay_fees, amount_minor=15))
+    assert books(partial(pay_fees, amount_minor=15)) == entry
+    assert (balance(books, available(BOB, EUR)), books(operators.fees)) == (had + 15, {EUR: 5})
+    refused(books(partial(pay_fees, amount_minor=14)), Reason.CONFLICT)
+    assert (
+        refused(books(partial(pay_fees, amount_minor=6, reference="f2")), Reason.INSUFFICIENT_FUNDS).fields["available"]
+        == 5
+    )
+    newest = books(partial(operators.acts, before=None, limit=1))[0]
+    assert (newest.deed, newest.operator, newest.reason, newest.owner) == ("pay_fees", ADMIN, "f1", BOB)
+    assert books(service.violations) == ()
+
+
 # Burn.
 
 

@@ -74,6 +74,35 @@ class TestLimits:
         assert reason_of(pay(books, 5, 501)) is Reason.LIMIT_EXCEEDED
         assert isinstance(pay(books, 6, 500), Payment)
 
+    def test_of_a_month_and_of_what_one_receives_roll_on_to_the_millisecond(self, transaction: Transaction) -> None:
+        sends = Tier(sent={EUR: {Window.MONTH: 900}})
+        receives = Tier(received={EUR: {Window.WEEK: 700, Window.MONTH: 1_000}})
+        books = Books(transaction, Settings(default_tier="sends", tiers={"sends": sends, "receives": receives}))
+        alice, bob = books.open_account("alice", 19_000), books.open_account("bob")
+        put_in_tier(books, bob, "receives")
+        began_ms = books.now_ms
+        assert isinstance(pay(books, 1, 700), Payment)
+        # He has all that he may in a week; she does not learn of it.
+        held_back = pay(books, 2, 1)
+        assert reason_of(held_back) is not Reason.LIMIT_EXCEEDED
+        books.now_ms = began_ms + 7 * DAY_MS
+        refused = pay(books, 3, 201)
+        assert isinstance(refused, Refused)
+        assert refused.fields == {"currency": EUR, "window": "month", "limit": 900, "left": 200}
+        assert isinstance(pay(books, 4, 200), Payment)
+        books.now_ms = began_ms + 30 * DAY_MS - 1
+        assert reason_of(pay(books, 5, 1)) is Reason.LIMIT_EXCEEDED
+        books.now_ms += 1
+        assert isinstance(pay(books, 6, 700), Payment)
+        # Of the last thirty days he has 200 and 700 now.
+        put_in_tier(books, alice, "receives")
+        assert not isinstance(pay(books, 7, 101), Payment)
+        used = books.transaction(lambda cur: books.safeguards.limits(cur, bob, books.now_ms))
+        assert {(use.window, use.used_minor) for use in used if use.direction is Direction.RECEIVED} == {
+            (Window.WEEK, 700),
+            (Window.MONTH, 900),
+        }
+
     def test_a_day_is_over_to_the_millisecond(self, books: Books, alice: Acct, bob: Acct) -> None:
         pay(books, 1, 600)
         pay(books, 2, 400)

@@ -61,6 +61,7 @@ SEGMENTS = {
     "admin/archives": FeatureName.PAYMENTS,
     "admin/burn": FeatureName.PAYMENTS,
     "admin/correct": FeatureName.PAYMENTS,
+    "admin/fees": FeatureName.PAYMENTS,
     "admin/invariants": FeatureName.PAYMENTS,
     "admin/issue": FeatureName.PAYMENTS,
     "admin/links": FeatureName.PAYMENTS,

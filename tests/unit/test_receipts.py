@@ -105,6 +105,21 @@ def test_a_pdf_is_checked_with_what_it_shows(language: str, tmp_path: Path, caps
         assert "proves another amount: 12.50 EUR" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("currency", "shown"), [("INR", "12.50 INR"), ("UAH", "12.50"), ("ILS", "12.50 ILS")])
+def test_a_currency_whose_sign_the_fonts_lack_is_shown_by_its_code_and_checked(
+    currency: str, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "receipt.pdf"
+    said = ProofContent.model_validate(signed({**SAID, "currency": currency}, KEY))
+    for language in ("en", "de"):
+        file.write_bytes(pdf.receipt_pdf(said, None, ZoneInfo("Europe/Berlin"), language))
+        assert main(["verify-receipt", str(file), "--keys", keys_file(tmp_path), "--amount", f"12.50 {currency}"]) == 0
+        assert f"12.50 {currency}" in capsys.readouterr().out
+        texts = pdf.texts_of(file.read_bytes())
+        assert not any("?" in text for text in texts)
+        assert language != "en" or any(shown in text for text in texts)
+
+
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = proof.word_of(PROOF)
     forged = word({**signed(SAID, KEY), "amount": 9_999})

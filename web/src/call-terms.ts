@@ -1,5 +1,6 @@
 // The terms of a link into a call, from what somebody entered. Pure.
 
+import type { Money } from "./money.ts";
 import type { MakeLink } from "./schema.ts";
 
 export const DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"] as const;
@@ -14,9 +15,20 @@ export interface Terms {
   from: string;
   until: string;
   hours: { from: string; to: string; days: readonly Day[] } | null;
+  /** Of a minute, in the smallest unit. */
+  price: Money | null;
 }
 
-export const NO_TERMS: Terms = { title: "", kind: "call", waiting: false, most: "", from: "", until: "", hours: null };
+export const NO_TERMS: Terms = {
+  title: "",
+  kind: "call",
+  waiting: false,
+  most: "",
+  from: "",
+  until: "",
+  hours: null,
+  price: null,
+};
 export const WORKDAYS: readonly Day[] = DAYS.slice(0, 5);
 const MOST = 100_000;
 
@@ -50,6 +62,7 @@ export function termsOf(terms: Terms, zone: string): MakeLink | Fault {
             ],
           },
         }),
+    ...(terms.price === null ? {} : { price: terms.price }),
     ...(terms.kind === "live" ? { stage: true, media: "audio" } : {}),
   };
 }

@@ -28,3 +28,8 @@ test("what cannot be is named", () => {
   assert.equal(termsOf({ ...NO_TERMS, from, until: from }, "UTC"), "order");
   assert.equal(termsOf({ ...NO_TERMS, hours: { from: "09:00", to: "17:00", days: [] } }, "UTC"), "days");
 });
+
+test("a price is passed on as it was entered", () => {
+  const terms = termsOf({ ...NO_TERMS, price: { amount: 60, currency: "EUR" } }, "UTC");
+  assert.deepEqual(typeof terms === "string" ? terms : terms.price, { amount: 60, currency: "EUR" });
+});

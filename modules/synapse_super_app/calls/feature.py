@@ -19,7 +19,9 @@ from synapse_super_app.calls.sender import Sender
 from synapse_super_app.calls.silences import Silences
 from synapse_super_app.calls.turn import Turn, TurnQuota
 from synapse_super_app.calls.turn_keeper import TurnKeeper
+from synapse_super_app.conferences.entrance import Entrance
 from synapse_super_app.conferences.feature import Conferences
+from synapse_super_app.conferences.links import Links
 from synapse_super_app.config import FeatureName
 from synapse_super_app.directory.feature import DirectoryFeature
 from synapse_super_app.http.refusals import error_of
@@ -58,8 +60,10 @@ class CallsFeature:
             silences=silences,
         )
         encrypted = EncryptedRings(runtime, gate=gate, follower=self._follower)
-        runtime.gate.register({**gate.handlers(), **encrypted.handlers()})
-        runtime.follower.register(self._follower.handlers())
+        self._conferences = Conferences(runtime)
+        entrance, gated, followed = self._conferences.entrance, gate.handlers(), self._follower.handlers()
+        runtime.gate.register({**gated, **entrance.gate(gated), **encrypted.handlers()})
+        runtime.follower.register({**followed, **entrance.followed(followed)})
         runtime.follower.when_started(self._follower.take_up)
         api.register_spam_checker_callbacks(
             user_may_create_room=gate.may_create_room, user_may_send_state_event=gate.may_send_state_event
@@ -77,12 +81,19 @@ class CallsFeature:
             self._limit(await quota.take(user_id, runtime.now_ms()))
 
         private.limit_turn_server(guard)
-        self._conferences = Conferences(runtime)
         self._api = CallsApi(runtime, people, screening, turn, quota, self._turn_keeper, self._follower.clockwork)
 
     def charge(self, fares: Fares) -> None:
         """Connect payments: who has paid, or has agreed to pay, and whose ring of ours lacks that."""
         self.screening.charge(fares)
+
+    @property
+    def entrance(self) -> Entrance:
+        return self._conferences.entrance
+
+    @property
+    def links(self) -> Links:
+        return self._conferences.links
 
     async def show_out(self, room_id: RoomId, people: frozenset[UserId]) -> None:
         """Remove people from the call of a room at the SFU, if it is ours and they are in it."""

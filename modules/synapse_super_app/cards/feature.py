@@ -11,19 +11,26 @@ from typing import Any, Final
 
 from synapse.module_api.errors import SynapseError
 
+from super_app.accounts import store as accounts
 from super_app.assistant.speech import Speech
 from super_app.assistant.text import Text
 from super_app.calls import store as calls
-from super_app.calls.model import Direction, Record, SessionId
+from super_app.calls.model import Direction, Record, Session, SessionId
 from super_app.calls.model import State as CallState
 from super_app.cards import store
 from super_app.cards.store import Card, Kind
 from super_app.db import Cursor
-from super_app.ids import EventId, PaymentId, RoomId, UserId
+from super_app.deposits import store as deposits
+from super_app.deposits.model import Deposit, DepositKey, DepositState
+from super_app.deposits.rules import is_deposit
+from super_app.fares import store as fares
+from super_app.fares.model import Fare, FareId, FareKey, FareState
+from super_app.ids import Acct, EventId, PaymentId, RoomId, UserId
 from super_app.money import Money
 from super_app.names import CARD_KEY, AccountDataType
 from super_app.payments import store as payments
 from super_app.payments.model import PayerKey, Payment, PaymentKey, Venue
+from super_app.payments.model import State as PaymentState
 from super_app.pots import rules as pot_rules
 from super_app.pots import store as pots
 from super_app.pots.model import Kind as PotKind
@@ -53,6 +60,9 @@ _FORBIDDEN: Final = 403
 _ENCRYPTION: Final = "m.room.encryption"
 _MEMBER: Final = "m.room.member"
 _TOGETHER_MS: Final = 2_000
+_NO_ROOM_YET_MS: Final = 15_000
+_NO_ROOM_MS: Final = 3_600_000
+"""Whoever puts a deposit down invites whom it is for soon, or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +74,13 @@ class Face:
     said: Text
     key: dict[str, Any]
     again_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nowhere:
+    """There is no room yet in which a card could be shown; look again then."""
+
+    again_ms: int
 
 
 class CardsFeature:
@@ -81,6 +98,9 @@ class CardsFeature:
             payments_feature.while_committing(self._payments_changed, self._noted)
             payments_feature.requests.while_changing(self._request_changed, self._noted)
             payments_feature.pots.while_changing(self._pot_changed, self._noted)
+            payments_feature.deposits.deposits.while_changing(self._deposit_ended)
+            if payments_feature.fares is not None:
+                payments_feature.fares.while_changing(self._fare_changed, self._noted)
         if calls is not None:
             calls.when_reached(self._calls_reached)
         runtime.follower.when_started(self._begin)
@@ -105,7 +125,37 @@ class CardsFeature:
             subject = {"payer_key": payment.payer_key, "payment_id": payment.payment_id}
             due_ms = now_ms if payment.state.final else now_ms + _PAUSE_MS
             store.owe(cur, f"payment:{payment.payer_key}:{payment.payment_id}", Kind.PAYMENT, subject, due_ms)
-        return bool(shown)
+        put_down = {key for each in changed if (key := self._deposit_of(cur, each)) is not None}
+        for key in sorted(put_down):
+            subject = {"payer_key": key.payer_key, "payment_id": key.payment_id}
+            store.owe(cur, f"deposit:{key.payer_key}:{key.payment_id}", Kind.DEPOSIT, subject, now_ms + _PAUSE_MS)
+        return bool(shown or put_down)
+
+    @staticmethod
+    def _deposit_of(cur: Cursor, payment: Payment) -> PaymentKey | None:
+        """The deposit of somebody here that a payment is, or gives back."""
+        if payment.state is not PaymentState.COMPLETED:
+            return None
+        if payment.payer_acct is not None and is_deposit(payment):
+            return payment.key
+        if payment.payee_acct is None or payment.refund_of is None:
+            return None
+        key = PaymentKey(payer_key=PayerKey(payment.payee_acct), payment_id=PaymentId(payment.refund_of))
+        original = payments.find(cur, key)
+        return key if original is not None and is_deposit(original) else None
+
+    def _deposit_ended(self, cur: Cursor, deposit: Deposit) -> None:
+        account = accounts.by_user_id(cur, deposit.payer)
+        if account is not None and self._runtime.api.is_mine(deposit.payer):
+            subject = {"payer_key": account.acct, "payment_id": deposit.payment_id}
+            now_ms = self._runtime.now_ms()
+            store.owe(cur, f"deposit:{account.acct}:{deposit.payment_id}", Kind.DEPOSIT, subject, now_ms)
+            self._noted()
+
+    def _fare_changed(self, cur: Cursor, fare: Fare) -> None:
+        if fare.answer_ms is not None:
+            subject = {"owner": fare.owner, "fare_id": fare.fare_id}
+            store.owe(cur, f"fare:{fare.owner}:{fare.fare_id}", Kind.PAID_CALL, subject, self._runtime.now_ms())
 
     def _request_changed(self, cur: Cursor, request: Request, now_ms: int) -> None:
         if request.event_id is not None and self._runtime.api.is_mine(request.requester):
@@ -163,12 +213,13 @@ class CardsFeature:
             # It stays due, where the follower is now.
             return
         try:
-            face = await self._face(card)
+            found = await self._face(card)
+            face = found if isinstance(found, Face) else None
             text = None if face is None else face.said.plain
             event_id = card.event_id
             if face is not None and text != card.shown and await self._is_wanted(face):
                 event_id = await self._send(card, face)
-            again_ms = None if face is None else face.again_ms
+            again_ms = None if found is None else found.again_ms
             await self._runtime.database.run("card_shown", lambda cur: store.shown(cur, card, event_id, text, again_ms))
         except Exception as error:
             final = isinstance(error, SynapseError) and error.code == _FORBIDDEN
@@ -204,7 +255,7 @@ class CardsFeature:
         # Edits are made to the first one.
         return card.event_id or EventId(event.event_id)
 
-    async def _face(self, card: Card) -> Face | None:
+    async def _face(self, card: Card) -> Face | Nowhere | None:
         match card.kind:
             case Kind.PAYMENT:
                 return await self._payment(card)
@@ -214,6 +265,10 @@ class CardsFeature:
                 return await self._call(card)
             case Kind.GIFT:
                 return await self._gift(card)
+            case Kind.DEPOSIT:
+                return await self._deposit(card)
+            case Kind.PAID_CALL:
+                return await self._paid_call(card)
 
     async def _payment(self, card: Card) -> Face | None:
         key = PaymentKey(
@@ -348,6 +403,78 @@ class CardsFeature:
             said=self._speech.card_of_missed_call(session.caller, session.ring_ms),
             key=_key("call", session.superapp_event_id, pointing),
         )
+
+    async def _deposit(self, card: Card) -> Face | Nowhere | None:
+        key = PaymentKey(
+            payer_key=PayerKey(card.subject["payer_key"]), payment_id=PaymentId(card.subject["payment_id"])
+        )
+
+        def look(cur: Cursor) -> tuple[Payment, str, RoomId | None] | None:
+            payment = payments.find(cur, key)
+            if payment is None or payment.payer_acct is None:
+                return None
+            rooms = self._runtime.private.common_rooms(cur, payment.payer, payment.payee.user_id)
+            room_id = next((each.room_id for each in rooms if each.only_two and not each.encrypted), None)
+            return payment, self._state_of_deposit(cur, payment), room_id
+
+        found = await self._runtime.database.run("card_deposit", look)
+        if found is None:
+            return None
+        payment, state, room_id = found
+        if room_id is None:
+            now_ms = self._runtime.now_ms()
+            is_late = now_ms > payment.created_ms + _NO_ROOM_MS
+            return None if is_late else Nowhere(again_ms=now_ms + _NO_ROOM_YET_MS)
+        said = self._speech.card_of_deposit(payment.payer, payment.payee.user_id, payment.money, state)
+        pointing = {
+            "deposit_id": payment.payment_id,
+            "payer": payment.payer,
+            "recipient": payment.payee.user_id,
+            **self._terms(payment.money, None, state),
+        }
+        return Face(room_id=room_id, sender=payment.payer, said=said, key=_key("deposit", None, pointing))
+
+    @staticmethod
+    def _state_of_deposit(cur: Cursor, payment: Payment) -> str:
+        """As far as the payer's homeserver knows: that it was kept only where it is the recipient's too."""
+        if payments.refunded_minor(cur, payment, None) > 0:
+            return DepositState.RETURNED.value
+        kept = deposits.find(cur, DepositKey(payer=payment.payer, payment_id=payment.payment_id))
+        return "kept" if kept is not None and kept.state is DepositState.KEPT else "open"
+
+    async def _paid_call(self, card: Card) -> Face | None:
+        key = FareKey(owner=Acct(card.subject["owner"]), fare_id=FareId(card.subject["fare_id"]))
+
+        def look(cur: Cursor) -> tuple[Fare, Session | None] | None:
+            fare = fares.find(cur, key)
+            if fare is None:
+                return None
+            return fare, None if fare.session_id is None else calls.locked(cur, fare.session_id)
+
+        found = await self._runtime.database.run("card_fare", look)
+        if found is None:
+            return None
+        fare, session = found
+        room_id = fare.room_id if session is None else session.room_id
+        if room_id is None or fare.answer_ms is None:
+            return None
+        is_over = fare.state is FareState.ENDED
+        talked_ms = fare.talked_ms or 0
+        said = self._speech.card_of_paid_call(
+            fare.caller, fare.callee, fare.price, talked_ms, fare.paid_minor, is_over=is_over
+        )
+        over = {"talked_ms": talked_ms, "paid": fare.paid_minor} if is_over else {}
+        pointing = {
+            "fare_id": fare.fare_id,
+            "caller": fare.caller,
+            "callee": fare.callee,
+            "per": "minute",
+            **({} if session is None else {"call_id": session.call_id}),
+            **over,
+            **self._terms(fare.price, None, "ended" if is_over else "running"),
+        }
+        event_id = None if session is None else session.superapp_event_id
+        return Face(room_id=room_id, sender=fare.caller, said=said, key=_key("paid_call", event_id, pointing))
 
 
 def _key(kind: str, event_id: EventId | None, pointing: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""``super-app burn``, ``freeze``, ``unfreeze``, ``correct``, ``trial-balance`` and ``verify-ledger``."""
+"""``super-app burn``, ``pay-fees``, ``freeze``, ``unfreeze``, ``correct``, ``trial-balance`` and ``verify-ledger``."""
 
 import argparse
 from typing import cast
 
 from super_app.money import Asset, AssetCode, format_money
 from synapse_super_app.commands.admin_access import add_admin_options, admin, minor_units, person_of, scale_of
-from synapse_super_app.commands.console import Commands, Progress
+from synapse_super_app.commands.console import CommandFailed, Commands, Progress
 from synapse_super_app.commands.matrix_client import Json, quoted
 
 
@@ -21,6 +21,17 @@ def add_to(commands: Commands) -> None:
     burning.add_argument("--reference", required=True, help="why; it also makes sure that nothing is burnt twice")
     add_admin_options(burning)
     burning.set_defaults(run=burn)
+    paying = commands.add_parser(
+        "pay-fees",
+        help="give fees that the homeserver has earned to a person",
+        description="Move fees that were earned into somebody's wallet. Without a person: say what there is.",
+    )
+    paying.add_argument("person", nargs="?", help="a user id, or its part before the colon")
+    paying.add_argument("amount", nargs="?", help="such as 12.50")
+    paying.add_argument("currency", nargs="?", help="such as EUR")
+    paying.add_argument("--reference", help="why; it also makes sure that nothing is paid twice")
+    add_admin_options(paying)
+    paying.set_defaults(run=pay_fees)
     for name, run, what in (
         ("freeze", freeze, "let no payment touch a person's accounts"),
         ("unfreeze", unfreeze, "let a person pay and be paid again"),
@@ -70,6 +81,31 @@ def burn(arguments: argparse.Namespace) -> int:
         }
         entry = client.superapp("POST", "admin/burn", body)
     print(f"{format_money(int(entry['amount']), asset)} of {user_id} are burnt (entry {entry['seq']}).")
+    return 0
+
+
+def pay_fees(arguments: argparse.Namespace) -> int:
+    with admin(arguments) as client:
+        if arguments.person is None:
+            found = client.superapp("GET", "admin/fees")["fees"]
+            for each in found:
+                asset = Asset(code=AssetCode(each["currency"]), scale=each["scale"])
+                print(format_money(int(each["amount"]), asset))
+            if not found:
+                print("No fees were earned.")
+            return 0
+        if arguments.currency is None or not arguments.reference:
+            raise CommandFailed("pay-fees: name a person, an amount, a currency and a --reference, or none of them")
+        user_id = person_of(client, arguments.person)
+        asset = Asset(code=AssetCode(arguments.currency), scale=scale_of(client, arguments.currency))
+        body = {
+            "user_id": user_id,
+            "amount": minor_units(arguments.amount, asset.code, asset.scale),
+            "currency": asset.code,
+            "reference": arguments.reference,
+        }
+        entry = client.superapp("POST", "admin/fees/pay", body)
+    print(f"{format_money(int(entry['amount']), asset)} of fees are {user_id}'s now (entry {entry['seq']}).")
     return 0
 
 

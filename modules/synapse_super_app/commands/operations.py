@@ -50,20 +50,24 @@ def add_to(commands: Commands) -> None:
     audit.set_defaults(run=_audit)
     proposal = commands.add_parser(
         "proposal",
-        help="issue and burn with the consent of two admins",
-        description="Propose, approve and reject money that is issued or burnt.",
+        help="issue, burn and pay fees out with the consent of two admins",
+        description="Propose, approve and reject money that is issued, burnt or paid out of the fees.",
     )
     acts = proposal.add_subparsers(required=True, metavar="ACT")
     listing = acts.add_parser("list", help="all proposals, open ones first", description="Show all proposals.")
     listing.set_defaults(run=_proposals)
-    for kind in ("issue", "burn"):
-        one = acts.add_parser(kind, help=f"propose to {kind}", description=f"Propose to {kind} money of a person.")
+    for kind, what in (
+        ("issue", "issue money for a person"),
+        ("burn", "burn money of a person"),
+        ("pay-fees", "give fees that were earned to a person"),
+    ):
+        one = acts.add_parser(kind, help=f"propose to {what}", description=f"Propose to {what}.")
         one.add_argument("person")
         one.add_argument("amount")
         one.add_argument("currency")
         one.add_argument("--reference", required=True, help="why; that of the entry which it becomes")
         one.add_argument("--id", metavar="ID", help="what to call it; default: random")
-        one.set_defaults(run=_propose, kind=kind)
+        one.set_defaults(run=_propose, kind=kind.replace("-", "_"))
         admin_access.add_admin_options(one)
     for act in ("approve", "reject"):
         one = acts.add_parser(act, help=f"{act} one", description=f"{act.capitalize()} what an admin proposed.")

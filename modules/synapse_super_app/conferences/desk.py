@@ -18,6 +18,7 @@ from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import EventId, RoomId, ServerName, UserId, parse_user_id, server_of
 from synapse_super_app.calls.limits import Limit
+from synapse_super_app.conferences.entrance import Entrance
 from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.livekit import LiveKit
 from synapse_super_app.conferences.seats import Seats
@@ -59,11 +60,12 @@ class _Seated:
 
 
 class Desk:
-    def __init__(self, runtime: Runtime, livekit: LiveKit, halls: Halls, seats: Seats) -> None:
+    def __init__(self, runtime: Runtime, livekit: LiveKit, halls: Halls, seats: Seats, entrance: Entrance) -> None:
         self._runtime = runtime
         self._livekit = livekit
         self._halls = halls
         self._seats = seats
+        self._entrance = entrance
         limits = runtime.config.calls.limits
         self._of_person = Limit(runtime, "tokens", limits.tokens, limits.window)
         self._of_server = Limit(runtime, "server_tokens", limits.server_tokens, limits.window)
@@ -144,7 +146,9 @@ class Desk:
         most = self._livekit.config.max_participants
         if hall.link is not None:
             others = store.people_in(cur, wish.room_id) - {wish.user_id}
-            if refusal := rules.may_enter(hall, wish.user_id, now_ms, len(others)):
+            refusal = rules.may_enter(hall, wish.user_id, now_ms, len(others))
+            refusal = refusal or self._entrance.judge(cur, hall, wish.room_id, wish.user_id)
+            if refusal is not None:
                 return refusal
         grant = rules.grant_of(hall, wish.user_id, publishes_here=wish.publishes_here)
         seat = self._seat(wish, grant, now_ms)

@@ -7,6 +7,7 @@ from synapse.module_api.errors import ConfigError
 from super_app.ids import RoomId, UserId
 from super_app.names import LIVEKIT_PREFIX
 from synapse_super_app.conferences.desk import Desk
+from synapse_super_app.conferences.entrance import Entrance
 from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.keeper import Keeper
 from synapse_super_app.conferences.links import Links
@@ -27,8 +28,9 @@ class Conferences:
         except ValueError as error:
             raise ConfigError(str(error), path=("modules",)) from None
         halls = Halls(runtime)
-        self._stages = Stages(runtime, halls)
-        self._links = Links(runtime, halls)
+        self.entrance = Entrance(runtime, halls)
+        self._stages = Stages(runtime, halls, self.entrance)
+        self.links = Links(runtime, halls, self.entrance)
         runtime.gate.register(self._stages.gate())
         runtime.follower.register(self._stages.followed())
         self._keeper: Keeper | None = None
@@ -36,7 +38,7 @@ class Conferences:
         if livekit is None:
             return
         seats = Seats(runtime)
-        desk = Desk(runtime, livekit, halls, seats)
+        desk = Desk(runtime, livekit, halls, seats, self.entrance)
         self._keeper = Keeper(runtime, livekit, halls, seats)
         self._resource = LiveKitResource(runtime, livekit, desk, self._keeper)
         runtime.api.register_web_resource(LIVEKIT_PREFIX, self._resource)
@@ -50,7 +52,7 @@ class Conferences:
         )
 
     def routes(self) -> Sequence[Route]:
-        return (*self._links.routes(), *self._stages.routes())
+        return (*self.links.routes(), *self._stages.routes())
 
     async def show_out(self, room_id: RoomId, people: frozenset[UserId]) -> None:
         """Remove people from the call of a room whose end somebody else decided."""

@@ -8,7 +8,7 @@ what they may do there is the business of roles, and of who gives tokens.
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field
@@ -17,11 +17,14 @@ from synapse.module_api.errors import SynapseError
 from super_app.calls.events import CALL_MEMBER
 from super_app.conferences import content, rules, service, store
 from super_app.conferences.model import GuestState, Hall, Link, LinkTerms, Role, Roles, ScreenShare
+from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import RoomId, ServerName, UserId, parse_user_id, server_of
+from super_app.money import Money
 from super_app.names import EventType, FederationQuery
 from super_app.wire import Text, WireModel
 from synapse_super_app.calls.limits import Limit
+from synapse_super_app.conferences.entrance import Entrance, no_money, price_content
 from synapse_super_app.conferences.halls import Halls, zone_of
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Call, Route
@@ -41,6 +44,18 @@ _Time = Annotated[int | None, Field(ge=0, le=content.LAST_TIME_MS, description="
 _FORBIDDEN: Final = 403
 
 
+class PriceBody(WireModel):
+    """What each minute in the call costs whoever comes in and is no host."""
+
+    amount: Annotated[int, Field(ge=1, le=content.PRICE_MAX_MINOR, description="Minor units a minute.")]
+    currency: Annotated[Text, Field(max_length=16)]
+
+
+class PriceShown(BaseModel):
+    amount: Annotated[int, Field(description="Minor units a minute.")]
+    currency: str
+
+
 class MakeLink(WireModel):
     """``room_id``: a room of this homeserver in which you may change state; without it one is made."""
 
@@ -54,6 +69,9 @@ class MakeLink(WireModel):
     stage: Annotated[bool, Field(description="Only hosts and speakers are heard.")] = False
     media: Literal["audio", "video"] = "video"
     screen_share: Literal["speakers", "hosts", "nobody"] = "speakers"
+    price: Annotated[PriceBody | None, Field(description="Paid to you, by the second, by whoever is in the call.")] = (
+        None
+    )
 
 
 _POWERS: Final = {
@@ -80,6 +98,7 @@ class LinkShown(BaseModel):
     closes_ts: int | None = None
     waiting_room: bool
     max: int
+    price: Annotated[PriceShown | None, Field(description="What a minute costs who is no host.")] = None
     room_id: Annotated[str | None, Field(description="To its host alone.")] = None
     waiting: Annotated[int | None, Field(description="To its host alone: how many wait.")] = None
 
@@ -108,10 +127,21 @@ class GuestBody(WireModel):
     user_id: Annotated[Text, Field(max_length=255)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a link of this homeserver asks of one person. ``price`` is None for who has nothing to pay."""
+
+    host: UserId
+    room_id: RoomId
+    price: Money | None
+    is_in_room: bool
+
+
 class Links:
-    def __init__(self, runtime: Runtime, halls: Halls) -> None:
+    def __init__(self, runtime: Runtime, halls: Halls, entrance: Entrance) -> None:
         self._runtime = runtime
         self._halls = halls
+        self._entrance = entrance
         self._of_server = Limit(runtime, "server_knocks", _KNOCKS, _WINDOW_MS)
         self._of_person = Limit(runtime, "knocks", _KNOCKS_OF_ONE, _WINDOW_MS)
         runtime.private.answer_query(FederationQuery.CALL_LINK, self._answer)
@@ -126,7 +156,13 @@ class Links:
                 body=MakeLink,
                 response=LinkShown,
                 summary="Make a link into a call, with opening hours, a waiting room and a maximum if you like",
-                reasons=(Reason.NOT_IN_ROOM, Reason.NOT_ALLOWED, Reason.CONFLICT),
+                reasons=(
+                    Reason.NOT_IN_ROOM,
+                    Reason.NOT_ALLOWED,
+                    Reason.CONFLICT,
+                    Reason.INVALID_AMOUNT,
+                    Reason.UNKNOWN_CURRENCY,
+                ),
             ),
             Route(
                 method="GET",
@@ -162,6 +198,7 @@ class Links:
                     Reason.CALL_CLOSED,
                     Reason.CALL_FULL,
                     Reason.TURNED_AWAY,
+                    Reason.PRICE_NOT_CONFIRMED,
                     Reason.NOT_ALLOWED,
                     Reason.PEER_UNREACHABLE,
                     Reason.TOO_MANY_REQUESTS,
@@ -200,6 +237,9 @@ class Links:
     async def _make(self, call: Call) -> LinkShown | Refused:
         body: MakeLink = call.body
         link_id = secrets.token_hex(_ID_BYTES)
+        price = self._price(body.price)
+        if isinstance(price, Refused):
+            return price
         said = {
             "link_id": link_id,
             "title": body.title,
@@ -208,6 +248,7 @@ class Links:
             "hours": None if body.hours is None else body.hours.model_dump(by_alias=True, exclude_none=True),
             "waiting_room": body.waiting_room,
             "max": body.max,
+            "price": None if price is None else price_content(price, call.user_id),
         }
         said = {key: value for key, value in said.items() if value is not None}
         terms = content.read_link(said, zone_of)
@@ -225,6 +266,12 @@ class Links:
         link = Link(link_id=link_id, room_id=room_id, host=call.user_id, made_ms=self._runtime.now_ms())
         await self._runtime.database.run("calls_link", lambda cur: store.add_link(cur, link))
         return self._shown(link, terms, waiting=0)
+
+    def _price(self, body: PriceBody | None) -> Money | Refused | None:
+        if body is None:
+            return None
+        passes = self._entrance.passes
+        return no_money() if passes is None else passes.judge_price(body.amount, body.currency)
 
     async def _rule(self, user_id: UserId, room_id: RoomId, body: MakeLink, said: dict[str, Any]) -> Refused | None:
         """Write the roles and the terms of a link into its room."""
@@ -328,18 +375,42 @@ class Links:
     # Guests.
 
     async def _look(self, call: Call) -> LinkShown | Refused:
-        answer = await self._ask(call, "look")
+        return await self.look(call.path["link"], call.user_id)
+
+    async def look(self, link: str, user_id: UserId) -> LinkShown | Refused:
+        """What a link of whatever homeserver leads to, as it says to one of our people."""
+        answer = await self._ask(link, user_id, "look")
         return answer if isinstance(answer, Refused) else LinkShown.model_validate(answer)
 
+    async def asked_of(self, link_id: str, user_id: UserId) -> Asked | Refused:
+        """What a link of ours asks of somebody before they come in, and where it leads to."""
+        link = await self._runtime.database.run("calls_link_of", lambda cur: store.link_of(cur, link_id))
+        hall = None if link is None else await self._halls.now(link.room_id)
+        if link is None or hall is None or _terms(hall, link) is None:
+            return _unknown()
+        room_id, ask = link.room_id, self._entrance.ask_of(hall, user_id)
+        in_room = await self._runtime.database.run(
+            "calls_in_room", lambda cur: self._runtime.private.joined_of(cur, room_id, (user_id,))
+        )
+        return Asked(
+            host=link.host,
+            room_id=room_id,
+            # Who made the link is paid, whatever the room says meanwhile.
+            price=None if ask is None or ask.payee != link.host else ask.price,
+            is_in_room=bool(in_room),
+        )
+
     async def _join(self, call: Call) -> Knocked | Refused:
-        answer = await self._ask(call, "join")
+        answer = await self._ask(call.path["link"], call.user_id, "join")
         if isinstance(answer, Refused):
             return answer
         knocked = Knocked.model_validate(answer)
-        _, server = _parts(call.path["link"], self._runtime.server_name)
+        link_id, server = _parts(call.path["link"], self._runtime.server_name)
         if knocked.state == "waiting" or knocked.room_id is None:
             return knocked
         room_id = knocked.room_id
+        if self._entrance.passes is not None:
+            await self._entrance.passes.found_room(call.user_id, link_id, RoomId(room_id))
         joined = await self._runtime.database.run(
             "calls_in_room", lambda cur: self._runtime.private.joined_of(cur, RoomId(room_id), (call.user_id,))
         )
@@ -352,16 +423,16 @@ class Links:
                 return _not_allowed(error)
         return knocked
 
-    async def _ask(self, call: Call, act: str) -> Mapping[str, Any] | Refused:
-        link_id, server = _parts(call.path["link"], self._runtime.server_name)
-        wait_ms = await self._of_person.take(call.user_id, self._runtime.now_ms())
+    async def _ask(self, link: str, user_id: UserId, act: str) -> Mapping[str, Any] | Refused:
+        link_id, server = _parts(link, self._runtime.server_name)
+        wait_ms = await self._of_person.take(user_id, self._runtime.now_ms())
         if wait_ms is not None:
             return _too_many(wait_ms)
         if server == self._runtime.server_name:
-            return await self._answered(link_id, call.user_id, act)
+            return await self._answered(link_id, user_id, act)
         if parse_user_id(f"@x:{server}") is None:
             return _unknown()
-        arguments = {"link_id": link_id, "user_id": call.user_id, "act": act}
+        arguments = {"link_id": link_id, "user_id": user_id, "act": act}
         try:
             return await self._runtime.private.query(server, FederationQuery.CALL_LINK, arguments, _TIMEOUT_MS)
         except NoAnswer as error:
@@ -403,14 +474,15 @@ class Links:
 
     async def _knocked(self, link: Link, terms: LinkTerms, hall: Hall, user_id: UserId) -> Mapping[str, Any] | Refused:
         now_ms = self._runtime.now_ms()
-        in_room, present = await self._runtime.database.run(
+        in_room, present, unpaid = await self._runtime.database.run(
             "calls_knock_look",
             lambda cur: (
                 self._runtime.private.joined_of(cur, link.room_id, (user_id,)),
                 store.people_in(cur, link.room_id),
+                self._judge_guest(cur, link, hall, user_id),
             ),
         )
-        if refusal := rules.may_enter(hall, user_id, now_ms, len(present - {user_id})):
+        if refusal := rules.may_enter(hall, user_id, now_ms, len(present - {user_id})) or unpaid:
             return refusal
         if in_room:
             return {"state": "joined", "room_id": link.room_id}
@@ -424,6 +496,13 @@ class Links:
             return {"state": "waiting"}
         refused = await self._invite(link.host, link.room_id, user_id)
         return refused or {"state": "joined", "room_id": link.room_id}
+
+    def _judge_guest(self, cur: Cursor, link: Link, hall: Hall, user_id: UserId) -> Refused | None:
+        """Whether they have to pay first. Whoever was turned away hears that, and of no price."""
+        guest = store.guest_of(cur, link.link_id, user_id)
+        if guest is not None and guest.state is GuestState.AWAY:
+            return None
+        return self._entrance.judge_guest(cur, hall, user_id)
 
     async def _invite(self, host: UserId, room_id: RoomId, guest: UserId) -> Refused | None:
         """Invite somebody who is neither in the room nor invited."""
@@ -453,6 +532,9 @@ class Links:
             closes_ts=terms.closes_ms,
             waiting_room=terms.waiting_room,
             max=terms.most,
+            price=None
+            if terms.price is None
+            else PriceShown(amount=terms.price.amount_minor, currency=terms.price.currency),
             room_id=None if waiting is None else link.room_id,
             waiting=waiting,
         )
@@ -505,6 +587,7 @@ _PASSED_ON: Final = {
         Reason.CALL_CLOSED,
         Reason.CALL_FULL,
         Reason.TURNED_AWAY,
+        Reason.PRICE_NOT_CONFIRMED,
         Reason.NOT_ALLOWED,
         Reason.TOO_MANY_REQUESTS,
     )
@@ -518,5 +601,7 @@ def _passed_on(error: NoAnswer, server: ServerName) -> Refused:
         return Refused(
             reason=Reason.PEER_UNREACHABLE, message=f"{server} did not answer for that link; try again later."
         )
-    more = {key: error.answer[key] for key in ("opens_ts", "retry_after_ms") if isinstance(error.answer.get(key), int)}
+    numbers = ("opens_ts", "retry_after_ms", "amount")
+    more: dict[str, Any] = {key: error.answer[key] for key in numbers if isinstance(error.answer.get(key), int)}
+    more |= {key: error.answer[key][:16] for key in ("currency", "per") if isinstance(error.answer.get(key), str)}
     return Refused(reason=reason, message=said[:500], fields=more)

@@ -20,6 +20,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import RoomId, UserId, parse_user_id
 from super_app.names import EventType
 from super_app.wire import WireModel
+from synapse_super_app.conferences.entrance import Entrance
 from synapse_super_app.conferences.halls import Halls, zone_of
 from synapse_super_app.follower import EventHandler
 from synapse_super_app.gate import GateHandler, Verdict
@@ -48,6 +49,15 @@ class HandBody(WireModel):
     raised: bool
 
 
+class AskShown(BaseModel):
+    """What a minute costs, whom it is paid to, and by which link it is confirmed (``link`` of ``POST paid_calls``)."""
+
+    amount: Annotated[int, Field(description="Minor units a minute.")]
+    currency: str
+    payee: str
+    link: str
+
+
 class StageShown(BaseModel):
     """The call of a room as it is ruled now."""
 
@@ -61,12 +71,14 @@ class StageShown(BaseModel):
     present: Annotated[list[str], Field(description="Who is connected to this homeserver's SFU.")]
     your_role: Literal["host", "speaker", "listener"]
     can_publish: Annotated[list[str], Field(description="What you may send: camera, microphone, screen_share, …")]
+    asks: Annotated[AskShown | None, Field(description="What you have to confirm before you come in.")] = None
 
 
 class Stages:
-    def __init__(self, runtime: Runtime, halls: Halls) -> None:
+    def __init__(self, runtime: Runtime, halls: Halls, entrance: Entrance) -> None:
         self._runtime = runtime
         self._halls = halls
+        self._entrance = entrance
 
     def routes(self) -> Sequence[Route]:
         where = "call_rooms/{room_id}"
@@ -177,7 +189,10 @@ class Stages:
             return _not_in_room(room_id)
         hall = await self._halls.now(room_id)
         roles = hall.roles or Roles()
-        present = await self._runtime.database.run("calls_present", lambda cur: store.people_in(cur, room_id))
+        present, ask = await self._runtime.database.run(
+            "calls_present",
+            lambda cur: (store.people_in(cur, room_id), self._entrance.unpaid(cur, hall, room_id, user_id)),
+        )
         grant = rules.grant_of(hall, user_id, publishes_here=True)
         everything = sorted(rules.EVERYTHING if grant.sources is None else grant.sources)
         return StageShown.model_validate(
@@ -187,6 +202,14 @@ class Stages:
                 "present": sorted(present),
                 "your_role": rules.role_of(hall.roles, user_id).value,
                 "can_publish": [source.value for source in everything] if grant.can_publish else [],
+                "asks": None
+                if ask is None
+                else {
+                    "amount": ask.price.amount_minor,
+                    "currency": ask.price.currency,
+                    "payee": ask.payee,
+                    "link": ask.link,
+                },
             }
         )
 

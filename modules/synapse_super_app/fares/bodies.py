@@ -12,10 +12,14 @@ from synapse_super_app.payments.bodies import PasskeyAnswer
 
 
 class PaidCallBody(WireModel):
-    """A price that a person confirms, for one ring. ``amount`` is what a minute costs, as it was shown to them."""
+    """A price that a person confirms, for one ring of ``callee`` or one visit to the call behind ``link``.
+
+    ``amount`` is what a minute costs, as it was shown to them.
+    """
 
     fare_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits, made by the client.")]
-    callee: WireReference
+    callee: WireReference | None = None
+    link: Annotated[str | None, Field(min_length=1, max_length=320, description="Instead of ``callee``.")] = None
     amount: WireAmount
     currency: WireCurrency
     minutes: Annotated[int, Field(ge=1, le=MINUTES_MAX, description="How long the call may be at most.")] = MINUTES
@@ -66,6 +70,8 @@ class PaidCallJson(BaseModel):
     ends_ts: int | None = None
     reason: Annotated[str | None, Field(description="Why it ended, if not by hanging up: used_up, expired, …")] = None
     agreed_ts: int
+    link: Annotated[str | None, Field(description="Of a visit to the call behind a link; there is no ring.")] = None
+    room_id: Annotated[str | None, Field(description="Where the link leads, once you were let in.")] = None
 
 
 class PaidCallsJson(BaseModel):
@@ -80,6 +86,7 @@ class WantedJson(OpenWireModel):
     fare_id: Annotated[str | None, Field(pattern=r"^[0-9a-f]{32}$")] = None
     amount: WireAmount = None
     currency: WireCurrency = None
+    link_id: Annotated[str | None, Field(max_length=64)] = None
 
 
 def paid_call_json(fare: Fare, now_ms: int) -> PaidCallJson:
@@ -103,4 +110,6 @@ def paid_call_json(fare: Fare, now_ms: int) -> PaidCallJson:
         ends_ts=rules.ends_ms(fare),
         reason=fare.reason,
         agreed_ts=fare.agreed_ms,
+        link=fare.link,
+        room_id=fare.room_id,
     )

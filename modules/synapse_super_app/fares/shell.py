@@ -6,7 +6,6 @@ that writes the ledger reads each second. Asking fails open: a ring whose price 
 callee's homeserver screens it, if it costs something. Paying fails closed: nothing is charged that was not confirmed.
 """
 
-import itertools
 import logging
 import secrets
 from collections import OrderedDict
@@ -24,7 +23,7 @@ from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.fares import rules, store
 from super_app.fares.model import MINUTES_MAX, Fare, FareId, FareKey, FareState, Stepped, Terms, TermsState
-from super_app.fares.service import Fares
+from super_app.fares.service import Fares, Note
 from super_app.ids import Acct, RoomId, ServerName, UserId, parse_user_id, server_of
 from super_app.ledger.lease import NotTheWriter
 from super_app.money import AssetCode, Money, check_money
@@ -36,6 +35,7 @@ from super_app.safeguards.passkeys import about_payment
 from super_app.safeguards.service import Safeguards
 from synapse_super_app.calls.screening import thawed
 from synapse_super_app.fares import bodies
+from synapse_super_app.fares.visits import CallLinks, Entrances, Visits
 from synapse_super_app.http.at_once import AtOnce
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Call, Route, Sessions
@@ -67,8 +67,6 @@ _MAX_AGE_MS: Final = 300_000
 _RING_PATIENCE_MS: Final = 1_000
 _ASK_TIMEOUT_MS: Final = 5_000
 _HANG_UP_AGAIN_MS: Final = 5_000
-_STICKS_MS: Final = 3_600_000
-"""How long a sticky membership that was left has to say so: as long as one can stick."""
 ShowOut = Callable[[RoomId, frozenset[UserId]], Awaitable[None]]
 """Removes people from the call of a room at the SFU of this homeserver, if they are in it and it has one."""
 _MAX_UNDER_WAY: Final = 100
@@ -115,6 +113,8 @@ class FaresShell:
         pins: Pins,
         prices: Prices,
         show_out: ShowOut,
+        links: CallLinks,
+        entrance: Entrances,
     ) -> None:
         self._runtime = runtime
         self._writer = writer
@@ -130,16 +130,23 @@ class FaresShell:
             guards=safeguards,
             is_halted=residents.payments_are_halted,
         )
+        self.visits = Visits(runtime=runtime, fares=self.fares, assets=self._assets, links=links, entrance=entrance)
         payments.pay_out_of(self.fares)
         safeguards.count_aside(self.fares.aside_minor)
         self._known: OrderedDict[tuple[UserId, UserId], tuple[int, Money | None]] = OrderedDict()
         self._at_once = AtOnce(_MAX_UNDER_WAY)
         self._hung_up: dict[SessionId, int] = {}
         self._listeners: list[Callable[[Ending], Awaitable[None]]] = []
+        self._noted: list[Callable[[], None]] = []
         self._on = False
         self._busy = False
         self._reload_ms = 0
         runtime.private.answer_put(_SERVLET_GROUP, FARES_PATH, self._put)
+
+    def while_changing(self, note: Note, noted: Callable[[], None]) -> None:
+        """Call ``note`` inside each transaction that changes the state of a fare, ``noted`` when one has committed."""
+        self.fares.while_changing(note)
+        self._noted.append(noted)
 
     def when_ending(self, listener: Callable[[Ending], Awaitable[None]]) -> None:
         """Call ``listener`` with calls whose money is nearly used up, in the process that writes."""
@@ -166,10 +173,12 @@ class FaresShell:
                 path="paid_calls",
                 handler=self._confirm,
                 response=bodies.PaidCallJson,
-                summary="Confirm the price of a call, for your next ring; the same again changes nothing",
+                summary="Confirm the price of a call, for your next ring or visit; the same again changes nothing",
                 body=bodies.PaidCallBody,
                 reasons=(
                     Reason.PRICE_CHANGED,
+                    Reason.UNKNOWN_CALL_LINK,
+                    Reason.CALL_CLOSED,
                     Reason.UNKNOWN_HANDLE,
                     Reason.AMBIGUOUS_PAYEE,
                     Reason.HANDLE_FROZEN,
@@ -405,9 +414,11 @@ class FaresShell:
             return metrics.count(money)
         owner = await self._runtime.accounts.acct_of(call.user_id)
         key = FareKey(owner=owner, fare_id=FareId(body.fare_id))
-        callee = await self._resolve(call, body.callee)
-        if isinstance(callee, Refused):
-            return callee
+        known = await self._runtime.database.run("fare_find", lambda cur: store.find(cur, key))
+        whom = await self._whom(call, body, money, known)
+        if isinstance(whom, Refused):
+            return metrics.count(whom)
+        callee, link_id = whom
         most_minor = rules.ceiling_minor(money, body.minutes)
         if isinstance(most_minor, Refused):
             return metrics.count(most_minor)
@@ -435,13 +446,8 @@ class FaresShell:
             warned=False,
             reason=None,
             agreed_ms=now_ms,
+            link_id=link_id,
         )
-        known = await self._runtime.database.run("fare_find", lambda cur: store.find(cur, key))
-        if known is None:
-            price = await self.price_of(callee, call.user_id)
-            if isinstance(price, Refused) or price != money:
-                changed = price if isinstance(price, Refused) else rules.price_changed(callee, price)
-                return metrics.count(changed)
         made = await self._agree(wanted, body.pin, body.passkey)
         if isinstance(made, Refused):
             return metrics.count(made)
@@ -452,6 +458,32 @@ class FaresShell:
                 return metrics.count(refused)
         self._reload_ms = 0
         return bodies.paid_call_json(made, self._runtime.now_ms())
+
+    async def _whom(
+        self, call: Call, body: bodies.PaidCallBody, money: Money, known: Fare | None
+    ) -> tuple[UserId, str | None] | Refused:
+        """Who is paid and the link that it is for, if the price is still the one that was confirmed."""
+        if body.callee is not None and body.link is None:
+            callee = await self._resolve(call, body.callee)
+            if isinstance(callee, Refused) or known is not None:
+                return callee if isinstance(callee, Refused) else (callee, None)
+            price = await self.price_of(callee, call.user_id)
+            if isinstance(price, Refused):
+                return price
+            return (callee, None) if price == money else rules.price_changed(callee, price)
+        if body.link is None or body.callee is not None:
+            return Refused(
+                reason=Reason.INVALID_VALUE,
+                message="Name either callee, for a ring, or link, for the call behind a link.",
+            )
+        link_id = body.link.partition("@")[0]
+        if known is not None:
+            return known.callee, link_id
+        found = await self.visits.price_of(body.link, call.user_id)
+        if isinstance(found, Refused):
+            return found
+        payee, asked = found
+        return (payee, link_id) if asked == money else rules.entry_changed(asked)
 
     async def _agree(self, wanted: Fare, pin: str | None, passkey: Mapping[str, Any] | None) -> Fare | Refused:
         now_ms = self._runtime.now_ms()
@@ -472,19 +504,42 @@ class FaresShell:
     async def _tell_agreed(self, fare: Fare) -> Refused | None:
         """Let the callee's homeserver know that this caller may ring; what it says if it may not."""
         if fare.is_local:
-            return await self._accept(fare.callee, fare.caller, fare.fare_id, fare.price)
-        fields = {"fare_id": fare.fare_id, "amount": fare.price.amount_minor, "currency": fare.price.currency}
+            refused = await self._accept(fare.callee, fare.caller, fare.fare_id, fare.price, fare.link_id)
+            if refused is None and fare.link_id is not None:
+                await self._found_room(fare, await self._room_known(fare.callee, fare.caller, fare.link_id))
+            return refused
+        fields: dict[str, Any] = {
+            "fare_id": fare.fare_id,
+            "amount": fare.price.amount_minor,
+            "currency": fare.price.currency,
+        }
+        if fare.link_id is not None:
+            fields["link_id"] = fare.link_id
         answer = await self._ask("agree", fare.callee, fare.caller, fields, _ASK_TIMEOUT_MS)
         if isinstance(answer, Refused):
             return answer
         if answer.get("agreed") is True:
+            room_id = answer.get("room_id")
+            await self._found_room(fare, RoomId(room_id) if isinstance(room_id, str) else None)
             return None
         price = self._read_price(answer, fare.callee)
+        if fare.link_id is not None:
+            return price if isinstance(price, Refused) else rules.entry_changed(price)
         self._known[(fare.callee, fare.caller)] = (
             self._runtime.now_ms(),
             None if isinstance(price, Refused) else price,
         )
         return price if isinstance(price, Refused) else rules.price_changed(fare.callee, price)
+
+    async def _found_room(self, fare: Fare, room_id: RoomId | None) -> None:
+        """Who was let in before need not be let in again, so this is all that is heard of the room."""
+        if fare.link_id is not None and room_id is not None:
+            await self.visits.found_room(fare.caller, fare.link_id, room_id)
+
+    async def _room_known(self, callee: UserId, caller: UserId, link_id: str) -> RoomId | None:
+        """The room that a link of ours leads to, for who is in it already."""
+        asked = await self.visits.asked_here(link_id, callee, caller)
+        return None if isinstance(asked, Refused) or not asked.is_in_room else asked.room_id
 
     async def _let_go(self, key: FareKey) -> Fare | Refused:
         now_ms = self._runtime.now_ms()
@@ -557,21 +612,45 @@ class FaresShell:
                 money = check_money(wanted.amount, wanted.currency, self._assets)
                 if isinstance(money, Refused):
                     return money
-                refused = await self._accept(callee, caller, FareId(wanted.fare_id), money)
-                return {"agreed": True} if refused is None else _price_json(await self._price_here(callee, caller))
+                return await self._agreed(callee, caller, wanted, FareId(wanted.fare_id), money)
             case "ended" if wanted.fare_id is not None:
                 return await self._ended(callee, caller, FareId(wanted.fare_id))
             case _:
                 return Refused(reason=Reason.INVALID_VALUE, message="Ask for price, agree or ended, with a fare_id.")
 
-    async def _accept(self, callee: UserId, caller: UserId, fare_id: FareId, price: Money) -> Refused | None:
-        """A caller has confirmed a price of one of ours. It must be what the policy asks now."""
+    async def _agreed(
+        self, callee: UserId, caller: UserId, wanted: bodies.WantedJson, fare_id: FareId, price: Money
+    ) -> dict[str, Any] | Refused:
+        """What a homeserver hears whose person has confirmed a price of one of ours."""
+        link_id = wanted.link_id
+        refused = await self._accept(callee, caller, fare_id, price, link_id)
+        if refused is not None:
+            if refused.reason is not Reason.PRICE_CHANGED:
+                return refused
+            asked = check_money(refused.fields.get("amount"), refused.fields.get("currency"), self._assets)
+            return _price_json(None if isinstance(asked, Refused) else asked)
+        room_id = None if link_id is None else await self._room_known(callee, caller, link_id)
+        return {"agreed": True} if room_id is None else {"agreed": True, "room_id": room_id}
+
+    async def _accept(
+        self, callee: UserId, caller: UserId, fare_id: FareId, price: Money, link_id: str | None
+    ) -> Refused | None:
+        """A caller has confirmed a price of one of ours. It must be what the policy, or the link, asks now."""
         known = await self._runtime.database.run("fare_terms", lambda cur: store.terms_of(cur, caller, fare_id))
-        if known is not None and known.callee == callee and known.price == price:
+        if known is not None and (known.callee, known.price, known.link_id) == (callee, price, link_id):
             return None
-        asked = await self._price_here(callee, caller)
-        if asked != price:
-            return rules.price_changed(callee, asked)
+        room_id: RoomId | None = None
+        if link_id is None:
+            asked = await self._price_here(callee, caller)
+            if asked != price:
+                return rules.price_changed(callee, asked)
+        else:
+            found = await self.visits.asked_here(link_id, callee, caller)
+            if isinstance(found, Refused):
+                return found
+            if found.price != price:
+                return rules.entry_changed(found.price)
+            room_id = found.room_id
         terms = Terms(
             callee_acct=await self._runtime.accounts.acct_of(callee),
             callee=callee,
@@ -581,19 +660,30 @@ class FaresShell:
             state=TermsState.OPEN,
             session_id=None,
             agreed_ms=self._runtime.now_ms(),
+            link_id=link_id,
+            room_id=room_id,
         )
         accepted = await self._runtime.database.run("fare_accept", lambda cur: self.fares.accept(cur, terms))
-        if accepted.callee != callee or accepted.price != price:
+        if (accepted.callee, accepted.price, accepted.link_id) != (callee, price, link_id):
             return rules.conflict(fare_id)
         self._reload_ms = 0
         return None
 
     async def _ended(self, callee: UserId, caller: UserId, fare_id: FareId) -> dict[str, Any]:
-        def read(cur: Cursor) -> int | None:
-            terms = store.terms_of(cur, caller, fare_id)
-            return None if terms is None or terms.callee != callee else self.fares.talked_ms(cur, caller, terms)
+        now_ms = self._runtime.now_ms()
 
-        talked_ms = await self._runtime.database.run("fare_ended", read)
+        def read(cur: Cursor) -> tuple[Terms | None, int | None]:
+            terms = store.terms_of(cur, caller, fare_id)
+            if terms is None or terms.callee != callee:
+                return None, None
+            if terms.link_id is not None:
+                terms = self.fares.left(cur, caller, terms, now_ms)
+            return terms, self.fares.talked_ms(cur, caller, terms)
+
+        terms, talked_ms = await self._runtime.database.run("fare_ended", read)
+        if terms is not None and terms.room_id is not None:
+            # For their homeserver they have left, so it pays for no more.
+            await self._show_out(terms.room_id, frozenset({caller}))
         return {} if talked_ms is None else {"talked_ms": talked_ms}
 
     # The meter.
@@ -638,7 +728,9 @@ class FaresShell:
         if stepped is None:
             return
         now_ms = self._runtime.now_ms()
-        if stepped.hang_up:
+        if stepped.hang_up and stepped.fare.link_id is not None:
+            await self._leave(stepped.fare)
+        elif stepped.hang_up:
             await self._hang_up(stepped.fare.owner, stepped.fare.session_id, stepped.fare.caller, "caller")
         if stepped.warn:
             left_ms = rules.covered_ms(fare.price.amount_minor, stepped.fare.funds_minor) - rules.talked(
@@ -650,15 +742,19 @@ class FaresShell:
             _ended_total.labels(reason if reason in (*_SETTLED_REASONS, "hung_up") else "unpaid").inc()
 
     async def _step(self, fare: Fare, *, theirs_ms: int | None = None, told: bool = False) -> Stepped | None:
+        stay = None if fare.link_id is None else await self.visits.stay_of(fare)
         salts, now_ms = _fresh_salts(), self._runtime.now_ms()
 
         def work(cur: Cursor) -> Stepped | None:
-            return self.fares.step(cur, fare.key, salts, now_ms, theirs_ms=theirs_ms, told=told)
+            return self.fares.step(cur, fare.key, salts, now_ms, stay=stay, theirs_ms=theirs_ms, told=told)
 
         def peer_of(stepped: Stepped | None) -> ServerName | None:
             return server_of(fare.callee) if stepped is not None and stepped.paying else None
 
         found: Stepped | None = await self._clearing.run_and_send("fare_step", work, peer_of)
+        if found is not None and found.fare.state is not fare.state:
+            for noted in self._noted:
+                noted()
         return found
 
     async def _ask_how_long(self, fare: Fare) -> Stepped | None:
@@ -670,10 +766,27 @@ class FaresShell:
         return await self._step(fare, theirs_ms=theirs_ms if known else None, told=True)
 
     async def _follow(self, terms: Terms) -> None:
+        if terms.link_id is not None:
+            await self._follow_visit(terms)
+            return
         now_ms = self._runtime.now_ms()
         unpaid = await self._writer.run("fare_follow", lambda cur: self.fares.follow(cur, terms.caller, terms, now_ms))
         if unpaid is not None:
             await self._hang_up(terms.callee_acct, unpaid, terms.callee, "callee")
+
+    async def _follow_visit(self, terms: Terms) -> None:
+        stay, now_ms = await self.visits.stay_under(terms), self._runtime.now_ms()
+        unpaid = await self._writer.run("fare_follow", lambda cur: self.fares.follow_stay(cur, terms, stay, now_ms))
+        if unpaid:
+            _hung_up_total.labels("callee").inc()
+            await self.visits.remove(terms)
+
+    async def _leave(self, fare: Fare) -> None:
+        """Take somebody of ours out of the call behind a link. What fails is tried again with the next look."""
+        if fare.room_id is not None:
+            _hung_up_total.labels("caller").inc()
+            await self.visits.leave_call(fare.room_id, fare.caller)
+            await self._show_out(fare.room_id, frozenset({fare.caller}))
 
     async def _tell(self, ending: Ending) -> None:
         for listener in self._listeners:
@@ -700,29 +813,14 @@ class FaresShell:
         _hung_up_total.labels(side).inc()
         room_id, session = RoomId(entry.session.room_id), entry.session
         if session.rtc_event_id is not None:
-            state = await self._runtime.api.get_room_state(room_id, [(events.CALL_MEMBER, None)])
-            for (event_type, state_key), event in state.items():
-                if event.sender == person and event.content:
-                    await self._send(person, room_id, event_type, {}, state_key=state_key)
-            keys = await self._runtime.database.run(
-                "fare_sticky", lambda cur: calls.member_keys(cur, room_id, person, now_ms)
-            )
-            # Which of the two types a device sticks by is not kept; leaving by the other says nothing.
-            for key, event_type in itertools.product(keys, sorted(events.RTC_MEMBERS)):
-                sticks = {events.STICKY_FIELD: {"duration_ms": _STICKS_MS}}
-                await self._send(person, room_id, event_type, events.left_sticky(key), **sticks)
+            await self.visits.leave_call(room_id, person)
         content = {"call_id": session.call_id, "version": "1", "party_id": events.PARTY_ID, "reason": "user_hangup"}
-        await self._send(person, room_id, events.HANGUP, content)
+        await self._runtime.api.create_and_send_event_into_room(
+            {"type": events.HANGUP, "room_id": room_id, "sender": person, "content": content}
+        )
         # Clients leave by themselves when they read this; who does not is removed where media goes through our SFU.
         both = (session.caller, session.callee)
         await self._show_out(room_id, frozenset(each for each in both if each is not None))
-
-    async def _send(
-        self, sender: UserId, room_id: RoomId, event_type: str, content: dict[str, Any], **more: Any
-    ) -> None:
-        await self._runtime.api.create_and_send_event_into_room(
-            {"type": event_type, "room_id": room_id, "sender": sender, "content": content, **more}
-        )
 
     async def _forget(self) -> None:
         if self._on:

@@ -45,6 +45,31 @@ class LedgerAdmin(OperatorRoutes):
                 ),
             ),
             Route(
+                method="GET",
+                path="admin/fees",
+                handler=self._fees,
+                response=bodies.FeesJson,
+                summary="What the house has earned in fees and not paid to anybody yet",
+                auth=Auth.ADMIN,
+            ),
+            Route(
+                method="POST",
+                path="admin/fees/pay",
+                handler=self._pay_fees,
+                response=bodies.EntryJson,
+                summary="Give fees that were earned to a person; the same reference again changes nothing",
+                auth=Auth.ADMIN,
+                body=bodies.PayFeesBody,
+                reasons=(
+                    Reason.INVALID_AMOUNT,
+                    Reason.UNKNOWN_CURRENCY,
+                    Reason.UNKNOWN_PAYEE,
+                    Reason.INSUFFICIENT_FUNDS,
+                    Reason.CONFLICT,
+                    Reason.ENTRY_ARCHIVED,
+                ),
+            ),
+            Route(
                 method="POST",
                 path="admin/correct",
                 handler=self._correct,
@@ -178,6 +203,33 @@ class LedgerAdmin(OperatorRoutes):
             await self._write(
                 "burn",
                 lambda cur, now_ms: operators.burn(
+                    cur, acct, money, reference=body.reference, operator=call.user_id, now_ms=now_ms
+                ),
+            )
+        )
+
+    async def _fees(self, call: Call) -> bodies.FeesJson:
+        found, scales = await self._read("fees", lambda cur: (operators.fees(cur), operators.scales(cur)))
+        return bodies.FeesJson(
+            fees=[
+                bodies.FeesOfJson(currency=code, scale=scales.get(code, 0), amount=amount_minor)
+                for code, amount_minor in sorted(found.items())
+            ]
+        )
+
+    async def _pay_fees(self, call: Call) -> bodies.EntryJson | Refused:
+        body: bodies.PayFeesBody = call.body
+        money = check_money(body.amount, body.currency, self._assets)
+        if isinstance(money, Refused):
+            return money
+        person = await self._person(body.user_id)
+        if isinstance(person, Refused):
+            return person
+        _, acct = person
+        return _entry(
+            await self._write(
+                "pay_fees",
+                lambda cur, now_ms: operators.pay_fees(
                     cur, acct, money, reference=body.reference, operator=call.user_id, now_ms=now_ms
                 ),
             )

@@ -26,6 +26,27 @@ class BurnBody(WireModel):
     reference: Reference
 
 
+class PayFeesBody(WireModel):
+    """``reference`` is why, and makes sure that nothing is paid twice."""
+
+    user_id: str
+    amount: Amount
+    currency: str
+    reference: Reference
+
+
+class FeesOfJson(BaseModel):
+    """What the house has earned of one currency and not paid to anybody yet."""
+
+    currency: str
+    scale: int
+    amount: int
+
+
+class FeesJson(BaseModel):
+    fees: list[FeesOfJson]
+
+
 class CorrectBody(WireModel):
     """``amount`` left out takes back all that is left of entry ``seq``."""
 

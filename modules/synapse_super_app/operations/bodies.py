@@ -35,7 +35,7 @@ class ProposalBody(WireModel):
     """``reference`` is why, and that of the entry which it becomes."""
 
     proposal_id: Annotated[str, Field(pattern=_ID)]
-    kind: Literal["issue", "burn"]
+    kind: Literal["issue", "burn", "pay_fees"]
     user_id: Annotated[Text, Field(max_length=255)]
     amount: Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR)]
     currency: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{2,11}$")]

@@ -20,7 +20,11 @@ from synapse_super_app.operations.erasure import Erasure
 from synapse_super_app.operations.export import Export
 from synapse_super_app.runtime import Runtime
 
-DIRECT: Final[Mapping[Kind, str]] = {Kind.ISSUE: "admin/issue", Kind.BURN: "admin/burn"}
+DIRECT: Final[Mapping[Kind, str]] = {
+    Kind.ISSUE: "admin/issue",
+    Kind.BURN: "admin/burn",
+    Kind.PAY_FEES: "admin/fees/pay",
+}
 """The routes that do at once what a proposal asks for."""
 
 
@@ -90,7 +94,7 @@ class OperationsFeature:
                 path="admin/proposals",
                 handler=self._proposals,
                 response=bodies.ProposalsJson,
-                summary="Money that an admin wants to issue or burn and that another one has to agree to",
+                summary="Money that an admin wants to move and that another one has to agree to",
                 auth=Auth.ADMIN,
             ),
             Route(
@@ -98,7 +102,7 @@ class OperationsFeature:
                 path="admin/proposals",
                 handler=self._propose,
                 response=bodies.ProposalJson,
-                summary="Propose to issue or to burn; the same again changes nothing",
+                summary="Propose to issue, to burn or to pay fees out; the same again changes nothing",
                 auth=Auth.ADMIN,
                 body=bodies.ProposalBody,
                 reasons=(Reason.INVALID_AMOUNT, Reason.UNKNOWN_CURRENCY, Reason.CONFLICT),

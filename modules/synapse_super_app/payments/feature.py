@@ -186,7 +186,7 @@ class PaymentsFeature:
         self._statements_api = StatementsApi(runtime, payments)
         self._ledger_admin = LedgerAdmin(runtime, writer)
         self._leavers = Leavers(runtime, writer, self._residents)
-        self._deposits = self._ask_deposits()
+        self.deposits = self._ask_deposits()
         self.tenure.while_held(self._halting.begin, self._halting.end)
         self.tenure.while_held(self._clearing_shell.begin, self._clearing_shell.end)
         self.tenure.while_held(self._deadlines.begin, self._deadlines.end)
@@ -239,13 +239,16 @@ class PaymentsFeature:
             pins=self._pins,
             prices=calls.screening,
             show_out=calls.show_out,
+            links=calls.links,
+            entrance=calls.entrance,
         )
+        calls.entrance.passes = fares.visits
         self.packages = (*self.packages, "super_app.fares")
         self.pots.pots.lies_beside(fares.fares.beside)
         self._checks.look_at(fares.fares.violations)
         self.tenure.while_held(fares.begin, fares.end)
         calls.charge(fares)
-        self._deposits.follow_calls()
+        self.deposits.follow_calls()
         calls.when_reached(fares.reached)
 
     def while_committing(self, note: Committing, noted: Callable[[], None]) -> None:
@@ -269,12 +272,12 @@ class PaymentsFeature:
             *self._halting.routes(),
             *self._leavers.routes(),
             *self._clearing_shell.routes(),
-            *self._deposits.routes(),
+            *self.deposits.routes(),
             *(() if self.fares is None else self.fares.routes()),
         )
 
     async def start(self) -> None:
-        self._deposits.start()
+        self.deposits.start()
         if self.fares is not None:
             self.fares.start()
         database, assets = self._runtime.database, self._runtime.config.payments.by_code()

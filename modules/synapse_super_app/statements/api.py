@@ -192,7 +192,10 @@ class StatementsApi:
         if isinstance(found, Refused):
             return found
         said, payment = found
-        write = partial(pdf.receipt_pdf, said, payment.memo, zone, query.language)
+        # What it cost the payer besides is nobody else's.
+        is_payer = payment.payer_acct == await self._runtime.accounts.acct_of(call.user_id)
+        fee_minor = payment.fee_minor if is_payer else 0
+        write = partial(pdf.receipt_pdf, said, payment.memo, zone, query.language, fee_minor=fee_minor)
         content = await self._runtime.api.defer_to_thread(write)
         return FileAnswer(name=f"receipt-{said.payment_id}.pdf", media_type=_PDF, content=content)
 

@@ -20,8 +20,8 @@ from reportlab.lib.pagesizes import A4
 from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.pdfgen.canvas import Canvas
 
-from super_app.assistant.amounts import locale_of, show_minor
-from super_app.money import format_money
+from super_app.assistant.amounts import locale_of, show_by_code, show_minor
+from super_app.money import Asset, format_money
 from super_app.statements.model import Line, Statement
 from super_app.statements.proof import ProofContent, word_of
 from super_app.statements.words import KINDS, WORDS
@@ -94,7 +94,7 @@ class _Sheet:
         self._page += 1
 
     def _printable(self, text: str) -> str:
-        plain = " ".join(text.replace("\u00a0", " ").replace("\u202f", " ").replace("\u2212", "-").split())
+        plain = _plain_spaces(text).replace("\u2212", "-")
         shown = "".join(_nearest(char) for char in unicodedata.normalize("NFC", plain))
         self.lost = self.lost or shown != plain
         return shown
@@ -121,6 +121,17 @@ def _has(text: str) -> bool:
     return True
 
 
+def _plain_spaces(text: str) -> str:
+    return " ".join(text.replace("\u00a0", " ").replace("\u202f", " ").split())
+
+
+def _amount(amount_minor: int, asset: Asset, locale: Locale) -> str:
+    """An amount as the language writes it; by its code where the fonts lack the sign of the currency."""
+    shown = show_minor(amount_minor, asset, locale)
+    is_there = _has(_plain_spaces(shown).replace("\u2212", "-"))
+    return shown if is_there else show_by_code(amount_minor, asset, locale)
+
+
 def _named(user_id: str) -> str:
     """A Matrix id that says who it is also where the fonts lack a character of it, as ids of long ago have."""
     return "".join(char if _has(char) else f"<U+{ord(char):04X}>" for char in user_id)
@@ -137,10 +148,10 @@ def statement_pdf(statement: Statement, zone: tzinfo, zone_name: str, server: st
         ("account", _named(statement.owner)),
         ("homeserver", server),
         ("period", f"{first} – {last}"),
-        ("opening", show_minor(statement.opening_minor, asset, locale)),
-        ("in", show_minor(statement.in_minor, asset, locale)),
-        ("out", show_minor(statement.out_minor, asset, locale)),
-        ("closing", show_minor(statement.closing_minor, asset, locale)),
+        ("opening", _amount(statement.opening_minor, asset, locale)),
+        ("in", _amount(statement.in_minor, asset, locale)),
+        ("out", _amount(statement.out_minor, asset, locale)),
+        ("closing", _amount(statement.closing_minor, asset, locale)),
     ):
         _field(sheet, words[name], shown)
     sheet.down(6)
@@ -182,8 +193,8 @@ def _row(sheet: _Sheet, line: Line, statement: Statement, zone: tzinfo, locale: 
     what = KINDS[language][line.kind] if line.other is None else f"{KINDS[language][line.kind]}, {_named(line.other)}"
     whole = stringWidth(what, _PLAIN, _BODY) <= _WHAT_WIDTH
     sheet.text(_WHAT, what if whole else KINDS[language][line.kind])
-    sheet.text(_CHANGE, show_minor(line.change_minor, asset, locale), right=True)
-    sheet.text(_BALANCE, show_minor(line.balance_minor, asset, locale), right=True)
+    sheet.text(_CHANGE, _amount(line.change_minor, asset, locale), right=True)
+    sheet.text(_BALANCE, _amount(line.balance_minor, asset, locale), right=True)
     sheet.down()
     if not whole and line.other is not None:
         # An id that is cut could be somebody else's, so it has lines of its own.
@@ -195,8 +206,11 @@ def _row(sheet: _Sheet, line: Line, statement: Statement, zone: tzinfo, locale: 
         sheet.down()
 
 
-def receipt_pdf(proof: ProofContent, memo: str | None, zone: tzinfo, language: str) -> bytes:
-    """A receipt with its proof in a QR code, and as text among the keywords of the file."""
+def receipt_pdf(proof: ProofContent, memo: str | None, zone: tzinfo, language: str, *, fee_minor: int = 0) -> bytes:
+    """A receipt with its proof in a QR code, and as text among the keywords of the file.
+
+    ``fee_minor`` is what it cost its payer besides; who was paid is not told.
+    """
     words, locale = dict(WORDS[language]), locale_of(language)
     word = word_of(proof)
     sheet = _Sheet(f"{words['receipt']} {proof.payment_id}", proof.server, word, words)
@@ -210,14 +224,21 @@ def receipt_pdf(proof: ProofContent, memo: str | None, zone: tzinfo, language: s
         ("payee", _named(proof.payee)),
         ("signed_amount", format_money(proof.amount, proof.asset)),
     ]
+    if fee_minor:
+        rows += [
+            ("fee", words["fee_to"].format(fee=_amount(fee_minor, proof.asset, locale), server=proof.server)),
+            ("total", _amount(proof.amount + fee_minor, proof.asset, locale)),
+        ]
     rows += [("ordered", ordered), ("payment", proof.payment_id)]
     rows += [("refund_of", proof.refund_of)] if proof.refund_of is not None else []
     for name, shown in rows:
         _field(sheet, words[name], shown)
     if memo:
         _field(sheet, words["memo"], _fitted(memo, _BODY, 360))
-        sheet.text(_MARGIN, words["memo_unsigned"], size=_SMALL)
-        sheet.down()
+    for shown, note in ((memo, "memo_unsigned"), (fee_minor, "fee_unsigned")):
+        if shown:
+            sheet.text(_MARGIN, words[note], size=_SMALL)
+            sheet.down()
     sheet.down(6)
     sheet.text(_MARGIN, words["key"].format(server=proof.server, key=proof.key_id), size=_SMALL)
     sheet.down()
@@ -231,8 +252,7 @@ def receipt_pdf(proof: ProofContent, memo: str | None, zone: tzinfo, language: s
 
 def shown_amount(proof: ProofContent, language: str) -> str:
     """The amount as a receipt in that language shows it."""
-    shown = show_minor(proof.amount, proof.asset, locale_of(language))
-    return " ".join(shown.replace("\u00a0", " ").replace("\u202f", " ").split())
+    return _plain_spaces(_amount(proof.amount, proof.asset, locale_of(language)))
 
 
 def _draw_code(sheet: _Sheet, word: str) -> None:

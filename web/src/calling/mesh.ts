@@ -37,6 +37,7 @@ export class Mesh extends Line {
   #servers: RTCConfiguration = {};
   #looking: Promise<void> | null = null;
   #again = false;
+  #wasThere = false;
   #early: PeerSignal[] = [];
   #stop = new AbortController();
 
@@ -48,6 +49,7 @@ export class Mesh extends Line {
   async join(roomId: string, media: Media): Promise<void> {
     if (this.now !== null && this.now.phase !== "over") return;
     this.#stop = new AbortController();
+    this.#wasThere = false;
     const { signal } = this.#stop;
     this.begin(roomId, media, null);
     try {
@@ -145,6 +147,12 @@ export class Mesh extends Line {
     }
     if (this.#stop.signal.aborted) return;
     const place = found.findIndex((each) => each.key === this.#key);
+    if (place >= 0) this.#wasThere = true;
+    else if (this.#wasThere) {
+      // Their homeserver has taken them out: what they had confirmed for the call is used up.
+      await this.#end(null);
+      return;
+    }
     if (place >= MOST) {
       // Five came at once: those who were first stay.
       await this.#end(full());

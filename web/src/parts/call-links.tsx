@@ -2,13 +2,14 @@
 
 import { useState } from "preact/hooks";
 import { answer, HOMESERVER } from "../api.ts";
-import { useHome } from "../home.ts";
+import { useHome, useMoney } from "../home.ts";
 import { linkIn } from "../links.ts";
 import { asProblem, type Problem } from "../problem.ts";
 import { refresh, useResource } from "../resources.ts";
 import { go, to } from "../route.ts";
 import type { LinkShown } from "../schema.ts";
 import { c } from "../text/calling.ts";
+import { d } from "../text/deeds.ts";
 import { t } from "../text/index.ts";
 import { Avatar, Button, CopyButton, dateTime, Failure, Field, LinkButton, Loaded, Row, Section } from "./basics.tsx";
 
@@ -30,6 +31,7 @@ export function CallLinks() {
       setBusy(false);
     }
   };
+  const money = useMoney();
   const link = linkIn(pasted);
   return (
     <Section
@@ -52,7 +54,7 @@ export function CallLinks() {
                   <Row
                     start={<Avatar name={each.title} icon="video" />}
                     title={each.title === "" ? t("room_call") : each.title}
-                    below={termsIn(each)}
+                    below={termsIn(each, each.price == null ? null : money(each.price))}
                     end={
                       <span class="pair">
                         <CopyButton
@@ -100,8 +102,9 @@ export function CallLinks() {
   );
 }
 
-function termsIn(link: LinkShown): string {
+function termsIn(link: LinkShown, price: string | null): string {
   const said = [link.is_open ? t("call_links.open") : t("call_links.closed")];
+  if (price !== null) said.push(d("price.of_link", { price }));
   if (link.opens_ts != null) said.push(c("link.opens", { date: dateTime(link.opens_ts) }));
   if (link.closes_ts != null) said.push(c("link.closes", { date: dateTime(link.closes_ts) }));
   if (link.waiting_room) said.push(c("link.waits"));

@@ -29,7 +29,8 @@ export default function ReachAsk(props: { problem: Problem; person: string; labe
   );
 }
 
-function PriceAsk(props: { callee: string; asked: Money; confirmed: () => void }) {
+/** The price of a ring, or of coming into the call behind a link, which is paid to ``callee``. */
+export function PriceAsk(props: { callee: string; link?: string; asked: Money; confirmed: () => void }) {
   const { api } = useHome();
   const money = useMoney();
   const [price, setPrice] = useState(props.asked);
@@ -49,7 +50,8 @@ function PriceAsk(props: { callee: string; asked: Money; confirmed: () => void }
         if (busy) return;
         setBusy(true);
         setProblem(null);
-        const wish = { callee: props.callee, amount, currency, minutes };
+        const whom = props.link === undefined ? { callee: props.callee } : { link: props.link };
+        const wish = { ...whom, amount, currency, minutes };
         try {
           await answer(api.POST("/paid_calls", { body: { fare_id: numberOf(wish), ...wish, ...proof.take() } }));
           props.confirmed();
@@ -60,7 +62,7 @@ function PriceAsk(props: { callee: string; asked: Money; confirmed: () => void }
           if (changed !== null) setPrice(changed);
         } finally {
           setBusy(false);
-          void refresh("wallet", "paid_calls");
+          void refresh("wallet", "paid_calls", "call_room");
         }
       }}
     >
@@ -80,7 +82,7 @@ function PriceAsk(props: { callee: string; asked: Money; confirmed: () => void }
       {proof.field}
       {problem !== null && <Failure problem={problem} />}
       <Button kind="main" type="submit" wide icon="phone" busy={busy}>
-        {d("price.ring", { price: money(price) })}
+        {d(props.link === undefined ? "price.ring" : "price.enter", { price: money(price) })}
       </Button>
     </form>
   );
@@ -182,8 +184,8 @@ export function Costs({ person }: { person: string }) {
   );
 }
 
-/** What a call has come to, second by second while it lasts, and at its end. */
-export function Cost({ callee, over }: { callee: string; over: boolean }) {
+/** What a call with somebody has come to, or that of a room, second by second while it lasts, and at its end. */
+export function Cost({ callee, room, over }: { callee?: string; room?: string; over: boolean }) {
   const { api } = useHome();
   const [fareId, setFareId] = useState<string | null>(null);
   const fares = useResource(
@@ -192,7 +194,10 @@ export function Cost({ callee, over }: { callee: string; over: boolean }) {
     over ? 2_000 : 5_000,
   );
   const fare = fares.value?.calls.find(
-    (each) => each.fare_id === fareId || (each.callee === callee && ["agreed", "running"].includes(each.state)),
+    (each) =>
+      each.fare_id === fareId ||
+      ((room === undefined ? each.callee === callee && each.link == null : each.room_id === room) &&
+        ["agreed", "running"].includes(each.state)),
   );
   if (fare !== undefined && fare.fare_id !== fareId && !over) setFareId(fare.fare_id);
   if (fare === undefined || fares.value === undefined || (over && fareId === null)) return null;

@@ -5,9 +5,10 @@ import { answer } from "../api.ts";
 import { DAYS, type Day, type Fault, NO_TERMS, type Terms, termsOf, WORKDAYS } from "../call-terms.ts";
 import { useHome } from "../home.ts";
 import { Button, Failure, Field, Notice, Options, Screen, Switch } from "../parts/basics.tsx";
-import { useDeed } from "../parts/compose.tsx";
+import { useAmount, useDeed } from "../parts/compose.tsx";
 import { go, to } from "../route.ts";
 import { c } from "../text/calling.ts";
+import { d } from "../text/deeds.ts";
 import { locale } from "../text/index.ts";
 
 const MONDAY_MS = Date.UTC(2024, 0, 1);
@@ -24,13 +25,23 @@ export function NewCallLinkScreen() {
     setFault(null);
   };
   const hasServer = about.call_server != null;
+  const [paid, setPaid] = useState(false);
+  const [tried, setTried] = useState(false);
+  const { amount, currency, field } = useAmount(
+    about.assets.map((each) => each.code),
+    tried,
+    d("own_price.amount"),
+  );
   return (
     <Screen title={c("new_link")} back={to("calls")}>
       <form
         class="card prose"
         onSubmit={async (event) => {
           event.preventDefault();
-          const body = termsOf(terms, zone);
+          setTried(true);
+          if (paid && amount === null) return;
+          const price = paid && amount !== null ? { amount, currency } : null;
+          const body = termsOf({ ...terms, price }, zone);
           if (typeof body === "string") {
             setFault(body);
             return;
@@ -108,6 +119,10 @@ export function NewCallLinkScreen() {
           onChange={(on) => set({ hours: on ? { from: "09:00", to: "17:00", days: WORKDAYS } : null })}
         />
         {terms.hours !== null && <Hours hours={terms.hours} fault={fault} onChange={(hours) => set({ hours })} />}
+        {about.features.includes("payments") && (
+          <Switch label={d("link.price")} below={d("link.price.hint")} on={paid} onChange={(on) => setPaid(on)} />
+        )}
+        {paid && field}
         {deed.problem !== null && <Failure problem={deed.problem} />}
         <Button kind="main" type="submit" wide busy={deed.busy !== null}>
           {c("link.make")}

@@ -6,7 +6,9 @@ import { Toggle } from "../calling/controls.tsx";
 import type { Other, RoomCallNow } from "../calling/line.ts";
 import { roomCallOf } from "../calling/room-call.ts";
 import type { Media } from "../calling/signals.ts";
+import { amountIn } from "../fares.ts";
 import { useHome } from "../home.ts";
+import type { Money } from "../money.ts";
 import { Avatar, Button, Failure, Handle, Notice, Screen } from "../parts/basics.tsx";
 import { OwnRole, People, Rules, useStage, WaitingRoom } from "../parts/stage.tsx";
 import { asProblem, type Problem } from "../problem.ts";
@@ -20,6 +22,7 @@ const KNOCK_MS = 3_000;
 export function RoomCallScreen() {
   const roomId = useRoute().path[1] ?? "";
   const home = useHome();
+  const { about } = home;
   const roomCall = roomCallOf(home);
   const [call, setCall] = useState<RoomCallNow | null>(null);
   const stage = useStage(roomId);
@@ -34,10 +37,20 @@ export function RoomCallScreen() {
   const goesOn = call !== null && call.phase !== "over" && call.roomId === roomId;
   // Who may be heard is enforced at the call server; a call from browser to browser has none, and everybody is heard.
   const rules = stage.value !== undefined && home.about.call_server != null ? stage.value : null;
+  // What it costs stays on the page when the call is over.
+  const asks = stage.value?.asks;
+  const reach = useReach(about.features.includes("payments"));
   return (
     <Screen title={t("room_call")} back={to("calls")}>
       {call !== null && call.problem !== null && <Failure problem={call.problem} />}
-      {goesOn ? <Going call={call} rules={rules} /> : <Door roomId={roomId} rules={rules} />}
+      {goesOn ? (
+        <Going call={call} rules={rules} />
+      ) : asks == null ? (
+        <Door roomId={roomId} rules={rules} />
+      ) : (
+        reach !== null && <reach.PriceAsk callee={asks.payee} link={asks.link} asked={asks} confirmed={stage.again} />
+      )}
+      {reach !== null && call !== null && call.roomId === roomId && <reach.Cost room={roomId} over={!goesOn} />}
       {stage.value === undefined && stage.problem !== undefined && (
         <Failure problem={stage.problem} again={stage.again} />
       )}
@@ -46,6 +59,19 @@ export function RoomCallScreen() {
       {rules !== null && <Rules stage={rules} />}
     </Screen>
   );
+}
+
+/** What asks for money, loaded where there may be some to pay. */
+function useReach(wanted: boolean): typeof import("../parts/reach.tsx") | null {
+  const [reach, setReach] = useState<typeof import("../parts/reach.tsx") | null>(null);
+  useEffect(() => {
+    if (wanted)
+      import("../parts/reach.tsx").then(
+        (loaded) => setReach(loaded),
+        () => undefined,
+      );
+  }, [wanted]);
+  return reach;
 }
 
 /** Before one enters. On a stage listeners need no microphone. */
@@ -149,6 +175,8 @@ function hostOf(url: string): string {
 export function CallLinkScreen() {
   const link = useRoute().path[1] ?? "";
   const { api } = useHome();
+  const [asks, setAsks] = useState<{ payee: string; asked: Money } | null>(null);
+  const reach = useReach(asks !== null);
   const [waits, setWaits] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [attempt, setAttempt] = useState(0);
@@ -166,10 +194,22 @@ export function CallLinkScreen() {
           timer = setTimeout(() => void knock(), KNOCK_MS);
         }
       } catch (thrown) {
-        if (here) setProblem(asProblem(thrown));
+        const found = asProblem(thrown);
+        const asked = found.code === "PRICE_NOT_CONFIRMED" ? amountIn(found.fields) : null;
+        if (asked === null) {
+          if (here) setProblem(found);
+          return;
+        }
+        try {
+          const { host } = await answer(api.GET("/call_links/{link}", { params: { path: { link } } }));
+          if (here) setAsks({ payee: host, asked });
+        } catch (other) {
+          if (here) setProblem(asProblem(other));
+        }
       }
     };
     setProblem(null);
+    setAsks(null);
     void knock();
     return () => {
       here = false;
@@ -180,6 +220,13 @@ export function CallLinkScreen() {
     <Screen title={t("room_call")}>
       {problem !== null ? (
         <Failure problem={problem} again={() => setAttempt(attempt + 1)} />
+      ) : asks !== null && reach !== null ? (
+        <reach.PriceAsk
+          callee={asks.payee}
+          link={link}
+          asked={asks.asked}
+          confirmed={() => setAttempt(attempt + 1)}
+        />
       ) : (
         <Notice icon="clock">
           <p>{waits ? t("room_call.waiting") : t("phone.asking")}</p>

@@ -301,6 +301,10 @@ export const deedsEn = {
   "price.explained":
     "{first} is set aside at first, and more while you talk. You pay by the second; what is left comes back at once.",
   "price.ring": "Ring for {price} a minute",
+  "price.enter": "Come in for {price} a minute",
+  "price.of_link": "{price} a minute",
+  "link.price": "A price by the minute",
+  "link.price.hint": "Whoever comes in pays it to you, by the second, and confirms it first. Hosts pay nothing",
   "price.minute": "You are a stranger there: a minute of a call costs you {price}. You are asked before it rings.",
   "price.so_far": "Costs so far",
   "price.came_to": "It cost",
@@ -651,6 +655,10 @@ export const deedsDe: Texts = {
   "price.explained":
     "{first} werden zuerst beiseitegelegt, und mehr, während ihr sprecht. Du zahlst nach Sekunden; was übrig ist, kommt sofort zurück.",
   "price.ring": "Anrufen für {price} je Minute",
+  "price.enter": "Hereinkommen für {price} je Minute",
+  "price.of_link": "{price} je Minute",
+  "link.price": "Ein Preis je Minute",
+  "link.price.hint": "Wer hereinkommt, zahlt ihn dir nach Sekunden und bestätigt ihn vorher. Gastgeber zahlen nichts",
   "price.minute": "Du bist dort nicht bekannt: eine Minute kostet dich {price}. Du wirst gefragt, bevor es klingelt.",
   "price.so_far": "Kostet bisher",
   "price.came_to": "Es hat gekostet:",
