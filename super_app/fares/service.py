@@ -222,7 +222,8 @@ class Fares:
         seen = rules.follow_stay(known, stay, now_ms)
         if seen != known:
             store.put_terms(cur, seen)
-        if seen.state is not TermsState.RUNNING or server_of(seen.caller) == self._server_name:
+        # Whoever has left is not shown out, and of one of ours the meter is in this very database.
+        if not stay.is_in or seen.state is not TermsState.RUNNING or server_of(seen.caller) == self._server_name:
             return False
         received = store.received_minor(cur, seen.callee_acct, seen.caller, rules.stem_of(seen.fare_id))
         return rules.is_in_arrears(seen.price.amount_minor, rules.talked(seen.answer_ms, now_ms), received)

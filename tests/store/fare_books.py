@@ -6,6 +6,7 @@ from pot_books import POT_PACKAGES, PotBooks
 from super_app.accounts import store as accounts
 from super_app.calls import store as calls
 from super_app.calls.model import CallId, Direction, Media, Protocol, Record, Session, SessionId, State
+from super_app.conferences.model import Stay
 from super_app.db import Cursor, Transaction
 from super_app.errors import Refused
 from super_app.fares import rules
@@ -33,7 +34,15 @@ class FareBooks(PotBooks):
         self.pots.lies_beside(self.fares.beside)
 
     def agree(
-        self, number: int, caller: str, callee: str, price: int, minutes: int = 30, *, proven: bool = False
+        self,
+        number: int,
+        caller: str,
+        callee: str,
+        price: int,
+        minutes: int = 30,
+        *,
+        proven: bool = False,
+        link_id: str | None = None,
     ) -> Fare | Refused:
         money = Money(amount_minor=price, currency=EUR)
         most = rules.ceiling_minor(money, minutes)
@@ -61,6 +70,7 @@ class FareBooks(PotBooks):
             warned=False,
             reason=None,
             agreed_ms=self.now_ms,
+            link_id=link_id,
         )
         return self.transaction(lambda cur: self.fares.agree(cur, fare, self.now_ms, proven=proven))
 
@@ -72,10 +82,18 @@ class FareBooks(PotBooks):
     def key(self, number: int, caller: str) -> FareKey:
         return FareKey(owner=Acct(self.account(self.user(caller))), fare_id=self.fare_id(number))
 
-    def step(self, number: int, caller: str, *, theirs_ms: int | None = None, told: bool = False) -> Stepped | None:
+    def step(
+        self,
+        number: int,
+        caller: str,
+        *,
+        stay: Stay | None = None,
+        theirs_ms: int | None = None,
+        told: bool = False,
+    ) -> Stepped | None:
         key = self.key(number, caller)
         return self.transaction(
-            lambda cur: self.fares.step(cur, key, SALTS, self.now_ms, theirs_ms=theirs_ms, told=told)
+            lambda cur: self.fares.step(cur, key, SALTS, self.now_ms, stay=stay, theirs_ms=theirs_ms, told=told)
         )
 
     def fare(self, number: int, caller: str) -> Fare:
@@ -83,7 +101,7 @@ class FareBooks(PotBooks):
         assert not isinstance(found, Refused), found
         return found[0]
 
-    def terms(self, number: int, caller: str, callee: str, price: int) -> Terms:
+    def terms(self, number: int, caller: str, callee: str, price: int, link_id: str | None = None) -> Terms:
         terms = Terms(
             callee_acct=Acct(self.account(self.user(callee))),
             callee=self.user(callee),
@@ -93,6 +111,7 @@ class FareBooks(PotBooks):
             state=TermsState.OPEN,
             session_id=None,
             agreed_ms=self.now_ms,
+            link_id=link_id,
         )
         return self.transaction(lambda cur: self.fares.accept(cur, terms))
 

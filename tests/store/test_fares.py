@@ -12,22 +12,26 @@ from payment_books import incoming
 
 from super_app.calls.model import State
 from super_app.clearing.ports import Accept
+from super_app.conferences.model import Stay
 from super_app.db import Cursor, Transaction
 from super_app.errors import Reason, Refused
-from super_app.fares import rules
+from super_app.fares import rules, store
 from super_app.fares.model import (
+    ADMITTED_MS,
     AGREED_MS,
     ARREARS_MS,
     ASK_FOR_MS,
     FAILURES_MAX,
     OPEN_MAX,
+    RETURN_MS,
     USED_UP,
     Fare,
     FareState,
     Stepped,
+    TermsState,
 )
-from super_app.ids import Acct
-from super_app.money import AssetCode
+from super_app.ids import Acct, RoomId
+from super_app.money import AssetCode, Money
 from super_app.payments.model import Order, Payment
 from super_app.safeguards.model import Settings, Tier, Window
 
@@ -452,3 +456,125 @@ def test_at_every_step_nothing_is_lost_made_or_charged_beyond_the_talk(
         available, held = books.wallet(alice)
         on_its_way = committed.money.amount_minor if committed is not None else 0
         assert available + held + books.aside(alice) + delivered + on_its_way == 1_000
+
+
+LINK, OTHER_LINK = "1" * 32, "2" * 32
+AWAY = Stay(is_in=False)
+
+
+def here(since_ms: int | None = None) -> Stay:
+    return Stay(is_in=True, since_ms=since_ms)
+
+
+class TestBehindALink:
+    def test_it_is_charged_from_coming_in_to_leaving_and_no_ring_uses_it(
+        self, books: FareBooks, alice: Acct, bob: Acct
+    ) -> None:
+        books.agree(1, "alice", "bob", 60, link_id=LINK)
+        ring = books.ring("alice", "bob")
+        books.move_call(ring, State.ANSWERED)
+        books.pass_time(1_000)
+        assert stepped(books.step(1, "alice", stay=AWAY)).fare.state is FareState.AGREED, "they are not in the call"
+        came_ms = books.now_ms
+        books.pass_time(0.7)
+        running = stepped(books.step(1, "alice", stay=here(came_ms))).fare
+        assert (running.state, running.answer_ms, running.session_id) == (FareState.RUNNING, came_ms, None)
+        books.now_ms = came_ms + 91_000
+        left = Stay(is_in=False, left_ms=came_ms + 90_999)
+        ended = stepped(books.step(1, "alice", stay=left)).fare
+        assert (ended.state, ended.paid_minor, ended.talked_ms) == (FareState.ENDED, 90, 90_999)
+        assert (books.wallet(alice), books.aside(alice), books.wallet(bob)) == ((9_910, 0), 0, (90, 0))
+        assert books.violations() == ()
+
+    def test_who_came_before_they_agreed_is_charged_from_then_and_no_time_of_the_future_counts(
+        self, books: FareBooks, alice: Acct, bob: Acct
+    ) -> None:
+        agreed_ms = books.now_ms
+        books.agree(1, "alice", "bob", 60, link_id=LINK)
+        books.pass_time(10)
+        assert stepped(books.step(1, "alice", stay=here(agreed_ms - 60_000))).fare.answer_ms == agreed_ms
+        books.agree(2, "alice", "bob", 60, link_id=OTHER_LINK)
+        assert stepped(books.step(2, "alice", stay=here(books.now_ms + 60_000))).fare.answer_ms == books.now_ms
+
+    def test_half_an_hour_without_coming_in_gives_it_all_back_to_the_millisecond(
+        self, books: FareBooks, alice: Acct, bob: Acct
+    ) -> None:
+        books.agree(1, "alice", "bob", 60, link_id=LINK)
+        books.now_ms += ADMITTED_MS - 1
+        assert stepped(books.step(1, "alice", stay=AWAY)).fare.state is FareState.AGREED
+        books.now_ms += 1
+        ended = stepped(books.step(1, "alice", stay=AWAY)).fare
+        assert (ended.state, ended.reason) == (FareState.ENDED, Reason.EXPIRED.value)
+        assert (books.wallet(alice), books.aside(alice)) == ((10_000, 0), 0)
+
+    def test_it_lets_into_its_own_call_at_its_own_price_while_it_lasts(
+        self, books: FareBooks, alice: Acct, bob: Acct
+    ) -> None:
+        books.agree(1, "alice", "bob", 60, link_id=LINK)
+        caller, callee = books.user("alice"), books.user("bob")
+
+        def lets_in(link_id: str = LINK, minor: int = 60) -> bool:
+            price = Money(amount_minor=minor, currency=EUR)
+            return books.transaction(lambda cur: books.fares.lets_in(cur, caller, link_id, price, books.now_ms))
+
+        assert (lets_in(), lets_in(OTHER_LINK), lets_in(minor=59), lets_in(minor=61)) == (True, False, False, False)
+        assert not books.transaction(lambda cur: books.fares.may_ring(cur, alice, callee, None, books.now_ms))
+        books.step(1, "alice", stay=here())
+        assert lets_in(minor=61), "what was begun goes on at its price"
+        books.step(1, "alice", stay=AWAY)
+        assert not lets_in()
+
+    def test_the_room_that_it_leads_to_is_kept_beside_what_the_writer_writes(
+        self, books: FareBooks, alice: Acct, bob: Acct
+    ) -> None:
+        books.agree(1, "alice", "bob", 60, link_id=LINK)
+        caller, room_id = books.user("alice"), RoomId("!call:hs1.test")
+        books.transaction(lambda cur: store.found_room(cur, caller, LINK, room_id))
+        books.step(1, "alice", stay=here())
+        assert (books.fare(1, "alice").room_id, books.fare(1, "alice").state) == (room_id, FareState.RUNNING)
+
+    def test_the_payees_homeserver_admits_follows_and_tells(self, books: FareBooks, bob: Acct) -> None:
+        terms = books.terms(1, ZOE, "bob", 60, LINK)
+        price = terms.price
+
+        def admits(link_id: str = LINK, minor: int = 60) -> bool:
+            asked = Money(amount_minor=minor, currency=EUR)
+            return books.transaction(lambda cur: books.fares.is_admitted(cur, terms.caller, link_id, asked))
+
+        def follow(stay: Stay) -> bool:
+            return books.transaction(lambda cur: books.fares.follow_stay(cur, terms, stay, books.now_ms))
+
+        def told() -> int | None:
+            def read(cur: Cursor) -> int | None:
+                return books.fares.talked_ms(cur, terms.caller, books.fares.accept(cur, terms))
+
+            return books.transaction(read)
+
+        assert (admits(), admits(OTHER_LINK), admits(minor=59)) == (True, False, False)
+        agreed = books.transaction(lambda cur: books.fares.agreed_ms(cur, bob, terms.caller, price, books.now_ms))
+        assert agreed is None, "it lets nobody ring"
+        began_ms = books.now_ms
+        assert not follow(here())
+        books.now_ms = began_ms + ARREARS_MS - 1
+        assert not follow(here())
+        books.now_ms += 1
+        assert follow(here()), "nothing was paid for three minutes"
+        # Who is back in a moment was not away; who stays away has left when they did.
+        left_ms = books.now_ms
+        assert not follow(AWAY)
+        books.now_ms += RETURN_MS - 1
+        assert follow(here())
+        assert told() is None
+        follow(AWAY)
+        books.now_ms += RETURN_MS
+        follow(AWAY)
+        assert told() == left_ms + RETURN_MS - 1 - began_ms
+        assert not admits()
+
+    def test_what_the_other_homeserver_says_ends_it_here_at_once(self, books: FareBooks, bob: Acct) -> None:
+        terms = books.terms(1, ZOE, "bob", 60, LINK)
+        books.transaction(lambda cur: books.fares.follow_stay(cur, terms, here(), books.now_ms))
+        books.pass_time(30)
+        over = books.transaction(lambda cur: books.fares.left(cur, terms.caller, terms, books.now_ms))
+        assert (over.state, over.end_ms) == (TermsState.OVER, books.now_ms)
+        assert books.transaction(lambda cur: books.fares.talked_ms(cur, terms.caller, over)) == 30_000

@@ -235,8 +235,8 @@ def receipt_pdf(proof: ProofContent, memo: str | None, zone: tzinfo, language: s
         _field(sheet, words[name], shown)
     if memo:
         _field(sheet, words["memo"], _fitted(memo, _BODY, 360))
-    for shown, note in ((memo, "memo_unsigned"), (fee_minor, "fee_unsigned")):
-        if shown:
+    for is_there, note in ((bool(memo), "memo_unsigned"), (fee_minor > 0, "fee_unsigned")):
+        if is_there:
             sheet.text(_MARGIN, words[note], size=_SMALL)
             sheet.down()
     sheet.down(6)

@@ -221,12 +221,7 @@ export function CallLinkScreen() {
       {problem !== null ? (
         <Failure problem={problem} again={() => setAttempt(attempt + 1)} />
       ) : asks !== null && reach !== null ? (
-        <reach.PriceAsk
-          callee={asks.payee}
-          link={link}
-          asked={asks.asked}
-          confirmed={() => setAttempt(attempt + 1)}
-        />
+        <reach.PriceAsk callee={asks.payee} link={link} asked={asks.asked} confirmed={() => setAttempt(attempt + 1)} />
       ) : (
         <Notice icon="clock">
           <p>{waits ? t("room_call.waiting") : t("phone.asking")}</p>
