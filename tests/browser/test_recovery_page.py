@@ -84,18 +84,31 @@ def axe() -> str:
     return (ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
-def sdk(*arguments: str, text: str = "") -> str:
+def sdk(*arguments: str, text: str = "", script: str = "secret-storage.mjs") -> str:
     """What matrix-js-sdk says."""
-    script = ROOT / "web" / "tests" / "secret-storage.mjs"
     done = subprocess.run(
-        [str(ROOT / "tools" / "web"), "run", str(script), *arguments],
+        [str(ROOT / "tools" / "web"), "run", str(ROOT / "web" / "tests" / script), *arguments],
         input=text,
         capture_output=True,
         text=True,
-        check=True,
         cwd=ROOT,
+        timeout=240,
+        check=False,
     )
-    return done.stdout.strip()
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-2_000:]
+    return done.stdout.strip().rpartition("\n")[2]
+
+
+def client_with_everything(realms: Realms, name: str) -> tuple[MatrixClient, dict[str, Any]]:
+    """A person whose client has encrypted something, and then was lost: what only they know of it."""
+    person = realms.account(name)
+    return person, client_of(realms, name, "make")
+
+
+def client_of(realms: Realms, name: str, what: str, **more: str) -> dict[str, Any]:
+    wanted = {"base_url": realms.processes[0].client_url, "name": name, "password": f"{name}-password", **more}
+    found: dict[str, Any] = json.loads(sdk(what, text=json.dumps(wanted), script="account.mjs"))
+    return found
 
 
 @contextmanager
@@ -142,7 +155,8 @@ def assistant_said(client: MatrixClient, what: str) -> bool:
 def test_a_lost_phone_and_six_digits_bring_back_what_a_client_has_encrypted(
     chromium: Any, realms: Realms, axe: str
 ) -> None:
-    alice, key = set_up_with(realms, "alice")
+    alice, lost = client_with_everything(realms, "alice")
+    key = lost["recovery_key"]
     _sets_up(chromium, realms, key, axe)
     stored = set_of(alice)["set"]
     assert [each["server"] for each in stored["realms"]] == realms.names
@@ -160,7 +174,7 @@ def test_a_lost_phone_and_six_digits_bring_back_what_a_client_has_encrypted(
             what="the assistant to tell of the wrong PIN",
         )
         recovered = shown_key(page, PIN)
-        no_file_holds(realms, key)
+        no_file_holds(realms, key, but=stored["ciphertext"])
         visit.shot("recovery-key-desktop-light")
         # Another PIN, with the old one alone.
         page.get_by_role("button", name="Change PIN, key or homeservers").click()
@@ -169,8 +183,9 @@ def test_a_lost_phone_and_six_digits_bring_back_what_a_client_has_encrypted(
         page.get_by_text(READY).wait_for()
         assert visit.complaints == []
     assert recovered == key
-    kept = {data_type: alice.account_data(data_type) for data_type in secret_storage(alice)}
-    assert sdk("open", recovered, text=json.dumps(kept)) == "the secret of this account"
+    # The client on that device opens the account's secret storage with it, and so the backup of what was encrypted.
+    read = client_of(realms, "alice", "read", **{**lost, "recovery_key": recovered})
+    assert read == {"before": None, "text": lost["text"], "verified": True}
     assert set_of(alice)["set"]["version"] == 2
 
     # One realm lies and another is away; each is named, and the three others suffice.
@@ -230,8 +245,10 @@ def _an_operator_sees_it(chromium: Any, realms: Realms) -> None:
         ).wait_for()
 
 
-def no_file_holds(realms: Realms, key: str) -> None:
+def no_file_holds(realms: Realms, key: str, *, but: str) -> None:
     """Neither a database nor a log nor anything else of the five, in whatever form a key is written.
+
+    ``but`` is what one of them does hold, so that it is seen that files are looked through as they are.
 
     PINs are too short to be looked for, since digits are found everywhere by chance: see
     ``tests/modules/test_recovery_realms.py``.
@@ -246,14 +263,13 @@ def no_file_holds(realms: Realms, key: str) -> None:
     forms += [base64.b64encode(raw).rstrip(b"="), to_b64(raw).encode()]
     files = [each for process in realms.processes for each in process.config_path.parent.rglob("*") if each.is_file()]
     assert {"homeserver.db", "homeserver.log"} <= {each.name for each in files}
+    holders: set[Path] = set()
     for file in files:
         content = file.read_bytes()
         assert not [form for form in forms if form in content], file
-
-
-def secret_storage(person: MatrixClient) -> list[str]:
-    chosen = person.account_data("m.secret_storage.default_key") or {}
-    return ["m.secret_storage.default_key", f"m.secret_storage.key.{chosen['key']}", "m.cross_signing.master"]
+        if but.encode() in content:
+            holders.add(file.parent)
+    assert holders == {realms.processes[0].config_path.parent}
 
 
 def other_share(person: MatrixClient, realms: Realms) -> tuple[str, str]:
@@ -338,6 +354,74 @@ def test_ten_guesses_over_devices_days_and_a_restored_realm_end_it_everywhere(ch
     bob.close()
 
 
+CLOSING = """() => {
+    const plain = window.fetch.bind(window);
+    let begun = Promise.resolve();
+    let closed = false;
+    new MutationObserver(() => {
+        closed ||= document.querySelector("output") !== null;
+    }).observe(document.body, { childList: true, subtree: true });
+    window.fetch = async (request, ...more) => {
+        if (closed) return new Promise(() => {});
+        if (request.url.endsWith("/evaluate")) await begun;
+        const answered = plain(request, ...more);
+        if (request.url.endsWith("/begin")) begun = answered.then((each) => each.clone().text());
+        return answered;
+    };
+}"""
+"""From the moment on at which a page shows a key it sends nothing more, as one that is closed then.
+
+All realms have begun the guess before they are asked, as they have where a PIN takes its time.
+"""
+
+
+def test_a_page_that_is_closed_as_soon_as_it_shows_the_key_leaves_no_guess_and_the_account_may_get_another_key(
+    chromium: Any, realms: Realms
+) -> None:
+    dave, key = set_up_with(realms, "dave")
+    with device(chromium, realms) as visit:
+        page = sign_in(visit, "dave")
+        sets_up(page, key, PIN)
+        guesses_wrong(page)
+        page.get_by_text("Wrong PIN. 9 guesses are left.").wait_for()
+        page.evaluate(CLOSING)
+        assert shown_key(page, PIN) == key
+        page.close()
+        all_are(realms, dave, {1: ("active", 0)})
+        assert tries_of(realms, dave) == {"right": 2, "wrong": 1}
+
+        # Then the account gets another recovery key, as when somebody resets it in their client.
+        made = json.loads(sdk("make"))
+        for data_type, content in made["data"].items():
+            dave.set_account_data(data_type, content)
+        page = visit.context.new_page()
+        page.goto(f"{visit.origin}/superapp/recover/")
+        page.get_by_text("this PIN brings only the old one back").wait_for()
+        assert shown_key(page, PIN) == key
+        page.get_by_text("What comes back is the old one").wait_for()
+        page.get_by_role("button", name="Change PIN, key or homeservers").click()
+        # The old one is that of the account no more.
+        page.get_by_role("textbox", name="Recovery key").fill(key)
+        _types_new_pin(page, NEW_PIN)
+        page.get_by_role("button", name="Set up").click()
+        page.get_by_text("but not that of your account").wait_for()
+        sets_up(page, made["recoveryKey"], NEW_PIN)
+        page.get_by_text("this PIN brings only the old one back").wait_for(state="detached")
+        recovered = shown_key(page, NEW_PIN)
+        assert recovered == made["recoveryKey"]
+        assert sdk("open", recovered, text=json.dumps(made["data"])) == "the secret of this account"
+    # What was set up for the old one is at no realm any more.
+    all_are(realms, dave, {1: ("retired", 0), 2: ("active", 0)})
+    dave.close()
+
+
+def tries_of(realms: Realms, person: MatrixClient) -> dict[str, int]:
+    """How those of a person ended, from the database of their homeserver."""
+    sql = "SELECT outcome, COUNT(*) FROM superapp_recovery_attempt WHERE user_id = ? GROUP BY outcome"
+    with closing(sqlite3.connect(database(realms, 0), timeout=60)) as connection:
+        return dict(connection.execute(sql, (person.user_id,)).fetchall())
+
+
 def a_day_goes_by(realms: Realms, person: MatrixClient) -> None:
     sql = "UPDATE superapp_recovery_share SET guessed_ms = guessed_ms - 86400000 WHERE user_id = ?"
     for at in range(len(realms.names)):
@@ -350,7 +434,7 @@ def guesses_wrong(page: Any, pin: str = WRONG) -> None:
 
 
 def sets_up(page: Any, key: str, pin: str) -> None:
-    page.get_by_label("Recovery key").fill(key)
+    page.get_by_role("textbox", name="Recovery key").fill(key)
     _types_new_pin(page, pin)
     page.get_by_role("button", name="Set up").click()
     page.get_by_text(READY).wait_for()
@@ -367,7 +451,7 @@ def test_wherever_setting_up_breaks_off_one_pin_works_and_it_can_begin_again(chr
         page.get_by_text("This is not the PIN of your wallet.").wait_for()
         # While shares are given out, with nothing there before.
         breaks_off(page, f"**/recovery/realms/{realms.names[3].replace(':', '%3A')}/share")
-        page.get_by_label("Recovery key").fill(key)
+        page.get_by_role("textbox", name="Recovery key").fill(key)
         _types_new_pin(page, PIN)
         page.get_by_role("button", name="Set up").click()
         page.get_by_role("alert").wait_for()
@@ -421,6 +505,20 @@ def test_wherever_setting_up_breaks_off_one_pin_works_and_it_can_begin_again(chr
     carol.close()
 
 
+def test_after_each_request_of_setting_up_the_page_may_be_closed(realms: Realms) -> None:
+    """The page's own code, without a browser and without the hash of the PIN, so that all of its steps can be tried."""
+    with realms.account("erin") as erin:
+        client_url = realms.processes[0].client_url
+        wanted = {"client_url": client_url, "user_id": erin.user_id, "token": erin.access_token}
+        found = json.loads(sdk(text=json.dumps(wanted), script="steps.mjs"))
+        # What it has, three states, three shares, a try of three requests; the account data; and three to say so.
+        assert (found["first"], found["again"]) == (11, 14)
+        newest = set_of(erin)["set"]["version"]
+        for at in range(3):
+            held = {version: each for version, each in states(realms, erin, at).items() if each[0] != "retired"}
+            assert held == {newest: ("active", 0)}
+
+
 def leaves(page: Any, server: str) -> None:
     """As if its operator had said so in its config: the page is told of it with the list of realms."""
 
@@ -447,7 +545,7 @@ def breaks_off(page: Any, where: Any, method: str | None = None) -> None:
 def _sets_up(chromium: Any, realms: Realms, key: str, axe: str) -> None:
     with device(chromium, realms) as visit:
         page = sign_in(visit, "alice")
-        page.get_by_label("Recovery key").fill(key[:-2])
+        page.get_by_role("textbox", name="Recovery key").fill(key[:-2])
         _types_new_pin(page, "123456")
         page.get_by_role("button", name="Set up").click()
         page.get_by_text("This is no recovery key").wait_for()
@@ -461,7 +559,11 @@ def _sets_up(chromium: Any, realms: Realms, key: str, axe: str) -> None:
         found = page.evaluate("async () => (await axe.run(document, {resultTypes: ['violations']})).violations")
         assert [f"{fault['id']}: {node['html'][:120]}" for fault in found for node in fault["nodes"]] == []
         visit.shot("recovery-set-up-phone-light")
-        page.get_by_label("Recovery key").fill(key)
+        # What it can do and what not stands there, and why it has six digits.
+        page.get_by_text("What this can do, and what it cannot").click()
+        for said in ("3 of them together can try all PINs", "could make a page that sends your PIN", "drawn by dice"):
+            page.get_by_text(said).wait_for()
+        page.get_by_role("textbox", name="Recovery key").fill(key)
         _types_new_pin(page, PIN)
         assert page.get_by_role("checkbox", checked=True).count() == 5
         page.get_by_role("button", name="Set up").click()

@@ -6,7 +6,7 @@ Steps are separate, so that a test can stop between any two of them.
 import hashlib
 import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,11 +145,72 @@ class Person:
 
     def begin(self) -> str:
         """Have all realms count a guess whose PIN is still being stretched."""
-        content: Json = self.stored["set"]
         attempt_id = secrets.token_hex(16)
-        body = {"version": content["version"], "realms": [each["server"] for each in content["realms"]]}
-        self.home.call("POST", f"recovery/attempts/{attempt_id}/begin", self.user_id, body)
+        self._order(attempt_id, "begin", self._asked_of())
         return attempt_id
+
+    def _order(self, attempt_id: str, what: str, body: Json) -> Json:
+        return self.home.call("POST", f"recovery/attempts/{attempt_id}/{what}", self.user_id, body)
+
+    def _asked_of(self) -> Json:
+        content: Json = self.stored["set"]
+        return {"version": content["version"], "realms": [each["server"] for each in content["realms"]]}
+
+    def recover_as_the_page_does(
+        self,
+        pin: str,
+        *,
+        first: Sequence[str] | None = None,
+        meanwhile: Callable[[], object] = lambda: None,
+        closes: bool = False,
+    ) -> tuple[Found, Json]:
+        """Begun while the PIN is hashed, evaluated in one question, unlocked with one order; what came of that order.
+
+        ``first`` are those that are asked to evaluate, before the order; ``meanwhile`` happens between ``begin`` and
+        that. A page that ``closes`` sends nothing after the order. Raises WrongPin.
+        """
+        content: Json = self.stored["set"]
+        purpose = Purpose(user_id=UserId(self.user_id), version=Version(content["version"]))
+        attempt_id, asked_of = secrets.token_hex(16), self._asked_of()
+        nonces: dict[str, str] = self._order(attempt_id, "begin", asked_of)["nonces"]
+        meanwhile()
+        pin_stretched, factor = stretched(purpose, pin), random_scalar()
+        blinded = voprf.blind(client.oprf_input(purpose, pin_stretched), factor)
+        guess = {"version": purpose.version, "blinded": to_b64(blinded)}
+        realms = asked_of["realms"] if first is None else list(first)
+        said = self._order(attempt_id, "evaluate", {**guess, "realms": realms, "enough": content["threshold"]})
+        evaluations: dict[str, Json] = said["evaluations"]
+        elements = {
+            index: group.read_element(from_b64(evaluations[realm["server"]]["element"]))
+            for index, realm in enumerate(content["realms"], 1)
+            if realm["server"] in evaluations
+        }
+        chosen = dict(itertools.islice(elements.items(), content["threshold"]))
+        output = client.opened(purpose, pin_stretched, factor, chosen)
+        nonces = {**nonces, **{realm: each["nonce"] for realm, each in evaluations.items()}}
+        found = Found(key=self._unlocked(purpose, output), output=output, attempt_id=attempt_id, nonces=nonces)
+        tags = {realm: self.tag(found, realm)["tag"] for realm in nonces}
+        others = [realm for realm in asked_of["realms"] if realm not in evaluations]
+        order = {**guess, "tags": tags, "others": others}
+        ordered = self._order(attempt_id, "right", order)
+        for realm in content["realms"]:
+            name = realm["server"]
+            answered = ordered["evaluations"].get(name)
+            if answered is not None and not is_right(realm["public_key"], blinded, answered):
+                found.lied.append(name)
+            elif answered is not None and answered["nonce"] != nonces.get(name) and not closes:
+                found.nonces[name] = answered["nonce"]
+                self.at(name, "unlock", self.tag(found, name))
+        return found, {**ordered, "order": order}
+
+    def _unlocked(self, purpose: Purpose, output: bytes) -> bytes:
+        content: Json = self.stored["set"]
+        header = {name: each for name, each in content.items() if name not in ("iv", "ciphertext")}
+        content_key = client.derived(purpose, output, b"key")
+        key = client.unlocked(content_key, header, from_b64(content["iv"]), from_b64(content["ciphertext"]))
+        if key is None:
+            raise WrongPin
+        return key
 
     def guess(
         self,
@@ -188,12 +249,11 @@ class Person:
             raise TooFewRealms(refused)
         chosen = dict(itertools.islice(answers.items(), content["threshold"]))
         output = client.opened(purpose, pin_stretched, factor, chosen)
-        content_key = client.derived(purpose, output, b"key")
-        header = {name: each for name, each in content.items() if name not in ("iv", "ciphertext")}
-        key = client.unlocked(content_key, header, from_b64(content["iv"]), from_b64(content["ciphertext"]))
-        if key is None:
-            self.home.call("POST", f"recovery/attempts/{attempt_id}/wrong", self.user_id, {})
-            raise WrongPin
+        try:
+            key = self._unlocked(purpose, output)
+        except WrongPin:
+            self._order(attempt_id, "wrong", {})
+            raise
         return Found(key=key, output=output, attempt_id=attempt_id, nonces=nonces, lied=lied, refused=refused)
 
     def tag(self, found: Found, realm: str, user_id: str | None = None) -> Json:

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 from fake_api import FakeHomeserver, FakeRoom
-from recovery_person import Person, TooFewRealms, WrongPin, random_scalar
+from recovery_person import Draft, Person, TooFewRealms, WrongPin, random_scalar, stretched
 from synapse.module_api.errors import ConfigError, SynapseError
 from twisted.internet import defer
 
-from super_app.ids import ServerName
+from super_app.ids import ServerName, UserId
 from super_app.names import ERRCODE_PREFIX, RECOVERY_PATH
-from super_app.recovery import rules
+from super_app.recovery import client, group, rules, voprf
 from super_app.signing import from_b64, to_b64
 from synapse_super_app.config import InvalidConfig, parse_config
+from synapse_super_app.http.resource import ApiResource, answer
 from synapse_super_app.recovery.keys import RealmKey, key_path, realm_key
 
 NAMES = tuple(f"hs{number}.test" for number in range(1, 6))
@@ -383,6 +384,125 @@ def test_a_guess_counts_when_it_is_begun_and_not_again_when_its_pin_comes(realms
     assert realms.guesses(alice) == dict.fromkeys(NAMES, 0)
 
 
+def test_one_order_shows_all_realms_that_the_pin_was_right_though_the_page_closes_behind_it(
+    realms: Realms, alice: Person
+) -> None:
+    wrong(alice)
+    found, said = alice.recover_as_the_page_does(PIN, closes=True)
+    assert (found.key, found.lied) == (KEY, [])
+    assert said["unlocked"] == list(NAMES)
+    assert len(said["evaluations"]) == len(NAMES) - 3
+    assert realms.guesses(alice) == dict.fromkeys(NAMES, 0)
+    alice.home.advance(150)
+    assert told(alice, "tried the PIN") == 1
+    # Sent again, since its answer was lost, it changes nothing, and nothing is evaluated for it.
+    again = alice.home.call("POST", f"recovery/attempts/{found.attempt_id}/right", alice.user_id, said["order"])
+    assert again["evaluations"] == {}
+    assert realms.guesses(alice) == dict.fromkeys(NAMES, 0)
+
+
+def test_the_order_finds_out_one_that_lies_among_those_that_were_not_needed(realms: Realms, alice: Person) -> None:
+    liar = realms["hs5.test"].private
+    honest = liar.put_handlers[RECOVERY_PATH]
+
+    async def lying(origin: ServerName, what: str, body: Any) -> dict[str, Any]:
+        answered = await honest(origin, what, body)
+        return {**answered, "element": body["blinded"]} if what == "guess" else answered
+
+    liar.put_handlers[RECOVERY_PATH] = lying
+    found, _ = alice.recover_as_the_page_does(PIN, first=NAMES[:3])
+    liar.put_handlers[RECOVERY_PATH] = honest
+    assert (found.key, found.lied) == (KEY, ["hs5.test"])
+
+
+def test_the_order_unlocks_no_realm_and_ends_no_try_without_the_right_tags(realms: Realms, alice: Person) -> None:
+    attempt_id = alice.begin()
+    body = {
+        "version": 1,
+        "blinded": alice.stored["set"]["realms"][0]["public_key"],
+        "tags": dict.fromkeys(NAMES, to_b64(bytes(32))),
+        "others": list(NAMES),
+    }
+    said = alice.home.call("POST", f"recovery/attempts/{attempt_id}/right", alice.user_id, body)
+    assert (said["unlocked"], sorted(said["evaluations"])) == ([], list(NAMES))
+    assert realms.guesses(alice) == dict.fromkeys(NAMES, 1)
+    alice.home.advance(150)
+    assert told(alice, "tried the PIN") == 1
+    # It has ended as a wrong one, so nothing more is evaluated under it.
+    said = alice.home.call("POST", f"recovery/attempts/{attempt_id}/right", alice.user_id, body)
+    assert said == {"unlocked": [], "evaluations": {}}
+    assert refused(lambda: order_of(alice, attempt_id, {**body, "others": ["hs9.test"]})) == "UNKNOWN_REALM"
+    assert refused(lambda: order_of(alice, "short", body)) == "INVALID_VALUE"
+
+
+def order_of(person: Person, attempt_id: str, body: dict[str, Any]) -> dict[str, Any]:
+    return person.home.call("POST", f"recovery/attempts/{attempt_id}/right", person.user_id, body)
+
+
+def test_a_realm_that_lies_cannot_end_a_try_by_the_order_either(realms: Realms, alice: Person) -> None:
+    liar = realms["hs2.test"].private
+    honest = liar.put_handlers[RECOVERY_PATH]
+
+    async def lying(origin: ServerName, what: str, body: Any) -> dict[str, Any]:
+        return {"changed": True} if what == "unlock" else dict(await honest(origin, what, body))
+
+    liar.put_handlers[RECOVERY_PATH] = lying
+    body = {
+        "version": 1,
+        "blinded": alice.stored["set"]["realms"][0]["public_key"],
+        "tags": dict.fromkeys(NAMES, to_b64(bytes(32))),
+        "others": [],
+    }
+    assert order_of(alice, alice.begin(), body)["unlocked"] == ["hs2.test"]
+    liar.put_handlers[RECOVERY_PATH] = honest
+    alice.home.advance(150)
+    assert told(alice, "tried the PIN") == 1
+
+
+def test_a_page_that_another_device_overtakes_unlocks_all_realms_all_the_same(realms: Realms, alice: Person) -> None:
+    """What was only begun counts anew, with another nonce, for which the page makes another tag."""
+    found, said = alice.recover_as_the_page_does(PIN, meanwhile=lambda: alice.recover_as_the_page_does(PIN))
+    assert found.key == KEY
+    assert realms.guesses(alice) == dict.fromkeys(NAMES, 0)
+    assert len(said["unlocked"]) == 3
+    alice.home.advance(150)
+    assert told(alice, "tried the PIN") == 0
+
+
+def test_while_one_realm_hangs_the_nonces_of_the_others_come_with_what_is_evaluated(
+    realms: Realms, alice: Person
+) -> None:
+    hanging = realms["hs3.test"].private
+    honest = hanging.put_handlers[RECOVERY_PATH]
+    held: defer.Deferred[None] = defer.Deferred()
+
+    async def hangs(origin: ServerName, what: str, body: Any) -> dict[str, Any]:
+        if what == "begin":
+            await held
+        return dict(await honest(origin, what, body))
+
+    hanging.put_handlers[RECOVERY_PATH] = hangs
+    attempt_id = secrets.token_hex(16)
+    resource = next(each for each in alice.home.api.web_resources.values() if isinstance(each, ApiResource))
+    route, variables = resource.match("POST", f"recovery/attempts/{attempt_id}/begin")
+    body = {"version": 1, "realms": list(NAMES)}
+    begun = defer.ensureDeferred(answer(route, variables, UserId(alice.user_id), {}, body))
+    alice.home.settle()
+    said = alice.home.call(
+        "POST",
+        f"recovery/attempts/{attempt_id}/evaluate",
+        alice.user_id,
+        {**body, "blinded": alice.stored["set"]["realms"][0]["public_key"], "enough": 3},
+    )
+    assert sorted(said["nonces"]) == [each for each in NAMES if each != "hs3.test"]
+    assert {name: each["nonce"] for name, each in said["evaluations"].items()}.items() <= said["nonces"].items()
+    hanging.put_handlers[RECOVERY_PATH] = honest
+    held.callback(None)
+    assert sorted(alice.home.result(begun)["nonces"]) == list(NAMES)
+    # Then nothing of it is kept, since whoever asks has the answer.
+    assert evaluate(alice, attempt_id, 5) == list(NAMES)
+
+
 def evaluate(person: Person, attempt_id: str, enough: int, realms: Sequence[str] = NAMES) -> list[str]:
     """Ask all in one question; who answered."""
     found = person.home.call(
@@ -636,6 +756,29 @@ def test_a_first_set_up_that_stops_anywhere_can_be_done_again(realms: Realms) ->
         assert realms.held(alice) == len(NAMES), step
 
 
+def test_a_set_up_anew_has_other_shares_and_old_ones_do_not_go_with_them(alice: Person) -> None:
+    """With the same PIN, key and realms."""
+    old, new = (alice.draft(PIN, KEY, NAMES, 3) for _ in range(2))
+    for name in map(ServerName, NAMES):
+        assert old.deals[name].share != new.deals[name].share
+        assert old.deals[name].unlock_key != new.deals[name].unlock_key
+    factor, pin = random_scalar(), stretched(new.purpose, PIN)
+    blinded = voprf.blind(client.oprf_input(new.purpose, pin), factor)
+
+    def opened(drafts: Sequence[Draft]) -> bytes | None:
+        """With the shares of the first three realms, each of the set that is named for it."""
+        deals = [each.deals[ServerName(name)] for each, name in zip(drafts, NAMES[:3], strict=True)]
+        elements = {each.index: group.times(each.share, blinded) for each in deals}
+        content_key = client.derived(new.purpose, client.opened(new.purpose, pin, factor, elements), b"key")
+        header = {name: each for name, each in new.content.items() if name not in ("iv", "ciphertext")}
+        iv, ciphertext = from_b64(new.content["iv"]), from_b64(new.content["ciphertext"])
+        return client.unlocked(content_key, header, iv, ciphertext)
+
+    assert opened([new, new, new]) == KEY
+    assert opened([old, old, new]) is None
+    assert opened([old, new, new]) is None
+
+
 def test_a_realm_is_replaced_by_another_one_with_the_pin_alone(realms: Realms, alice: Person) -> None:
     four = [each for each in NAMES if each != "hs5.test"]
     key = alice.recover(PIN).key
@@ -727,8 +870,17 @@ def test_no_database_and_no_log_holds_pin_or_key_or_what_they_follow_from(
     alice.commit(draft)
     wrong(alice)
     found = alice.recover(pin)
+    alice.recover_as_the_page_does(pin)
+    lonely = realms["hs2.test"]
+    lonely.reachable, others = {}, lonely.reachable
+    lonely.restart()
+    lonely.settle()
+    lonely.reachable = others
+    lonely.advance(61)
     texts = {house.server_name: "\n".join(house._database.iterdump()) for house in realms.houses.values()}
     texts["the log"] = caplog.text
+    # What is looked through is what the realms have written.
+    assert alice.user_id in texts["the log"]
     secret = [KEY, found.output, *(each.share for each in draft.deals.values())]
     secret += [each.unlock_key for each in draft.deals.values()]
     spelled = [pin, *(spell(each) for each in secret for spell in (bytes.hex, to_b64, repr))]

@@ -214,6 +214,23 @@ def test_a_guess_that_was_only_begun_counts_anew_after_a_right_pin(transaction: 
     assert (planned.again, planned.mark.guesses) == (None, 1)
 
 
+def test_a_guess_that_was_only_begun_is_unlocked_too_and_is_evaluated_no_more_without_counting(
+    transaction: Transaction,
+) -> None:
+    put(transaction)
+    guess(transaction, 1, 0)
+    begin(transaction, 2, 0)
+    assert unlock(transaction, 2, key=b"\4" * 32) is Reason.RECOVERY_TAG_WRONG
+    assert unlock(transaction, 2) is None
+    share = transaction(lambda cur: store.share(cur, ALICE, ONE))
+    assert share is not None
+    assert share.guesses == 0
+    assert unlock(transaction, 2) is Reason.RECOVERY_UNKNOWN
+    planned = plan(transaction, 2, 1_000)
+    assert isinstance(planned, Plan)
+    assert (planned.again, planned.mark.guesses) == (None, 1)
+
+
 def test_an_unlock_that_a_guess_of_another_process_overtakes_resets_nothing_and_is_tried_anew(
     transaction: Transaction, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,9 @@ import { started } from "./started.ts";
 import { loadLanguage, t } from "./text/index.ts";
 import { chosenTheme, showTheme } from "./theme.ts";
 
+/** Wrong ones at each homeserver, after which its share is destroyed. */
+const GUESSES = 10;
+
 /** What an account has of it. */
 interface Account {
   offer: Offer;
@@ -123,8 +126,14 @@ function Person(props: { session: MatrixSession; onOver: () => void }) {
           <p>{r("moves", { names: leaving(set, account.offer).join(", ") })}</p>
         </Notice>
       )}
+      {set !== null && storage !== null && set.key_id !== storage.keyId && (
+        <Notice icon="warn" kind="warn">
+          <p>{r("key_changed")}</p>
+        </Notice>
+      )}
       {set !== null && (
         <Recover
+          key={set.version}
           recovery={recovery}
           set={set}
           storage={storage}
@@ -166,7 +175,10 @@ function Person(props: { session: MatrixSession; onOver: () => void }) {
           }}
         />
       )}
-      <Honest threshold={set?.threshold ?? account.offer.threshold} />
+      <Honest
+        threshold={set?.threshold ?? account.offer.threshold}
+        shares={set?.realms.length ?? account.offer.shares}
+      />
     </>
   );
 }
@@ -498,8 +510,9 @@ function GiveUp(props: { recovery: Recovery; set: RecoverySet; onDone: () => Pro
   );
 }
 
-function Honest(props: { threshold: number }) {
-  const { threshold } = props;
+function Honest(props: { threshold: number; shares: number }) {
+  const { threshold, shares } = props;
+  const guesses = Math.floor((GUESSES * shares) / threshold);
   return (
     <details class="card prose">
       <summary>{r("honest")}</summary>
@@ -507,6 +520,15 @@ function Honest(props: { threshold: number }) {
       <p>{r("honest_2", { threshold })}</p>
       <p>{r("honest_3")}</p>
       <p>{r("honest_4")}</p>
+      <p>{r("honest_5")}</p>
+      <p>
+        {r("honest_6", {
+          guesses,
+          threshold,
+          six: Math.floor(1_000_000 / guesses),
+          four: Math.floor(10_000 / guesses),
+        })}
+      </p>
     </details>
   );
 }

@@ -22,12 +22,16 @@ from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.recovery.bodies import (
     AboutJson,
     BeginAllBody,
+    BegunAllJson,
+    BegunJson,
     DoneJson,
     EvaluateBody,
     EvaluationJson,
     EvaluationsJson,
     GuessBody,
     NothingBody,
+    RightBody,
+    RightJson,
     ShareBody,
     SharesJson,
     UnlockBody,
@@ -109,6 +113,8 @@ class RecoveryApi:
         self._realm = realm
         self._alert: Alert | None = None
         self._budget = Budget(burst=_BURST, every_ms=_EVERY_MS)
+        self._beginning: dict[tuple[UserId, AttemptId], dict[str, str]] = {}
+        """Nonces by realm, of tries that not all realms have begun yet."""
 
     def when_something_happened(self, alert: Alert) -> None:
         self._alert = alert
@@ -164,7 +170,7 @@ class RecoveryApi:
                 method="POST",
                 path="recovery/attempts/{attempt_id}/begin",
                 handler=self._post_begin,
-                response=DoneJson,
+                response=BegunAllJson,
                 summary="Have realms count a guess while the PIN is being stretched, so that they need not do it later",
                 body=BeginAllBody,
                 reasons=(Reason.CONFLICT, Reason.UNKNOWN_REALM, Reason.INVALID_VALUE),
@@ -177,6 +183,15 @@ class RecoveryApi:
                 summary="Have as many realms as it takes evaluate a blinded PIN, in one round trip",
                 body=EvaluateBody,
                 reasons=(Reason.CONFLICT, Reason.UNKNOWN_REALM, Reason.INVALID_VALUE),
+            ),
+            Route(
+                method="POST",
+                path="recovery/attempts/{attempt_id}/right",
+                handler=self._post_right,
+                response=RightJson,
+                summary="Show all realms that the PIN was right, with one order that outlives the page it came from",
+                body=RightBody,
+                reasons=(Reason.UNKNOWN_REALM, Reason.INVALID_VALUE),
             ),
             Route(
                 method="POST",
@@ -246,7 +261,7 @@ class RecoveryApi:
                 reason=Reason.PEER_UNREACHABLE, message=f"{realm} answered something else than a realm does."
             )
         if isinstance(body, UnlockBody):
-            await self._unlocked(realm, user_id, body)
+            await self._unlocked(realm, user_id, Version(body.version), AttemptId(body.attempt_id))
         if what is What.USE and realm == self._runtime.server_name and answered.get("changed") is True:
             await self._tell(user_id, f"set:{content['version']}", call.device_id)
         return found
@@ -276,16 +291,21 @@ class RecoveryApi:
         # Of one that has ended nobody would be told again.
         return Refused(reason=Reason.CONFLICT, message="That attempt_id was used for another guess; make a new one.")
 
-    async def _post_begin(self, call: Call) -> DoneJson | Refused:
+    async def _post_begin(self, call: Call) -> BegunAllJson | Refused:
         """Answers once all realms have, or cannot. Whoever did not count it counts it when the guess comes."""
         body: BeginAllBody = call.body
         content = {"version": body.version, "attempt_id": call.path["attempt_id"], "user_id": call.user_id}
         realms = await self._let_through(call, UserBeginBody.parse(content), body.realms)
         if isinstance(realms, Refused):
             return realms
-        jobs = [partial(self._begin_at, realm, content) for realm in realms]
-        begun = await until(jobs, lambda answers: len(answers) == len(jobs))
-        return DoneJson(changed=any(begun))
+        attempt = (call.user_id, AttemptId(call.path["attempt_id"]))
+        nonces = self._beginning.setdefault(attempt, {})
+        try:
+            jobs = [partial(self._begin_at, realm, content, nonces) for realm in realms]
+            begun = await until(jobs, lambda answers: len(answers) == len(jobs))
+        finally:
+            self._beginning.pop(attempt, None)
+        return BegunAllJson(changed=any(begun), nonces=nonces)
 
     async def _post_evaluate(self, call: Call) -> EvaluationsJson | Refused:
         body: EvaluateBody = call.body
@@ -295,11 +315,17 @@ class RecoveryApi:
             "blinded": body.blinded,
             "user_id": call.user_id,
         }
-        realms = await self._let_through(call, UserGuessBody.parse(content), body.realms)
+        read = UserGuessBody.parse(content)
+        if isinstance(read, Refused):
+            return read
+        realms = await self._let_through(call, read, body.realms)
         if isinstance(realms, Refused):
             return realms
         found = await self._realm.peers.first(realms, body.enough, partial(self._evaluate_at, content))
-        return EvaluationsJson(evaluations={str(realm): each for realm, each in found.items()})
+        return EvaluationsJson(
+            evaluations={str(realm): each for realm, each in found.items()},
+            nonces=dict(self._beginning.get((call.user_id, AttemptId(read.attempt_id)), {})),
+        )
 
     async def _let_through(
         self, call: Call, read: UserBeginBody | UserGuessBody | Refused, named: Sequence[str]
@@ -323,11 +349,63 @@ class RecoveryApi:
             logger.exception("%s could not be asked to evaluate", realm)
             return None
 
-    async def _begin_at(self, realm: ServerName, content: Mapping[str, Any]) -> bool:
+    async def _begin_at(self, realm: ServerName, content: Mapping[str, Any], nonces: dict[str, str]) -> bool:
+        """Whether it counts the guess; its nonce is put among ``nonces``."""
         try:
-            return not isinstance(await self._realm.peers.ask(realm, What.BEGIN, content), Refused)
+            answered = await self._realm.peers.ask(realm, What.BEGIN, content)
+            if isinstance(answered, Refused):
+                return False
+            begun = BegunJson.model_validate(dict(answered))
+        except ValueError:
+            return False
         except Exception:
             logger.exception("%s could not be told that a guess begins", realm)
+            return False
+        if begun.nonce is not None:
+            nonces[str(realm)] = begun.nonce
+        return True
+
+    async def _post_right(self, call: Call) -> RightJson | Refused:
+        """All that is left to do once the key is there. It goes on though nobody waits for the answer any more."""
+        body: RightBody = call.body
+        content = {"version": body.version, "attempt_id": call.path["attempt_id"], "user_id": call.user_id}
+        guess = {**content, "blinded": body.blinded}
+        read = UserGuessBody.parse(guess)
+        if isinstance(read, Refused):
+            return read
+        realms = [ServerName(each) for each in dict.fromkeys((*body.tags, *body.others))]
+        refused = self._judge(call.user_id, realms)
+        if refused is not None:
+            return refused
+        # Under one that has ended nothing is evaluated, since nobody would be told of it. Tags may come again.
+        is_open = await self._begin_attempt(call.user_id, AttemptId(read.attempt_id), call.device_id) is None
+        others = {ServerName(each) for each in body.others}
+        unlocked: list[str] = []
+        evaluations: dict[str, EvaluationJson] = {}
+
+        async def one(realm: ServerName) -> None:
+            if realm in others and is_open:
+                found = await self._evaluate_at(guess, realm)
+                if found is None:
+                    return
+                evaluations[str(realm)] = found
+            tag = body.tags.get(str(realm))
+            if tag is not None and await self._unlock_at(realm, {**content, "tag": tag}):
+                unlocked.append(str(realm))
+
+        jobs = [partial(one, realm) for realm in realms]
+        await until(jobs, lambda answers: len(answers) == len(jobs))
+        return RightJson(unlocked=sorted(unlocked), evaluations=evaluations)
+
+    async def _unlock_at(self, realm: ServerName, content: Mapping[str, Any]) -> bool:
+        try:
+            if isinstance(await self._realm.peers.ask(realm, What.UNLOCK, content), Refused):
+                return False
+            version, attempt_id = Version(content["version"]), AttemptId(content["attempt_id"])
+            await self._unlocked(realm, UserId(content["user_id"]), version, attempt_id)
+            return True
+        except Exception:
+            logger.exception("%s could not be told that a PIN was right", realm)
             return False
 
     async def _end_attempt(self, user_id: UserId, attempt_id: AttemptId, *, right: bool) -> None:
@@ -338,17 +416,16 @@ class RecoveryApi:
         if device_id is not None and not right:
             await self._tell(user_id, f"wrong:{attempt_id}", device_id)
 
-    async def _unlocked(self, realm: ServerName, user_id: UserId, body: UnlockBody) -> None:
+    async def _unlocked(self, realm: ServerName, user_id: UserId, version: Version, attempt_id: AttemptId) -> None:
         """A realm says that the PIN was right. Where our own one holds a share its word counts alone.
 
         Another one that lies could else keep from the person that somebody tried their PIN.
         """
         if realm != self._runtime.server_name:
-            version = Version(body.version)
             ours = await self._runtime.database.run("recovery_share", lambda cur: store.share(cur, user_id, version))
             if ours is not None and ours.state.held:
                 return
-        await self._end_attempt(user_id, AttemptId(body.attempt_id), right=True)
+        await self._end_attempt(user_id, attempt_id, right=True)
 
     async def _post_wrong(self, call: Call) -> DoneJson:
         await self._end_attempt(call.user_id, AttemptId(call.path["attempt_id"]), right=False)

@@ -64,6 +64,18 @@ class EvaluateBody(WireModel):
     enough: Annotated[int, Field(ge=1, le=MAX_REALMS)]
 
 
+class RightBody(WireModel):
+    """``tags`` by realm, of those whose nonce is known.
+
+    ``others`` have not been asked to evaluate yet, or have not answered; they are asked before they are unlocked.
+    """
+
+    version: VersionJson
+    blinded: Bytes32
+    tags: Annotated[dict[Annotated[Text, Field(max_length=255)], Bytes32], Field(min_length=1, max_length=MAX_REALMS)]
+    others: Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=MAX_REALMS)]
+
+
 class GuessBody(WireModel):
     version: VersionJson
     attempt_id: AttemptJson
@@ -151,6 +163,20 @@ class DoneJson(BaseModel):
     changed: bool = True
 
 
+class BegunJson(BaseModel):
+    """``nonce`` is what the answer to the guess will have as well; a realm may leave it for then."""
+
+    changed: bool = True
+    nonce: Bytes32 | None = None
+
+
+class BegunAllJson(BaseModel):
+    """``nonces`` by realm. ``changed`` is false if none of them counted it."""
+
+    changed: bool
+    nonces: dict[str, str]
+
+
 class EvaluationJson(BaseModel):
     element: str
     proof: str
@@ -159,8 +185,19 @@ class EvaluationJson(BaseModel):
 
 
 class EvaluationsJson(BaseModel):
-    """By realm, of those that answered first. Why another one is not among them, it says when it is asked itself."""
+    """By realm, of those that answered first. Why another one is not among them, it says when it is asked itself.
 
+    ``nonces`` are of those that have begun the guess, as long as not all have: then ``begin`` has answered with them.
+    """
+
+    evaluations: dict[str, EvaluationJson]
+    nonces: dict[str, str]
+
+
+class RightJson(BaseModel):
+    """``unlocked`` are the realms that know that the PIN was right; ``evaluations`` are of the ``others``, by realm."""
+
+    unlocked: list[str]
     evaluations: dict[str, EvaluationJson]
 
 

@@ -27,6 +27,7 @@ from synapse_super_app.http.refusals import error_of
 from synapse_super_app.recovery.bodies import (
     AboutBody,
     AboutJson,
+    BegunJson,
     DoneJson,
     EvaluationJson,
     KnownBody,
@@ -193,11 +194,11 @@ class Realm:
         # The others are asked before a guess even if it is new here: an old database may have forgotten it.
         return refused or DoneJson()
 
-    async def _begin(self, origin: ServerName, body: UserBeginBody) -> DoneJson | Refused:
+    async def _begin(self, origin: ServerName, body: UserBeginBody) -> BegunJson | Refused:
         """Count a guess while its PIN is still being stretched; what it is to evaluate comes with ``guess``."""
         user_id, version, attempt_id = UserId(body.user_id), Version(body.version), AttemptId(body.attempt_id)
         counted = await self._let_through(origin, user_id, version, attempt_id, None)
-        return counted if isinstance(counted, Refused) else DoneJson()
+        return counted if isinstance(counted, Refused) else BegunJson(nonce=counted[1].nonce)
 
     async def _guess(self, origin: ServerName, body: UserGuessBody) -> EvaluationJson | Refused:
         try:

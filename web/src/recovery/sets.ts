@@ -52,7 +52,10 @@ export interface Others {
 
 export interface Recovered {
   key: Bytes;
-  /** Once all realms have answered and know that the PIN was right. */
+  /** Once all realms have answered and know that the PIN was right.
+   *
+   * @throws {Problem} one's own homeserver does not answer any more, so that a guess may stay counted.
+   */
   others: Promise<Others>;
 }
 
@@ -80,10 +83,12 @@ export class TooFew extends Error {
 export class Recovery {
   readonly #tokens: Tokens;
   readonly #userId: string;
+  readonly #stretched: typeof protocol.stretched;
 
-  constructor(tokens: Tokens, userId: string) {
+  constructor(tokens: Tokens, userId: string, stretched = protocol.stretched) {
     this.#tokens = tokens;
     this.#userId = userId;
+    this.#stretched = stretched;
   }
 
   async offer(): Promise<Offer> {
@@ -126,7 +131,7 @@ export class Recovery {
     if (far !== undefined) throw new Problem("REALM", far);
     const purpose = { userId: this.#userId, version: Math.max(known, ...versions) + 1 };
     step();
-    const pin = await protocol.stretched(purpose, wanted.pin);
+    const pin = await this.#stretched(purpose, wanted.pin);
     const coefficients = Array.from({ length: threshold - 1 }, () => protocol.scalar());
     const { deals, contentKey } = protocol.deal(purpose, pin, protocol.scalar(), coefficients, names);
     const set = await protocol.locked(
@@ -198,8 +203,12 @@ export class Recovery {
     const attemptId = hex(random(16));
     // While the PIN is being stretched the realms count the guess. One that does not now does it when it is asked.
     const realms = set.realms.map((each) => each.server);
-    void this.#ours("POST", `recovery/attempts/${attemptId}/begin`, { version: set.version, realms }).catch(() => null);
-    const input = protocol.oprfInput(purpose, await protocol.stretched(purpose, typed));
+    // Their nonces come with that, so that all of them can be unlocked as soon as the key is there.
+    const begun = new Map<string, string>();
+    void this.#ours("POST", `recovery/attempts/${attemptId}/begin`, { version: set.version, realms })
+      .then(({ nonces }) => keep(begun, nonces))
+      .catch(() => null);
+    const input = protocol.oprfInput(purpose, await this.#stretched(purpose, typed));
     const factor = protocol.scalar();
     const blinded = protocol.blind(input, factor);
     const elements = new Map<number, string>();
@@ -234,7 +243,7 @@ export class Recovery {
     };
     // As many realms as it takes, in one round trip. If the ciphertext opens, all that they said was right: proofs are
     // looked at behind that, and the others are asked then.
-    const first = await this.#evaluated(attemptId, { ...guess, realms, enough: set.threshold });
+    const first = await this.#evaluated(attemptId, { ...guess, realms, enough: set.threshold }, begun);
     const tried = new Map(
       set.realms.flatMap(({ server }, at): [number, string][] => {
         const answered = first.get(server);
@@ -247,18 +256,16 @@ export class Recovery {
         if (answered !== undefined) take(realm, at + 1, answered);
       }
     };
-    const askOthers = () => set.realms.map((realm, at) => (first.has(realm.server) ? null : ask(realm, at + 1)));
-    let asked: ReturnType<typeof askOthers> | null = null;
     let found = await open(tried).catch(() => null);
     const isQuick = found !== null;
     if (!isQuick) {
       check();
       if (elements.size < set.threshold) {
-        asked = askOthers();
+        const asked = set.realms.map((realm, at) => (first.has(realm.server) ? null : ask(realm, at + 1)));
         await Promise.race([
           Promise.all(asked),
           new Promise<void>((resolve) => {
-            for (const each of asked ?? []) void each?.then(() => elements.size >= set.threshold && resolve());
+            for (const each of asked) void each?.then(() => elements.size >= set.threshold && resolve());
           }),
         ]);
         if (elements.size < set.threshold) throw new TooFew(problems, lied);
@@ -270,24 +277,52 @@ export class Recovery {
       throw new WrongPin(left);
     }
     const { key, output } = found;
-    const unlockAt = (by: ReadonlyMap<string, string>) =>
-      Promise.allSettled(
-        [...by].map(([realm, nonce]) => {
-          const tag = protocol.tag(purpose, output, realm, attemptId, nonce);
-          return this.#at(realm, "POST", "unlock", { version: set.version, attempt_id: attemptId, tag });
-        }),
-      );
-    const unlock = async (): Promise<Others> => {
-      // Whoever waits for the key comes first.
-      await new Promise((resolve) => setTimeout(resolve));
-      asked ??= askOthers();
-      if (isQuick) check();
-      // Not before all have been asked: once the own realm is unlocked the try is over, and nothing more goes through.
-      await Promise.all(asked);
-      await unlockAt(nonces);
-      return { lied, silent: [...problems.keys()] };
+    const used = new Map<string, string>();
+    const tagFor = (realm: string, nonce: string): [string, string][] => {
+      try {
+        used.set(realm, nonce);
+        return [[realm, protocol.tag(purpose, output, realm, attemptId, nonce)]];
+      } catch {
+        // A realm whose nonce is none remembers a guess too many, and that is its own.
+        return [];
+      }
     };
-    return { key, others: unlock() };
+    const tags = Object.fromEntries(
+      realms.flatMap((realm) => {
+        const nonce = nonces.get(realm) ?? first.get(realm)?.nonce ?? begun.get(realm);
+        return nonce === undefined ? [] : tagFor(realm, nonce);
+      }),
+    );
+    const heard = new Set([...first.keys(), ...nonces.keys(), ...lied, ...problems.keys()]);
+    const others = realms.filter((realm) => !heard.has(realm));
+    // One order, and it is on its way before anybody sees the key: the page may be closed at once, and neither does a
+    // guess stay counted nor is anybody told of a wrong PIN.
+    const shown = () => this.#ours("POST", `recovery/attempts/${attemptId}/right`, { ...guess, tags, others });
+    const ordered = shown().catch(shown);
+    const rest = async (): Promise<Others> => {
+      // Whoever waits for the key comes first.
+      const checked = new Promise((resolve) => setTimeout(resolve)).then(() => isQuick && check());
+      const [done] = await Promise.all([ordered, checked]);
+      const evaluations = done.evaluations as Record<string, Answered>;
+      for (const [at, realm] of set.realms.entries()) {
+        const answered = others.includes(realm.server) ? evaluations[realm.server] : undefined;
+        if (answered !== undefined) take(realm, at + 1, answered);
+      }
+      // Those whose nonce came only with that, or is another one since a second device has recovered meanwhile.
+      const late = [...nonces].filter(([realm, nonce]) => used.get(realm) !== nonce);
+      await Promise.allSettled(
+        late
+          .flatMap(([realm, nonce]) => tagFor(realm, nonce))
+          .map(([realm, tag]) =>
+            this.#at(realm, "POST", "unlock", { version: set.version, attempt_id: attemptId, tag }),
+          ),
+      );
+      return {
+        lied: [...new Set(lied)],
+        silent: realms.filter((realm) => !nonces.has(realm) && !lied.includes(realm)),
+      };
+    };
+    return { key, others: rest() };
   }
 
   /** No PIN any more: nothing of it is left, at whatever realm answers. */
@@ -299,9 +334,10 @@ export class Recovery {
   }
 
   /** What realms say in one round trip, by realm; nothing if that fails, since each can be asked by itself. */
-  async #evaluated(attemptId: string, body: Json): Promise<ReadonlyMap<string, Answered>> {
+  async #evaluated(attemptId: string, body: Json, begun: Map<string, string>): Promise<ReadonlyMap<string, Answered>> {
     try {
-      const { evaluations } = await this.#ours("POST", `recovery/attempts/${attemptId}/evaluate`, body);
+      const { evaluations, nonces } = await this.#ours("POST", `recovery/attempts/${attemptId}/evaluate`, body);
+      keep(begun, nonces);
       return new Map(Object.entries(evaluations as Record<string, Answered>));
     } catch {
       return new Map();
@@ -356,4 +392,8 @@ export class Recovery {
   #place(type: string): string {
     return `v3/user/${encodeURIComponent(this.#userId)}/account_data/${encodeURIComponent(type)}`;
   }
+}
+
+function keep(begun: Map<string, string>, nonces: unknown): void {
+  for (const [realm, nonce] of Object.entries((nonces ?? {}) as Record<string, string>)) begun.set(realm, nonce);
 }

@@ -30,6 +30,8 @@ const en = {
   other_kdf: "This PIN was set up by a newer page than this one. Load the page again.",
   account_changed:
     "Since you set up this PIN, your account has got another recovery key. What comes back is the old one; set up the PIN anew.",
+  key_changed:
+    "Since you set up this PIN, your account has got another recovery key, and this PIN brings only the old one back. Choose “Change PIN, key or homeservers”, and give the new key.",
   moves:
     "{names} guards no new shares any more. Get your key back below, then choose “Change PIN, key or homeservers”, so that its share goes to another one.",
   set_up: "Set up a PIN",
@@ -63,13 +65,17 @@ const en = {
   remove_hint: "Then only your recovery key itself opens your messages on a new device.",
   removed: "The PIN is gone, and so are the shares.",
   honest: "What this can do, and what it cannot",
-  honest_1:
-    "Fewer than {threshold} of the homeservers that guard your key can do nothing with what they have, nor can a thief of what your own homeserver stores.",
+  honest_1: "Fewer than {threshold} of the homeservers that guard your key can do nothing with what they have.",
   honest_2:
     "{threshold} of them together can try all PINs, and will find yours. That is why they are run by different people.",
   honest_3:
     "Your own homeserver makes this page. One that is malicious, or broken into, could make a page that sends your PIN or key to it. Whoever fears that should not use a PIN.",
-  honest_4: "Somebody who is signed in as you can spend the ten guesses. Then the PIN is lost, and the key is not.",
+  honest_4:
+    "Somebody who is signed in as you can spend the ten guesses, and so can your own homeserver. Then the PIN is lost, and the key is not.",
+  honest_5:
+    "A thief of what your own homeserver stores for you can do nothing with it: without the other homeservers not one PIN can be tried.",
+  honest_6:
+    "Why six digits: ten guesses at each homeserver are {guesses} at most for somebody who asks a different {threshold} each time. They find a PIN of six digits that was drawn by dice in one of {six} cases, and one of four digits in one of {four}. PINs that come to mind first are tried first, so they are not taken.",
   signed_in: "Signed in as {user}",
   sign_out: "Sign out",
 } as const;
@@ -107,6 +113,8 @@ const de: Texts = {
   other_kdf: "Diese PIN wurde mit einer neueren Seite als dieser eingerichtet. Lade die Seite neu.",
   account_changed:
     "Seit du diese PIN eingerichtet hast, hat dein Konto einen anderen Wiederherstellungsschlüssel. Zurück kommt der alte; richte die PIN neu ein.",
+  key_changed:
+    "Seit du diese PIN eingerichtet hast, hat dein Konto einen anderen Wiederherstellungsschlüssel, und diese PIN bringt nur den alten zurück. Wähle „PIN, Schlüssel oder Homeserver ändern“ und gib den neuen Schlüssel an.",
   moves:
     "{names} hütet keine neuen Anteile mehr. Hol unten deinen Schlüssel zurück und wähle dann „PIN, Schlüssel oder Homeserver ändern“, damit ein anderer den Anteil bekommt.",
   set_up: "PIN einrichten",
@@ -142,13 +150,17 @@ const de: Texts = {
   removed: "Die PIN ist weg, und die Anteile auch.",
   honest: "Was das kann, und was nicht",
   honest_1:
-    "Weniger als {threshold} der Homeserver, die deinen Schlüssel hüten, können mit dem, was sie haben, nichts anfangen, und ein Dieb dessen, was dein eigener Homeserver speichert, auch nicht.",
+    "Weniger als {threshold} der Homeserver, die deinen Schlüssel hüten, können mit dem, was sie haben, nichts anfangen.",
   honest_2:
     "{threshold} von ihnen zusammen können alle PINs durchprobieren und finden deine. Deshalb werden sie von verschiedenen Leuten betrieben.",
   honest_3:
     "Dein eigener Homeserver liefert diese Seite. Ein böswilliger, oder einer, in den eingebrochen wurde, könnte eine liefern, die ihm PIN oder Schlüssel schickt. Wer das fürchtet, sollte keine PIN verwenden.",
   honest_4:
-    "Wer als du angemeldet ist, kann die zehn Versuche verbrauchen. Dann ist die PIN verloren, der Schlüssel nicht.",
+    "Wer als du angemeldet ist, kann die zehn Versuche verbrauchen, und dein eigener Homeserver kann es auch. Dann ist die PIN verloren, der Schlüssel nicht.",
+  honest_5:
+    "Ein Dieb dessen, was dein eigener Homeserver für dich speichert, kann damit nichts anfangen: Ohne die anderen Homeserver lässt sich keine einzige PIN versuchen.",
+  honest_6:
+    "Warum sechs Ziffern: Zehn Versuche bei jedem Homeserver sind höchstens {guesses} für jemanden, der jedes Mal andere {threshold} fragt. Damit findet man eine gewürfelte PIN aus sechs Ziffern in einem von {six} Fällen, und eine aus vier Ziffern in einem von {four}. PINs, die einem zuerst einfallen, werden zuerst versucht, deshalb werden sie nicht angenommen.",
   signed_in: "Angemeldet als {user}",
   sign_out: "Abmelden",
 };
