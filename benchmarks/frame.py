@@ -33,14 +33,17 @@ class Goal(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the result. The goal is about the ratio, or about the value where there is no yardstick."""
+    """One line of the result. The goal is about the ratio, or about the value where there is no yardstick.
+
+    A figure for the reader alone has none.
+    """
 
     name: str
     value: float
     unit: str
     yardstick: str | None
     yardstick_value: float | None
-    goal: str
+    goal: str | None
     n: int
     """Measurements that ``value`` stands for."""
 
@@ -49,7 +52,9 @@ class Row:
         return None if self.yardstick_value is None else self.value / self.yardstick_value
 
     @property
-    def goal_met(self) -> bool:
+    def goal_met(self) -> bool | None:
+        if self.goal is None:
+            return None
         return Goal.parse(self.goal).met_by(self.value if self.ratio is None else self.ratio)
 
     def to_json(self) -> dict[str, str | float | int | None]:
@@ -96,8 +101,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.unit,
         "" if row.yardstick_value is None else _figure(row.yardstick_value),
         "" if row.ratio is None else f"{row.ratio:.2f}",
-        row.goal,
-        "yes" if row.goal_met else "no",
+        row.goal or "",
+        "" if row.goal_met is None else "yes" if row.goal_met else "no",
         str(row.n),
     )
 

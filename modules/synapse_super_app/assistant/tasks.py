@@ -82,15 +82,18 @@ class Tasks:
                 self._again = False
                 now_ms = self._runtime.now_ms()
                 self._next_ms = self._reload_ms = now_ms + _RELOAD_MS
+                due_ms = await self._runtime.database.run("assistant_next_due", store.next_due_ms)
+                if due_ms is None:
+                    continue
+                if due_ms > now_ms:
+                    self._next_ms = min(self._next_ms, due_ms)
+                    continue
                 for user_id in await self._runtime.database.run(
                     "assistant_due_users", partial(store.due_users, now_ms=now_ms, limit=_AT_ONCE * 2)
                 ):
                     if user_id not in self._serving and len(self._serving) < _AT_ONCE:
                         self._serving.add(user_id)
                         self._runtime.api.run_as_background_process("superapp_assistant_serve", self._serve, user_id)
-                due_ms = await self._runtime.database.run("assistant_next_due", store.next_due_ms)
-                if due_ms is not None and due_ms > now_ms:
-                    self._next_ms = min(self._next_ms, due_ms)
         finally:
             self._looking = False
 

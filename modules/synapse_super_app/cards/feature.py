@@ -200,9 +200,11 @@ class CardsFeature:
         self._busy = True
         try:
             self._next_ms = now_ms + _RELOAD_MS
-            for card in await self._runtime.database.run("cards_due", lambda cur: store.due(cur, now_ms, _PAGE)):
-                await self._show(card)
             due_ms = await self._runtime.database.run("cards_next", store.next_due_ms)
+            if due_ms is not None and due_ms <= now_ms:
+                for card in await self._runtime.database.run("cards_due", lambda cur: store.due(cur, now_ms, _PAGE)):
+                    await self._show(card)
+                due_ms = await self._runtime.database.run("cards_next", store.next_due_ms)
             if due_ms is not None:
                 self._next_ms = min(self._next_ms, max(due_ms, now_ms))
         finally:
