@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from importlib.metadata import requires
 from pathlib import Path
@@ -18,10 +19,20 @@ from synapse.config.homeserver import HomeServerConfig
 from synapse.config.server import TCPListenerConfig
 
 from super_app.names import LIVEKIT_PREFIX
-from synapse_super_app.commands import config_checks, data_folder, homeserver_config, lay_out, worker_routes
+from synapse_super_app.calls.coturn import Coturn
+from synapse_super_app.commands import (
+    config_checks,
+    data_folder,
+    homeserver_config,
+    lay_out,
+    loopback,
+    tied_child,
+    worker_routes,
+)
 from synapse_super_app.commands.certificates import ThrowAwayCa
 from synapse_super_app.commands.config_checks import Weight
 from synapse_super_app.commands.main import command_line, main
+from synapse_super_app.commands.matrix_client import wait_until
 from synapse_super_app.commands.postgres import PrivatePostgres
 
 ROOT = Path(__file__).parents[2]
@@ -183,7 +194,7 @@ def test_the_config_differs_from_the_explained_one_in_what_its_head_says() -> No
     assert different == named
     theirs, own = explained["modules"][0]["config"], ours["modules"][0]["config"]
     assert {key for key in theirs.keys() | own.keys() if theirs.get(key) != own.get(key)} == {"calls"}
-    added = ("turn_uris", "turn_secret_path", "livekit")
+    added = ("turn_uris", "turn_secret_path", "turn_cli", "turn_cli_password_path", "livekit")
     assert {key: value for key, value in own["calls"].items() if key not in added} == theirs["calls"]
 
 
@@ -193,7 +204,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("laid-out")
     read = homeserver_config.load(CONFIG)
     # Where the secrets of containers are.
-    for name in ("turn_secret", "livekit_secret"):
+    for name in ("turn_secret", "turn_cli_password", "livekit_secret"):
         (folder / name).write_text("secret", encoding="ascii")
     content = json.loads(
         json.dumps(lay_out.with_name(read.content, "example.org")).replace("/run/secrets", str(folder))
@@ -301,10 +312,70 @@ def test_what_is_scraped_are_the_processes() -> None:
     assert targets == PROCESSES
 
 
-def test_coturn_and_livekit_have_the_values_that_compose_fills_in() -> None:
-    turn = (ROOT / "docker" / "turnserver.conf").read_text(encoding="utf-8").splitlines()
-    for line in ("realm=turn.example.org", "static-auth-secret=CHANGE-ME", "syslog"):
-        assert line in turn, "compose replaces this line"
+def test_the_livekit_of_compose_is_the_one_that_the_tests_use() -> None:
+    (tested,) = re.findall(r"livekit_version=(\S+)", (ROOT / "tools" / "install").read_text(encoding="utf-8"))
+    assert SERVICES["livekit"]["image"] == f"livekit/livekit-server:v{tested}"
+
+
+def test_only_the_main_process_gives_coturn_commands() -> None:
+    place = read_yaml(CONFIG)["modules"][0]["config"]["calls"]["turn_cli"]
+    ((name, network),) = (
+        (alias, network)
+        for network, known_as in SERVICES["coturn"]["networks"].items()
+        for alias in known_as["aliases"]
+        if place == [f"{alias}:5766"]
+    )
+    assert COMPOSE["networks"][network] == {"internal": True}
+    assert {service for service in SERVICES if network in SERVICES[service]["networks"]} == {"coturn", "homeserver"}
+    assert not any("5766" in port for port in SERVICES["coturn"]["ports"])
+    assert f"getent ahostsv4 {name})" in SERVICES["coturn"]["entrypoint"][-1]
+
+
+def test_coturn_starts_as_compose_starts_it_and_takes_commands_with_the_password_of_the_secret(tmp_path: Path) -> None:
+    binary = shutil.which("turnserver")
+    if binary is None:
+        pytest.skip("there is no coturn; on Debian: apt-get install coturn")
+    for name in ("turn_secret", "turn_cli_password"):
+        (tmp_path / name).write_text(f"the-{name}\n", encoding="ascii")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    # Docker's names of this container on its networks; here it has one address.
+    resolver = programs / "getent"
+    resolver.write_text('#!/bin/sh\necho "127.0.0.1 STREAM $2"\n', encoding="ascii")
+    resolver.chmod(0o755)
+    listening = loopback.free_ports(3)
+    commands = listening + 2
+    here = f"{binary} --listening-port={listening} --listening-ip=127.0.0.1 --cli-port={commands} --no-tls --no-dtls"
+    script = SERVICES["coturn"]["entrypoint"][-1].replace("$$", "$")
+    script = script.replace("/tmp/", f"{tmp_path}/").replace("exec turnserver", f"exec {here} --userdb={tmp_path}/db")
+    script = script.replace("/etc/coturn/super-app.conf", str(ROOT / "docker" / "turnserver.conf"))
+    script = script.replace("/run/secrets/", f"{tmp_path}/")
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "SERVER_NAME": "example.org", "EXTERNAL_IP": "127.0.0.1"}
+    with (tmp_path / "log").open("wb") as log:
+        tied = [sys.executable, tied_child.__file__, str(os.getpid()), "/bin/sh", "-c", script]
+        process = subprocess.Popen(tied, stdout=log, stderr=log, env=environment, cwd=tmp_path)
+    try:
+        server = Coturn(f"127.0.0.1:{commands}", "the-turn_cli_password")
+
+        def answers() -> bool:
+            assert process.poll() is None, (tmp_path / "log").read_text(encoding="utf-8", errors="replace")
+            try:
+                return server.show_out(()).removed == 0
+            except OSError:
+                return False
+
+        wait_until(answers, timeout_s=60, what="coturn to take commands")
+        written = (tmp_path / "turnserver.conf").read_text(encoding="utf-8")
+        assert "realm=turn.example.org" in written
+        assert "static-auth-secret=the-turn_secret\n" in written
+        with pytest.raises(ValueError, match="refuses the password"):
+            Coturn(server.place, "CHANGE-ME").show_out(())
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_livekit_has_the_values_that_compose_fills_in() -> None:
     livekit = read_yaml(ROOT / "docker" / "livekit.yaml")
     assert livekit["room"]["auto_create"] is False
     key = read_yaml(CONFIG)["modules"][0]["config"]["calls"]["livekit"]["key"]
