@@ -16,6 +16,7 @@ from typing import Final
 from benchmarks import (
     call,
     call_media,
+    call_records,
     call_token,
     chat,
     directory,
@@ -36,6 +37,7 @@ MODULES: Final[Sequence[ModuleType]] = (
     gift,
     call,
     call_media,
+    call_records,
     call_token,
     memory,
     ledger_throughput,

@@ -12,8 +12,8 @@ from synapse_super_app.commands.matrix_client import MatrixClient
 
 
 class LoneHomeserver:
-    """On SQLite, without federation. ``modules`` are entries of further Synapse modules; ``path`` is where they are;
-    ``config`` are keys of Synapse's own, ``port`` is where clients reach it.
+    """On SQLite, and without federation if none is given. ``modules`` are entries of further Synapse modules; ``path``
+    is where they are; ``config`` are keys of Synapse's own, ``port`` is where clients reach it.
     """
 
     def __init__(
@@ -27,11 +27,18 @@ class LoneHomeserver:
         program: Sequence[str] = SYNAPSE,
         config: Mapping[str, Any] | None = None,
         port: int | None = None,
+        federation: loopback.Federation | None = None,
     ) -> None:
         port = loopback.free_ports(1) if port is None else port
         whole = loopback.synapse_config(
-            folder=folder, client_port=port, database=loopback.sqlite(folder), module_config=module_config, more=config
+            folder=folder,
+            client_port=port,
+            database=loopback.sqlite(folder),
+            module_config=module_config,
+            federation=federation,
+            more=config,
         )
+        self.name = str(whole["server_name"])
         whole["modules"] += list(modules)
         write_config(folder / "homeserver.yaml", whole)
         self._folder = folder

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any, Final, cast
 
+import turn_server
 from processes import Command
 
 from super_app.db import Engine
+from synapse_super_app.commands import loopback
 from synapse_super_app.commands.demo_pair import PORTS, Person
 from synapse_super_app.commands.loopback import free_ports
 from synapse_super_app.commands.matrix_client import MatrixClient, wait_until
@@ -40,7 +42,10 @@ class RunningDemo:
         ready_file.unlink(missing_ok=True)
         options = ["--data", "demo", "--port-base", str(self.port_base), "--database", engine.value]
         if turn is not None:
+            # Its secret is its password for commands as well.
+            commands = f"{loopback.ADDRESS}:{turn_server.cli_port(turn[0])}"
             options += ["--turn-uri", turn[0], "--turn-secret", str(turn[1])]
+            options += ["--turn-cli", commands, "--turn-cli-password", str(turn[1])]
         self.command = Command(["demo", *options, "--ready-file", str(ready_file)], folder=folder, real=real)
         try:
             wait_until(lambda: self._has_begun(ready_file), timeout_s=READY_TIMEOUT_S, what="the demo to be ready")

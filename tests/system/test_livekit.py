@@ -1,6 +1,7 @@
-"""Calls of many on a real LiveKit: five who hear each other, who is kicked and stays out, leave events, the proxy."""
+"""Calls of many on a real LiveKit: five who hear each other, kicks, leave events, the proxy, another homeserver."""
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from livekit_server import KEY, SECRET, Peer, program, running
 from lone import LoneHomeserver
 
 from synapse_super_app.commands import loopback
+from synapse_super_app.commands.certificates import ThrowAwayCa
 from synapse_super_app.commands.checkup import livekit as checkup
 from synapse_super_app.commands.checkup.findings import Verdict
 from synapse_super_app.commands.homeserver_config import HomeserverConfig
@@ -37,26 +39,28 @@ class Stage:
     homeserver: LoneHomeserver
     url: str
     closing: ExitStack
+    ca: ThrowAwayCa
 
     def account(self, name: str) -> MatrixClient:
-        return self.closing.enter_context(self.homeserver.account(f"{name}-{secrets.token_hex(3)}"))
+        return _account(self.homeserver, name, self.closing)
 
     def token(self, client: MatrixClient, room: str, device: str = "DEV", **more: Any) -> str:
-        """As Element Call asks today."""
+        """As Element Call asks today: the service of this homeserver, whatever homeserver the person is of."""
         openid = client.matrix("POST", f"user/{client.user_id}/openid/request_token", {})
         body = {"room": room, "openid_token": openid, "device_id": device, **more}
-        answer = client.request("POST", f"{SERVICE}/sfu/get", body)
+        with self.homeserver.anybody() as anybody:
+            answer = anybody.request("POST", f"{SERVICE}/sfu/get", body)
         assert answer["url"] == self.url
         return str(answer["jwt"])
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    program()
-    tmp_path = tmp_path_factory.mktemp("livekit")
-    port = loopback.free_ports(4)
-    url = f"ws://{loopback.ADDRESS}:{port + 1}"
-    (tmp_path / "sfu_secret").write_text(SECRET)
+def _account(homeserver: LoneHomeserver, name: str, closing: ExitStack) -> MatrixClient:
+    return closing.enter_context(homeserver.account(f"{name}-{secrets.token_hex(3)}"))
+
+
+def _with_sfu(folder: Path, port: int, url: str, federation: loopback.Federation) -> LoneHomeserver:
+    """A homeserver whose clients find an SFU at a URL."""
+    (folder / "sfu_secret").write_text(SECRET)
     registration: dict[str, Any] = {
         "id": "livekit",
         "url": None,
@@ -67,23 +71,44 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "io.element.msc4512.proxy_prefix": "rtc/livekit",
         "io.element.msc4512.proxy_url": loopback.client_url(port) + SERVICE,
     }
-    (tmp_path / "registration.yaml").write_text(yaml.safe_dump(registration))
+    (folder / "registration.yaml").write_text(yaml.safe_dump(registration))
     calls = {
         "default_who": ["everyone"],
-        "livekit": {"url": url, "key": KEY, "secret_path": str(tmp_path / "sfu_secret")},
+        "livekit": {"url": url, "key": KEY, "secret_path": str(folder / "sfu_secret")},
     }
-    homeserver = LoneHomeserver(
-        tmp_path,
+    return LoneHomeserver(
+        folder,
         {"features": {"payments": False, "web": False, "assistant": False}, "calls": calls},
         port=port,
+        federation=federation,
         config={
             "experimental_features": {"msc4143_enabled": True, "msc4512_enabled": True, "msc4140_enabled": True},
-            "app_service_config_files": [str(tmp_path / "registration.yaml")],
+            "app_service_config_files": [str(folder / "registration.yaml")],
         },
     )
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    program()
+    folder = tmp_path_factory.mktemp("livekit")
+    port = loopback.free_ports(5)
+    url = f"ws://{loopback.ADDRESS}:{port + 1}"
+    ca = ThrowAwayCa(folder)
+    federation = loopback.Federation(port=port + 4, certificate=ca.issue("stage", loopback.ADDRESS))
+    homeserver = _with_sfu(folder, port, url, federation)
     webhook = f"{loopback.client_url(port)}{SERVICE}/sfu_webhook"
-    with homeserver, running(tmp_path, webhook, port + 1), ExitStack() as closing:
-        yield Stage(homeserver, url, closing)
+    with homeserver, running(folder, webhook, port + 1), ExitStack() as closing:
+        yield Stage(homeserver, url, closing, ca)
+
+
+@pytest.fixture
+def elsewhere(stage: Stage, tmp_path: Path) -> Iterator[LoneHomeserver]:
+    """Another homeserver, which names an SFU of its own that nobody needs to reach."""
+    port = loopback.free_ports(3)
+    federation = loopback.Federation(port=port + 1, certificate=stage.ca.issue("elsewhere", loopback.ADDRESS))
+    with _with_sfu(tmp_path, port, f"ws://{loopback.ADDRESS}:{port + 2}", federation) as homeserver:
+        yield homeserver
 
 
 def test_five_hear_each_other_and_who_is_kicked_loses_it_within_two_seconds_and_stays_out(stage: Stage) -> None:
@@ -178,6 +203,53 @@ def test_synapse_announces_the_sfu_and_passes_on_who_asks_for_a_token(stage: Sta
     with pytest.raises(MatrixError) as refused:
         ben.request("POST", path, body)
     assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
+
+
+def test_people_of_another_homeserver_listen_by_msc4195_speak_as_todays_clients_do_and_are_out_when_kicked(
+    stage: Stage, elsewhere: LoneHomeserver
+) -> None:
+    with ExitStack() as closing:
+        anna, ben, carol = stage.account("anna"), *(_account(elsewhere, each, closing) for each in ("ben", "carol"))
+        room = anna.create_room(invite=[ben.user_id])
+
+        def has_joined() -> bool:
+            try:
+                ben.join(room, via=stage.homeserver.name)
+            except MatrixError:  # the invitation is still on its way
+                return False
+            return ben.user_id in anna.joined_members(room)
+
+        wait_until(has_joined, timeout_s=60, what="somebody of the other homeserver to join")
+
+        def asks_at_home(person: MatrixClient) -> str:
+            """Their own homeserver fetches the token from the one of the SFU."""
+            path = "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/get_token"
+            body = {"url": stage.url, "room_id": room, "slot_id": SLOT, "member_id": "M1"}
+            return str(person.request("POST", path, {**body, "server_name": stage.homeserver.name})["jwt"])
+
+        listening, speaking, hers = asks_at_home(ben), stage.token(ben, room), stage.token(anna, room)
+
+        async def call() -> None:
+            host, listener, speaker = [
+                await Peer(name).enter(stage.url, token)
+                for name, token in (("anna", hers), ("ben", listening), ("ben too", speaking))
+            ]
+            await host.speak()
+            await listener.hears(host)
+            with pytest.raises(PublishTrackError):
+                await listener.speak()
+            await speaker.speak()
+            await host.hears(speaker)
+            anna.matrix("POST", f"rooms/{room}/kick", {"user_id": ben.user_id})
+            await asyncio.gather(listener.is_removed(), speaker.is_removed())
+            for peer in (host, listener, speaker):
+                await peer.leave()
+
+        asyncio.run(call())
+        for person, asks in itertools.product((ben, carol), (asks_at_home, lambda each: stage.token(each, room))):
+            with pytest.raises(MatrixError) as refused:
+                asks(person)
+            assert (refused.value.status, refused.value.errcode) == (403, "M_FORBIDDEN")
 
 
 def test_on_a_stage_listeners_only_listen_until_they_are_promoted(stage: Stage) -> None:

@@ -20,7 +20,7 @@ from super_app.ids import Acct
 from synapse_super_app.calls.coturn import Coturn
 from synapse_super_app.calls.turn import TTL_S, Turn, TurnCredentials, name_in
 from synapse_super_app.commands import loopback
-from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, wait_until
+from synapse_super_app.commands.matrix_client import MatrixClient, MatrixError, quoted, wait_until
 
 PATIENCE_S: Final = 90.0
 FRAMES: Final = 10
@@ -55,10 +55,12 @@ def event_of(client: MatrixClient, room: str, event_type: str, call_id: str) -> 
 def test_two_people_of_two_homeservers_hear_and_see_each_other_through_the_relay_on_a_bad_link_too(
     demo: RunningDemo, relay: tuple[str, int]
 ) -> None:
+    """What is relayed under the credentials of a call ends with it; for the call of a room one is in, it goes on."""
     with demo.client("alice") as alice, demo.client("bob") as bob:
         room, call_id = direct_room(alice, bob), f"media-{time.time_ns()}"
         alice.superapp("POST", "calls", {"call_id": call_id, "callee": bob.user_id, "media": "video", "room_id": room})
-        asyncio.run(_talk(alice, bob, room, call_id, relay))
+        of_room = alice.superapp("GET", f"call_rooms/{quoted(room)}/turn")
+        asyncio.run(_talk(alice, bob, room, call_id, relay, of_room))
 
         def has_ended() -> bool:
             return "end_ts" in bob.superapp("GET", f"calls/{call_id}")
@@ -73,7 +75,9 @@ def test_two_people_of_two_homeservers_hear_and_see_each_other_through_the_relay
             assert (refused.value.status, refused.value.errcode) == (404, "ORG.SUPERAPP.UNKNOWN_CALL")
 
 
-async def _talk(alice: MatrixClient, bob: MatrixClient, room: str, call_id: str, relay: tuple[str, int]) -> None:
+async def _talk(
+    alice: MatrixClient, bob: MatrixClient, room: str, call_id: str, relay: tuple[str, int], of_room: Json
+) -> None:
     def ask(person: MatrixClient) -> Json:
         return person.superapp("GET", f"calls/{call_id}/turn")
 
@@ -97,10 +101,21 @@ async def _talk(alice: MatrixClient, bob: MatrixClient, room: str, call_id: str,
             await asyncio.gather(*(phone.hears_and_sees(BAD_FRAMES) for phone in (caller, callee)))
             assert link.lost > 0
             assert link.late_ms > JITTER_MS / 2
+            kept = [await _allocated(relay, TurnCredentials.model_validate(each)) for each in (hers, his, of_room)]
+            for each in kept:
+                assert await _code_of(each.channel_bind(0x4000, (loopback.ADDRESS, 9))) is None
             alice.send(room, HANGUP, {"call_id": call_id, "version": "1", "party_id": "A", "reason": "user_hangup"})
         finally:
             await caller.hang_up()
             await callee.hang_up()
+    # Each homeserver shows its own people out of what they kept, and again who allocates anew.
+    for each in kept[:2]:
+        await _is_shown_out(each)
+    kept.append(await _allocated(relay, TurnCredentials.model_validate(hers)))
+    await _is_shown_out(kept[-1])
+    assert await _code_of(kept[2].channel_bind(0x4000, (loopback.ADDRESS, 9))) is None
+    for each in kept:
+        await each.delete()
 
 
 async def _connect(
@@ -161,24 +176,18 @@ def test_who_is_shown_out_relays_no_more_and_others_do(lone_relay: tuple[str, in
         names = {name_in(each.username) for each in wanted}
         wait_until(lambda: server.show_out(()).names >= names, timeout_s=PATIENCE_S, what="coturn to know who relays")
 
-    async def refused(client: turn.TurnClientUdpProtocol) -> None:
-        """It ends a session a moment after it was told to."""
-        async with asyncio.timeout(PATIENCE_S):
-            while await _code_of(client.channel_bind(0x4000, (loopback.ADDRESS, 9))) is None:
-                pass
-
     async def relay() -> None:
         out, on = await _allocated(lone_relay, leaver), await _allocated(lone_relay, stays)
         try:
             await asyncio.to_thread(relays, leaver, stays)
             assert (await asyncio.to_thread(server.show_out, {unwanted})).removed == 1
-            await refused(out)
+            await _is_shown_out(out)
             assert await _code_of(on.channel_bind(0x4000, (loopback.ADDRESS, 9))) is None
             # Credentials that have not ended yet open the door again, so it is looked again.
             again = await _allocated(lone_relay, leaver)
             await asyncio.to_thread(relays, leaver)
             assert (await asyncio.to_thread(server.show_out, {unwanted})).removed == 1
-            await refused(again)
+            await _is_shown_out(again)
             await again.delete()
         finally:
             await out.delete()
@@ -203,6 +212,13 @@ async def _allocated(server: tuple[str, int], credentials: TurnCredentials) -> t
     )
     await client.connect()
     return client
+
+
+async def _is_shown_out(client: turn.TurnClientUdpProtocol) -> None:
+    """The relay ends a session a moment after it was told to."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await _code_of(client.channel_bind(0x4000, (loopback.ADDRESS, 9))) is None:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.1)
 
 
 async def _code_of(request: Coroutine[Any, Any, None]) -> int | None:

@@ -42,6 +42,8 @@ def add_to(commands: Commands) -> None:
     )
     parser.add_argument("--turn-uri", metavar="URI", help="a TURN server for calls, such as turn:127.0.0.1:3478")
     parser.add_argument("--turn-secret", type=Path, metavar="FILE", help="holds its static-auth-secret")
+    parser.add_argument("--turn-cli", metavar="HOST:PORT", help="where that coturn takes commands")
+    parser.add_argument("--turn-cli-password", type=Path, metavar="FILE", help="holds its cli-password")
     parser.set_defaults(run=run)
 
 
@@ -73,11 +75,13 @@ def _run(arguments: argparse.Namespace, data: Path, began_s: float) -> None:
         start_checks.check_port(port, "127.0.0.1", remedy="choose others with --port-base N", key="--port-base")
     if bool(arguments.turn_uri) != bool(arguments.turn_secret):
         raise CommandFailed("--turn-uri and --turn-secret belong together: name the server and the file of its secret")
+    if bool(arguments.turn_cli) != bool(arguments.turn_cli_password) or (arguments.turn_cli and not arguments.turn_uri):
+        raise CommandFailed("--turn-cli and --turn-cli-password belong together, and to --turn-uri: name all or none")
     pair = DemoPair(
         data=data,
         port_base=arguments.port_base,
         engine=arguments.database,
-        module_config=None if arguments.turn_uri is None else _with_turn(arguments.turn_uri, arguments.turn_secret),
+        module_config=None if arguments.turn_uri is None else _with_turn(arguments),
         progress=lambda line: say(f"demo: {line}"),
     )
     try:
@@ -94,8 +98,15 @@ def _run(arguments: argparse.Namespace, data: Path, began_s: float) -> None:
             ready_file.unlink(missing_ok=True)
 
 
-def _with_turn(uri: str, secret: Path) -> dict[str, Any]:
-    calls = {**MODULE_CONFIG["calls"], "turn_uris": [uri], "turn_secret_path": str(secret.absolute())}
+def _with_turn(arguments: argparse.Namespace) -> dict[str, Any]:
+    calls = {
+        **MODULE_CONFIG["calls"],
+        "turn_uris": [arguments.turn_uri],
+        "turn_secret_path": str(arguments.turn_secret.absolute()),
+    }
+    if arguments.turn_cli:
+        calls["turn_cli"] = [arguments.turn_cli]
+        calls["turn_cli_password_path"] = str(arguments.turn_cli_password.absolute())
     return {**MODULE_CONFIG, "calls": calls}
 
 
