@@ -27,7 +27,7 @@ from super_app.calls.model import (
     ServerLists,
     Who,
 )
-from super_app.wire import OpenWireModel
+from super_app.wire import OpenWireModel, Text, WireModel
 
 VERSION: Final = 1
 _ENTRIES_MAX: Final = 1_000
@@ -39,7 +39,7 @@ _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _EVERY_DAY: Final = frozenset(range(len(_DAYS)))
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 
-_Name = Annotated[str, Field(min_length=1, max_length=255)]
+_Name = Annotated[Text, Field(min_length=1, max_length=255)]
 _Names = Annotated[list[_Name], Field(max_length=_ENTRIES_MAX)]
 _Count = Annotated[int, Field(ge=0, le=_RATE_MAX)]
 
@@ -49,40 +49,40 @@ ZoneOf = Callable[[str], tzinfo | None]
 _T = TypeVar("_T")
 
 
-class _Servers(OpenWireModel):
+class PolicyServers(OpenWireModel):
     allow: _Names | None = None
     deny: _Names | None = None
 
 
-class _Rate(OpenWireModel):
+class PolicyRate(OpenWireModel):
     caller: _Count | None = None
     server: _Count | None = None
     strangers: _Count | None = None
     window_ms: Annotated[int | None, Field(ge=1_000, le=_WINDOW_MAX_MS)] = None
 
 
-class _Window(OpenWireModel):
+class PolicyWindow(OpenWireModel):
     from_: Annotated[str, Field(alias="from")]
     to: str
     days: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] | None = None
 
 
-class _Quiet(OpenWireModel):
+class PolicyQuiet(OpenWireModel):
     time_zone: str
-    windows: Annotated[list[_Window], Field(max_length=_WINDOWS_MAX)]
+    windows: Annotated[list[PolicyWindow], Field(max_length=_WINDOWS_MAX)]
     repeat_ms: Annotated[int, Field(ge=0, le=_REPEAT_MAX_MS)] = 0
 
 
-class _Rooms(OpenWireModel):
+class PolicyRooms(OpenWireModel):
     prior_conversation: bool = False
     groups: bool = True
 
 
-class _DoNotDisturb(OpenWireModel):
+class PolicyDoNotDisturb(OpenWireModel):
     until_ms: Annotated[int | None, Field(ge=0, le=2**53)] = None
 
 
-class _Verified(OpenWireModel):
+class PolicyVerified(OpenWireModel):
     issuers: _Names = []
 
 
@@ -92,17 +92,47 @@ class _Price(OpenWireModel):
     per: Literal["ring", "minute"] = "ring"
 
 
-_WHO: Final = TypeAdapter(list[Literal["everyone", "contacts", "following", "verified", "shared_rooms", "nobody"]])
+_WhoNames = list[Literal["everyone", "contacts", "following", "verified", "shared_rooms", "nobody"]]
+_Refusal = Literal["polite", "silent"]
+_Offers = list[Literal["message", "voicemail", "callback"]]
+
+
+class PolicyChanges(WireModel):
+    """Keys of your call policy to write; null takes one out, those that are absent stay. The price has its own call.
+
+    ``v`` is needed only to write over a policy of a version that the homeserver does not know.
+    """
+
+    v: Literal[1] = VERSION
+    who: _WhoNames | None = None
+    allow: _Names | None = None
+    deny: _Names | None = None
+    servers: PolicyServers | None = None
+    rooms: PolicyRooms | None = None
+    rate: PolicyRate | None = None
+    quiet: PolicyQuiet | None = None
+    do_not_disturb: PolicyDoNotDisturb | None = None
+    verified: PolicyVerified | None = None
+    refusal: _Refusal | None = None
+    offers: _Offers | None = None
+    relay_only: bool | None = None
+
+    def to_write(self) -> dict[str, Any]:
+        """As the policy holds them, None where one is taken out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+_WHO: Final = TypeAdapter(_WhoNames)
 _NAMES: Final = TypeAdapter(_Names)
-_SERVERS: Final = TypeAdapter(_Servers)
-_RATE: Final = TypeAdapter(_Rate)
-_QUIET: Final = TypeAdapter(_Quiet)
-_REFUSAL: Final = TypeAdapter(Literal["polite", "silent"])
-_ROOMS: Final = TypeAdapter(_Rooms)
-_DO_NOT_DISTURB: Final = TypeAdapter(_DoNotDisturb)
-_VERIFIED: Final = TypeAdapter(_Verified)
+_SERVERS: Final = TypeAdapter(PolicyServers)
+_RATE: Final = TypeAdapter(PolicyRate)
+_QUIET: Final = TypeAdapter(PolicyQuiet)
+_REFUSAL: Final = TypeAdapter(_Refusal)
+_ROOMS: Final = TypeAdapter(PolicyRooms)
+_DO_NOT_DISTURB: Final = TypeAdapter(PolicyDoNotDisturb)
+_VERIFIED: Final = TypeAdapter(PolicyVerified)
 _PRICE: Final = TypeAdapter(_Price)
-_OFFERS: Final = TypeAdapter(list[Literal["message", "voicemail", "callback"]])
+_OFFERS: Final = TypeAdapter(_Offers)
 _RELAY_ONLY: Final = TypeAdapter(bool)
 
 OPEN_WHO: Final = frozenset({Who.EVERYONE})
@@ -126,16 +156,16 @@ def read(content: Mapping[str, Any] | None, default: Policy, zone_of: ZoneOf) ->
     who = reader.take("who", _WHO, default=sorted(default.who), open_value=["everyone"])
     allow = reader.take("allow", _NAMES, default=[], open_value=[])
     deny = reader.take("deny", _NAMES, default=[], open_value=[])
-    servers = reader.take("servers", _SERVERS, default=_Servers(), open_value=_Servers())
-    rate = reader.take("rate", _RATE, default=_Rate(), open_value=_Rate(caller=0, server=0, strangers=0))
+    servers = reader.take("servers", _SERVERS, default=PolicyServers(), open_value=PolicyServers())
+    rate = reader.take("rate", _RATE, default=PolicyRate(), open_value=PolicyRate(caller=0, server=0, strangers=0))
     quiet = reader.take("quiet", _QUIET, default=None, open_value=None)
     hours = None if quiet is None else _quiet_hours(quiet, zone_of)
     if quiet is not None and hours is None:
         reader.malformed.append("quiet")
     refusal = reader.take("refusal", _REFUSAL, default=default.refusal.value, open_value=default.refusal.value)
-    rooms = reader.take("rooms", _ROOMS, default=_Rooms(), open_value=_Rooms())
+    rooms = reader.take("rooms", _ROOMS, default=PolicyRooms(), open_value=PolicyRooms())
     wish = reader.take("do_not_disturb", _DO_NOT_DISTURB, default=None, open_value=None)
-    verified = reader.take("verified", _VERIFIED, default=_Verified(), open_value=_Verified())
+    verified = reader.take("verified", _VERIFIED, default=PolicyVerified(), open_value=PolicyVerified())
     price = reader.take("price", _PRICE, default=None, open_value=None)
     offers = reader.take("offers", _OFFERS, default=sorted(default.offers), open_value=sorted(default.offers))
     # Who asked for the relay must not lose it to a typing mistake: this key guards an address, it hides no ring.
@@ -194,7 +224,7 @@ class _Reader:
             return open_value
 
 
-def _quiet_hours(quiet: _Quiet, zone_of: ZoneOf) -> QuietHours | None:
+def _quiet_hours(quiet: PolicyQuiet, zone_of: ZoneOf) -> QuietHours | None:
     zone = zone_of(quiet.time_zone)
     windows: list[QuietWindow] = []
     for window in quiet.windows:

@@ -58,6 +58,13 @@ export function writeCallPolicy(policy: Json | null, form: CallForm, timeZone: s
   return next;
 }
 
+/** The keys of a policy that differ, null where one is gone: what a call that writes single keys takes. */
+export function changedKeys(before: Json | null, next: Json): Json {
+  const keys = new Set([...Object.keys(before ?? {}), ...Object.keys(next)]);
+  const changed = [...keys].filter((key) => JSON.stringify(before?.[key]) !== JSON.stringify(next[key]));
+  return Object.fromEntries(changed.map((key) => [key, next[key] ?? null]));
+}
+
 export type PayWho = "everyone" | "known" | "contacts" | "nobody";
 
 export interface PaymentForm {

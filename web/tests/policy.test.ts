@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readCallPolicy, readPaymentPolicy, writeCallPolicy, writePaymentPolicy } from "../src/policy.ts";
+import { changedKeys, readCallPolicy, readPaymentPolicy, writeCallPolicy, writePaymentPolicy } from "../src/policy.ts";
 
 test("a policy that is read and written says the same, unknown keys included", () => {
   const policy = {
@@ -47,6 +47,14 @@ test("quiet hours come with a time zone, and leave only the window that is shown
   assert.equal(writeCallPolicy(on, off, "UTC").quiet, undefined);
   const two = { v: 1, quiet: { time_zone: "UTC", windows: [{ from: "1" }, { from: "2" }] } };
   assert.deepEqual(writeCallPolicy(two, off, "UTC").quiet, { time_zone: "UTC", windows: [{ from: "2" }] });
+});
+
+test("only what differs is written, so that what others change meanwhile stays", () => {
+  const before = { v: 1, who: ["everyone"], quiet: { time_zone: "UTC", windows: [] }, price: { amount: 60 } };
+  const { quiet: _, ...next } = { ...before, who: ["contacts"] };
+  assert.deepEqual(changedKeys(before, next), { who: ["contacts"], quiet: null });
+  assert.deepEqual(changedKeys(null, { v: 1, who: ["contacts"] }), { v: 1, who: ["contacts"] });
+  assert.deepEqual(changedKeys(before, structuredClone(before)), {});
 });
 
 test("without a policy everybody may pay, and nobody is asked", () => {

@@ -533,7 +533,9 @@ class Conversation:
             now = policy.get("who")
             shown = list(now) if isinstance(now, list | tuple) else list(self._runtime.config.calls.default_who)
             return saying(heard, heard.speech.call_policy([str(each) for each in shown]))
-        await self._put(heard.user_id, AccountDataType.CALL_POLICY, {**policy, "v": 1, "who": who})
+        done = await self._inside.ask(heard.user_id, "PUT", "call_policy", {"v": 1, "who": who})
+        if isinstance(done, Refused):
+            return refusing(heard, done)
         return saying(heard, heard.speech.call_policy_set(who))
 
     async def _pay_policy(self, heard: Heard) -> Outcome:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from super_app.calls import explain, service
 from super_app.calls.model import CallId, Direction, HistoryEntry, Quality, Record, RoomPlace, SessionId, State
+from super_app.calls.policy import PolicyChanges
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import Handle, RoomId, UserId
@@ -226,6 +227,15 @@ class CallsApi:
                 handler=self._wishes.show,
                 response=PolicyShown,
                 summary="Your call policy as it is applied, and what in it cannot be read",
+            ),
+            Route(
+                method="PUT",
+                path="call_policy",
+                handler=self._wishes.change,
+                body=PolicyChanges,
+                response=PolicyShown,
+                summary="Write keys of your call policy; those that you do not name stay as they are",
+                reasons=(Reason.INVALID_VALUE, Reason.CONFLICT),
             ),
             Route(
                 method="PUT",

@@ -225,6 +225,10 @@ class Screening:
         contacts = await self._private.account_data_of(user_id, AccountDataType.CONTACTS)
         return contacts, await self._private.account_data_of(user_id, IGNORED_USERS)
 
+    def read(self, content: dict[str, Any] | None) -> Reading:
+        """A policy as it is applied here, the operator's defaults filled in."""
+        return policies.read(content, self._default, _zone)
+
     async def policy_of(self, user_id: UserId) -> Reading:
         """A local person's policy as it is applied, read again only when they changed it."""
         content = await self._private.account_data_of(user_id, AccountDataType.CALL_POLICY)
@@ -232,7 +236,7 @@ class Screening:
         if known is not None and known[0] is content:
             self._readings.move_to_end(user_id)
             return known[1]
-        reading = policies.read(thawed(content), self._default, _zone)
+        reading = self.read(thawed(content))
         self._readings[user_id] = (content, reading)
         while len(self._readings) > _READINGS_MAX:
             self._readings.popitem(last=False)

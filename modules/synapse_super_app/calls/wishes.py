@@ -1,16 +1,17 @@
-"""A person's own call policy through the API: how it is read, and do-not-disturb at the press of a button."""
+"""A person's own call policy through the API: how it is read, its keys, do-not-disturb at the press of a button."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from super_app.calls import policy as policies
-from super_app.calls.policy import Reading
+from super_app.calls.policy import PolicyChanges, Reading
 from super_app.errors import Reason, Refused
 from super_app.ids import UserId
-from super_app.names import AccountDataType
 from super_app.wire import WireModel
-from synapse_super_app.calls.screening import Screening, thawed
+from synapse_super_app.calls.own_policy import OwnPolicy
+from synapse_super_app.calls.screening import Screening
 from synapse_super_app.http.routes import Call
 from synapse_super_app.runtime import Runtime
 
@@ -51,33 +52,34 @@ class Wishes:
     def __init__(self, runtime: Runtime, screening: Screening) -> None:
         self._runtime = runtime
         self._screening = screening
+        self._own = OwnPolicy(runtime)
 
     async def show(self, call: Call) -> PolicyShown:
         return self._shown(await self._screening.policy_of(call.user_id))
 
+    async def change(self, call: Call) -> PolicyShown | Refused:
+        body: PolicyChanges = call.body
+        keys = body.to_write()
+        read = self._screening.read({"v": policies.VERSION, **_without_nothing(keys)})
+        if read.malformed:
+            wrong = ", ".join(sorted(set(read.malformed)))
+            return Refused(
+                reason=Reason.INVALID_VALUE,
+                message=f"{wrong}: this names no time zone, or no time of day as in 22:00; correct it.",
+            )
+        return await self._change(call.user_id, keys)
+
     async def disturb_not(self, call: Call) -> PolicyShown | Refused:
         body: DoNotDisturbBody = call.body
         wish = {} if body.until_ms is None else {"until_ms": body.until_ms}
-        return await self._change(call.user_id, wish)
+        return await self._change(call.user_id, {"do_not_disturb": wish})
 
     async def disturb(self, call: Call) -> PolicyShown | Refused:
-        return await self._change(call.user_id, None)
+        return await self._change(call.user_id, {"do_not_disturb": None})
 
-    async def _change(self, user_id: UserId, wish: dict[str, int] | None) -> PolicyShown | Refused:
-        """Write one key of the policy in account data; the others stay as they are."""
-        stored = await self._runtime.private.account_data_of(user_id, AccountDataType.CALL_POLICY)
-        content: dict[str, Any] = thawed(stored) or {"v": policies.VERSION}
-        if "v" in (await self._screening.policy_of(user_id)).malformed:
-            return Refused(
-                reason=Reason.CONFLICT,
-                message="Your call policy is of a version that this homeserver does not know; write it anew first.",
-            )
-        content.pop("do_not_disturb", None)
-        if wish is not None:
-            content["do_not_disturb"] = wish
-        kind = AccountDataType.CALL_POLICY.value
-        await self._runtime.api.account_data_manager.put_global(user_id, kind, content)
-        return self._shown(await self._screening.policy_of(user_id))
+    async def _change(self, user_id: UserId, keys: Mapping[str, Any]) -> PolicyShown | Refused:
+        content = await self._own.change(user_id, keys)
+        return content if isinstance(content, Refused) else self._shown(self._screening.read(content))
 
     def _shown(self, reading: Reading) -> PolicyShown:
         policy, wish = reading.policy, reading.policy.do_not_disturb
@@ -103,3 +105,7 @@ class Wishes:
             malformed=sorted(reading.malformed),
             warning=policies.warning(reading) if reading.malformed else None,
         )
+
+
+def _without_nothing(keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if value is not None}

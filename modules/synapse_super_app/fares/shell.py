@@ -33,6 +33,7 @@ from super_app.payments.model import Salts
 from super_app.payments.service import Payments
 from super_app.safeguards.passkeys import about_payment
 from super_app.safeguards.service import Safeguards
+from synapse_super_app.calls.own_policy import OwnPolicy
 from synapse_super_app.calls.screening import thawed
 from synapse_super_app.fares import bodies
 from synapse_super_app.fares.visits import CallLinks, Entrances, Visits
@@ -123,6 +124,7 @@ class FaresShell:
         self._pins = pins
         self._prices = prices
         self._show_out = show_out
+        self._policy = OwnPolicy(runtime)
         self._assets = runtime.config.payments.by_code()
         self.fares = Fares(
             server_name=runtime.server_name,
@@ -370,7 +372,11 @@ class FaresShell:
 
     async def _own_price(self, call: Call) -> bodies.OwnPriceJson:
         stored = await self._runtime.private.account_data_of(call.user_id, AccountDataType.CALL_POLICY)
-        price = (thawed(stored) or {}).get("price")
+        return self._price_in(thawed(stored) or {})
+
+    @staticmethod
+    def _price_in(policy: Mapping[str, Any]) -> bodies.OwnPriceJson:
+        price = policy.get("price")
         if not isinstance(price, dict):
             return bodies.OwnPriceJson()
         try:
@@ -390,20 +396,8 @@ class FaresShell:
         return await self._put_price(call, None)
 
     async def _put_price(self, call: Call, price: dict[str, Any] | None) -> bodies.OwnPriceJson | Refused:
-        """Write one key of the call policy; the others stay as they are."""
-        stored = await self._runtime.private.account_data_of(call.user_id, AccountDataType.CALL_POLICY)
-        content: dict[str, Any] = thawed(stored) or {"v": 1}
-        if content.get("v") != 1:
-            return Refused(
-                reason=Reason.CONFLICT,
-                message="Your call policy is of a version that this homeserver does not know; write it anew first.",
-            )
-        content.pop("price", None)
-        if price is not None:
-            content["price"] = price
-        kind = AccountDataType.CALL_POLICY.value
-        await self._runtime.api.account_data_manager.put_global(call.user_id, kind, content)
-        return await self._own_price(call)
+        policy = await self._policy.change(call.user_id, {"price": price})
+        return policy if isinstance(policy, Refused) else self._price_in(policy)
 
     # The caller.
 

@@ -11,6 +11,8 @@ import { Failure, Loaded } from "./basics.tsx";
 
 export function Policy(props: {
   type: string;
+  /** Writes what differs; without it the whole is written. */
+  keep?: (next: Json, before: Json | null) => Promise<unknown>;
   children: (policy: Json | null, save: (next: Json) => Promise<void>) => ComponentChildren;
 }) {
   const home = useHome();
@@ -31,7 +33,8 @@ export function Policy(props: {
             setProblem(null);
             setChosen(next);
             try {
-              await setAccountData(home, props.type, next);
+              if (props.keep === undefined) await setAccountData(home, props.type, next);
+              else await props.keep(next, chosen ?? found.content);
               setSaved((times) => times + 1);
             } catch (thrown) {
               setProblem(asProblem(thrown));

@@ -23,11 +23,11 @@ import { Icon } from "../parts/icons.tsx";
 import { useNames } from "../parts/payments.tsx";
 import { Policy } from "../parts/policies.tsx";
 import { OwnPrice } from "../parts/prices.tsx";
-import { CALL_POLICY, type CallForm, type CallWho, readCallPolicy, writeCallPolicy } from "../policy.ts";
+import { CALL_POLICY, type CallForm, type CallWho, changedKeys, readCallPolicy, writeCallPolicy } from "../policy.ts";
 import { asProblem, type Problem } from "../problem.ts";
 import { useResource } from "../resources.ts";
 import { to } from "../route.ts";
-import type { CallEntry, Calls } from "../schema.ts";
+import type { CallEntry, Calls, PolicyChanges } from "../schema.ts";
 import { type Key, locale, t } from "../text/index.ts";
 
 export function CallsScreen() {
@@ -88,7 +88,12 @@ export function CallsScreen() {
       <CallLinks />
       {home.about.features.includes("payments") && <OwnPrice />}
       <Section title={t("calls.policy")}>
-        <Policy type={CALL_POLICY}>
+        <Policy
+          type={CALL_POLICY}
+          keep={(next, before) =>
+            answer(home.api.PUT("/call_policy", { body: changedKeys(before, next) as PolicyChanges }))
+          }
+        >
           {(policy, save) => (
             <PolicyForm
               form={readCallPolicy(policy)}
