@@ -268,6 +268,7 @@ def test_no_event_of_a_call_breaks_its_parser(kind: str, value: Any) -> None:
 
 NOT_OF_STRANGERS = {
     "super_app.fares.rules.read": "what a call costs now, from rows of ours",
+    "super_app.fares.rules.read_stay": "whether somebody is in a call, as entrance has read it from room state",
     "super_app.ledger.lease.read": "a row of ours",
     "super_app.requests.rules.read_kind": "takes a model that was parsed",
     "super_app.requests.rules.read_money": "takes a model that was parsed",

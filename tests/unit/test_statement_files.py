@@ -228,18 +228,47 @@ def test_a_pdf_shows_amounts_as_the_language_writes_them(language: str, asset: A
     assert any("@bob:hs2.test" in text for text in texts)
 
 
-def test_a_pdf_says_so_where_it_cannot_show_a_letter() -> None:
+@pytest.mark.parametrize("memo", ["שלום", "سلام", "สวัสดี", "नमस्ते", "🍕"])
+def test_a_pdf_says_so_where_it_cannot_show_a_letter(memo: str) -> None:
     plain = pdf.texts_of(pdf.statement_pdf(statement(memo="Überweisung"), BERLIN, "UTC", "hs1.test", "en"))
-    lost = pdf.texts_of(pdf.statement_pdf(statement(memo="обед"), BERLIN, "UTC", "hs1.test", "en"))
+    lost = pdf.texts_of(pdf.statement_pdf(statement(memo=memo), BERLIN, "UTC", "hs1.test", "en"))
     assert "Überweisung" in plain
-    assert "????" in lost
+    assert any(set(text) == {"?"} for text in lost)
     assert any("cannot show" in text for text in lost)
     assert not any("cannot show" in text for text in plain)
 
 
-def test_a_pdf_shows_letters_without_marks_where_it_has_not_those_with_them() -> None:
-    texts = pdf.texts_of(pdf.statement_pdf(statement(memo="Łódź, Việt, Škoda, ﬁn"), BERLIN, "UTC", "hs1.test", "en"))
-    assert "Lódz, Viet, Škoda, fin" in texts
+@pytest.mark.parametrize(
+    ("memo", "fonts"),
+    [
+        ("обед в пятницу", ["DejaVuSans"]),
+        ("Łódź, Việt", ["DejaVuSans"]),
+        ("Καλημέρα ₴5", ["DejaVuSans"]),
+        ("გამარჯობა, բարեւ", ["DejaVuSans"]),
+        ("午饭", ["STSong-Light"]),
+        ("お昼ご飯 (ランチ)", ["STSong-Light"]),
+        ("점심", ["HYSMyeongJo-Medium"]),
+        ("午餐費 и обед", ["STSong-Light", "DejaVuSans"]),
+    ],
+)
+def test_a_pdf_shows_letters_of_other_scripts_in_a_font_that_has_them(memo: str, fonts: list[str]) -> None:
+    made = statement(memo=memo)
+    content = pdf.statement_pdf(made, BERLIN, "UTC", "hs1.test", "en")
+    assert content == pdf.statement_pdf(made, BERLIN, "UTC", "hs1.test", "en")
+    assert not any("cannot show" in text for text in pdf.texts_of(content))
+    used = {face for face, _ in pdf.runs(memo, "Helvetica")} - {"Helvetica"}
+    assert used == set(fonts)
+    for font in fonts:
+        assert font.encode() in content
+    # What a file does not use is not in it.
+    plain = pdf.statement_pdf(statement(memo="Überweisung"), BERLIN, "UTC", "hs1.test", "en")
+    assert not any(font.encode() in plain for font in ("DejaVuSans", "STSong-Light", "HYSMyeongJo-Medium"))
+    assert len(content) < 60_000
+
+
+def test_a_letter_that_no_font_has_is_shown_by_what_it_is_made_of_and_the_page_says_so() -> None:
+    texts = pdf.texts_of(pdf.statement_pdf(statement(memo="ﬁn"), BERLIN, "UTC", "hs1.test", "en"))
+    assert "fin" in texts
     assert any("cannot show" in text for text in texts)
 
 

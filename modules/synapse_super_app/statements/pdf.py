@@ -1,9 +1,11 @@
 """Statements and receipts as PDF. The same values give the same bytes.
 
-The fonts are those that every PDF reader has, so Western European letters are all that they can show. Letters with
-other marks are shown without them, and what is left of other scripts as ``?``; the page says so. Who somebody is never
-gets lost in that: what a Matrix id cannot show is spelled by its code points. Runs on a thread, since a long statement
-takes a while.
+Western European letters are in the fonts that every PDF reader has. Latin letters with other marks, Greek, Cyrillic,
+Armenian and Georgian ones are shown in a font that goes into the file, as far as the file uses it; Chinese, Japanese
+and Korean ones in fonts that the reader brings, as PDF has it for these. What runs from right to left or joins its
+letters is shown as ``?``, and the page says so. A Matrix id shows Western European letters alone, and all else by its
+code points, since letters of two scripts that look the same would make two people look the same. Runs on a thread,
+since a long statement takes a while.
 """
 
 import io
@@ -11,13 +13,18 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 import segno
 from babel import Locale
 from babel.dates import format_date, format_datetime
 from reportlab.lib.pagesizes import A4
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.pdfmetrics import stringWidth
+from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
 from super_app.assistant.amounts import locale_of, show_by_code, show_minor
@@ -61,11 +68,12 @@ class _Sheet:
 
     def text(self, x: float, text: str, *, size: float = _BODY, font: str = _PLAIN, right: bool = False) -> None:
         shown = self._printable(text)
-        self.canvas.setFont(font, size)
         if right:
-            self.canvas.drawRightString(x, self.y, shown)
-        else:
-            self.canvas.drawString(x, self.y, shown)
+            x -= _width(shown, font, size)
+        for face, run in runs(shown, font):
+            self.canvas.setFont(face, size)
+            self.canvas.drawString(x, self.y, run)
+            x += stringWidth(run, face, size)
 
     def down(self, by: float = _LINE) -> None:
         self.y -= by
@@ -105,17 +113,65 @@ _NO_MARKS: Final = str.maketrans("ŁłĐđĦħıĲĳŊŋŦŧĸ", "LlDdHhiYyNnTtk
 
 
 def _nearest(char: str) -> str:
-    """The character, if the fonts have it; else its letter without marks; else ``?``."""
-    if _has(char):
+    """The character, if a font has it; else its letter without marks; else ``?``."""
+    if _face_of(char, _PLAIN) is not None:
         return char
     bare = "".join(part for part in unicodedata.normalize("NFKD", char) if not unicodedata.combining(part))
     bare = bare.translate(_NO_MARKS)
-    return bare if bare and _has(bare) else "?"
+    return bare if bare and all(_face_of(each, _PLAIN) for each in bare) else "?"
 
 
-def _has(text: str) -> bool:
+# Fonts.
+
+_EMBEDDED: Final = "DejaVuSans"
+_OF_READERS: Final = (
+    ("STSong-Light", "gbk"),
+    ("HeiseiMin-W3", "cp932"),
+    ("HYSMyeongJo-Medium", "cp949"),
+    ("MSung-Light", "cp950"),
+)
+"""The fonts that PDF names and the reader brings, each with the encoding of the characters that it has to have."""
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """The code points of the font that goes into files. Makes all fonts known the first time."""
+    font = TTFont(_EMBEDDED, str(Path(__file__).parent / "fonts" / "DejaVuSans.ttf"))
+    pdfmetrics.registerFont(font)
+    for name, _ in _OF_READERS:
+        pdfmetrics.registerFont(UnicodeCIDFont(name))
+    return frozenset(font.face.charToGlyph)
+
+
+def _face_of(char: str, base: str) -> str | None:
+    """The font for a character; None if there is none."""
+    if _has(char):
+        return base
+    if ord(char) in _letters():
+        return _EMBEDDED
+    is_wide = unicodedata.east_asian_width(char) in ("W", "F")
+    return next((name for name, code in _OF_READERS if is_wide and _has(char, code)), None)
+
+
+def runs(text: str, base: str) -> list[tuple[str, str]]:
+    """A text in the fonts that it takes, one after the other. Every character has one: see ``_nearest``."""
+    found: list[tuple[str, str]] = []
+    for char in text:
+        face = _face_of(char, base) or base
+        if found and found[-1][0] == face:
+            found[-1] = (face, found[-1][1] + char)
+        else:
+            found.append((face, char))
+    return found
+
+
+def _width(text: str, base: str, size: float) -> float:
+    return sum(stringWidth(run, face, size) for face, run in runs(text, base))
+
+
+def _has(text: str, code: str = _FONT_CODE) -> bool:
     try:
-        text.encode(_FONT_CODE)
+        text.encode(code)
     except UnicodeEncodeError:
         return False
     return True
@@ -191,7 +247,7 @@ def _row(sheet: _Sheet, line: Line, statement: Statement, zone: tzinfo, locale: 
     asset = statement.asset
     sheet.text(_MARGIN, format_datetime(_local(line.posted_ms, zone), "short", locale=locale), size=_SMALL)
     what = KINDS[language][line.kind] if line.other is None else f"{KINDS[language][line.kind]}, {_named(line.other)}"
-    whole = stringWidth(what, _PLAIN, _BODY) <= _WHAT_WIDTH
+    whole = _width(what, _PLAIN, _BODY) <= _WHAT_WIDTH
     sheet.text(_WHAT, what if whole else KINDS[language][line.kind])
     sheet.text(_CHANGE, _amount(line.change_minor, asset, locale), right=True)
     sheet.text(_BALANCE, _amount(line.balance_minor, asset, locale), right=True)
@@ -283,7 +339,7 @@ def _lines_of(text: str, size: float, width: float) -> list[str]:
     """All of a text, in as many lines as it takes."""
     lines = [""]
     for char in text:
-        if stringWidth(lines[-1] + char, _PLAIN, size) > width:
+        if _width(lines[-1] + char, _PLAIN, size) > width:
             lines.append("")
         lines[-1] += char
     return lines
@@ -291,9 +347,9 @@ def _lines_of(text: str, size: float, width: float) -> list[str]:
 
 def _fitted(text: str, size: float, width: float = _WHAT_WIDTH) -> str:
     """As much of a text as fits into a column."""
-    if stringWidth(text, _PLAIN, size) <= width:
+    if _width(text, _PLAIN, size) <= width:
         return text
-    while text and stringWidth(f"{text}…", _PLAIN, size) > width:
+    while text and _width(f"{text}…", _PLAIN, size) > width:
         text = text[:-1]
     return f"{text}…"
 
