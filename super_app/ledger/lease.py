@@ -44,25 +44,27 @@ def read(cur: Cursor) -> Lease:
     return Lease(epoch=int(row[0] or 0), holder=str(row[1]), left_ms=int(row[2] or 0))
 
 
-def is_free(lease: Lease, *, by: str, was_mine: Collection[int] | None) -> bool:
-    """Whether ``by`` may take the lease.
+def is_free(lease: Lease, *, by: str, was_mine: Collection[int] | None, stand_in: str | None = None) -> bool:
+    """Whether ``by`` may take the lease. From a ``stand_in`` it is taken at any time.
 
     A lease under its own name is free for it too, if it is one of an earlier run: ``was_mine`` None says that this
     process has just started, so whoever held it under that name is gone. Later it is free only with an epoch that this
     process held itself; otherwise two processes that were given one name would take it from each other for ever.
     """
-    if lease.left_ms <= 0:
+    if lease.left_ms <= 0 or lease.holder == stand_in:
         return True
     return lease.holder == by and (was_mine is None or lease.epoch in was_mine)
 
 
-def take(cur: Cursor, *, by: str, was_mine: Collection[int] | None, lasts_ms: int) -> int | None:
+def take(
+    cur: Cursor, *, by: str, was_mine: Collection[int] | None, lasts_ms: int, stand_in: str | None = None
+) -> int | None:
     """Take over: compare and set, which raises the epoch. The new epoch, or None if somebody else was faster.
 
     Waits for a batch that is being written. ``lasts_ms`` 0 is for who has no others to fear.
     """
     head = store.lock(cur)
-    if not is_free(read(cur), by=by, was_mine=was_mine):
+    if not is_free(read(cur), by=by, was_mine=was_mine, stand_in=stand_in):
         return None
     epoch = head.epoch + 1
     cur.execute("UPDATE superapp_ledger_head SET epoch = ? WHERE singleton = 1", (epoch,))

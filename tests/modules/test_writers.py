@@ -277,6 +277,33 @@ def test_one_that_stops_while_it_takes_the_lease_gives_it_up() -> None:
     assert house.query("SELECT expires_ms FROM superapp_ledger_lease") == [(0,)]
 
 
+def test_a_worker_that_starts_relieves_the_main_process_and_nothing_is_lost_or_paid_twice() -> None:
+    """The main process starts first, so it would write for ever; it stands in only while the worker is away."""
+    main = FakeHomeserver(config={**CONFIG, "payments": {**CONFIG["payments"], "ledger_writers": ["one", "main"]}})
+    one = main.worker("one")
+    main.start()
+    main.advance(2)
+    for name in ("alice", "bob"):
+        main.register(name)
+    main.register("admin", admin=True)
+    main.room(ALICE, BOB)
+    issued = {"user_id": ALICE, "amount": 10_000, "currency": "EUR", "reference": "r"}
+    main.call("POST", "admin/issue", ADMIN, issued)
+    assert lease(main)[0] == "main"
+    one.start()
+    main.advance(2)
+    assert lease(main) == ("one", 3)
+    for process in (main, one):
+        main.call("POST", "admin/issue", ADMIN, issued)
+        assert process.call("GET", "wallet", ALICE)["accounts"][0]["available"] == 10_000
+    # Away, it is stood in for; and while both run they do not take turns.
+    one.kill()
+    main.advance(10)
+    assert lease(main) == ("main", 4)
+    main.advance(60)
+    assert lease(main) == ("main", 4)
+
+
 def test_who_waits_for_the_writer_goes_on_waiting_while_the_database_is_away(processes: Processes) -> None:
     """The writer may be about to commit; an error would say that it did not."""
     asked, run = processes.main.listening["one"], processes.main.api.run_db_interaction

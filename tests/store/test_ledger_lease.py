@@ -57,6 +57,19 @@ def balance(cur: Cursor) -> int:
 # Taking, keeping, giving up.
 
 
+def test_a_stand_in_is_relieved_at_any_time_and_nobody_else_is(transaction: Transaction) -> None:
+    def relieve(cur: Cursor) -> int | None:
+        return lease.take(cur, by="worker", was_mine=None, lasts_ms=LEASE_MS, stand_in="main")
+
+    assert transaction(lambda cur: take(cur, "other")) is not None
+    assert transaction(relieve) is None
+    transaction(run_out)
+    epoch = transaction(lambda cur: take(cur, "main"))
+    assert epoch is not None
+    assert transaction(relieve) == epoch + 1
+    assert transaction(holder) == ("worker", epoch + 1)
+
+
 def test_nobody_has_the_lease_of_a_new_database_and_the_first_gets_it(transaction: Transaction) -> None:
     assert transaction(holder) == ("", 1)
     assert transaction(lambda cur: take(cur, "one")) == 2

@@ -118,7 +118,9 @@ def test_workers_share_one_homeserver_and_one_that_dies_is_replaced_with_nothing
         for person in (alice, bob):
             wait_until(lambda: person.superapp("GET", "calls")["calls"], timeout_s=120, what="the call's record")  # noqa: B023
 
-        # The ledger's writer dies while people pay at both workers.
+        # The ledger's writer dies while people pay at both workers. It is the worker that is there for that.
+        log = running.authority.parent / "data" / "workers" / f"{LEDGER}.log"
+        wait_until(lambda: "writes the ledger from now on" in log.read_text(), timeout_s=120, what=f"{LEDGER} to write")
         killed = running.pids()[LEDGER]
         payers = [
             SteadyPayer(client=stack.enter_context(_again(person, running)), payee=payee.user_id, amounts=[7] * 8)

@@ -2,8 +2,9 @@
 
 Any number of processes may be named as writers; one of them has the lease. It says every two seconds that it is there;
 one that says nothing for six is replaced by the next that looks, which the others do every second. A process that
-starts again under its own name takes its old lease at once, and one that is stopped gives it up. Where only one process
-is named there is nobody to compete with, so nothing is asked of the database between start and end.
+starts again under its own name takes its old lease at once, and one that is stopped gives it up. The main process,
+which starts before all others and has other work, is a stand-in: a worker that starts takes the lease from it. Where
+only one process is named there is nobody to compete with, so nothing is asked of the database between start and end.
 
 What a tenure is for the money: an epoch that the database compares in each batch (``super_app.ledger.lease``). All that
 is decided here may therefore be late or wrong, and costs time but nothing else.
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 _TURN_MS: Final = 1_000.0
 _RENEW_MS: Final = 2_000
 _SEAT_MAX_AGE_MS: Final = 1_000
+_MAIN: Final = "main"
 _STOP_PAUSE_S: Final = 0.05
 _STOP_LOOKS: Final = 40
 """How often a process that ends looks whether its turn at the lease, which is under way, is over."""
@@ -170,12 +172,15 @@ class Tenure:
 
     async def _compete(self) -> None:
         found = await self._database.run("lease_look", lease.read)
-        if not lease.is_free(found, by=self.own, was_mine=self._was_mine):
+        # Once it has written it waits like all others, or it and the main process would take turns.
+        stand_in = _MAIN if self.own != _MAIN and self._was_mine is None else None
+        if not lease.is_free(found, by=self.own, was_mine=self._was_mine, stand_in=stand_in):
             return
         lasts_ms = LEASE_MS if self._competes else 0
         self._renewed_ms = self._api.get_current_time_msec()
         epoch = await self._database.run(
-            "lease_take", partial(lease.take, by=self.own, was_mine=self._was_mine, lasts_ms=lasts_ms)
+            "lease_take",
+            partial(lease.take, by=self.own, was_mine=self._was_mine, lasts_ms=lasts_ms, stand_in=stand_in),
         )
         if epoch is None:
             return
@@ -221,8 +226,8 @@ class Tenure:
 
     def _lost(self) -> None:
         logger.warning(
-            "Another process has taken the ledger's lease from %s, which had said nothing for too long; what was not "
-            "committed is asked of that one",
+            "Another process has taken the ledger's lease from %s, which had said nothing for too long or stood in for "
+            "it; what was not committed is asked of that one",
             self.own,
         )
         _lost_total.inc()
