@@ -96,6 +96,12 @@ class DirectoryConfig(_Section):
     """New handles that one account may take in seven days."""
     claims_per_address: Annotated[int, Field(ge=1)] = 50
     """New handles that all accounts of one network address may take in a day."""
+    handles_per_peer: Annotated[int, Field(ge=1)] = 5_000_000
+    """Handles that are kept of each homeserver in ``peers``."""
+    handles_per_stranger: Annotated[int, Field(ge=1)] = 500_000
+    """Handles that are kept of each other homeserver that had to do with this one."""
+    handles_of_strangers: Annotated[int, Field(ge=1)] = 2_000_000
+    """Handles that are kept of all those together."""
 
 
 class CallRateConfig(_Section):

@@ -37,6 +37,9 @@ CORE: Final = frozenset(FeatureName)
 """Needed by every feature: when it moved, all go off."""
 
 
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
+"""Of a federation query. A page of a feed, the longest honest one, has 500 objects of 8 KiB and some proofs."""
+
 _MARK: Final = "superapp_marks_events"
 _CHECKED: Final[ContextVar[str | None]] = ContextVar("superapp_checked", default=None)
 """The event of another homeserver that is being checked. By its id, since what is begun meanwhile keeps the context."""
@@ -208,6 +211,11 @@ USES: Final[tuple[PrivateUse, ...]] = (
         symbol="synapse.http.matrixfederationclient:MatrixFederationHttpClient.get_json",
         features=frozenset({FeatureName.DIRECTORY}),
         reason="to ask other servers, with a timeout of our own",
+    ),
+    PrivateUse(
+        symbol="synapse.http.matrixfederationclient:JsonParser.MAX_RESPONSE_SIZE",
+        features=frozenset({FeatureName.DIRECTORY}),
+        reason="100 MB of JSON are gigabytes in memory; no honest answer of a directory is longer than a few",
     ),
     PrivateUse(
         symbol="synapse.util.async_helpers:timeout_deferred",
@@ -944,15 +952,19 @@ class PrivateApi:
         """Ask another homeserver, whatever Synapse thinks of its health: our callers have pauses of their own.
 
         Raises:
-            NoAnswer: it answered with an error, or not at all.
+            NoAnswer: it answered with an error, with more than ``MAX_ANSWER_BYTES``, or not at all.
         """
         from synapse.api.errors import HttpResponseException, RequestSendFailed, SynapseError
+        from synapse.http.matrixfederationclient import JsonParser
         from synapse.logging.context import make_deferred_yieldable
         from synapse.util.async_helpers import timeout_deferred
         from twisted.internet import defer
 
+        parser = JsonParser()
+        parser.MAX_RESPONSE_SIZE = MAX_ANSWER_BYTES
         request = run_in_background(
             self._hs.get_federation_http_client().get_json,
+            parser=parser,
             destination=server,
             path=f"/_matrix/federation/v1/query/{name}",
             args=dict(arguments),

@@ -45,6 +45,21 @@ def take(cur: Cursor, allowance: Allowance, asker: str, now_ms: int, *, missed: 
     return 0 if cur.rowcount else max(1, wait_ms(cur, allowance, asker, now_ms))
 
 
+def until_ms(cur: Cursor, budget: str, asker: str) -> int | None:
+    """The time that is kept of an asker; None if there is none."""
+    cur.execute("SELECT spent_until_ms FROM superapp_directory_guesses WHERE budget = ? AND asker = ?", (budget, asker))
+    row = cur.fetchone()
+    return None if row is None else int(row[0] or 0)
+
+
+def set_until(cur: Cursor, budget: str, asker: str, until_ms: int) -> None:
+    cur.execute(
+        "INSERT INTO superapp_directory_guesses (budget, asker, spent_until_ms) VALUES (?, ?, ?)"
+        " ON CONFLICT (budget, asker) DO UPDATE SET spent_until_ms = excluded.spent_until_ms",
+        (budget, asker, until_ms),
+    )
+
+
 def forget(cur: Cursor, now_ms: int) -> None:
     """Drop those who have all of theirs again."""
     cur.execute("DELETE FROM superapp_directory_guesses WHERE spent_until_ms <= ?", (now_ms,))

@@ -390,6 +390,19 @@ def feed(cur: Cursor, since: int, limit: int) -> FeedPage:
     return store.feed(cur, since, max(1, min(limit, FEED_PAGE)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicated:
+    """What became of a page.
+
+    ``rewritten`` is what it proves of names that changed hands on the way through a restore, ``added`` how many handles
+    it brought at most that were not here, and ``left_out`` the records for which there was no room.
+    """
+
+    rewritten: tuple[Evidence, ...]
+    added: int
+    left_out: int
+
+
 def replicate(
     cur: Cursor,
     server: ServerName,
@@ -398,17 +411,26 @@ def replicate(
     position: int,
     at_end: bool,
     now_ms: int,
-) -> tuple[Evidence, ...]:
+    room: int | None = None,
+) -> Replicated:
     """Keep a verified page of a peer's feed; ``at_end`` if the feed was read to its end, and so is current.
 
-    What it proves of names that changed hands on the way through a restore.
+    ``room`` is for how many handles more there is any, where there may be too little for the page: those that are here
+    stay current all the same.
     """
     store.withdraw_replicas(cur, [each for each in entries if isinstance(each, Withdrawal)])
-    rewritten = keep_records(cur, server, [each for each in entries if isinstance(each, Record)], now_ms)
+    found = [each for each in entries if isinstance(each, Record)]
+    kept, added = found, len(found)
+    if room is not None:
+        here = store.replicated_among(cur, [each.handle for each in found])
+        new = list(dict.fromkeys(each.handle for each in found if each.handle not in here))[:room]
+        fits = here.union(new)
+        kept, added = [each for each in found if each.handle in fits], len(new)
+    rewritten = keep_records(cur, server, kept, now_ms)
     store.set_feed_position(cur, server, position)
     if at_end:
         store.set_polled(cur, server, now_ms)
-    return rewritten
+    return Replicated(rewritten=rewritten, added=added, left_out=len(found) - len(kept))
 
 
 def keep_records(cur: Cursor, server: ServerName, found: Sequence[Record], now_ms: int) -> tuple[Evidence, ...]:

@@ -519,9 +519,16 @@ def forget_feed_of(cur: Cursor, server: ServerName) -> int:
     return cur.rowcount
 
 
-def count_replicas(cur: Cursor, server: ServerName) -> int:
-    cur.execute("SELECT COUNT(*) FROM superapp_directory_replica WHERE server = ?", (server,))
-    return _int(_one(cur))
+def count_replicas(cur: Cursor) -> dict[ServerName, int]:
+    """How many records are kept of each server."""
+    cur.execute("SELECT server, COUNT(*) FROM superapp_directory_replica GROUP BY server")
+    return {ServerName(str(row[0])): int(row[1] or 0) for row in cur.fetchall()}
+
+
+def replicated_among(cur: Cursor, handles: Sequence[Handle]) -> frozenset[Handle]:
+    """Those of some handles of which a record is kept."""
+    rows = _in(cur, "SELECT handle FROM superapp_directory_replica WHERE handle IN ", handles)
+    return frozenset(Handle(str(row[0])) for row in rows)
 
 
 def forget_expired(cur: Cursor, now_ms: int) -> None:

@@ -3,22 +3,32 @@
 import weakref
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, cast
+from unittest.mock import MagicMock
 
 import pytest
 from fake_api import FakeHomeserver
+from synapse.http.matrixfederationclient import _handle_response
+from synapse.util.clock import Clock
 from test_directory_module import FEED, HS2, Pair
 from test_directory_module import _config as config_of
 from test_directory_module import _directory as directory_of
+from twisted.internet import defer, task
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH
 
-from super_app.directory import heads, log
+from super_app.directory import feed_limits, heads, log
 from super_app.directory.model import DAY_MS, DirectoryKey
+from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.signing import digest, generate_key, key_id_of, public_b64, signed, to_b64
 from super_app.transparency import tree
 from synapse_super_app.directory import feed
 from synapse_super_app.directory.peers import FeedAnswer
-from synapse_super_app.private_api import NoAnswer
+from synapse_super_app.private_api import MAX_ANSWER_BYTES, NoAnswer, PrivateApi
 
 HS3: Final = "hs3.test"
 
@@ -64,12 +74,169 @@ def test_a_peer_that_announces_ten_million_rows_and_sends_none_waits_its_turn(pa
 
 
 @pytest.mark.usefixtures("short_turns")
-def test_no_more_than_so_many_records_of_one_server_are_kept(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "_MAX_RECORDS", 4)
-    people_there(pair, 12)
-    for _ in range(40):
+@pytest.mark.parametrize("named", [True, False])
+def test_no_more_than_so_many_handles_of_one_server_are_kept_and_those_stay_current(
+    named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A day has room for as many entries as are kept; here it is shorter, and so are the pauses.
+    monkeypatch.setattr(feed_limits, "DAY_MS", 4_000)
+    monkeypatch.setattr(feed_limits, "COUNT_AGAIN_MS", 1_000)
+    monkeypatch.setattr(feed, "_MET_INTERVAL_MS", 1_000)
+    limits = {"handles_per_peer": 4, "handles_of_strangers": 100} if named else {"handles_per_stranger": 4}
+    pair = Pair(first={"peers": [HS2] if named else [], "feed_interval": "1s", **limits})
+    if not named:
+        directory_of(pair.hs1)._reader.heard(ServerName(HS2))
+
+    def is_read_to_the_end() -> bool:
         pair.advance(1)
-    assert 1 <= found(pair) <= 4
+        position, head = (
+            pair.hs1.query("SELECT feed_position FROM superapp_directory_peer WHERE server = ?", HS2)[0][0],
+            pair.hs2.query("SELECT head FROM superapp_directory_state")[0][0],
+        )
+        return bool(position == head)
+
+    def read() -> set[str]:
+        assert any(is_read_to_the_end() for _ in range(200))
+        return replicas(pair, HS2)
+
+    people_there(pair, 12)
+    kept = read()
+    assert len(kept) == 4
+    assert {f"@bob:{HS2}", f"@carol:{HS2}"} <= kept
+    pair.hs2.call("PUT", "handles/bob", pair.bob, {"discover": "none"})
+    assert read() == kept - {f"@bob:{HS2}"}
+    # There is room again for one who comes now, and for no second one.
+    for name in ("newcomer", "latecomer"):
+        pair.hs2.call("GET", "handles", pair.hs2.register(name))
+    assert read() == kept - {f"@bob:{HS2}"} | {f"@newcomer:{HS2}"}
+
+
+def replicas(pair: Pair, server: str) -> set[str]:
+    rows = pair.hs1.query("SELECT handle FROM superapp_directory_replica WHERE server = ?", server)
+    return {row[0] for row in rows}
+
+
+def test_the_same_records_again_and_again_are_read_as_often_as_there_is_room_for_them_in_a_day() -> None:
+    """A feed that never ends and adds nobody: each page has the same people, as if their records were new."""
+    pair = Pair(first={"peers": [], "handles_per_stranger": 40})
+    people_there(pair, 8)
+    pages = 0
+
+    def endless(page: dict[str, Any]) -> dict[str, Any]:
+        nonlocal pages
+        pages += 1
+        return {**page, "next": pages * 10, "head": 10_000_000}
+
+    honest = pair.hs2.private.queries[FEED]
+
+    async def from_the_beginning(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return endless(await honest({**arguments, "since": "0"}))
+
+    pair.hs2.private.queries[FEED] = from_the_beginning
+    directory_of(pair.hs1)._reader.heard(ServerName(HS2))
+    for _ in range(30):
+        pair.advance(60)
+    # Ten people a page: four pages at once, and then as many as half an hour of a day brings.
+    assert len(replicas(pair, HS2)) == 10
+    assert 4 <= pages <= 8
+
+
+def test_a_feed_with_more_entries_than_positions_is_refused(pair: Pair) -> None:
+    """Otherwise it could bring any number of handles and seem to be at its beginning."""
+    people_there(pair, 5)
+    position = pair.hs1.query("SELECT feed_position FROM superapp_directory_peer WHERE server = ?", HS2)[0][0]
+    pair.intercept(FEED, lambda answer: {**answer, "next": position + 1, "head": position + 50})
+    for _ in range(10):
+        pair.advance(10)
+    assert found(pair) == 0
+
+
+def test_slow_strangers_are_read_some_at_a_time_and_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "_MET_AT_ONCE", 3)
+    pair = Pair(first={"peers": [HS2]})
+    reader = directory_of(pair.hs1)._reader
+    honest = reader._peers.feed_page
+    at_once: list[ServerName] = []
+    asked: list[ServerName] = []
+    most = 0
+
+    async def page(server: ServerName, since: int, limit: int) -> Any:
+        nonlocal most
+        if server == HS2:
+            return await honest(server, since, limit)
+        asked.append(server)
+        at_once.append(server)
+        most = max(most, len(at_once))
+        try:
+            await pair.hs1.api.sleep(30)
+        finally:
+            at_once.remove(server)
+        return Refused(reason=Reason.PEER_UNREACHABLE, message="It takes too long.")
+
+    monkeypatch.setattr(reader._peers, "feed_page", page)
+    strangers = [ServerName(f"s{number}.test") for number in range(12)]
+    for server in strangers:
+        pair.hs1.result(reader._peers.meet(server))
+        reader.heard(server)
+    for number in range(8):
+        pair.hs2.call("GET", "handles", pair.hs2.register(f"prompt{number}"))
+        for _ in range(17):
+            pair.advance(1)
+            # Whoever talks most does not come before those that wait.
+            reader.heard(strangers[0])
+        assert f"@prompt{number}:{HS2}" in pair.found_by_alice(f"prompt{number}")
+    assert most == 3
+    assert set(asked) == set(strangers)
+
+
+def test_an_answer_of_more_than_some_megabytes_is_not_read() -> None:
+    """The client of Synapse would take 100 MB, which are gigabytes once they are parsed."""
+    clock = task.Clock()
+    hs = MagicMock()
+    hs.get_clock.return_value = Clock(cast(Any, clock), server_name="hs1.test")
+    api = MagicMock(_hs=hs)
+    delivered = 0
+
+    class Body:
+        """As twisted hands it over, in pieces, and of a length that nobody said before."""
+
+        code, phrase, length = 200, b"OK", UNKNOWN_LENGTH
+        headers = Headers({b"Content-Type": [b"application/json"]})
+
+        def __init__(self, size: int) -> None:
+            self._size = size
+
+        def deliverBody(self, protocol: Any) -> None:  # noqa: N802 - twisted's name
+            nonlocal delivered
+            delivered = 0
+            transport: Any = StringTransport()  # type: ignore[no-untyped-call]
+            protocol.makeConnection(transport)
+            protocol.dataReceived(b'{"entries": "')
+            while delivered < self._size and not transport.disconnecting and not transport.disconnected:
+                protocol.dataReceived(b"x" * 65_536)
+                delivered += 65_536
+            protocol.dataReceived(b'"}')
+            protocol.connectionLost(Failure(ResponseDone()))  # type: ignore[no-untyped-call]
+
+    async def get_json(*, parser: Any, **_: object) -> Any:
+        request = MagicMock(uri=b"/", txn_id="GET-1", destination=HS2, method="GET")
+        response: Any = Body(size)
+        return await _handle_response(hs.get_clock(), cast(Any, clock), 60, request, response, 0, parser)
+
+    hs.get_federation_http_client.return_value.get_json = get_json
+    private = PrivateApi(api)
+
+    def ask() -> "defer.Deferred[Mapping[str, Any]]":
+        return defer.ensureDeferred(private.query(ServerName(HS2), FEED, {}, 60_000))
+
+    size = 6 * 1024 * 1024
+    answered: list[Any] = []
+    ask().addCallback(answered.append)
+    assert len(answered[0]["entries"]) == size
+    size = 50 * 1024 * 1024
+    ask().addErrback(answered.append)
+    assert answered[1].check(NoAnswer)
+    assert delivered <= MAX_ANSWER_BYTES + 65_536
 
 
 def test_servers_that_come_and_go_by_the_thousand_are_forgotten_and_keep_no_new_one_out(
@@ -248,10 +415,10 @@ def vast_page(server: ServerName, since: int, limit: int, now_ms: int) -> FeedAn
 
 
 def test_of_a_feed_of_ten_million_rows_three_pages_at_most_are_in_memory_and_the_rest_stays_out(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(feed, "FEED_PAGE", 2)
-    monkeypatch.setattr(feed, "_MAX_RECORDS", 400)
+    pair = Pair(first={"handles_per_stranger": 400})
     server = ServerName("vast.test")
     reader = directory_of(pair.hs1)._reader
     honest = reader._peers.feed_page
@@ -275,8 +442,8 @@ def test_of_a_feed_of_ten_million_rows_three_pages_at_most_are_in_memory_and_the
     reader.heard(server)
     for _ in range(100):
         pair.advance(1)
-    kept = pair.hs1.query("SELECT COUNT(*) FROM superapp_directory_replica WHERE server = ?", server)[0][0]
-    # The turn in which the limit is reached goes to its end, and no further one begins.
-    assert 400 <= kept <= 400 + 2 * feed._PAGES_PER_TURN
-    assert asked == list(range(0, kept, 2))
+    # What it may bring in a day it brought at once, so nothing more is read than what is kept.
+    assert len(replicas(pair, server)) == 400
+    assert asked[:200] == list(range(0, 400, 2))
+    assert len(asked) <= 201
     assert most <= 3

@@ -13,7 +13,8 @@ from test_directory_module import _directory as directory_of
 
 from super_app.directory.guess_store import Allowance
 from super_app.ids import UserId
-from synapse_super_app.directory.budget import Guesses
+from synapse_super_app.directory import budget
+from synapse_super_app.directory.budget import Guesses, SharedBudget
 
 SECRET, NOBODY = "secretive", "nonentity"
 
@@ -47,11 +48,15 @@ class TestTenThousandGuesses:
 
     def test_by_fifty_servers_in_turns(self, pair: Pair) -> None:
         guesses = directory_of(pair.hs2)._answers._guesses
-        servers = [f"hs{number}.test" for number in range(50)]
+        servers = [f"s{number}.test" for number in range(50)]
         # Two hundred each would be all of them.
-        assert 1_000 <= guesses_answered(pair, guesses, servers) <= 1_200
+        assert 900 <= guesses_answered(pair, guesses, servers) <= 1_200
         now_ms = pair.hs2.api.get_current_time_msec() + 100_000
         assert judged(guesses, "honest.test", now_ms, found=True, known_anyway=True) is None
+
+    def test_by_a_new_server_each(self, pair: Pair) -> None:
+        guesses = directory_of(pair.hs2)._answers._guesses
+        assert 900 <= guesses_answered(pair, guesses, [f"s{number}.test" for number in range(10_000)]) <= 1_200
 
     def test_a_right_guess_is_refused_like_a_wrong_one_once_they_are_spent(self, pair: Pair) -> None:
         guesses = alone(pair, burst=2)
@@ -130,6 +135,98 @@ def _processes() -> tuple[FakeHomeserver, FakeHomeserver]:
     worker.start()
     main.advance(7)
     return main, worker
+
+
+HOUR_MS = 3_600_000
+
+
+class TestShares:
+    """Those who take much leave something to those who take little; what all get together has one limit."""
+
+    @pytest.mark.parametrize("hostile", [4, 50])
+    def test_for_hours_servers_that_guess_get_what_all_may_and_keep_nobody_from_their_answers(
+        self, pair: Pair, hostile: int
+    ) -> None:
+        guesses = directory_of(pair.hs2)._answers._guesses
+        begin_ms = pair.hs2.api.get_current_time_msec()
+        tries = answered = 0
+        for now_ms in range(begin_ms, begin_ms + 6 * HOUR_MS, 400):
+            # Together they ask more often than all may, and at once at first.
+            for _ in range(20 * hostile if now_ms == begin_ms else 2):
+                answered += judged(guesses, f"s{tries % hostile}.test", now_ms) is None
+                tries += 1
+            if now_ms % 120_000 < 400:
+                # Somebody mistypes a name now and then, and somebody is there, whom no feed shows.
+                assert judged(guesses, "honest.test", now_ms) is None
+                assert judged(guesses, "honest.test", now_ms, found=True) is None
+                assert judged(guesses, "new.test", now_ms, found=True) is None
+        assert answered <= 1_000 + 6 * 7_200
+        # They do get most of it, so this is no test of servers that gave up.
+        assert answered >= 0.8 * 6 * 7_200
+
+    def test_a_few_that_ask_for_all_at_once_leave_enough_to_many_who_ask_for_little(self, pair: Pair) -> None:
+        guesses = directory_of(pair.hs2)._answers._guesses
+        now_ms = pair.hs2.api.get_current_time_msec()
+        for number in range(4 * 300):
+            judged(guesses, f"s{number % 4}.test", now_ms)
+        for _ in range(10):
+            for number in range(15):
+                assert judged(guesses, f"honest{number}.test", now_ms) is None
+        # The hostile ones are refused, whether they guessed right or wrong.
+        right = judged(guesses, "s0.test", now_ms, found=True)
+        assert right == judged(guesses, "s0.test", now_ms) is not None
+
+    def test_so_do_those_who_guess_at_several_processes(self) -> None:
+        both = _processes()
+        each, everybody = (
+            Allowance(name=name, burst=burst, every_ms=10_000_000) for name, burst in (("some", 60), ("some_all", 100))
+        )
+        guesses = [Guesses(directory_of(one)._runtime, each=each, everybody=everybody) for one in both]
+        now_ms = both[0].api.get_current_time_msec()
+
+        def refused(number: int, key: str, *, found: bool = False) -> bool:
+            judge = guesses[number % 2].judge(key, now_ms, found=found, known_anyway=False)
+            return both[number % 2].result(judge) is not None
+
+        answered = [not refused(number // 4, f"s{number % 4}.test") for number in range(4 * 30)]
+        # Of 100, of which four by themselves could have taken all.
+        assert 60 <= sum(answered) <= 90
+        for number in range(2):
+            for _ in range(3):
+                assert not refused(number, "honest.test")
+                assert not refused(number, "honest.test", found=True)
+            assert refused(number, "s0.test")
+            assert refused(number, "s0.test", found=True)
+
+    def test_who_took_much_and_stopped_is_as_good_as_others_after_some_days(self, pair: Pair) -> None:
+        runtime = directory_of(pair.hs2)._runtime
+        each, everybody = (
+            Allowance(name=name, burst=burst, every_ms=500) for name, burst in (("some", 10_000), ("some_all", 1_000))
+        )
+        guesses = Guesses(runtime, each=each, everybody=everybody)
+        at_first, later = ([judged(guesses, "greedy", ms) is None for _ in range(700)] for ms in (0, 72 * HOUR_MS))
+        assert 200 <= sum(at_first) <= 600
+        assert sum(at_first) - 5 <= sum(later) <= sum(at_first)
+
+    def test_a_server_that_the_operator_named_has_a_budget_of_its_own(self, pair: Pair) -> None:
+        guesses = directory_of(pair.hs2)._answers._guesses
+        now_ms = pair.hs2.api.get_current_time_msec()
+        for number in range(2_000):
+            judged(guesses, f"s{number}.test", now_ms)
+        assert judged(guesses, "s20000.test", now_ms, found=True) is not None
+        assert [judged(guesses, HS1, now_ms) is None for _ in range(301)] == [True] * 300 + [False]
+
+    def test_what_is_remembered_of_names_is_limited_and_keeps_those_who_took_most(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(budget, "_MAX_KEYS", 10)
+        shared = SharedBudget(Allowance(name="some", burst=1_000, every_ms=500))
+        for _ in range(200):
+            shared.take("greedy", 0)
+        for number in range(1_000):
+            shared.take(f"s{number}", 0)
+            assert len(shared._taken) <= 10
+        assert "greedy" in shared._taken
 
 
 @pytest.fixture

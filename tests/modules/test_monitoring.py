@@ -106,6 +106,7 @@ NOT_WATCHED = {
     "superapp_directory_acts_total": "the log of acts says more",
     "superapp_directory_asked_total": "for who looks for the cause of a slow search",
     "superapp_directory_feed_entries_total": "for who looks at how fast a feed is read",
+    "superapp_directory_feed_left_out_total": "a line in the log names the homeserver and what to change",
     "superapp_directory_feed_refused_total": "superapp_directory_peers_failing is what follows",
     "superapp_directory_frozen_total": "each is a line in the log for the operator",
     "superapp_directory_heads_compared_total": "evidence is what comes of a difference",

@@ -9,6 +9,7 @@ from test_directory_module import refusal
 from test_directory_moves import HS3, Land
 
 from super_app.ids import UserId
+from super_app.names import EventType
 
 HOUR_S = 3_600.0
 FEATURES: dict[str, Any] = {
@@ -124,6 +125,37 @@ class TestPaying:
         land.hs2.reachable.pop(HS3)
         land.advance(61)
         assert refusal(land.hs2, "POST", "payments", BOB, order(1, ALICE)) == (410, "PAYEE_MOVED")
+
+
+CALLS: dict[str, Any] = {
+    "features": {"payments": False, "web": False, "assistant": False},
+    "directory": FEATURES["directory"],
+    "calls": {"default_who": ["everyone"]},
+}
+
+
+class TestRinging:
+    def test_a_call_to_the_old_handle_rings_at_the_new_place(self) -> None:
+        land = Land(config=CALLS)
+        dora = land.hs1.register("dora")
+        land.move()
+        land.advance(7)
+        for homeserver, caller in ((land.hs2, BOB), (land.hs1, dora), (land.hs3, land.mallory)):
+            body = {"call_id": f"call-{homeserver.server_name}", "callee": ALICE, "media": "audio"}
+            begun = homeserver.call("POST", "calls", caller, body)
+            assert (begun["callee"], begun["state"]) == (NEW, "ringing")
+            assert homeserver.memberships(begun["room_id"]) == {caller: "join", NEW: "invite"}
+            (ring,) = homeserver.sent(begun["room_id"], EventType.CALL_RING)
+            assert ring.content["call_id"] == body["call_id"]
+
+    def test_where_only_the_old_homeserver_says_so_nobody_is_rung(self) -> None:
+        land = Land(config=CALLS)
+        land.move()
+        land.hs2.reachable.pop(HS3)
+        land.advance(61)
+        body = {"call_id": "call-1", "callee": ALICE, "media": "audio"}
+        assert refusal(land.hs2, "POST", "calls", BOB, body) == (502, "PEER_UNREACHABLE")
+        assert not [event for event in land.hs2.events.values() if event.type == EventType.CALL_RING]
 
 
 def order(number: int, payee: str, amount: int = 500) -> dict[str, Any]:

@@ -58,7 +58,8 @@ class SqliteDatabase:
         return Engine.SQLITE
 
     def connect(self, *, rerun: bool) -> Transaction:
-        connection = sqlite3.connect(self._path, isolation_level=None)
+        # A crowd of connections may wait long for the one writer, each in a thread of its own.
+        connection = sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
         # WAL and foreign keys are what Synapse sets. Whether the file survives a power cut is not tested here.
         for setting in ("journal_mode = WAL", "foreign_keys = ON", "synchronous = OFF"):
             connection.execute(f"PRAGMA {setting}")

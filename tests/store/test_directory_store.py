@@ -383,6 +383,31 @@ class TestPeersAndReplicas:
         assert known is not None
         assert known.current_ms == NOW_MS
 
+    def test_where_there_is_no_room_those_who_are_here_stay_current_and_can_leave(self, directory: Directory) -> None:
+        def page(*entries: Record | Withdrawal, room: int | None) -> tuple[int, int]:
+            done = directory.run(
+                lambda cur: service.replicate(
+                    cur, THERE, entries, position=9, at_end=True, now_ms=directory.now_ms, room=room
+                )
+            )
+            return done.added, done.left_out
+
+        self.replicate(directory, foreign("bob"), foreign("carol"))
+        newer = foreign("bob", seq=2, issued_ms=NOW_MS + 5)
+        names = ["dave", "erin", "dave", "frank"]
+        assert page(newer, *(foreign(name) for name in names), room=2) == (2, 1)
+        known = self.known(directory, "@bob:hs2.test")
+        assert known is not None
+        assert known.record.seq == 2
+        assert self.known(directory, "@erin:hs2.test") is not None
+        assert self.known(directory, "@frank:hs2.test") is None
+        assert directory.run(store.count_replicas) == {THERE: 4}
+        assert page(self.withdrawal("carol", NOW_MS + 1), foreign("frank"), room=0) == (0, 1)
+        assert self.known(directory, "@carol:hs2.test") is None
+        assert directory.run(store.count_replicas) == {THERE: 3}
+        assert page(foreign("frank"), room=None) == (1, 0)
+        assert self.known(directory, "@frank:hs2.test") is not None
+
     def test_an_older_record_never_replaces_a_newer_one(self, directory: Directory) -> None:
         self.replicate(directory, foreign("bob", seq=2, issued_ms=NOW_MS + 5))
         self.replicate(directory, foreign("bob", seq=1, issued_ms=NOW_MS))
@@ -477,8 +502,6 @@ class TestPeersAndReplicas:
         assert public(bob, NOW_MS + 31 * 86_400_000) is None
 
 
-@pytest.mark.parametrize("engine", [Engine.POSTGRESQL], indirect=True)
-@pytest.mark.usefixtures("engine")
 def test_of_200_concurrent_claims_of_a_name_and_its_look_alikes_exactly_one_wins(database: Database) -> None:
     spellings = ["wonder", "w0nder", "vvonder", "won.der", "wo_nder", "vv0nder", "w.o.n.d.e.r", "w_0nder"]
     setup = Directory(run=database.connect(rerun=False))
@@ -486,7 +509,9 @@ def test_of_200_concurrent_claims_of_a_name_and_its_look_alikes_exactly_one_wins
     for number, name in zip(range(200), itertools.cycle(spellings), strict=False):
         claims.put((setup.register(f"user{number}"), name))
     outcomes: list[Mapping[str, Any] | Refused] = []
-    directories = [Directory(run=database.connect(rerun=False)) for _ in range(20)]
+    # SQLite lets one writer in at a time, and those that wait look again after pauses.
+    crowd = 20 if database.engine is Engine.POSTGRESQL else 8
+    directories = [Directory(run=database.connect(rerun=False)) for _ in range(crowd)]
     together = threading.Barrier(len(directories))
 
     def work(directory: Directory) -> None:
@@ -502,7 +527,7 @@ def test_of_200_concurrent_claims_of_a_name_and_its_look_alikes_exactly_one_wins
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert len(outcomes) == 200
     won = [outcome for outcome in outcomes if not isinstance(outcome, Refused)]
     assert len(won) == 1
@@ -511,16 +536,6 @@ def test_of_200_concurrent_claims_of_a_name_and_its_look_alikes_exactly_one_wins
     held = setup.run(lambda cur: store.name_with_skeleton(cur, skeleton("wonder")))
     assert held == localpart_of(Handle(won[0]["handle"]))
     assert [entry["handle"] for entry in setup.feed()[0]] == [won[0]["handle"]]
-
-
-def test_of_200_claims_in_turn_exactly_one_wins(transaction: Transaction) -> None:
-    """SQLite lets one writer in at a time, so there the claims of a crowd are claims in turn."""
-    directory = Directory(run=transaction)
-    outcomes = [
-        directory.put(directory.register(f"user{number}"), name)
-        for number, name in zip(range(200), itertools.cycle(["wonder", "w0nder", "vvonder"]), strict=False)
-    ]
-    assert [isinstance(outcome, Refused) for outcome in outcomes] == [False] + [True] * 199
 
 
 @pytest.mark.parametrize("engine", [Engine.POSTGRESQL], indirect=True)

@@ -1,5 +1,7 @@
 """Guesses that all processes of a homeserver count together, in the database."""
 
+from functools import partial
+
 import pytest
 
 from super_app.db import Cursor, Row, Transaction
@@ -75,3 +77,14 @@ def test_those_who_have_all_again_are_forgotten_and_nobody_else(transaction: Tra
 def _askers(cur: Cursor) -> list[Row]:
     cur.execute("SELECT asker FROM superapp_directory_guesses")
     return cur.fetchall()
+
+
+def test_a_time_is_kept_of_each_asker_until_it_has_passed(transaction: Transaction) -> None:
+    assert transaction(lambda cur: guess_store.until_ms(cur, "lately", "mallory")) is None
+    for until_ms in (NOW + 5, NOW + 9):
+        transaction(partial(guess_store.set_until, budget="lately", asker="mallory", until_ms=until_ms))
+    transaction(partial(guess_store.set_until, budget="lately", asker="other", until_ms=NOW))
+    assert transaction(lambda cur: guess_store.until_ms(cur, "lately", "mallory")) == NOW + 9
+    transaction(lambda cur: guess_store.forget(cur, NOW + 8))
+    assert transaction(lambda cur: guess_store.until_ms(cur, "lately", "mallory")) == NOW + 9
+    assert transaction(lambda cur: guess_store.until_ms(cur, "lately", "other")) is None

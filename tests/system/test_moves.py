@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from processes import super_app
 from running_demo import RunningDemo
+from test_calls import recorded
 from test_directory import errcode, fresh_name
 
 from synapse_super_app.commands import loopback
@@ -19,7 +20,7 @@ def registered(demo: RunningDemo, index: int, password: str) -> MatrixClient:
         return nobody.signed_in(nobody.register_with_secret(loopback.REGISTRATION_SECRET, fresh_name(), password))
 
 
-def test_somebody_moves_and_is_still_a_contact_found_and_paid(demo: RunningDemo, tmp_path: Path) -> None:
+def test_somebody_moves_and_is_still_a_contact_found_paid_and_rung(demo: RunningDemo, tmp_path: Path) -> None:
     passwords = secrets.token_hex(8), secrets.token_hex(8)
     with (
         registered(demo, 1, passwords[0]) as old,
@@ -52,6 +53,10 @@ def test_somebody_moves_and_is_still_a_contact_found_and_paid(demo: RunningDemo,
         # Alice's homeserver may have the record of a minute ago; then the order comes back, and the next one arrives.
         wait_until(is_paid, timeout_s=90, what="a payment to the old handle to arrive at the new place")
         assert new.available(CURRENCY) == 100
+        call_id = f"moved-{secrets.token_hex(6)}"
+        rung = alice.superapp("POST", "calls", {"call_id": call_id, "callee": old.user_id, "media": "audio"})
+        assert (rung["callee"], rung["state"]) == (new.user_id, "ringing")
+        recorded(new, call_id, "ringing")
         (known,) = [each for each in alice.superapp("GET", "contacts")["contacts"] if each.get("note") == "from school"]
         assert known["user_id"] == new.user_id
         alice.superapp("DELETE", f"contacts/{quote(new.user_id, safe='')}")

@@ -1,6 +1,7 @@
 """The test vectors of docs/directory.md, against which others test their own implementation."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,11 @@ def test_a_vector_that_is_changed_in_one_letter_does_not_verify(vectors: list[di
     secret, documented, _ = vectors
     changed = {**documented, "user_id": "@alicf:hs1.test"}
     assert isinstance(records.read_record(changed, SERVER, secret["public_key"], documented["issued"]), Refused)
+
+
+def test_the_tests_that_the_page_names_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", DOCUMENT.read_text(encoding="utf-8").split("## What shows it")[1]))
+    assert len(named) > 50
+    sources = (path.read_text(encoding="utf-8") for path in (DOCUMENT.parents[1] / "tests").rglob("test_*.py"))
+    there = {name for source in sources for name in re.findall(r"def (test_\w+)\(", source)}
+    assert named <= there, named - there

@@ -12,12 +12,12 @@ from signedjson.key import decode_signing_key_base64, get_verify_key
 from signedjson.sign import sign_json, verify_signed_json
 
 from super_app.accounts.model import Genesis
-from super_app.directory import generations, heads, keys, log, moves, records
+from super_app.directory import badges, generations, heads, keys, log, moves, records, server_record
 from super_app.directory.heads import Growth, SeenHead, verify_evidence
-from super_app.directory.model import DirectoryKey, Record
+from super_app.directory.model import Absent, AskedBy, DirectoryKey, Record, Withdrawal
 from super_app.errors import Refused
-from super_app.ids import Handle, ServerName, UserId
-from super_app.signing import digest, from_b64, generate_key, key_id_of, public_b64, signed, to_b64
+from super_app.ids import Acct, Handle, ServerName, UserId
+from super_app.signing import canonical, digest, from_b64, generate_key, key_id_of, public_b64, signed, to_b64
 from super_app.transparency import checkpoint, tree
 
 FILE = Path(__file__).parents[2] / "docs" / "directory-vectors.json"
@@ -197,6 +197,10 @@ def made() -> dict[str, Any]:
             "from_root": to_b64(tree.root_of(leaves[:4])),
             "consistency": on_the_wire(consistency(leaves, 4, 7)),
         },
+        "feed": feed(issued, salts, leaves, note),
+        "absent": records.absent(SERVER, f"@nobody:{SERVER}", AskedBy.HANDLE, KEY, issued_ms=NOW_MS),
+        "badges": badges_of_the_bank(),
+        "server_record": server_itself(),
         "rotation": keys.rotation(SERVER, KEY, NEXT_KEY, issued_ms=NOW_MS),
         "head": head_statement(leaves, 7, issued_ms=NOW_MS),
         "evidence": evidence(leaves),
@@ -211,6 +215,65 @@ def made() -> dict[str, Any]:
             given_up=[(7, tree.root_of(leaves)), (6, tree.root_of(leaves[:6]))],
         ),
     }
+
+
+def feed(issued: list[dict[str, Any]], salts: list[bytes], leaves: list[bytes], note: str) -> dict[str, Any]:
+    """A page for who has seen the log with four leaves and the feed to position 10: two records and a withdrawal."""
+    numbers = [1, 2, 5]
+    entries = [issued[number] for number in numbers]
+    places: list[Any] = [{"index": number, "salt": to_b64(salts[number])} for number in numbers]
+    left = records.withdrawal(Handle(f"@p9:{SERVER}"), 3, KEY, issued_ms=NOW_MS)
+    return {
+        "since": 10,
+        "from": 4,
+        "answer": {
+            "v": 1,
+            "server": SERVER,
+            "publishes": True,
+            "entries": [*entries[:1], left, *entries[1:]],
+            "next": 15,
+            "head": 15,
+            "certificate": certificate(),
+            "log": {
+                "checkpoint": note,
+                "leaves": [*places[:1], None, *places[1:]],
+                "inclusion": on_the_wire(proof_of(leaves, tree.batch_parts(numbers, 7))),
+                "from": 4,
+                "from_root": to_b64(tree.root_of(leaves[:4])),
+                "consistency": on_the_wire(consistency(leaves, 4, 7)),
+            },
+        },
+    }
+
+
+def badges_of_the_bank() -> list[dict[str, Any]]:
+    """For the handle of the second record: of its operator, of a domain, and of an organisation elsewhere."""
+    handle, acct = Handle(f"@p1:{SERVER}"), Acct(record(1)["acct"])
+    made_by = (
+        (badges.Kind.OPERATOR, SERVER, SERVER, KEY, badges.OPERATOR_LIFETIME_MS),
+        (badges.Kind.DOMAIN, "bank.example", SERVER, KEY, badges.RECHECKED_LIFETIME_MS),
+        (badges.Kind.ORGANISATION, f"@bank:{WITNESS}", WITNESS, WITNESS_KEY, badges.RECHECKED_LIFETIME_MS),
+    )
+    return [
+        badges.badge(kind, issuer, server, handle, acct, key, issued_ms=NOW_MS, expires_ms=NOW_MS + lifetime_ms)
+        for kind, issuer, server, key, lifetime_ms in made_by
+    ]
+
+
+def server_itself() -> dict[str, Any]:
+    return signed(
+        {
+            "type": server_record.SERVER_TYPE,
+            "v": 1,
+            "server": SERVER,
+            "directory_key": public_b64(KEY),
+            "features": {"directory": True, "calls": True, "payments": False, "web": True},
+            "seq": 1,
+            "issued": NOW_MS,
+            "expires": NOW_MS + 2_592_000_000,
+        },
+        KEY,
+    )
 
 
 def move(genesis: Genesis) -> dict[str, Any]:
@@ -286,6 +349,72 @@ def test_a_reader_comes_to_the_same_from_the_file_alone(vectors: dict[str, Any])
     assert cosigned is not None
     witness = bytes(generate_key(bytes.fromhex(vectors["keys"]["witness_seed_hex"])).verify_key)
     assert checkpoint.cosignature_of(cosigned, log.origin_of(WITNESS), witness) is not None
+
+
+def page_of(vectors: dict[str, Any]) -> tuple[list[Any], heads.PageProof, SeenHead]:
+    answer = vectors["feed"]["answer"]
+    proof = heads.read_page_proof(answer["log"], SERVER)
+    assert isinstance(proof, heads.PageProof)
+    head = heads.read_head(proof.checkpoint, key(), NOW_MS)
+    assert isinstance(head, SeenHead)
+    return answer["entries"], proof, head
+
+
+def test_a_page_of_the_feed_is_read_from_the_file_alone(vectors: dict[str, Any]) -> None:
+    public = vectors["keys"]["directory_public_key"]
+    entries, proof, head = page_of(vectors)
+    read = [records.read_feed_entry(entry, SERVER, public, NOW_MS) for entry in entries]
+    assert [type(each) for each in read] == [Record, Withdrawal, Record, Record]
+    assert vectors["feed"]["answer"]["next"] >= vectors["feed"]["since"] + len(entries)
+    texts = [canonical(entry) for entry in entries]
+    assert heads.check_page([texts[0], None, *texts[2:]], proof, head) == [True, False, True, True]
+    known = vectors["consistency"]
+    assert heads.root_before(vectors["feed"]["from"], head, proof) == from_b64(known["from_root"])
+
+
+@pytest.mark.parametrize("change", ["salt", "index", "inclusion", "swap"])
+def test_a_page_whose_proof_was_changed_is_refused(vectors: dict[str, Any], change: str) -> None:
+    entries, _, head = page_of(vectors)
+    log_of_page = vectors["feed"]["answer"]["log"]
+    leaves: list[Any] = [dict(each) if each else None for each in log_of_page["leaves"]]
+    inclusion = list(log_of_page["inclusion"])
+    match change:
+        case "salt":
+            leaves[0]["salt"] = to_b64(bytes(32))
+        case "index":
+            leaves[3]["index"] = 6
+        case "inclusion":
+            inclusion[0] = to_b64(bytes(32))
+        case _:
+            leaves[0], leaves[2] = leaves[2], leaves[0]
+    changed = heads.read_page_proof({**log_of_page, "leaves": leaves, "inclusion": inclusion}, SERVER)
+    assert isinstance(changed, heads.PageProof)
+    texts = [canonical(entry) for entry in entries]
+    assert isinstance(heads.check_page([texts[0], None, *texts[2:]], changed, head), Refused)
+
+
+def test_nobody_badges_and_the_server_record_are_read_from_the_file_alone(vectors: dict[str, Any]) -> None:
+    public = vectors["keys"]["directory_public_key"]
+    asked, nobody = f"@nobody:{SERVER}", vectors["absent"]
+
+    def answer(asked: str, now_ms: int) -> object:
+        return records.read_answer(nobody, SERVER, public, asked=asked, by=AskedBy.HANDLE, now_ms=now_ms)
+
+    assert isinstance(answer(asked, NOW_MS), Absent)
+    assert isinstance(answer(f"@other:{SERVER}", NOW_MS), Refused)
+    assert isinstance(answer(asked, nobody["expires"] + records.CLOCK_SKEW_MS), Refused)
+    its = vectors["leaves"][1]["record"]
+    keys_of = {SERVER: public, WITNESS: vectors["move"]["new_directory_public_key"]}
+    for content in vectors["badges"]:
+        key_of_badge = keys_of[badges.server_of_badge(content) or SERVER]
+        read = badges.read(content, key_of_badge, its["handle"], its["acct"], NOW_MS)
+        assert isinstance(read, badges.Badge)
+        assert badges.read(content, key_of_badge, Handle(f"@p2:{SERVER}"), its["acct"], NOW_MS) is None
+        assert badges.read(content, key_of_badge, its["handle"], Acct("x" * 43), NOW_MS) is None
+        assert badges.read(content, key_of_badge, its["handle"], its["acct"], read.expires_ms) is None
+    itself = server_record.read(vectors["server_record"], SERVER, public, NOW_MS)
+    assert isinstance(itself, server_record.ServerRecord)
+    assert isinstance(server_record.read(vectors["server_record"], WITNESS, public, NOW_MS), Refused)
 
 
 @pytest.mark.parametrize(("later_s", "good"), [(900, True), (901, False), (-300, True), (-301, False)])

@@ -59,6 +59,7 @@ class Answers:
             runtime,
             each=Allowance(name="resolve", burst=300, every_ms=2_000),
             everybody=Allowance(name="resolve_all", burst=1_000, every_ms=500),
+            trusted=runtime.config.directory.peers,
         )
         self._heard: Callable[[ServerName], None] | None = None
 

@@ -4,12 +4,13 @@ In memory they forget at a restart and each process has its own, which is good e
 are counted in the database where the homeserver has several processes, so that asking at each of them gains nothing.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from super_app.db import Cursor
-from super_app.directory import guess_store
+from super_app.directory import guess_shares, guess_store
 from super_app.directory.guess_store import Allowance
 from super_app.errors import Reason, Refused
 from synapse_super_app.runtime import Runtime
@@ -45,6 +46,9 @@ class Budget:
         bucket = self._filled(key, now_ms)
         return self._refusal(bucket) if bucket.tokens < 1 else None
 
+    def left(self, key: str, now_ms: int) -> float:
+        return self._filled(key, now_ms).tokens
+
     def _filled(self, key: str, now_ms: int) -> _Bucket:
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -75,61 +79,114 @@ def _refusal(wait_ms: int) -> Refused:
     )
 
 
+class SharedBudget:
+    """One budget of all, of which who took much of late leaves most to the others (``guess_shares``)."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._all = Budget(burst=allowance.burst, every_ms=allowance.every_ms)
+        self._taken: dict[str, int] = {}
+        """When what each took will have faded to one."""
+
+    def take(self, key: str, now_ms: int) -> None:
+        """Spend one, where ``spent`` gave no refusal."""
+        self._all.take(_EVERYBODY, now_ms)
+        if key not in self._taken and len(self._taken) >= _MAX_KEYS:
+            # Those who took least lose nothing by it.
+            by_amount = sorted(self._taken.items(), key=lambda each: each[1])
+            self._taken = dict(by_amount[len(by_amount) // 2 :])
+        self._taken[key] = guess_shares.after_one_more(self._taken.get(key), now_ms)
+
+    def spent(self, key: str, now_ms: int) -> Refused | None:
+        """The refusal that somebody gets now; spends nothing."""
+        taken = guess_shares.taken(self._taken.get(key), now_ms)
+        kept_back = guess_shares.kept_back(self._allowance.burst, taken)
+        missing = 1 + kept_back - self._all.left(_EVERYBODY, now_ms)
+        return _refusal(max(1, int(missing * self._allowance.every_ms))) if missing > 0 else None
+
+
 class Guesses:
     """What those are told who asked for too many people who are not there: what they may know anyway, and nothing else.
 
     A miss that is refused while a hit is answered would be an answer, so both are refused alike. ``each`` is what
-    everyone may ask; ``everybody`` is spent by all together, so that many who guess in turns get no further than a few.
+    everyone may ask; ``everybody`` is spent by all together but those who are ``trusted``, so that many who guess in
+    turns get no further than a few.
     """
 
-    def __init__(self, runtime: Runtime, *, each: Allowance, everybody: Allowance | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        each: Allowance,
+        everybody: Allowance | None = None,
+        trusted: Collection[str] = (),
+    ) -> None:
         self._runtime = runtime
         self._each = each
         self._everybody = everybody
-        self._alone = None if runtime.private.has_workers else _in_memory(each, everybody)
+        self._trusted = frozenset(trusted)
+        self._in_memory = not runtime.private.has_workers
+        self._budget = Budget(burst=each.burst, every_ms=each.every_ms)
+        self._shared = None if everybody is None else SharedBudget(everybody)
 
     async def judge(self, key: str, now_ms: int, *, found: bool, known_anyway: bool) -> Refused | None:
         """The refusal for one question, whose answer is known to us. ``known_anyway``: public, or met in a room."""
         if found and known_anyway:
             return None
-        if self._alone is None:
+        if not self._in_memory:
             return _refusal_of(
                 await self._runtime.database.run("guess", partial(self._take, key=key, now_ms=now_ms, missed=not found))
             )
         refused = await self.spent(key, now_ms)
         if refused is None and not found:
-            for budget, whose in self._alone:
-                budget.take(whose or key, now_ms)
+            self._budget.take(key, now_ms)
+            if self._shared is not None and key not in self._trusted:
+                self._shared.take(key, now_ms)
         return refused
 
     async def spent(self, key: str, now_ms: int) -> Refused | None:
         """The refusal that a miss would get now; spends nothing."""
-        if self._alone is None:
+        if not self._in_memory:
             waiting = partial(self._wait_ms, key=key, now_ms=now_ms)
             return _refusal_of(await self._runtime.database.run("guesses_left", waiting))
-        refusals = (budget.spent(whose or key, now_ms) for budget, whose in self._alone)
-        return next((refused for refused in refusals if refused is not None), None)
+        refused = self._budget.spent(key, now_ms)
+        if refused is None and self._shared is not None and key not in self._trusted:
+            return self._shared.spent(key, now_ms)
+        return refused
 
     def _take(self, cur: Cursor, *, key: str, now_ms: int, missed: bool) -> int:
         # What is refused costs nobody anything; of those who come at the very same moment one may pay all the same.
-        return self._wait_ms(cur, key=key, now_ms=now_ms) or max(
-            guess_store.take(cur, allowance, whose, now_ms, missed=missed) for allowance, whose in self._kept(key)
+        wait_ms = self._wait_ms(cur, key=key, now_ms=now_ms)
+        if wait_ms:
+            return wait_ms
+        wait_ms = max(
+            guess_store.take(cur, allowance, whose, now_ms, missed=missed)
+            for allowance, whose in self._kept(cur, key, now_ms)
         )
+        if self._everybody is not None and key not in self._trusted:
+            # As much work for a hit as for a miss.
+            kept_as = _lately(self._everybody)
+            faded_ms = guess_store.until_ms(cur, kept_as, key)
+            as_it_is = guess_shares.of_nobody(now_ms) if faded_ms is None else faded_ms
+            counted = guess_shares.after_one_more(faded_ms, now_ms) if missed and not wait_ms else as_it_is
+            guess_store.set_until(cur, kept_as, key, counted)
+        return wait_ms
 
     def _wait_ms(self, cur: Cursor, *, key: str, now_ms: int) -> int:
-        return max(guess_store.wait_ms(cur, allowance, whose, now_ms) for allowance, whose in self._kept(key))
+        return max(guess_store.wait_ms(cur, kept, whose, now_ms) for kept, whose in self._kept(cur, key, now_ms))
 
-    def _kept(self, key: str) -> list[tuple[Allowance, str]]:
+    def _kept(self, cur: Cursor, key: str, now_ms: int) -> list[tuple[Allowance, str]]:
         kept = [(self._each, key)]
-        return kept if self._everybody is None else [*kept, (self._everybody, _EVERYBODY)]
+        if self._everybody is None or key in self._trusted:
+            return kept
+        taken = guess_shares.taken(guess_store.until_ms(cur, _lately(self._everybody), key), now_ms)
+        kept_back = guess_shares.kept_back(self._everybody.burst, taken)
+        return [*kept, (replace(self._everybody, burst=self._everybody.burst - kept_back), _EVERYBODY)]
 
 
-def _in_memory(each: Allowance, everybody: Allowance | None) -> list[tuple[Budget, str | None]]:
-    """The budgets of one process, and whose name they are kept under; None for that of who asks."""
-    kept: list[tuple[Budget, str | None]] = [(Budget(burst=each.burst, every_ms=each.every_ms), None)]
-    if everybody is not None:
-        kept.append((Budget(burst=everybody.burst, every_ms=everybody.every_ms), _EVERYBODY))
-    return kept
+def _lately(everybody: Allowance) -> str:
+    """Under which name it is kept what each took of a budget of all."""
+    return f"{everybody.name}_lately"
 
 
 def _refusal_of(wait_ms: int) -> Refused | None:

@@ -15,7 +15,8 @@ from synapse.module_api import make_deferred_yieldable, run_in_background
 from twisted.internet.defer import Deferred
 
 from super_app.db import Cursor
-from super_app.directory import heads, records, service, store
+from super_app.directory import feed_limits, heads, records, service, store
+from super_app.directory.feed_limits import FeedLimits
 from super_app.directory.model import FEED_PAGE, Record, Withdrawal
 from super_app.errors import Refused
 from super_app.ids import ServerName
@@ -29,13 +30,20 @@ _MET_INTERVAL_MS: Final = 60_000
 _MAX_PAUSE_NAMED_MS: Final = 300_000
 _MAX_PAUSE_MET_MS: Final = 21_600_000
 _PAGES_PER_TURN: Final = 40
-_MAX_RECORDS: Final = 5_000_000
-"""Of one server; it would take some ten gigabytes here."""
+_TURN_MS: Final = 60_000
+"""A turn ends after the page in which it becomes longer, so that slow peers get no more time than others."""
+_MET_AT_ONCE: Final = 20
+"""Feeds of servers that nobody named that are read at the same time: three pages of each are in memory."""
 _MAX_PEERS: Final = 2_000
+_WARN_AGAIN_MS: Final = 3_600_000
 _POLLED_NOTE_MS: Final = 20_000
 """An unchanged feed is noted at most this often, well within the minute for which payments trust a record."""
 
 _refused = Counter("superapp_directory_feed_refused_total", "Entries of other servers' feeds that were refused.")
+_left_out = Counter(
+    "superapp_directory_feed_left_out_total",
+    "Handles of other servers for which there was no room, each time they came.",
+)
 _replicated = Counter("superapp_directory_feed_entries_total", "Entries of other servers' feeds that were kept.")
 _failing = Gauge("superapp_directory_peers_failing", "Peers whose feed could not be read the last time.")
 
@@ -53,6 +61,8 @@ class _Pace:
     noted_ms: int = 0
     kept: int = 0
     """Entries that the last turn brought."""
+    warned_ms: int | None = None
+    """When the log last said that there is no room for more handles."""
 
 
 class FeedReader:
@@ -67,6 +77,13 @@ class FeedReader:
         own = runtime.server_name
         self._named = tuple(ServerName(name) for name in runtime.config.directory.peers if name != own)
         self._paces: dict[ServerName, _Pace] = {server: _Pace() for server in self._named}
+        directory = runtime.config.directory
+        most = feed_limits.Most(
+            of_peer=directory.handles_per_peer,
+            of_stranger=directory.handles_per_stranger,
+            of_strangers=directory.handles_of_strangers,
+        )
+        self._limits = FeedLimits(most, self._named)
 
     async def start(self) -> None:
         now_ms = self._runtime.now_ms()
@@ -86,10 +103,11 @@ class FeedReader:
         if pace is None:
             if server == self._runtime.server_name or len(self._paces) >= _MAX_PEERS:
                 return
-            self._paces[server] = _Pace()
+            self._paces[server] = _Pace(due_ms=self._runtime.now_ms())
         elif pace.failures:
             pace.failures = 0
-            pace.due_ms = 0
+            # Not before those that wait already, so that nobody gets in front of them by talking.
+            pace.due_ms = min(pace.due_ms, self._runtime.now_ms())
 
     async def _look_for_peers(self) -> None:
         """Peers that were met by another process of this homeserver, or before the start; without those of long ago.
@@ -101,15 +119,23 @@ class FeedReader:
         for server, pace in list(self._paces.items()):
             if server not in kept and not pace.running:
                 del self._paces[server]
+                self._limits.forget(server)
         for peer in met:
-            self._paces.setdefault(peer.server, _Pace())
+            self._paces.setdefault(peer.server, _Pace(due_ms=self._runtime.now_ms()))
 
     async def _turn(self) -> None:
         now_ms = self._runtime.now_ms()
-        for server, pace in list(self._paces.items()):
-            if pace.due_ms <= now_ms and not pace.running:
-                pace.running = True
-                self._runtime.api.run_as_background_process("superapp_directory_poll", self._poll, server, pace)
+        places = _MET_AT_ONCE - sum(pace.running for server, pace in self._paces.items() if server not in self._named)
+        # Those that have waited longest first.
+        for server, pace in sorted(self._paces.items(), key=lambda each: each[1].due_ms):
+            if pace.due_ms > now_ms or pace.running:
+                continue
+            if server not in self._named:
+                if places <= 0:
+                    continue
+                places -= 1
+            pace.running = True
+            self._runtime.api.run_as_background_process("superapp_directory_poll", self._poll, server, pace)
         _failing.set(sum(pace.failures > 0 for pace in self._paces.values()))
 
     async def _poll(self, server: ServerName, pace: _Pace) -> None:
@@ -142,14 +168,17 @@ class FeedReader:
         """Read a feed to its end, or some pages of it; False if the peer did not give it."""
         peer = await self._peers.peer(server)
         position = 0 if peer is None else peer.feed_position
-        if position >= _MAX_RECORDS and await self._is_full(server):
-            logger.warning("The feed of %s has more than %d records; no more of it are kept", server, _MAX_RECORDS)
-            return False
+        began_ms = self._runtime.now_ms()
         page: _Page | None = None
         writing: Deferred[None] | None = None
         try:
             for left in reversed(range(_PAGES_PER_TURN)):
-                page = page or await self._peers.feed_page(server, position, FEED_PAGE)
+                if page is None:
+                    limit = self._page_size(server)
+                    if limit == 0:
+                        # It brought all that it may for now.
+                        return True
+                    page = await self._peers.feed_page(server, position, limit)
                 if isinstance(page, Refused | NoDirectory):
                     return False
                 content = page.content
@@ -166,13 +195,17 @@ class FeedReader:
                     logger.warning("The feed of %s went back from %d to %d; it is read anew", server, position, head)
                     page, position = None, 0
                     continue
-                if following < position or (following == position and entries):
+                # Each entry has a position of its own.
+                if following < position + len(entries):
                     logger.warning("The feed of %s does not advance beyond %d; it is tried again", server, position)
                     return False
+                now_ms = self._runtime.now_ms()
+                self._limits.took(server, len(entries), now_ms)
                 # The peer looks for the next page while this one is verified, and the one before is written.
-                ahead = self._ahead(server, following) if left and following < head else None
+                goes_on = left > 0 and following < head and now_ms - began_ms < _TURN_MS
+                limit = self._page_size(server) if goes_on else 0
+                ahead = self._ahead(server, following, limit) if limit else None
                 try:
-                    now_ms = self._runtime.now_ms()
                     if following != position or now_ms - pace.noted_ms >= _POLLED_NOTE_MS:
                         kept = await self._verified(server, page, entries, now_ms)
                         if kept is None:
@@ -188,15 +221,18 @@ class FeedReader:
                     if ahead is not None:
                         page = await _outcome(ahead)
                 position = following
-                if position >= head:
+                if page is None:
                     break
         finally:
             if writing is not None:
                 await _outcome(writing)
         return True
 
-    def _ahead(self, server: ServerName, position: int) -> "Deferred[_Page]":
-        return run_in_background(self._peers.feed_page, server, position, FEED_PAGE)
+    def _page_size(self, server: ServerName) -> int:
+        return min(FEED_PAGE, self._limits.entries(server, self._runtime.now_ms()))
+
+    def _ahead(self, server: ServerName, position: int, limit: int) -> "Deferred[_Page]":
+        return run_in_background(self._peers.feed_page, server, position, limit)
 
     async def _verified(
         self, server: ServerName, page: FeedAnswer, entries: Sequence[object], now_ms: int
@@ -224,25 +260,50 @@ class FeedReader:
         at_end: bool,
         now_ms: int,
     ) -> None:
-        rewritten = await self._runtime.database.run(
+        done = await self._runtime.database.run(
             "directory_replicate",
-            partial(service.replicate, server=server, entries=kept, position=position, at_end=at_end, now_ms=now_ms),
+            partial(
+                service.replicate,
+                server=server,
+                entries=kept,
+                position=position,
+                at_end=at_end,
+                now_ms=now_ms,
+                room=await self._room(server, sum(isinstance(entry, Record) for entry in kept)),
+            ),
         )
-        if rewritten:
+        self._limits.add(server, done.added)
+        if done.rewritten:
             logger.error(
                 "%d names of %s changed hands when it was restored from a backup and are refused; GET "
                 "admin/directory/evidence has the proof",
-                len(rewritten),
+                len(done.rewritten),
                 server,
             )
+        if done.left_out:
+            self._tell_of_left_out(server, pace, done.left_out, now_ms)
         self._notice([entry for entry in kept if isinstance(entry, Record)])
-        _replicated.inc(len(kept))
-        pace.kept += len(kept)
+        _replicated.inc(len(kept) - done.left_out)
+        pace.kept += len(kept) - done.left_out
         pace.noted_ms = now_ms
 
-    async def _is_full(self, server: ServerName) -> bool:
-        work = partial(store.count_replicas, server=server)
-        return await self._runtime.database.run("directory_replicas", work) >= _MAX_RECORDS
+    async def _room(self, server: ServerName, coming: int) -> int | None:
+        """For how many handles more of a server there is room; None where it is enough for those that are coming."""
+        now_ms = self._runtime.now_ms()
+        if self._limits.is_due(now_ms, short=self._limits.room(server) < coming):
+            self._limits.counted(await self._runtime.database.run("directory_replicas", store.count_replicas), now_ms)
+        room = self._limits.room(server)
+        return room if room < coming else None
+
+    def _tell_of_left_out(self, server: ServerName, pace: _Pace, left_out: int, now_ms: int) -> None:
+        _left_out.inc(left_out)
+        if pace.warned_ms is None or now_ms - pace.warned_ms >= _WARN_AGAIN_MS:
+            pace.warned_ms = now_ms
+            logger.warning(
+                "There is no room for more handles of %s than are kept of it; handles_per_peer, handles_per_stranger "
+                "and handles_of_strangers of the directory's config say how many there are",
+                server,
+            )
 
     async def _forget(self, server: ServerName) -> None:
         """The peer publishes no feed (any more)."""
