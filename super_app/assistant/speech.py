@@ -975,6 +975,9 @@ class Speech:
             "📞 {caller} called, and nobody answered ({time}).", caller=value(caller), time=self.time(at_ms)
         )
 
+    def card_of_contact(self, sharer: str, handle: str) -> Text:
+        return self.say("👤 {person} shares a contact: {handle}", person=value(sharer), handle=value(handle))
+
     def card_of_paid_call(
         self, caller: str, callee: str, price: Money, talked_ms: int, paid_minor: int, *, is_over: bool
     ) -> Text:

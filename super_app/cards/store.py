@@ -17,6 +17,7 @@ class Kind(StrEnum):
     GIFT = "gift"
     DEPOSIT = "deposit"
     PAID_CALL = "paid_call"
+    CONTACT = "contact"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from app_pages import with_media
 from element_web import WINDOW
 from running_demo import RunningDemo
 
-from super_app.names import AccountDataType
+from super_app.names import AccountDataType, EventType
 from synapse_super_app.commands import loopback
 from synapse_super_app.commands.matrix_client import MatrixClient, wait_until
 
@@ -306,21 +306,50 @@ def test_bob_is_rung_in_his_element_and_whom_he_lets_in_nobody_rings(
             api.set_account_data(AccountDataType.CALL_POLICY, {"v": 1, "who": ["everyone"]})
 
 
-def test_our_module_draws_the_cards_in_elements_timeline(telephone: Any, pair: RunningDemo) -> None:
+@pytest.fixture
+def verified_carol(pair: RunningDemo) -> Iterator[None]:
+    """The operator of her homeserver vouches for carol, and the other homeserver knows of it."""
+    handle, operator = pair.people["carol"].handle, pair.admins[1]
+    reason = {"reason": "She showed her passport"}
+    operator.superapp("POST", f"admin/handles/{handle}/verify", reason)
+    try:
+        with pair.client("dave") as dave:
+            public = f"handles/{handle}/public"
+            wait_until(lambda: dave.superapp("GET", public)["badges"], timeout_s=60, what="the badge to be known here")
+        yield
+    finally:
+        operator.superapp("POST", f"admin/handles/{handle}/unverify", reason)
+
+
+@pytest.mark.usefixtures("verified_carol")
+def test_our_module_draws_cards_and_badges_in_elements_timeline(telephone: Any, pair: RunningDemo) -> None:
     """With the module named in ``config.json``, which is all that whoever hosts Element does."""
-    with pair.client("dave") as api:
-        paid = api.pay(pair.people["bob"].handle, 460, "EUR", memo="Cinema")
-        api.wait_for_payment(str(paid["payment_id"]), timeout_s=60)
-    first = pair.homeservers[0]
+    first, handle = pair.homeservers[0], pair.people["carol"].handle
+    with pair.client("dave") as api, pair.client("carol") as other:
+        paid = api.pay(handle, 460, "EUR", memo="Cinema")
+        room = str(api.wait_for_payment(str(paid["payment_id"]), timeout_s=60)["room_id"])
+        other.join(room, via=pair.names[0])
+        asked = {"request_id": secrets.token_hex(16), "from": [api.user_id], "amount": 230, "currency": "EUR"}
+        other.superapp("POST", "requests", {**asked, "memo": "Popcorn", "room_id": room})
+        other.send(room, EventType.CONTACT, other.superapp("GET", f"handles/{handle}/card"))
     with (
         element_web.served(str(first["client_url"]), str(first["name"]), with_module=True) as address,
         signed_in(telephone, address, "dave", pair.people["dave"].password) as dave,
     ):
-        dave.open("bob")
-        card = dave.page.get_by_role("group", name="Payment").last
-        card.get_by_text("Cinema").wait_for()
-        assert "€4.60" in card.inner_text()
+        dave.open("carol")
+        drawn = {"Payment": "€4.60", "Request for money": "€2.30", "Contact": handle}
+        cards = {name: dave.page.get_by_role("group", name=name).last for name in drawn}
+        for name, card in cards.items():
+            card.get_by_text(drawn[name]).first.wait_for()
+            # Beside her handle who vouches for her; for dave nobody does.
+            card.get_by_role("img", name=f"{handle}, verified by {pair.names[1]}").wait_for()
+            assert card.get_by_text("✓").count() == 1
+        cards["Request for money"].get_by_role("button", name="Pay or decline").wait_for()
         dave.shot("module")
-        with dave.context.expect_page() as opened:
-            card.get_by_role("button", name="Open in the wallet").click()
-        assert opened.value.url.startswith(f"{first['client_url']}/superapp/app/#/payment/")
+        for name, button, screen in (
+            ("Payment", "Open in the wallet", "payment"),
+            ("Contact", "See who verified them", "person"),
+        ):
+            with dave.context.expect_page() as opened:
+                cards[name].get_by_role("button", name=button).click()
+            assert opened.value.url.startswith(f"{first['client_url']}/superapp/app/#/{screen}/")

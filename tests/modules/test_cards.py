@@ -166,6 +166,26 @@ def test_a_call_that_nobody_answered_has_a_card_by_its_caller(street: Street) ->
     assert "nobody answered" in card["body"]
 
 
+def test_a_shared_contact_has_one_card_by_who_shares_it() -> None:
+    only = {"calls": False, "payments": False, "web": False, "cards": True}
+    homeserver = FakeHomeserver(config={"features": only})
+    homeserver.start()
+    alice, bob = homeserver.register("alice"), homeserver.register("bob")
+    room = homeserver.room(alice, bob)
+    homeserver.call("PUT", "handles/alice", alice, {"discover": "public"})
+    shared = homeserver.call("GET", "handles/alice/card", bob)
+    event_id = homeserver.send(bob, room, "org.superapp.contact", shared)
+    homeserver.advance(10)
+    homeserver.restart()
+    homeserver.advance(10)
+    (card,) = homeserver.sent(room, "m.room.message")
+    content = card.get_dict()["content"]
+    is_readable(content)
+    assert (card.sender, content["msgtype"]) == (bob, "m.notice")
+    assert content["body"] == f"👤 {bob} shares a contact: {alice}"
+    assert content[CARD_KEY] == {"v": 1, "kind": "contact", "sharer": bob, "handle": alice, "event_id": event_id}
+
+
 def test_nothing_is_sent_where_it_is_switched_off_or_could_be_read_by_the_server_alone(street: Street) -> None:
     street.account_data[ALICE, "org.superapp.preferences"] = {"v": 1, "cards": False}
     off, hidden = Street(cards=False), Street(encrypted=True)

@@ -1,4 +1,4 @@
-"""Cards in the homeserver: one notice for each payment, request and missed call, edited as the thing changes.
+"""Cards in the homeserver: a notice for each payment, request, missed call and shared contact, edited as that changes.
 
 Written down in the transaction that changes the thing, sent a moment later by the process that follows events, as the
 person who began it, in rooms that are not encrypted. Clients that show our events hide cards by ``org.superapp.card``.
@@ -7,7 +7,7 @@ person who began it, in rooms that are not encrypted. Clients that show our even
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from synapse.module_api.errors import SynapseError
 
@@ -25,9 +25,9 @@ from super_app.deposits.model import Deposit, DepositKey, DepositState
 from super_app.deposits.rules import is_deposit
 from super_app.fares import store as fares
 from super_app.fares.model import Fare, FareId, FareKey, FareState
-from super_app.ids import Acct, EventId, PaymentId, RoomId, UserId
+from super_app.ids import Acct, EventId, PaymentId, RoomId, UserId, parse_user_id
 from super_app.money import Money
-from super_app.names import CARD_KEY, AccountDataType
+from super_app.names import CARD_KEY, AccountDataType, EventType
 from super_app.payments import store as payments
 from super_app.payments.model import PayerKey, Payment, PaymentKey, Venue
 from super_app.payments.model import State as PaymentState
@@ -46,6 +46,9 @@ from synapse_super_app.config import FeatureName
 from synapse_super_app.http.routes import Route
 from synapse_super_app.payments.feature import PaymentsFeature
 from synapse_super_app.runtime import Runtime
+
+if TYPE_CHECKING:
+    from synapse.module_api import EventBase
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +106,9 @@ class CardsFeature:
                 payments_feature.fares.while_changing(self._fare_changed, self._noted)
         if calls is not None:
             calls.when_reached(self._calls_reached)
+        if runtime.config.features.directory:
+            # The gate lets our people share no contact that is forged.
+            runtime.follower.register({EventType.CONTACT: self._contact_shared})
         runtime.follower.when_started(self._begin)
 
     def routes(self) -> Sequence[Route]:
@@ -184,6 +190,19 @@ class CardsFeature:
 
                 await self._runtime.database.run("card_owe", note)
                 self._next_ms = min(self._next_ms, now_ms)
+
+    async def _contact_shared(self, event: "EventBase") -> None:
+        record = event.get_dict()["content"].get("record")
+        handle = record.get("handle") if isinstance(record, dict) else None
+        if event.is_state() or not self._runtime.api.is_mine(event.sender):
+            return
+        if not isinstance(handle, str) or parse_user_id(handle) is None:
+            return
+        subject = {"event_id": event.event_id, "room_id": event.room_id, "sharer": event.sender, "handle": handle}
+        now_ms = self._runtime.now_ms()
+        card_id = f"contact:{event.event_id}"
+        await self._runtime.database.run("card_owe", lambda cur: store.owe(cur, card_id, Kind.CONTACT, subject, now_ms))
+        self._noted()
 
     # Sending.
 
@@ -271,6 +290,17 @@ class CardsFeature:
                 return await self._deposit(card)
             case Kind.PAID_CALL:
                 return await self._paid_call(card)
+            case Kind.CONTACT:
+                return self._contact(card)
+
+    def _contact(self, card: Card) -> Face:
+        sharer, handle = UserId(card.subject["sharer"]), str(card.subject["handle"])
+        return Face(
+            room_id=RoomId(card.subject["room_id"]),
+            sender=sharer,
+            said=self._speech.card_of_contact(sharer, handle),
+            key=_key("contact", EventId(card.subject["event_id"]), {"sharer": sharer, "handle": handle}),
+        )
 
     async def _payment(self, card: Card) -> Face | None:
         key = PaymentKey(

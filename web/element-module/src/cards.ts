@@ -29,18 +29,17 @@ export interface Card {
 }
 
 export const CARD_KEY = "org.superapp.card";
-const PAYMENT = "org.superapp.payment";
-const REQUEST = "org.superapp.payment.request";
-const CONTACT = "org.superapp.contact";
 const ID = /^[0-9a-f]{32}$/;
 // Printable ASCII alone: nothing in an address can look like a badge.
 const USER_ID = /^@[!-9;-~]{1,200}:[A-Za-z0-9.:[\]-]{1,230}$/;
 const MEMO_MAX = 512;
 
-/** A card that a homeserver has sent for somebody, or a shared contact; null for everything else. */
+/**
+ * A card that a homeserver has sent for somebody; null for everything else. Also for the edits of one, which Element
+ * would draw beside what they change.
+ */
 export function readCard(event: CardEvent): Card | null {
-  if (event.stateKey !== undefined) return null;
-  if (event.type === CONTACT) return readContact(event.content);
+  if (event.stateKey !== undefined || isEdit(event.content)) return null;
   const key = event.content[CARD_KEY];
   if (event.type !== "m.room.message" || !isObject(key) || key.v !== 1) return null;
   const lines = typeof event.content.body === "string" ? event.content.body.split("\n").slice(0, 4) : [];
@@ -65,6 +64,11 @@ export function readCard(event: CardEvent): Card | null {
         address: to("asked", request_id, { requester }),
       };
     }
+    case "contact": {
+      const { handle, sharer } = key;
+      if (sharer !== event.sender || !isUser(handle)) return null;
+      return { kind: "contact", from: handle, to: [], ...terms, address: to("person", handle) };
+    }
     case "call":
       if (key.caller !== event.sender) return null;
       return { kind: "call", from: event.sender, to: [], ...terms, address: to("calls") };
@@ -73,38 +77,9 @@ export function readCard(event: CardEvent): Card | null {
   }
 }
 
-/** An order or a request itself, for homeservers that send no cards. */
-export function readEvent(event: CardEvent): Card | null {
-  if (event.stateKey !== undefined) return null;
-  const { content, sender } = event;
-  const terms = { money: moneyOf(content), memo: memoOf(content.memo), state: null, lines: [] };
-  if (event.type === PAYMENT && isId(content.payment_id)) {
-    const payee = typeof content.payee === "string" && isUser(content.payee) ? [content.payee] : [];
-    const address = to("payment", content.payment_id, { payer: sender });
-    return { kind: "payment", from: sender, to: payee, ...terms, address };
-  }
-  if (event.type === REQUEST && typeof content.request_id === "string") {
-    const payers = Array.isArray(content.from) ? content.from.filter(isUser) : [];
-    const address = to("asked", content.request_id, { requester: sender });
-    return { kind: "request", from: sender, to: payers, ...terms, address };
-  }
-  return null;
-}
-
-function readContact(content: Record<string, unknown>): Card | null {
-  const { record } = content;
-  if (!isObject(record) || !isUser(record.handle)) return null;
-  const { handle } = record;
-  return {
-    kind: "contact",
-    from: handle,
-    to: [],
-    money: null,
-    memo: null,
-    state: null,
-    lines: [],
-    address: to("person", handle),
-  };
+function isEdit(content: Record<string, unknown>): boolean {
+  const relation = content["m.relates_to"];
+  return isObject(relation) && relation.rel_type === "m.replace";
 }
 
 function moneyOf(found: Record<string, unknown>): Card["money"] {

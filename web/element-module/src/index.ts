@@ -6,7 +6,7 @@
 
 import type { Api, Module, ModuleFactory } from "@element-hq/element-web-module-api";
 import { Badges } from "./badges.ts";
-import { type CardEvent, readCard, readEvent } from "./cards.ts";
+import { readCard } from "./cards.ts";
 import { otherIn } from "./rooms.ts";
 import { TEXTS } from "./text.ts";
 import { View } from "./view.ts";
@@ -15,8 +15,6 @@ import { View } from "./view.ts";
 interface Settings {
   /** Where the homeserver's pages are; the default homeserver's, if it is left out. */
   wallet?: string;
-  /** Show orders and requests themselves, for homeservers that send no cards. */
-  events?: boolean;
 }
 
 const SETTINGS = "org.superapp";
@@ -50,11 +48,11 @@ class SuperAppModule implements Module {
     api.i18n.register(TEXTS);
     const open = (address: string) => void window.open(new URL(`app/${address}`, wallet), "_blank", "noopener");
     const view = new View(this.#api, new Badges(wallet), open);
-    const read = (event: CardEvent) => readCard(event) ?? (settings.events === true ? readEvent(event) : null);
+    // Of notices alone: for events of a type of our own Element (1.12) says that they cannot be displayed, whoever draws them.
     api.customComponents.registerMessageRenderer(
-      (event) => read(event) !== null,
+      (event) => readCard(event) !== null,
       (props, original) => {
-        const card = read(props.mxEvent);
+        const card = readCard(props.mxEvent);
         // An edit may have made something else of it since.
         return card === null ? (original?.() ?? window.React.createElement("span")) : view.card(card);
       },
@@ -84,11 +82,8 @@ export default SuperAppModule satisfies ModuleFactory;
 function settingsOf(api: Api): Settings {
   const found = (api.config.get() as unknown as Record<string, unknown>)[SETTINGS];
   if (typeof found !== "object" || found === null) return {};
-  const { wallet, events } = found as Record<string, unknown>;
-  return {
-    ...(typeof wallet === "string" ? { wallet } : {}),
-    ...(typeof events === "boolean" ? { events } : {}),
-  };
+  const { wallet } = found as Record<string, unknown>;
+  return typeof wallet === "string" ? { wallet } : {};
 }
 
 function walletOf(api: Api, settings: Settings): URL | null {

@@ -51,25 +51,24 @@ function r(...e) {
 	return `#/${t.join("/")}${r === "" ? "" : `?${r}`}`;
 }
 // element-module/src/cards.ts
-var i = "org.superapp.card", a = "org.superapp.payment", o = "org.superapp.payment.request", s = "org.superapp.contact", c = /^[0-9a-f]{32}$/, l = /^@[!-9;-~]{1,200}:[A-Za-z0-9.:[\]-]{1,230}$/, u = 512;
-function d(e) {
-	if (e.stateKey !== void 0) return null;
-	if (e.type === s) return p(e.content);
+var i = "org.superapp.card", a = /^[0-9a-f]{32}$/, o = /^@[!-9;-~]{1,200}:[A-Za-z0-9.:[\]-]{1,230}$/, s = 512;
+function c(e) {
+	if (e.stateKey !== void 0 || l(e.content)) return null;
 	let t = e.content[i];
-	if (e.type !== "m.room.message" || !y(t) || t.v !== 1) return null;
+	if (e.type !== "m.room.message" || !h(t) || t.v !== 1) return null;
 	let n = typeof e.content.body == "string" ? e.content.body.split("\n").slice(0, 4) : [], a = {
-		money: m(t),
-		memo: h(t.memo),
-		state: g(t.state),
+		money: u(t),
+		memo: d(t.memo),
+		state: f(t.state),
 		lines: n
 	};
 	switch (t.kind) {
 		case "payment": {
 			let { payment_id: n, payer: i } = t;
-			return !_(n) || i !== e.sender ? null : {
+			return !p(n) || i !== e.sender ? null : {
 				kind: "payment",
 				from: i,
-				to: v(t.payee) ? [t.payee] : [],
+				to: m(t.payee) ? [t.payee] : [],
 				...a,
 				address: r("payment", n, { payer: i })
 			};
@@ -79,9 +78,19 @@ function d(e) {
 			return typeof n != "string" || i !== e.sender ? null : {
 				kind: "request",
 				from: i,
-				to: Array.isArray(t.payers) ? t.payers.filter(v) : [],
+				to: Array.isArray(t.payers) ? t.payers.filter(m) : [],
 				...a,
 				address: r("asked", n, { requester: i })
+			};
+		}
+		case "contact": {
+			let { handle: n, sharer: i } = t;
+			return i !== e.sender || !m(n) ? null : {
+				kind: "contact",
+				from: n,
+				to: [],
+				...a,
+				address: r("person", n)
 			};
 		}
 		case "call": return t.caller === e.sender ? {
@@ -94,52 +103,11 @@ function d(e) {
 		default: return null;
 	}
 }
-function f(e) {
-	if (e.stateKey !== void 0) return null;
-	let { content: t, sender: n } = e, i = {
-		money: m(t),
-		memo: h(t.memo),
-		state: null,
-		lines: []
-	};
-	if (e.type === a && _(t.payment_id)) {
-		let e = typeof t.payee == "string" && v(t.payee) ? [t.payee] : [], a = r("payment", t.payment_id, { payer: n });
-		return {
-			kind: "payment",
-			from: n,
-			to: e,
-			...i,
-			address: a
-		};
-	}
-	if (e.type === o && typeof t.request_id == "string") {
-		let e = Array.isArray(t.from) ? t.from.filter(v) : [], a = r("asked", t.request_id, { requester: n });
-		return {
-			kind: "request",
-			from: n,
-			to: e,
-			...i,
-			address: a
-		};
-	}
-	return null;
+function l(e) {
+	let t = e["m.relates_to"];
+	return h(t) && t.rel_type === "m.replace";
 }
-function p(e) {
-	let { record: t } = e;
-	if (!y(t) || !v(t.handle)) return null;
-	let { handle: n } = t;
-	return {
-		kind: "contact",
-		from: n,
-		to: [],
-		money: null,
-		memo: null,
-		state: null,
-		lines: [],
-		address: r("person", n)
-	};
-}
-function m(e) {
+function u(e) {
 	let { amount: t, currency: n, scale: r } = e;
 	return typeof t != "number" || !Number.isSafeInteger(t) || t < 0 || typeof n != "string" || !/^[A-Z0-9]{1,16}$/.test(n) ? null : {
 		amount: t,
@@ -147,29 +115,29 @@ function m(e) {
 		scale: typeof r == "number" && Number.isInteger(r) && r >= 0 && r <= 18 ? r : null
 	};
 }
-function h(e) {
-	return typeof e == "string" && e.trim() !== "" ? e.slice(0, u) : null;
+function d(e) {
+	return typeof e == "string" && e.trim() !== "" ? e.slice(0, s) : null;
 }
-function g(e) {
+function f(e) {
 	return typeof e == "string" ? e : null;
 }
-function _(e) {
-	return typeof e == "string" && c.test(e);
+function p(e) {
+	return typeof e == "string" && a.test(e);
 }
-function v(e) {
-	return typeof e == "string" && l.test(e);
+function m(e) {
+	return typeof e == "string" && o.test(e);
 }
-function y(e) {
+function h(e) {
 	return typeof e == "object" && !!e && !Array.isArray(e);
 }
 // element-module/src/rooms.ts
-function b(e, t) {
+function g(e, t) {
 	if (typeof t != "object" || !t) return null;
-	let n = Object.entries(t).filter(([t, n]) => v(t) && Array.isArray(n) && n.includes(e)).map(([e]) => e);
+	let n = Object.entries(t).filter(([t, n]) => m(t) && Array.isArray(n) && n.includes(e)).map(([e]) => e);
 	return n.length === 1 ? n[0] ?? null : null;
 }
 // element-module/src/text.ts
-var x = {
+var _ = {
 	superapp_pay: {
 		en: "Pay",
 		de: "Bezahlen"
@@ -267,24 +235,24 @@ var x = {
 		de: "Bezahlt"
 	}
 };
-function S(e) {
+function v(e) {
 	let t = `superapp_state_${e}`;
-	return t in x ? t : null;
+	return t in _ ? t : null;
 }
 // src/money.ts
-function C(e, t) {
+function y(e, t) {
 	let n = String(Math.abs(e)).padStart(t + 1, "0"), r = e < 0 ? "-" : "";
 	return t === 0 ? r + n : `${r}${n.slice(0, -t)}.${n.slice(-t)}`;
 }
-function w(e) {
+function b(e) {
 	return /^[A-Z]{3}$/.test(e);
 }
-function T(e, t, n, r) {
+function x(e, t, n, r) {
 	let i = {
 		minimumFractionDigits: t,
 		maximumFractionDigits: t
 	}, a = r ? "exceptZero" : "auto";
-	if (w(e)) try {
+	if (b(e)) try {
 		return new Intl.NumberFormat(n, {
 			style: "currency",
 			currency: e,
@@ -297,8 +265,8 @@ function T(e, t, n, r) {
 		signDisplay: a
 	});
 }
-function E(e, t, n, r = !1) {
-	let i = T(e.currency, t, n, r).formatToParts(C(e.amount, t)), a = i.findIndex((e) => e.type === "decimal"), o = i.length;
+function S(e, t, n, r = !1) {
+	let i = x(e.currency, t, n, r).formatToParts(y(e.amount, t)), a = i.findIndex((e) => e.type === "decimal"), o = i.length;
 	for (; o > 0 && !["integer", "fraction"].includes(i[o - 1]?.type ?? "");) --o;
 	let s = (e, t) => i.slice(e, t).map((e) => e.value).join(""), c = i.some((e) => e.type === "currency") ? "" : ` ${e.currency}`;
 	return {
@@ -307,12 +275,12 @@ function E(e, t, n, r = !1) {
 		after: s(o, i.length) + c
 	};
 }
-function D(e, t, n, r = !1) {
-	let { whole: i, fraction: a, after: o } = E(e, t, n, r);
+function C(e, t, n, r = !1) {
+	let { whole: i, fraction: a, after: o } = S(e, t, n, r);
 	return i + a + o;
 }
 // element-module/src/view.ts
-var O = {
+var w = {
 	display: "inline-flex",
 	gap: "12px",
 	maxWidth: "420px",
@@ -321,23 +289,23 @@ var O = {
 	border: "1px solid var(--cpd-color-border-interactive-secondary, #8885)",
 	borderRadius: "16px",
 	background: "var(--cpd-color-bg-subtle-secondary, transparent)"
-}, k = {
+}, T = {
 	display: "grid",
 	gap: "4px",
 	minWidth: 0,
 	overflowWrap: "anywhere"
-}, A = { font: "var(--cpd-font-heading-md-semibold, 600 1.4em sans-serif)" }, j = { color: "var(--cpd-color-text-secondary, inherit)" }, M = {
+}, E = { font: "var(--cpd-font-heading-md-semibold, 600 1.4em sans-serif)" }, D = { color: "var(--cpd-color-text-secondary, inherit)" }, O = {
 	display: "flex",
 	flexWrap: "wrap",
 	gap: "12px",
 	marginTop: "4px"
-}, N = {
+}, k = {
 	justifySelf: "start",
 	padding: "1px 10px",
 	borderRadius: "99px",
 	border: "1px solid currentColor",
 	fontSize: "0.85em"
-}, P = {
+}, A = {
 	display: "inline-flex",
 	alignItems: "center",
 	padding: "4px 12px",
@@ -347,29 +315,29 @@ var O = {
 	color: "var(--cpd-color-text-on-solid-primary, #fff)",
 	cursor: "pointer",
 	font: "inherit"
-}, F = {
-	...P,
+}, j = {
+	...A,
 	padding: 0,
 	background: "none",
 	color: "var(--cpd-color-text-link-external, #0467dd)"
-}, I = {
+}, M = {
 	color: "var(--cpd-color-text-success-primary, #007a61)",
 	marginInlineStart: "0.25em",
 	fontWeight: 600
-}, L = {
-	...F,
+}, N = {
+	...j,
 	maxWidth: "240px",
 	marginInlineEnd: "12px",
 	whiteSpace: "nowrap"
-}, R = {
+}, P = {
 	overflow: "hidden",
 	textOverflow: "ellipsis"
-}, z = {
+}, F = {
 	payment: "💸",
 	request: "🙏",
 	contact: "👤",
 	call: "📞"
-}, B = class {
+}, I = class {
 	#e;
 	#t;
 	#n;
@@ -377,21 +345,21 @@ var O = {
 		this.#e = e, this.#t = t, this.#n = n;
 	}
 	card(e) {
-		let { createElement: t } = window.React, n = e.state === null ? null : S(e.state), r = this.#e.profile.value.userId, i = e.kind === "request" && e.state === "open" && r !== void 0 && e.to.includes(r);
+		let { createElement: t } = window.React, n = e.state === null ? null : v(e.state), r = this.#e.profile.value.userId, i = e.kind === "request" && e.state === "open" && r !== void 0 && e.to.includes(r);
 		return t("div", {
-			style: O,
+			style: w,
 			role: "group",
 			"aria-label": this.#d(`superapp_${e.kind}`)
 		}, t("span", {
 			"aria-hidden": !0,
 			style: { fontSize: "1.6em" }
-		}, z[e.kind]), t("div", { style: k }, e.money !== null && t("strong", { style: A }, this.#u(e.money)), ...this.#c(e), e.memo !== null && t("bdi", { style: j }, e.memo), n !== null && t("span", { style: N }, this.#d(n)), t("div", { style: M }, ...this.#l(e, i))));
+		}, F[e.kind]), t("div", { style: T }, e.money !== null && t("strong", { style: E }, this.#u(e.money)), ...this.#c(e), e.memo !== null && t("bdi", { style: D }, e.memo), n !== null && t("span", { style: k }, this.#d(n)), t("div", { style: O }, ...this.#l(e, i))));
 	}
 	header(e, t) {
 		let { createElement: n, Fragment: r } = window.React, i = this.#d("superapp_pay_here");
 		return n(r, { key: "superapp" }, t !== null && n(this.#i, { person: t }), n("button", {
 			type: "button",
-			style: P,
+			style: A,
 			title: i,
 			"aria-label": i,
 			onClick: () => this.pay(e, t)
@@ -413,11 +381,11 @@ var O = {
 		let i = this.#s(n);
 		return t("button", {
 			type: "button",
-			style: L,
+			style: N,
 			title: i,
 			"aria-label": i,
 			onClick: () => this.#n(r("person", n.handle))
-		}, t("bdi", { style: R }, n.handle), this.#o(n));
+		}, t("bdi", { style: P }, n.handle), this.#o(n));
 	};
 	#a(e) {
 		let t = this.#t, n = () => t.of(e);
@@ -428,7 +396,7 @@ var O = {
 		let t = this.#s(e);
 		return window.React.createElement("span", {
 			role: "img",
-			style: I,
+			style: M,
 			title: t,
 			"aria-label": t
 		}, "✓");
@@ -461,16 +429,16 @@ var O = {
 			style: t,
 			onClick: r
 		}, this.#d(e)), i = () => this.#n(e.address);
-		return t ? [r("superapp_answer", P, i)] : e.kind === "contact" ? [r("superapp_chat", F, () => void this.#e.navigation.toMatrixToLink(`https://matrix.to/#/${encodeURIComponent(e.from)}`)), r("superapp_check", F, i)] : [r("superapp_open", F, i)];
+		return t ? [r("superapp_answer", A, i)] : e.kind === "contact" ? [r("superapp_chat", j, () => void this.#e.navigation.toMatrixToLink(`https://matrix.to/#/${encodeURIComponent(e.from)}`)), r("superapp_check", j, i)] : [r("superapp_open", j, i)];
 	}
 	#u(e) {
-		return D(e, e.scale ?? V(e.currency), this.#e.i18n.language);
+		return C(e, e.scale ?? L(e.currency), this.#e.i18n.language);
 	}
 	#d(e) {
 		return this.#e.i18n.translate(e);
 	}
 };
-function V(e) {
+function L(e) {
 	try {
 		return new Intl.NumberFormat("en", {
 			style: "currency",
@@ -481,44 +449,41 @@ function V(e) {
 	}
 }
 // element-module/src/index.ts
-var H = "org.superapp", U = "m.stickerpicker", W = "org.matrix.msc2762.send.event:m.room.message#m.notice", G = /^org\.matrix\.msc2762\.timeline:!/, K = class {
+var R = "org.superapp", z = "m.stickerpicker", B = "org.matrix.msc2762.send.event:m.room.message#m.notice", V = /^org\.matrix\.msc2762\.timeline:!/, H = class {
 	static moduleApiVersion = ">=1.4.0 <3.0.0";
 	#e;
 	constructor(e) {
 		this.#e = e;
 	}
 	async load() {
-		let e = this.#e, n = q(this.#e), r = J(this.#e, n);
+		let e = this.#e, n = U(this.#e), r = W(this.#e, n);
 		if (r === null) {
 			console.error("Super App: say where the homeserver's pages are, as org.superapp.wallet in config.json");
 			return;
 		}
-		e.i18n.register(x);
-		let i = new B(this.#e, new t(r), (e) => void window.open(new URL(`app/${e}`, r), "_blank", "noopener")), a = (e) => d(e) ?? (n.events === !0 ? f(e) : null);
-		e.customComponents.registerMessageRenderer((e) => a(e) !== null, (e, t) => {
-			let n = a(e.mxEvent);
+		e.i18n.register(_);
+		let i = new I(this.#e, new t(r), (e) => void window.open(new URL(`app/${e}`, r), "_blank", "noopener"));
+		e.customComponents.registerMessageRenderer((e) => c(e) !== null, (e, t) => {
+			let n = c(e.mxEvent);
 			return n === null ? t?.() ?? window.React.createElement("span") : i.card(n);
 		}, { allowEditingEvent: !1 });
-		let o = (t) => b(t, e.client?.accountData?.get("m.direct").value);
-		e.extras?.addRoomHeaderButtonCallback((e) => i.header(e, o(e))), e.composer?.addFileUploadOption({
+		let a = (t) => g(t, e.client?.accountData?.get("m.direct").value);
+		e.extras?.addRoomHeaderButtonCallback((e) => i.header(e, a(e))), e.composer?.addFileUploadOption({
 			type: "org.superapp.pay",
 			label: e.i18n.translate("superapp_pay"),
-			onSelected: (e) => i.pay(e, e === void 0 ? null : o(e))
+			onSelected: (e) => i.pay(e, e === void 0 ? null : a(e))
 		});
-		let s = (e) => e.type === U && e.templateUrl.startsWith(new URL("widget/", r).href);
-		e.widgetLifecycle?.registerPreloadApprover((e) => s(e) || void 0), e.widgetLifecycle?.registerIdentityApprover((e) => s(e) || void 0), e.widgetLifecycle?.registerCapabilitiesApprover((e, t) => s(e) ? new Set([...t].filter((e) => e === W || G.test(e))) : void 0);
+		let o = (e) => e.type === z && e.templateUrl.startsWith(new URL("widget/", r).href);
+		e.widgetLifecycle?.registerPreloadApprover((e) => o(e) || void 0), e.widgetLifecycle?.registerIdentityApprover((e) => o(e) || void 0), e.widgetLifecycle?.registerCapabilitiesApprover((e, t) => o(e) ? new Set([...t].filter((e) => e === B || V.test(e))) : void 0);
 	}
 };
-function q(e) {
-	let t = e.config.get()[H];
+function U(e) {
+	let t = e.config.get()[R];
 	if (typeof t != "object" || !t) return {};
-	let { wallet: n, events: r } = t;
-	return {
-		...typeof n == "string" ? { wallet: n } : {},
-		...typeof r == "boolean" ? { events: r } : {}
-	};
+	let { wallet: n } = t;
+	return typeof n == "string" ? { wallet: n } : {};
 }
-function J(e, t) {
+function W(e, t) {
 	let n = e.config.get().default_server_config?.["m.homeserver"]?.base_url, r = t.wallet ?? (typeof n == "string" ? `${n.replace(/\/$/, "")}/superapp/` : null);
 	if (r === null) return null;
 	try {
@@ -528,4 +493,4 @@ function J(e, t) {
 		return null;
 	}
 }
-export { K as default };
+export { H as default };
