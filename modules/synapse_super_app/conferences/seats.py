@@ -16,6 +16,8 @@ from super_app.db import Cursor
 from synapse_super_app.runtime import Runtime
 
 _ROOMS_MAX: Final = 20_000
+_LATER_MS: Final = 100
+"""How long a seat waits for others that are written with it, and for its token to be out before the disk is busy."""
 
 
 class Seats:
@@ -47,7 +49,7 @@ class Seats:
         self._given[seat.sfu_room, seat.identity] = (seat, slot_id)
         if not self._is_writing:
             self._is_writing = True
-            self._runtime.api.run_as_background_process("superapp_seats", self._write)
+            self._runtime.api.delayed_background_call(_LATER_MS, self._write, desc="superapp_seats")
 
     async def _write(self) -> None:
         try:
