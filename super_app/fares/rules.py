@@ -220,8 +220,10 @@ def read_stay(fare: Fare, stay: Stay, now_ms: int) -> Reading:
     if fare.state is FareState.RUNNING:
         if stay.is_in:
             return Reading(state=FareState.RUNNING, answer_ms=fare.answer_ms)
-        left_ms = now_ms if stay.left_ms is None else min(now_ms, stay.left_ms)
-        return Reading(state=FareState.OWING, answer_ms=fare.answer_ms, end_ms=max(fare.answer_ms or 0, left_ms))
+        # What says that they left before they came is of another visit, and says nothing of this one.
+        came_ms = fare.answer_ms or 0
+        left_ms = now_ms if stay.left_ms is None or stay.left_ms < came_ms else min(now_ms, stay.left_ms)
+        return Reading(state=FareState.OWING, answer_ms=fare.answer_ms, end_ms=left_ms)
     return Reading(state=fare.state, answer_ms=fare.answer_ms, end_ms=fare.end_ms, reason=fare.reason)
 
 

@@ -496,6 +496,16 @@ class TestBehindALink:
         books.agree(2, "alice", "bob", 60, link_id=OTHER_LINK)
         assert stepped(books.step(2, "alice", stay=here(books.now_ms + 60_000))).fare.answer_ms == books.now_ms
 
+    def test_having_left_before_makes_no_visit_shorter(self, books: FareBooks, alice: Acct, bob: Acct) -> None:
+        books.agree(1, "alice", "bob", 60, link_id=LINK)
+        before_ms = books.now_ms
+        books.pass_time(5)
+        # Connected at the SFU, with the membership of an earlier visit that was left.
+        books.step(1, "alice", stay=here())
+        books.pass_time(20)
+        ended = stepped(books.step(1, "alice", stay=Stay(is_in=False, left_ms=before_ms))).fare
+        assert (ended.state, ended.paid_minor) == (FareState.ENDED, 20)
+
     def test_half_an_hour_without_coming_in_gives_it_all_back_to_the_millisecond(
         self, books: FareBooks, alice: Acct, bob: Acct
     ) -> None:

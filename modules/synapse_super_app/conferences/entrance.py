@@ -18,7 +18,7 @@ from super_app.calls import store as calls
 from super_app.calls.model import Act
 from super_app.conferences import rules, store
 from super_app.conferences.content import link_name
-from super_app.conferences.model import Hall, LinkTerms, Role, Stay
+from super_app.conferences.model import Hall, Link, LinkTerms, Role, Stay
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
 from super_app.ids import RoomId, UserId
@@ -87,11 +87,13 @@ class Entrance:
     def unpaid(self, cur: Cursor, hall: Hall, room_id: RoomId, user_id: UserId) -> Ask | None:
         """What somebody has still to confirm before they come in, as far as it is for this homeserver to know."""
         ask, terms = self.ask_of(hall, user_id), hall.link
-        if ask is None or terms is None or not self._runtime.rollout.includes(user_id):
+        if ask is None or terms is None:
             return None
         if self._runtime.api.is_mine(user_id):
+            if not self._runtime.rollout.includes(user_id):
+                return None
             is_paid = self.passes is not None and self.passes.may_enter(cur, user_id, terms.link_id, ask.price)
-        elif self._is_our_link(cur, terms, room_id):
+        elif self._our_link(cur, terms, room_id) is not None:
             is_paid = self.passes is not None and self.passes.is_admitted(cur, user_id, terms.link_id, ask.price)
         else:
             # Of another homeserver's person at a third one's link those two are the judges.
@@ -112,9 +114,9 @@ class Entrance:
         return rules.price_unconfirmed(ask.price)
 
     @staticmethod
-    def _is_our_link(cur: Cursor, terms: LinkTerms, room_id: RoomId) -> bool:
+    def _our_link(cur: Cursor, terms: LinkTerms, room_id: RoomId) -> Link | None:
         link = store.link_of(cur, terms.link_id)
-        return link is not None and link.room_id == room_id
+        return None if link is None or link.room_id != room_id else link
 
     # Who comes in.
 
@@ -157,11 +159,19 @@ class Entrance:
 
     async def _show_out_unpaid(self, room_id: RoomId, user_id: UserId) -> None:
         hall = await self._halls.now(room_id)
-        if self.ask_of(hall, user_id) is None:
+        terms = hall.link
+        if terms is None or self.ask_of(hall, user_id) is None:
             return
-        unpaid = await self._runtime.database.run("calls_entry", lambda cur: self.unpaid(cur, hall, room_id, user_id))
-        if unpaid is not None:
-            await self.remove(room_id, unpaid.payee, user_id)
+
+        def look(cur: Cursor) -> Link | None:
+            unpaid = self.unpaid(cur, hall, room_id, user_id)
+            return None if unpaid is None else self._our_link(cur, terms, room_id)
+
+        link = await self._runtime.database.run("calls_entry", look)
+        if link is not None and self._runtime.rollout.dry_run:
+            self._runtime.rollout.would_refuse("call", Reason.PRICE_NOT_CONFIRMED.value)
+        elif link is not None:
+            await self.remove(room_id, link.host, user_id)
 
     def _comes(self, event: EventBase) -> bool:
         signal = events.read_signal(room_event(event, self._runtime.now_ms()))
