@@ -83,7 +83,7 @@ def _laid_out(
     """What ``super-app lay-out`` writes for the containers, with addresses for their names."""
     folder.mkdir(mode=0o700)
     read = homeserver_config.load(ROOT / "docker" / "homeserver.yaml")
-    for name in ("turn_secret", "livekit_secret"):
+    for name in ("turn_secret", "turn_cli_password", "livekit_secret"):
         (folder / name).write_text(secrets.token_hex(32), encoding="ascii")
     content = json.loads(
         json.dumps(lay_out.with_name(read.content, "example.org")).replace("/run/secrets", str(folder))
