@@ -26,6 +26,7 @@ from synapse.module_api import ModuleApi, run_in_background
 from super_app.db import Cursor, Engine
 from super_app.ids import Acct, EventId, RoomId, ServerName, UserId
 from super_app.names import AccountDataType, EventType, FederationQuery
+from synapse_super_app.answer_parser import AnswerParser
 from synapse_super_app.config import FeatureName
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 CORE: Final = frozenset(FeatureName)
 """Needed by every feature: when it moved, all go off."""
 
-
-MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
-"""Of a federation query. A page of a feed, the longest honest one, has 500 objects of 8 KiB and some proofs."""
 
 _MARK: Final = "superapp_marks_events"
 _CHECKED: Final[ContextVar[str | None]] = ContextVar("superapp_checked", default=None)
@@ -213,9 +211,9 @@ USES: Final[tuple[PrivateUse, ...]] = (
         reason="to ask other servers, with a timeout of our own",
     ),
     PrivateUse(
-        symbol="synapse.http.matrixfederationclient:JsonParser.MAX_RESPONSE_SIZE",
+        symbol="synapse.http.matrixfederationclient:ByteParser.MAX_RESPONSE_SIZE",
         features=frozenset({FeatureName.DIRECTORY}),
-        reason="100 MB of JSON are gigabytes in memory; no honest answer of a directory is longer than a few",
+        reason="its own parser takes 100 MB, which are gigabytes in memory",
     ),
     PrivateUse(
         symbol="synapse.util.async_helpers:timeout_deferred",
@@ -952,19 +950,16 @@ class PrivateApi:
         """Ask another homeserver, whatever Synapse thinks of its health: our callers have pauses of their own.
 
         Raises:
-            NoAnswer: it answered with an error, with more than ``MAX_ANSWER_BYTES``, or not at all.
+            NoAnswer: it answered with an error, with more than ``AnswerParser`` takes, or not at all.
         """
         from synapse.api.errors import HttpResponseException, RequestSendFailed, SynapseError
-        from synapse.http.matrixfederationclient import JsonParser
         from synapse.logging.context import make_deferred_yieldable
         from synapse.util.async_helpers import timeout_deferred
         from twisted.internet import defer
 
-        parser = JsonParser()
-        parser.MAX_RESPONSE_SIZE = MAX_ANSWER_BYTES
         request = run_in_background(
             self._hs.get_federation_http_client().get_json,
-            parser=parser,
+            parser=cast(Any, AnswerParser()),
             destination=server,
             path=f"/_matrix/federation/v1/query/{name}",
             args=dict(arguments),

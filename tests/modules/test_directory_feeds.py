@@ -26,9 +26,10 @@ from super_app.errors import Reason, Refused
 from super_app.ids import ServerName
 from super_app.signing import digest, generate_key, key_id_of, public_b64, signed, to_b64
 from super_app.transparency import tree
+from synapse_super_app.answer_parser import MAX_ANSWER_BYTES, MAX_ANSWER_VALUES
 from synapse_super_app.directory import feed
 from synapse_super_app.directory.peers import FeedAnswer
-from synapse_super_app.private_api import MAX_ANSWER_BYTES, NoAnswer, PrivateApi
+from synapse_super_app.private_api import NoAnswer, PrivateApi
 
 HS3: Final = "hs3.test"
 
@@ -189,13 +190,13 @@ def test_slow_strangers_are_read_some_at_a_time_and_all_in_turn(monkeypatch: pyt
     assert set(asked) == set(strangers)
 
 
-def test_an_answer_of_more_than_some_megabytes_is_not_read() -> None:
-    """The client of Synapse would take 100 MB, which are gigabytes once they are parsed."""
+def asked_for(body: bytes, repeated: int) -> tuple[Any, int]:
+    """What a query comes to whose answer is ``body``, the # in it replaced by so many bytes, and how much was read."""
     clock = task.Clock()
     hs = MagicMock()
     hs.get_clock.return_value = Clock(cast(Any, clock), server_name="hs1.test")
-    api = MagicMock(_hs=hs)
-    delivered = 0
+    before, filling, after = body.partition(b"#")[0], body.partition(b"#")[2][:1], body.partition(b"#")[2][1:]
+    read = 0
 
     class Body:
         """As twisted hands it over, in pieces, and of a length that nobody said before."""
@@ -203,40 +204,55 @@ def test_an_answer_of_more_than_some_megabytes_is_not_read() -> None:
         code, phrase, length = 200, b"OK", UNKNOWN_LENGTH
         headers = Headers({b"Content-Type": [b"application/json"]})
 
-        def __init__(self, size: int) -> None:
-            self._size = size
-
         def deliverBody(self, protocol: Any) -> None:  # noqa: N802 - twisted's name
-            nonlocal delivered
-            delivered = 0
+            nonlocal read
             transport: Any = StringTransport()  # type: ignore[no-untyped-call]
             protocol.makeConnection(transport)
-            protocol.dataReceived(b'{"entries": "')
-            while delivered < self._size and not transport.disconnecting and not transport.disconnected:
-                protocol.dataReceived(b"x" * 65_536)
-                delivered += 65_536
-            protocol.dataReceived(b'"}')
+            protocol.dataReceived(before)
+            while read < repeated and not transport.disconnecting and not transport.disconnected:
+                protocol.dataReceived(filling * 65_536)
+                read += 65_536
+            protocol.dataReceived(after)
             protocol.connectionLost(Failure(ResponseDone()))  # type: ignore[no-untyped-call]
 
     async def get_json(*, parser: Any, **_: object) -> Any:
         request = MagicMock(uri=b"/", txn_id="GET-1", destination=HS2, method="GET")
-        response: Any = Body(size)
-        return await _handle_response(hs.get_clock(), cast(Any, clock), 60, request, response, 0, parser)
+        return await _handle_response(hs.get_clock(), cast(Any, clock), 60, request, cast(Any, Body()), 0, parser)
 
     hs.get_federation_http_client.return_value.get_json = get_json
-    private = PrivateApi(api)
+    outcome: list[Any] = []
+    query = PrivateApi(MagicMock(_hs=hs)).query(ServerName(HS2), FEED, {}, 60_000)
+    defer.ensureDeferred(query).addBoth(outcome.append)
+    return outcome[0], read
 
-    def ask() -> "defer.Deferred[Mapping[str, Any]]":
-        return defer.ensureDeferred(private.query(ServerName(HS2), FEED, {}, 60_000))
 
-    size = 6 * 1024 * 1024
-    answered: list[Any] = []
-    ask().addCallback(answered.append)
-    assert len(answered[0]["entries"]) == size
-    size = 50 * 1024 * 1024
-    ask().addErrback(answered.append)
-    assert answered[1].check(NoAnswer)
-    assert delivered <= MAX_ANSWER_BYTES + 65_536
+def test_an_answer_of_more_than_some_megabytes_is_not_read() -> None:
+    """The client of Synapse would take 100 MB, which are gigabytes once they are parsed."""
+    answer, _ = asked_for(b'{"entries": "#x"}', 6 * 1024 * 1024)
+    assert len(answer["entries"]) == 6 * 1024 * 1024
+    refused, read = asked_for(b'{"entries": "#x"}', 50 * 1024 * 1024)
+    assert refused.check(NoAnswer)
+    assert read <= MAX_ANSWER_BYTES + 65_536
+
+
+def test_an_answer_of_too_many_or_too_deep_values_is_none() -> None:
+    """Two megabytes of empty lists are fifty in memory, and lists in one another break who reads them."""
+    many = b'{"entries": [' + b",".join([b"[]"] * (MAX_ANSWER_VALUES // 2)) + b"]}"
+    nested = b'{"entries": [' + b",".join([b"[" * 500 + b"]" * 500] * 1_000) + b"]}"
+    hostile = (
+        (many, 0),
+        (nested, 0),
+        (b'{"entries": #[', 65_536),
+        (b"[]", 0),
+        (b"{", 0),
+        (b"\xff", 0),
+        (b'{"a": NaN}', 0),
+    )
+    for body, repeated in hostile:
+        refused, _ = asked_for(body, repeated)
+        assert refused.check(NoAnswer), body[:20]
+    answer, _ = asked_for(many.replace(b"[],", b"", 10), 0)
+    assert len(answer["entries"]) == MAX_ANSWER_VALUES // 2 - 10
 
 
 def test_servers_that_come_and_go_by_the_thousand_are_forgotten_and_keep_no_new_one_out(

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from claimed_at_once import names_are_claimed_once_at_whichever_process
 from counted_guesses import guesses_are_counted_once_at_whichever_process
 from steady_payers import AtOnce, SteadyPayer, every_payment_ends, the_books_tell_one_story
 from workers_pair import WorkersPair
@@ -33,6 +34,7 @@ def test_a_writer_that_dies_hangs_stops_or_is_upgraded_is_replaced_and_no_paymen
     everybody: list[SteadyPayer] = []
     main = pair.sides[0].process
     guesses_are_counted_once_at_whichever_process(pair)
+    names_are_claimed_once_at_whichever_process(pair)
     with ExitStack() as clients:
 
         def pays(payer: str, payee: str, at: Homeserver, count: int) -> SteadyPayer:
