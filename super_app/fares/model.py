@@ -33,6 +33,8 @@ ADMITTED_MS: Final = 1_800_000
 """How long one waits for somebody who has confirmed the price of a link: a host may have to let them in first."""
 RETURN_MS: Final = 5_000
 """Who leaves a call behind a link and is back so soon was not away, for the payee's homeserver."""
+GONE_MS: Final = 60_000
+"""Whoever is said to have left by their own homeserver, and is still seen in the call then, is shown out of it."""
 PRICE_MAX_MINOR: Final = 10**12
 MINUTES: Final = 30
 MINUTES_MAX: Final = 240
@@ -166,6 +168,8 @@ class Terms:
     room_id: RoomId | None = None
     answer_ms: int | None = None
     end_ms: int | None = None
+    told_ms: int | None = None
+    """When the caller's homeserver said that they have left, for which it is believed at its own cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

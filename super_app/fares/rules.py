@@ -18,6 +18,7 @@ from super_app.fares.model import (
     ARREARS_MS,
     FAILURES_MAX,
     FIRST_MS,
+    GONE_MS,
     MINUTES_MAX,
     OPEN_MAX,
     PART_DIGITS,
@@ -235,6 +236,8 @@ def follow_stay(terms: Terms, stay: Stay, now_ms: int) -> Terms:
     """
     if terms.state is TermsState.OVER:
         return terms
+    if terms.told_ms is not None:
+        return terms if stay.is_in else replace(terms, state=TermsState.OVER)
     if stay.is_in:
         since_ms = now_ms if stay.since_ms is None else min(now_ms, max(terms.agreed_ms, stay.since_ms))
         answer_ms = since_ms if terms.answer_ms is None else terms.answer_ms
@@ -250,7 +253,21 @@ def follow_stay(terms: Terms, stay: Stay, now_ms: int) -> Terms:
 
 def is_let_in_by(terms: Terms, price: Money) -> bool:
     """Whether terms let their caller into the call behind a link that costs so much."""
+    if terms.told_ms is not None:
+        return False
     return terms.state is TermsState.RUNNING or (terms.state is TermsState.OPEN and terms.price == price)
+
+
+def outstays(terms: Terms, stay: Stay, now_ms: int) -> bool:
+    """Whether somebody is still there whose homeserver has said long ago that they left."""
+    return stay.is_in and terms.told_ms is not None and now_ms >= terms.told_ms + GONE_MS
+
+
+def in_the_call_already() -> Refused:
+    return Refused(
+        reason=Reason.CONFLICT,
+        message="You are in this call already, and pay for it as you have confirmed; leave it to confirm it anew.",
+    )
 
 
 def talked(answer_ms: int | None, until_ms: int) -> int:

@@ -36,7 +36,7 @@ from super_app.fares.model import (
     TermsState,
 )
 from super_app.fares.ports import Guards
-from super_app.ids import Acct, PaymentId, ServerName, UserId, server_of
+from super_app.ids import Acct, PaymentId, RoomId, ServerName, UserId, server_of
 from super_app.ledger import service as ledger
 from super_app.ledger.model import AccountKey, Cause, Transfer, TransferId, Violation, aside, available
 from super_app.money import AssetCode, Money
@@ -80,15 +80,22 @@ class Fares:
             return existing if rules.repeats(existing, fare) else rules.conflict(fare.fare_id)
         if self._is_halted():
             return payments_halted()
-        if store.count_open(cur, fare.owner) >= OPEN_MAX:
+        before = self._agreed_before(cur, fare)
+        if isinstance(before, Refused):
+            return before
+        if store.count_open(cur, fare.owner) - len(before) >= OPEN_MAX:
             return rules.too_many_open()
         first = replace(fare.price, amount_minor=fare.aside_minor)
         most = replace(fare.price, amount_minor=fare.ceiling_minor)
+        freed_minor = sum(each.aside_minor for each in before)
+        lacking = replace(first, amount_minor=max(1, first.amount_minor - freed_minor))
         refused = None if fare.is_local else self._payments.can_reach(cur, server_of(fare.callee), first)
-        refused = refused or ledger.judge_hold(cur, fare.owner, first)
+        refused = refused or ledger.judge_hold(cur, fare.owner, lacking)
         refused = refused or self._guards.judge_aside(cur, fare.owner, most, fare.callee, proven=proven, now_ms=now_ms)
         if refused is not None:
             return refused
+        for each in before:
+            self._close(cur, replace(each, reason=CallState.CANCELLED.value), now_ms)
         moved = self._put_aside(cur, replace(fare, aside_minor=0), first.amount_minor, now_ms)
         if not isinstance(moved, Refused):
             store.add(cur, moved)
@@ -118,9 +125,20 @@ class Fares:
                 return True
         return False
 
-    def lets_in(self, cur: Cursor, caller: UserId, link_id: str, price: Money, now_ms: int) -> bool:
-        """Whether somebody has confirmed a price for the call behind a link."""
-        return any(rules.lets_in(fare, price, now_ms) for fare in store.of_link(cur, caller, link_id))
+    def lets_in(
+        self, cur: Cursor, caller: UserId, link_id: str, payee: UserId, price: Money, room_id: RoomId, now_ms: int
+    ) -> bool:
+        """Whether somebody has confirmed a price for the call behind a link, which leads into a room.
+
+        That it does is what the room says itself, and is kept: no other homeserver is believed about it.
+        """
+        for fare in store.of_link(cur, caller, link_id):
+            if fare.callee == payee and rules.lets_in(fare, price, now_ms):
+                if fare.room_id not in (None, room_id) and fare.state is FareState.RUNNING:
+                    continue
+                store.found_room(cur, fare.key, room_id)
+                return True
+        return False
 
     def step(
         self,
@@ -222,6 +240,8 @@ class Fares:
         seen = rules.follow_stay(known, stay, now_ms)
         if seen != known:
             store.put_terms(cur, seen)
+        if rules.outstays(seen, stay, now_ms):
+            return True
         # Whoever has left is not shown out, and of one of ours the meter is in this very database.
         if not stay.is_in or seen.state is not TermsState.RUNNING or server_of(seen.caller) == self._server_name:
             return False
@@ -229,13 +249,16 @@ class Fares:
         return rules.is_in_arrears(seen.price.amount_minor, rules.talked(seen.answer_ms, now_ms), received)
 
     def left(self, cur: Cursor, caller: UserId, terms: Terms, now_ms: int) -> Terms:
-        """The caller's homeserver says that they have left the call behind a link: so they have."""
+        """The caller's homeserver says that they have left the call behind a link, and pays for no more.
+
+        Whether they have is seen here: the terms let them in no more, and are over when they are gone.
+        """
         known = store.terms_of(cur, caller, terms.fare_id) or terms
-        if known.state is TermsState.OVER:
+        if known.state is TermsState.OVER or known.told_ms is not None:
             return known
-        over = replace(known, state=TermsState.OVER, end_ms=now_ms if known.end_ms is None else known.end_ms)
-        store.put_terms(cur, over)
-        return over
+        told = replace(known, told_ms=now_ms, end_ms=now_ms if known.end_ms is None else known.end_ms)
+        store.put_terms(cur, told)
+        return told
 
     def talked_ms(self, cur: Cursor, caller: UserId, terms: Terms) -> int | None:
         """How long a call was by the callee's own record; None while it lasts, or where it is not known any more."""
@@ -297,6 +320,19 @@ class Fares:
         return store.wrong_totals(cur)
 
     # Steps that the above share.
+
+    @staticmethod
+    def _agreed_before(cur: Cursor, fare: Fare) -> list[Fare] | Refused:
+        """What the caller has confirmed before for the same link, which a new confirmation takes the place of.
+
+        One visit is paid once: CONFLICT while they are in the call.
+        """
+        if fare.link_id is None:
+            return []
+        known = [each for each in store.of_link(cur, fare.caller, fare.link_id) if each.callee == fare.callee]
+        if any(each.state is FareState.RUNNING for each in known):
+            return rules.in_the_call_already()
+        return [each for each in known if each.state is FareState.AGREED]
 
     def _run(self, cur: Cursor, fare: Fare, salts: Salts, now_ms: int) -> Stepped:
         talked_ms = rules.talked(fare.answer_ms, now_ms)

@@ -17,7 +17,7 @@ _FARE: LiteralString = (
 )
 _TERMS: LiteralString = (
     "callee_acct, callee, caller, fare_id, price_minor, currency, state, session_id, agreed_ms, link_id, room_id,"
-    " answer_ms, end_ms"
+    " answer_ms, end_ms, told_ms"
 )
 
 # The caller's side.
@@ -90,11 +90,12 @@ def put(cur: Cursor, fare: Fare) -> None:
     )
 
 
-def found_room(cur: Cursor, caller: UserId, link_id: str, room_id: RoomId) -> None:
-    """The link of a fare leads into a room, which the caller has learnt by being let in."""
+def found_room(cur: Cursor, key: FareKey, room_id: RoomId) -> None:
+    """A fare is for the call of a room, as the state of that room says itself. Once somebody is in it, it stays so."""
     cur.execute(
-        "UPDATE superapp_fare SET room_id = ? WHERE caller = ? AND link_id = ? AND state <> 'ended'",
-        (room_id, caller, link_id),
+        "UPDATE superapp_fare SET room_id = ? WHERE owner_acct = ? AND fare_id = ? AND state = 'agreed'"
+        " AND (room_id IS NULL OR room_id <> ?)",
+        (room_id, key.owner, key.fare_id, room_id),
     )
 
 
@@ -245,7 +246,7 @@ def wrong_totals(cur: Cursor) -> tuple[Violation, ...]:
 
 def add_terms(cur: Cursor, terms: Terms, stem: str) -> None:
     cur.execute(
-        "INSERT INTO superapp_fare_terms (" + _TERMS + ", stem) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO superapp_fare_terms (" + _TERMS + ", stem) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (caller, fare_id) DO NOTHING",
         (
             terms.callee_acct,
@@ -261,6 +262,7 @@ def add_terms(cur: Cursor, terms: Terms, stem: str) -> None:
             terms.room_id,
             terms.answer_ms,
             terms.end_ms,
+            terms.told_ms,
             stem,
         ),
     )
@@ -316,9 +318,17 @@ def session_has_terms(cur: Cursor, callee: Acct, session_id: SessionId) -> bool:
 
 def put_terms(cur: Cursor, terms: Terms) -> None:
     cur.execute(
-        "UPDATE superapp_fare_terms SET state = ?, session_id = ?, answer_ms = ?, end_ms = ?"
+        "UPDATE superapp_fare_terms SET state = ?, session_id = ?, answer_ms = ?, end_ms = ?, told_ms = ?"
         " WHERE caller = ? AND fare_id = ?",
-        (terms.state, terms.session_id, terms.answer_ms, terms.end_ms, terms.caller, terms.fare_id),
+        (
+            terms.state,
+            terms.session_id,
+            terms.answer_ms,
+            terms.end_ms,
+            terms.told_ms,
+            terms.caller,
+            terms.fare_id,
+        ),
     )
 
 
@@ -399,6 +409,7 @@ def _terms(row: Row) -> Terms:
         room_id=None if row[10] is None else RoomId(str(row[10])),
         answer_ms=_maybe(row[11]),
         end_ms=_maybe(row[12]),
+        told_ms=_maybe(row[13]),
     )
 
 

@@ -11,6 +11,9 @@ from test_conferences import config_of, sfu_get
 from test_paid_calls import CAROL, ID, OTHER_ID, CallingPair, House, code_of
 from test_payments_pair import ALICE, BOB, POLICY
 
+from super_app.ids import ServerName
+from super_app.names import FARES_PATH
+
 MEMBER, LINK, ROLES = "org.matrix.msc3401.call.member", "org.superapp.call.link", "org.superapp.call.roles"
 PRICE = {"amount": 60, "currency": "EUR"}
 
@@ -105,7 +108,6 @@ class TestBetweenTwoHomeservers:
         assert code_of(error) == ("PRICE_NOT_CONFIRMED", 402)
         asks = pair.hs1.call("GET", f"call_rooms/{pair.room}", ALICE)["asks"]
         assert asks == {**PRICE, "payee": BOB, "link": pair.link}
-        # The homeserver of the link tells where it leads, since who is in the room need not be let in again.
         assert pair.pay(fare_id=OTHER_ID)["state"] == "agreed"
         assert pair.hs1.call("GET", f"call_rooms/{pair.room}", ALICE).get("asks") is None
         pair.come()
@@ -264,6 +266,59 @@ class TestBetweenTwoHomeservers:
         pair.hs2.advance(3)
         assert pair.hs2.memberships(pair.room)[mallory] == "leave"
 
+    def test_a_price_that_was_confirmed_anew_is_the_only_one_that_is_charged(self, pair: LinkPair) -> None:
+        pair.pay()
+        pair.knock()
+        (terms,) = pair.hs2.sent(pair.room, LINK)
+        dearer = {**terms.get_dict()["content"], "price": {**PRICE, "amount": 90, "payee": BOB}}
+        pair.hs2.send(BOB, pair.room, LINK, dearer, state_key="")
+        pair.carry()
+        pair.pay(fare_id=OTHER_ID, amount=90)
+        assert pair.fare()["state"] == "ended"
+        pair.come()
+        pair.talk(20)
+        pair.go()
+        pair.settle()
+        assert 28 <= pair.available()[1] <= 34
+        pair.assert_books_are_right()
+
+    @pytest.mark.parametrize("rest", [None, {"title": "Hour"}], ids=["link deleted", "price taken off"])
+    def test_what_costs_nothing_any_more_is_not_charged(self, pair: LinkPair, rest: dict[str, Any] | None) -> None:
+        pair.pay()
+        pair.knock()
+        (terms,) = pair.hs2.sent(pair.room, LINK)
+        free = {} if rest is None else {"link_id": terms.get_dict()["content"]["link_id"], **rest}
+        pair.hs2.send(BOB, pair.room, LINK, free, state_key="")
+        pair.carry()
+        pair.come()
+        pair.talk(10)
+        pair.go()
+        pair.settle()
+        pair.advance(1_830)
+        assert pair.available() == (10_000, 0)
+
+    def test_no_other_homeserver_says_which_room_is_paid_for(self, pair: LinkPair) -> None:
+        # alice is in the call of another room, which costs nothing.
+        other = pair.hs1.room(ALICE)
+        pair.hs1.send(ALICE, other, MEMBER, {"application": "m.call"}, state_key=f"_{ALICE}_A")
+        pair.pay()
+        pair.hs1.call("GET", f"call_rooms/{other}", ALICE)
+        pair.advance(20)
+        assert (pair.fare()["state"], pair.fare().get("room_id")) == ("agreed", None)
+
+    def test_whose_homeserver_says_that_they_left_and_who_stays_is_shown_out(self, pair: LinkPair) -> None:
+        pair.pay()
+        pair.knock()
+        pair.come()
+        pair.talk(2)
+        pair.hs1.suspend()
+        body = {"caller": ALICE, "callee": BOB, "fare_id": ID}
+        handler = pair.hs2.private.put_handlers[FARES_PATH]
+        pair.hs2.result(handler(ServerName("hs1.test"), "ended", body))
+        for _ in range(7):
+            pair.hs2.advance(10)
+        assert pair.hs2.memberships(pair.room)[ALICE] == "leave"
+
     def test_in_a_dry_run_nobody_is_shown_out(self, pair: LinkPair) -> None:
         pair.hs2.module.runtime.rollout.dry_run = True
         mallory = "@mallory:hs3.test"
@@ -349,6 +404,14 @@ class TestOnOneHomeserver:
         with pytest.raises(SynapseError):
             sfu_get(house, ALICE, room)
         house.assert_books_are_right()
+
+    def test_who_was_invited_by_hand_pays_as_well(self, house: House) -> None:
+        made = self.made(house)
+        self.pay(house, made["link"])
+        house.set_state(made["room_id"], CAROL, "m.room.member", ALICE, {"membership": "join"})
+        house.send(ALICE, made["room_id"], MEMBER, {"application": "m.call"}, state_key=f"_{ALICE}_A")
+        house.advance(30)
+        assert (house.fare()["state"], house.fare()["cost"] >= 29) == ("running", True)
 
     def test_it_is_listed_with_its_price_and_paid_within_a_homeserver(self, house: House) -> None:
         made = self.made(house)

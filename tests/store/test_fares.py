@@ -22,6 +22,7 @@ from super_app.fares.model import (
     ARREARS_MS,
     ASK_FOR_MS,
     FAILURES_MAX,
+    GONE_MS,
     OPEN_MAX,
     RETURN_MS,
     USED_UP,
@@ -30,7 +31,7 @@ from super_app.fares.model import (
     Stepped,
     TermsState,
 )
-from super_app.ids import Acct, RoomId
+from super_app.ids import Acct, RoomId, UserId
 from super_app.money import AssetCode, Money
 from super_app.payments.model import Order, Payment
 from super_app.safeguards.model import Settings, Tier, Window
@@ -521,27 +522,47 @@ class TestBehindALink:
         self, books: FareBooks, alice: Acct, bob: Acct
     ) -> None:
         books.agree(1, "alice", "bob", 60, link_id=LINK)
-        caller, callee = books.user("alice"), books.user("bob")
+        caller, callee, room_id = books.user("alice"), books.user("bob"), RoomId("!call:hs1.test")
 
-        def lets_in(link_id: str = LINK, minor: int = 60) -> bool:
+        def lets_in(link_id: str = LINK, minor: int = 60, payee: UserId = callee, room: RoomId = room_id) -> bool:
             price = Money(amount_minor=minor, currency=EUR)
-            return books.transaction(lambda cur: books.fares.lets_in(cur, caller, link_id, price, books.now_ms))
+            return books.transaction(
+                lambda cur: books.fares.lets_in(cur, caller, link_id, payee, price, room, books.now_ms)
+            )
 
         assert (lets_in(), lets_in(OTHER_LINK), lets_in(minor=59), lets_in(minor=61)) == (True, False, False, False)
+        assert not lets_in(payee=caller)
+        assert books.fare(1, "alice").room_id == room_id, "the room that let them in says that the link leads there"
         assert not books.transaction(lambda cur: books.fares.may_ring(cur, alice, callee, None, books.now_ms))
         books.step(1, "alice", stay=here())
         assert lets_in(minor=61), "what was begun goes on at its price"
+        assert not lets_in(room=RoomId("!other:hs1.test")), "and in its room"
         books.step(1, "alice", stay=AWAY)
         assert not lets_in()
 
-    def test_the_room_that_it_leads_to_is_kept_beside_what_the_writer_writes(
+    def test_another_confirmation_takes_the_place_of_the_one_before_and_one_visit_is_paid_once(
         self, books: FareBooks, alice: Acct, bob: Acct
     ) -> None:
         books.agree(1, "alice", "bob", 60, link_id=LINK)
-        caller, room_id = books.user("alice"), RoomId("!call:hs1.test")
-        books.transaction(lambda cur: store.found_room(cur, caller, LINK, room_id))
-        books.step(1, "alice", stay=here())
-        assert (books.fare(1, "alice").room_id, books.fare(1, "alice").state) == (room_id, FareState.RUNNING)
+        books.agree(2, "alice", "bob", 90, link_id=LINK)
+        assert (books.fare(1, "alice").state, books.fare(1, "alice").reason) == (FareState.ENDED, "cancelled")
+        assert (books.wallet(alice), books.aside(alice)) == ((9_730, 0), 270)
+        assert books.step(1, "alice", stay=here()) is None
+        came_ms = books.now_ms
+        books.step(2, "alice", stay=here(came_ms))
+        assert reason_of(books.agree(3, "alice", "bob", 90, link_id=LINK)) is Reason.CONFLICT, "they are in the call"
+        books.now_ms = came_ms + 60_000
+        books.step(2, "alice", stay=Stay(is_in=False, left_ms=came_ms + 60_000))
+        assert (books.wallet(bob), books.aside(alice)) == ((90, 0), 0)
+        assert books.violations() == ()
+
+    def test_who_has_just_enough_confirms_a_changed_price(self, books: FareBooks, bob: Acct) -> None:
+        zed = books.open_account("zed", 200)
+        books.agree(1, "zed", "bob", 60, link_id=LINK)
+        assert reason_of(books.agree(2, "zed", "bob", 70, link_id=LINK)) is Reason.INSUFFICIENT_FUNDS
+        assert books.fare(1, "zed").state is FareState.AGREED, "a refusal has written nothing"
+        assert isinstance(books.agree(3, "zed", "bob", 65, link_id=LINK), Fare)
+        assert (books.wallet(zed), books.aside(zed)) == ((5, 0), 195)
 
     def test_the_payees_homeserver_admits_follows_and_tells(self, books: FareBooks, bob: Acct) -> None:
         terms = books.terms(1, ZOE, "bob", 60, LINK)
@@ -581,10 +602,23 @@ class TestBehindALink:
         assert told() == left_ms + RETURN_MS - 1 - began_ms
         assert not admits()
 
-    def test_what_the_other_homeserver_says_ends_it_here_at_once(self, books: FareBooks, bob: Acct) -> None:
+    def test_who_is_said_to_have_left_is_let_in_no_more_and_shown_out_if_they_have_not(
+        self, books: FareBooks, bob: Acct
+    ) -> None:
         terms = books.terms(1, ZOE, "bob", 60, LINK)
-        books.transaction(lambda cur: books.fares.follow_stay(cur, terms, here(), books.now_ms))
+
+        def follow(stay: Stay) -> bool:
+            return books.transaction(lambda cur: books.fares.follow_stay(cur, terms, stay, books.now_ms))
+
+        follow(here())
         books.pass_time(30)
-        over = books.transaction(lambda cur: books.fares.left(cur, terms.caller, terms, books.now_ms))
-        assert (over.state, over.end_ms) == (TermsState.OVER, books.now_ms)
-        assert books.transaction(lambda cur: books.fares.talked_ms(cur, terms.caller, over)) == 30_000
+        told = books.transaction(lambda cur: books.fares.left(cur, terms.caller, terms, books.now_ms))
+        assert (told.state, told.end_ms) == (TermsState.RUNNING, books.now_ms)
+        assert books.transaction(lambda cur: books.fares.talked_ms(cur, terms.caller, told)) == 30_000
+        assert not books.transaction(lambda cur: books.fares.is_admitted(cur, terms.caller, LINK, terms.price))
+        books.now_ms += GONE_MS - 1
+        assert not follow(here())
+        books.now_ms += 1
+        assert follow(here())
+        assert not follow(AWAY)
+        assert books.transaction(lambda cur: store.terms_of_link(cur, terms.caller, LINK)) == (), "it is over"

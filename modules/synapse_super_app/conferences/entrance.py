@@ -57,12 +57,8 @@ class Passes(Protocol):
         """Whether somebody of whatever homeserver has agreed here to what a link of ours costs."""
         ...
 
-    def may_enter(self, cur: Cursor, user_id: UserId, link_id: str, price: Money) -> bool:
-        """Whether somebody of ours has confirmed what a link costs, whosever it is."""
-        ...
-
-    async def found_room(self, user_id: UserId, link_id: str, room_id: RoomId) -> None:
-        """Somebody of ours was let in: the link that they pay for leads into this room."""
+    def may_enter(self, cur: Cursor, user_id: UserId, ask: Ask, room_id: RoomId) -> bool:
+        """Whether somebody of ours has confirmed what the call of a room asks, whosever link leads into it."""
         ...
 
 
@@ -92,7 +88,7 @@ class Entrance:
         if self._runtime.api.is_mine(user_id):
             if not self._runtime.rollout.includes(user_id):
                 return None
-            is_paid = self.passes is not None and self.passes.may_enter(cur, user_id, terms.link_id, ask.price)
+            is_paid = self.passes is not None and self.passes.may_enter(cur, user_id, ask, room_id)
         elif self._our_link(cur, terms, room_id) is not None:
             is_paid = self.passes is not None and self.passes.is_admitted(cur, user_id, terms.link_id, ask.price)
         else:
@@ -186,6 +182,10 @@ class Entrance:
             logger.info("%s could not be removed from the call of %s: %s", guest, room_id, error)
 
     # Who is there.
+
+    async def asked_in(self, room_id: RoomId, user_id: UserId) -> Ask | None:
+        """What being in the call of a room costs somebody now, as the room itself says."""
+        return self.ask_of(await self._halls.now(room_id), user_id)
 
     async def stay(self, room_id: RoomId, user_id: UserId) -> Stay:
         """Whether somebody is in the call of a room: by a membership, or connected at the SFU of this homeserver."""

@@ -134,7 +134,6 @@ class Asked:
     host: UserId
     room_id: RoomId
     price: Money | None
-    is_in_room: bool
 
 
 class Links:
@@ -389,15 +388,11 @@ class Links:
         if link is None or hall is None or _terms(hall, link) is None:
             return _unknown()
         room_id, ask = link.room_id, self._entrance.ask_of(hall, user_id)
-        in_room = await self._runtime.database.run(
-            "calls_in_room", lambda cur: self._runtime.private.joined_of(cur, room_id, (user_id,))
-        )
         return Asked(
             host=link.host,
             room_id=room_id,
             # Who made the link is paid, whatever the room says meanwhile.
             price=None if ask is None or ask.payee != link.host else ask.price,
-            is_in_room=bool(in_room),
         )
 
     async def _join(self, call: Call) -> Knocked | Refused:
@@ -405,12 +400,10 @@ class Links:
         if isinstance(answer, Refused):
             return answer
         knocked = Knocked.model_validate(answer)
-        link_id, server = _parts(call.path["link"], self._runtime.server_name)
+        _, server = _parts(call.path["link"], self._runtime.server_name)
         if knocked.state == "waiting" or knocked.room_id is None:
             return knocked
         room_id = knocked.room_id
-        if self._entrance.passes is not None:
-            await self._entrance.passes.found_room(call.user_id, link_id, RoomId(room_id))
         joined = await self._runtime.database.run(
             "calls_in_room", lambda cur: self._runtime.private.joined_of(cur, RoomId(room_id), (call.user_id,))
         )

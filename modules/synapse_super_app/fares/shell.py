@@ -498,10 +498,7 @@ class FaresShell:
     async def _tell_agreed(self, fare: Fare) -> Refused | None:
         """Let the callee's homeserver know that this caller may ring; what it says if it may not."""
         if fare.is_local:
-            refused = await self._accept(fare.callee, fare.caller, fare.fare_id, fare.price, fare.link_id)
-            if refused is None and fare.link_id is not None:
-                await self._found_room(fare, await self._room_known(fare.callee, fare.caller, fare.link_id))
-            return refused
+            return await self._accept(fare.callee, fare.caller, fare.fare_id, fare.price, fare.link_id)
         fields: dict[str, Any] = {
             "fare_id": fare.fare_id,
             "amount": fare.price.amount_minor,
@@ -513,8 +510,6 @@ class FaresShell:
         if isinstance(answer, Refused):
             return answer
         if answer.get("agreed") is True:
-            room_id = answer.get("room_id")
-            await self._found_room(fare, RoomId(room_id) if isinstance(room_id, str) else None)
             return None
         price = self._read_price(answer, fare.callee)
         if fare.link_id is not None:
@@ -524,16 +519,6 @@ class FaresShell:
             None if isinstance(price, Refused) else price,
         )
         return price if isinstance(price, Refused) else rules.price_changed(fare.callee, price)
-
-    async def _found_room(self, fare: Fare, room_id: RoomId | None) -> None:
-        """Who was let in before need not be let in again, so this is all that is heard of the room."""
-        if fare.link_id is not None and room_id is not None:
-            await self.visits.found_room(fare.caller, fare.link_id, room_id)
-
-    async def _room_known(self, callee: UserId, caller: UserId, link_id: str) -> RoomId | None:
-        """The room that a link of ours leads to, for who is in it already."""
-        asked = await self.visits.asked_here(link_id, callee, caller)
-        return None if isinstance(asked, Refused) or not asked.is_in_room else asked.room_id
 
     async def _let_go(self, key: FareKey) -> Fare | Refused:
         now_ms = self._runtime.now_ms()
@@ -623,8 +608,7 @@ class FaresShell:
                 return refused
             asked = check_money(refused.fields.get("amount"), refused.fields.get("currency"), self._assets)
             return _price_json(None if isinstance(asked, Refused) else asked)
-        room_id = None if link_id is None else await self._room_known(callee, caller, link_id)
-        return {"agreed": True} if room_id is None else {"agreed": True, "room_id": room_id}
+        return {"agreed": True}
 
     async def _accept(
         self, callee: UserId, caller: UserId, fare_id: FareId, price: Money, link_id: str | None

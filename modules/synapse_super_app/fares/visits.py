@@ -15,11 +15,12 @@ from super_app.calls import store as calls
 from super_app.conferences.model import Stay
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
-from super_app.fares import rules, store
+from super_app.fares import rules
 from super_app.fares.model import MINUTES_MAX, Fare, FareState, Terms
 from super_app.fares.service import Fares
 from super_app.ids import RoomId, UserId, parse_user_id, server_of
 from super_app.money import Asset, AssetCode, Money, check_money
+from synapse_super_app.conferences.entrance import Ask
 from synapse_super_app.conferences.links import Asked, LinkShown
 from synapse_super_app.payments import metrics
 from synapse_super_app.runtime import Runtime
@@ -43,6 +44,8 @@ class Entrances(Protocol):
     """What fares ask of the way into calls."""
 
     async def stay(self, room_id: RoomId, user_id: UserId) -> Stay: ...
+
+    async def asked_in(self, room_id: RoomId, user_id: UserId) -> Ask | None: ...
 
     async def remove(self, room_id: RoomId, host: UserId, guest: UserId) -> None: ...
 
@@ -75,11 +78,9 @@ class Visits:
     def is_admitted(self, cur: Cursor, user_id: UserId, link_id: str, price: Money) -> bool:
         return self._fares.is_admitted(cur, user_id, link_id, price)
 
-    def may_enter(self, cur: Cursor, user_id: UserId, link_id: str, price: Money) -> bool:
-        return self._fares.lets_in(cur, user_id, link_id, price, self._runtime.now_ms())
-
-    async def found_room(self, user_id: UserId, link_id: str, room_id: RoomId) -> None:
-        await self._runtime.database.run("fare_room", lambda cur: store.found_room(cur, user_id, link_id, room_id))
+    def may_enter(self, cur: Cursor, user_id: UserId, ask: Ask, room_id: RoomId) -> bool:
+        link_id = ask.link.partition("@")[0]
+        return self._fares.lets_in(cur, user_id, link_id, ask.payee, ask.price, room_id, self._runtime.now_ms())
 
     # Prices.
 
@@ -125,7 +126,17 @@ class Visits:
     async def stay_of(self, fare: Fare) -> Stay:
         if fare.room_id is None or fare.state not in (FareState.AGREED, FareState.RUNNING):
             return _NOBODY
-        return await self._entrance.stay(fare.room_id, fare.caller)
+        stay = await self._entrance.stay(fare.room_id, fare.caller)
+        if fare.state is FareState.RUNNING:
+            return stay
+        # It begins only where the room asks just what was confirmed.
+        ask = await self._entrance.asked_in(fare.room_id, fare.caller)
+        if ask is not None and (ask.link, ask.payee, ask.price) == (fare.link, fare.callee, fare.price):
+            return stay
+        if ask is not None and stay.is_in:
+            # The price changed in the moment in which they came in.
+            await self.leave_call(fare.room_id, fare.caller)
+        return _NOBODY
 
     async def stay_under(self, terms: Terms) -> Stay:
         return _NOBODY if terms.room_id is None else await self._entrance.stay(terms.room_id, terms.caller)
