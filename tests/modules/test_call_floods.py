@@ -9,7 +9,7 @@ import pytest
 from fake_api import FakeHomeserver
 from test_calls_shell import REMOTE, RING, add_contact, calls, homeserver, is_hidden, ring
 
-_RINGS = 300
+_RINGS = 150
 _PEOPLE = 50
 _HISTORY_MAX = 100
 """Screened rings of one homeserver that a person's history keeps in an hour."""
