@@ -135,7 +135,8 @@ def _about(outcome: "Outcome") -> str:
 
 
 def _parts_line(outcome: "Outcome") -> str:
-    return "; ".join(f"{name} took {took_s:.0f} s" for name, took_s in outcome.took_s.items())
+    told = "; ".join(f"{name} took {took_s:.0f} s" for name, took_s in outcome.took_s.items())
+    return told[:1].upper() + told[1:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
