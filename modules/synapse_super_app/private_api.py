@@ -1253,7 +1253,10 @@ class PrivateApi:
         self._hs.get_push_rules_handler().notify_user(user_id)
 
     def limit_turn_server(self, guard: Callable[[UserId], Awaitable[None]]) -> None:
-        """Ask ``guard`` before Synapse gives somebody TURN credentials of its own; it raises SynapseError to refuse."""
+        """Ask ``guard`` before somebody gets TURN credentials of Synapse's own; it raises SynapseError to refuse.
+
+        Synapse makes them first, which keeps nothing: it notes on the request who asks, and a request takes that once.
+        """
         from synapse.rest.client.voip import VoipRestServlet
 
         homeserver = self._hs
@@ -1261,10 +1264,10 @@ class PrivateApi:
 
         @wraps(on_get)
         async def guarded(servlet: Any, request: Any) -> Any:
+            answer = await on_get(servlet, request)
             if servlet.hs is homeserver:
-                requester = await servlet.auth.get_user_by_req(request, homeserver.config.voip.turn_allow_guests)
-                await guard(UserId(requester.user.to_string()))
-            return await on_get(servlet, request)
+                await guard(UserId(request.requester.user.to_string()))
+            return answer
 
         cast(Any, VoipRestServlet).on_GET = guarded
 

@@ -2,14 +2,18 @@
 
 import json
 import re
+import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from app_pages import (
     DESKTOP,
     LOOKS,
     PHONE,
+    ROOT,
     Page,
     client_address,
     client_page,
@@ -39,7 +43,7 @@ SCREENS = {
 }
 
 
-# Those behind "More" and one step into others; ones of a single payment, gift or case are walked where one is made.
+# Those behind "More" and one step into others.
 MORE_SCREENS = {
     "more": "More",
     "request": "Request",
@@ -54,10 +58,15 @@ MORE_SCREENS = {
     "schedule": "Plan a payment",
     "disputes": "Disputes",
     "statements": "Statements",
+    "deposits": "Deposits of strangers",
     "safety": "Safety",
     "address-book": "Bring in an address book",
     "new-call-link": "New link into a call",
 }
+
+# Those of one thing, which a test below makes; and those that are looked at where it is made.
+OF_ONE_THING = {"person/", "payment/", "asked/", "statements/", "year/", "call-link", "room-call"}
+WHERE_IT_IS_MADE = {"gift/", "schedules/", "disputes/", "dispute/", "money-links/"}
 
 
 # By itself.
@@ -380,6 +389,70 @@ def test_every_screen_is_accessible_and_fits(chromium: Any, pair: RunningDemo, a
                 assert overflow == 0, (title, size)
         assert visit.complaints == []
     assert found == []
+
+
+def test_no_screen_that_the_app_knows_is_forgotten_when_screens_are_looked_at() -> None:
+    shell = (ROOT / "web" / "src" / "shell.tsx").read_text(encoding="utf-8")
+    loaded_later = re.findall(r'^  "?([a-z/-]+)"?(?:: async \(\) => \(await|,$)', shell, re.MULTILINE)
+    with_a_part = {"payment", "person"}
+    at_once = {f"{name}/" if name in with_a_part else name for name in re.findall(r'first === "([a-z-]+)"', shell)}
+    known = {"", *loaded_later, *at_once}
+    assert known == SCREENS.keys() | MORE_SCREENS.keys() | OF_ONE_THING | WHERE_IT_IS_MADE
+
+
+def test_screens_of_one_thing_the_door_and_a_wrong_address_are_accessible_and_fit(
+    chromium: Any, pair: RunningDemo, axe: str
+) -> None:
+    handle = pair.people["bob"].handle
+    with pair.client("alice") as api, pair.client("bob") as bob:
+        paid = api.pay(handle, 130, "EUR", memo="Tea")
+        api.wait_for_payment(str(paid["payment_id"]), timeout_s=60)
+        asked = {
+            "request_id": secrets.token_hex(16),
+            "from": [pair.people["bob"].user_id],
+            "amount": 210,
+            "currency": "EUR",
+        }
+        api.superapp("POST", "requests", asked)
+        plans = api.superapp("POST", "call_links", {"title": "Plans"})
+        guarded = bob.superapp("POST", "call_links", {"title": "Guarded", "waiting_room": True})
+    month = time.strftime("%Y-%m", time.gmtime())
+    screens = {
+        f"send?to={quote(handle, safe='')}": "Send",
+        f"person/{quote(handle, safe='')}": "Person",
+        f"payment/{paid['payment_id']}": "Payment",
+        f"asked/{asked['request_id']}": "Request",
+        f"statements/{month}": None,
+        f"year/{month[:4]}": None,
+        f"room-call/{quote(plans['room_id'], safe='')}": "Group call",
+        f"call-link/{quote(guarded['link'], safe='')}": "Group call",
+        "nowhere": "Nothing here",
+    }
+    found: list[str] = []
+    with visiting(chromium, pair, "alice") as visit, visiting(chromium, pair, None) as stranger:
+        for address, title in screens.items():
+            page = visit.open(address)
+            if title is None:
+                page.get_by_role("heading", level=1, name=re.compile(month[:4])).wait_for()
+            else:
+                visit.heading(title)
+            found += fits_and_is_accessible(visit, axe, address.partition("/")[0])
+        stranger.open().get_by_label("Password").wait_for()
+        found += fits_and_is_accessible(stranger, axe, "sign-in")
+        assert visit.complaints + stranger.complaints == []
+    assert found == []
+
+
+def fits_and_is_accessible(visit: Page, axe: str, name: str) -> list[str]:
+    """What is wrong with the screen that is there, on a phone in light and on a desktop in the dark."""
+    found: list[str] = []
+    for size, scheme in LOOKS[:2]:
+        look_at(visit.page, size, scheme)
+        visit.shot(f"{name.partition('?')[0]}-of-one-{'phone' if size == PHONE else 'desktop'}-{scheme}")
+        found += [f"{name}: {fault}" for fault in faults(visit.page, axe)]
+        overflow = visit.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        found += [f"{name}: {overflow} px too wide"] if overflow else []
+    return found
 
 
 # As a widget.

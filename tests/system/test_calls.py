@@ -292,6 +292,12 @@ def test_turn_credentials_are_for_live_calls_and_say_when_there_is_no_server(dem
         assert (refusal.value.status, refusal.value.errcode) == (404, "ORG.SUPERAPP.NO_TURN")
 
 
+def test_a_client_that_asks_synapse_itself_for_turn_is_answered(demo: RunningDemo) -> None:
+    with demo.client("alice") as alice:
+        # As all clients do when they start; there are no credentials, since there is no server.
+        assert alice.matrix("GET", "voip/turnServer") == {}
+
+
 def test_a_homeserver_killed_mid_ring_records_it_as_missed_once_it_is_back(fresh_demo: DemoPair) -> None:
     with fresh_demo.client("alice") as alice, fresh_demo.client("bob") as bob:
         call_id = ring(alice, fresh_demo.room_id, RING, lifetime_ms=15_000)

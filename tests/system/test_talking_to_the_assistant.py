@@ -165,11 +165,13 @@ def test_in_an_encrypted_room_a_payment_shows_nothing_and_the_assistant_tells_of
                 rooms.append(made.room_id)
             await carol.until(lambda: set(rooms) <= set(carol.client.rooms) or None, "both rooms")
             hidden, plain = rooms
+            own = await carol.room()
             since = (await dave.up_to_date(), await carol.up_to_date())
+            before = carol.client.rooms[own].unread_notifications
             payment_id = await asyncio.to_thread(pay, hidden, 321)
             told = await carol.hear("paid you €3.21", kind=RoomMessageText, since=since[1])
             # In the assistant's own room, with the memo, and a way to where it happened.
-            assert (await carol.room(), told) in carol.seen
+            assert (own, told) in carol.seen
             assert "between us" in told.body
             assert hidden in unquote(told.formatted_body)
             order = await carol.until(lambda: carol.orders.get(payment_id), "the payment in the room")
@@ -182,6 +184,9 @@ def test_in_an_encrypted_room_a_payment_shows_nothing_and_the_assistant_tells_of
             await dave.sync()
             for each in (dave, carol):
                 assert [event for room_id, event in each.seen if room_id == hidden] == []
+            # Her homeserver's push rules notify her of what the assistant tells, and of no order, receipt or card.
+            assert carol.client.rooms[own].unread_notifications > before
+            assert [carol.client.rooms[each].unread_notifications for each in rooms] == [0, 0]
 
     asyncio.run(pay_in_both())
 
