@@ -415,6 +415,23 @@ def test_the_order_finds_out_one_that_lies_among_those_that_were_not_needed(real
     assert (found.key, found.lied) == (KEY, ["hs5.test"])
 
 
+def test_the_order_unlocks_a_realm_too_whose_answer_to_the_guess_is_lost(realms: Realms, alice: Person) -> None:
+    late = realms["hs5.test"].private
+    honest = late.put_handlers[RECOVERY_PATH]
+
+    async def silent(origin: ServerName, what: str, body: Any) -> dict[str, Any]:
+        if what == "guess":
+            raise ConnectionError("the answer is lost")
+        return await honest(origin, what, body)
+
+    late.put_handlers[RECOVERY_PATH] = silent
+    found, said = alice.recover_as_the_page_does(PIN, first=NAMES[:3])
+    late.put_handlers[RECOVERY_PATH] = honest
+    assert found.key == KEY
+    assert "hs5.test" not in said["evaluations"]
+    assert realms.guesses(alice) == dict.fromkeys(NAMES, 0)
+
+
 def test_the_order_unlocks_no_realm_and_ends_no_try_without_the_right_tags(realms: Realms, alice: Person) -> None:
     attempt_id = alice.begin()
     body = {

@@ -51,6 +51,8 @@ class Home {
   quick = [own, two, three];
   silent: string[] = [];
   lying: string[] = [];
+  /** Realms that are busy with another try when they are next ordered. */
+  readonly busy = new Set<string>();
   /** Nobody answers these. */
   cut: string[] = [];
   /** What was only begun counts anew. */
@@ -91,7 +93,10 @@ class Home {
       case "evaluate":
         return { evaluations: all(this.quick.filter((realm) => up.includes(realm))), nonces: {} };
       case "right":
-        return { unlocked: [], evaluations: all((body.others as string[]).filter((realm) => up.includes(realm))) };
+        return {
+          unlocked: Object.keys(body.tags as Json).filter((realm) => !this.busy.delete(realm)),
+          evaluations: all((body.others as string[]).filter((realm) => up.includes(realm))),
+        };
       default:
         return {};
     }
@@ -132,6 +137,16 @@ test("one order with the tags of all realms is sent before the key is there, and
   assert.deepEqual(order.body.tags, Object.fromEntries(names.map((realm) => [realm, tagFor(home, order.what, realm)])));
   assert.deepEqual(order.body.others, [four, five]);
   assert.equal(home.asked.at(-1), order);
+});
+
+test("the order is given once more where one's own realm was busy with another try", async () => {
+  const home = new Home();
+  home.busy.add(own).add(four);
+  const { others } = await page().recover(vectors.set, vectors.pin);
+  await others;
+  const [first, second, ...more] = home.of("right");
+  assert.deepEqual(second?.body, first?.body);
+  assert.deepEqual(more, []);
 });
 
 test("realms that lie and realms that are away are named, whoever is asked first", async () => {

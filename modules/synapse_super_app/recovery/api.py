@@ -386,9 +386,9 @@ class RecoveryApi:
         async def one(realm: ServerName) -> None:
             if realm in others and is_open:
                 found = await self._evaluate_at(guess, realm)
-                if found is None:
-                    return
-                evaluations[str(realm)] = found
+                if found is not None:
+                    evaluations[str(realm)] = found
+            # Also where that failed: the guess was counted when it began, and the PIN was right.
             tag = body.tags.get(str(realm))
             if tag is not None and await self._unlock_at(realm, {**content, "tag": tag}):
                 unlocked.append(str(realm))

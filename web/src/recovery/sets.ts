@@ -59,6 +59,10 @@ export interface Recovered {
   others: Promise<Others>;
 }
 
+function serverOf(userId: string): string {
+  return userId.slice(userId.indexOf(":") + 1);
+}
+
 export class WrongPin extends Error {
   readonly left: number;
 
@@ -303,6 +307,8 @@ export class Recovery {
       // Whoever waits for the key comes first.
       const checked = new Promise((resolve) => setTimeout(resolve)).then(() => isQuick && check());
       const [done] = await Promise.all([ordered, checked]);
+      // What one's own realm has not heard, because it was busy with another try, would be told as a wrong PIN.
+      if (!(done.unlocked as string[]).includes(serverOf(this.#userId))) await shown().catch(() => null);
       const evaluations = done.evaluations as Record<string, Answered>;
       for (const [at, realm] of set.realms.entries()) {
         const answered = others.includes(realm.server) ? evaluations[realm.server] : undefined;
