@@ -432,7 +432,8 @@ def errors_plot(outcome: "Outcome") -> str:
     slots: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for at_s, cause in during:
         slots[cause][int(at_s / _ERROR_SLOT_S)] += 1
-    last = max(int(at_s / _ERROR_SLOT_S) for at_s, _ in during) + 1
+    ends_s = [at_s for at_s, _ in during] + [done.at_s for done in outcome.notes.done]
+    last = int(max(ends_s + [fault.until_s for fault in outcome.faults]) / _ERROR_SLOT_S) + 1
     top = max(chain.from_iterable(counts.values() for counts in slots.values()))
     drawing = _Axes(last * _ERROR_SLOT_S, top, "errors in 5 s", "seconds since the start", legend_columns=2)
     _draw_faults(outcome, drawing)
