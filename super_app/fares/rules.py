@@ -161,14 +161,14 @@ def lets_in(fare: Fare, price: Money, now_ms: int) -> bool:
     return fare.state is FareState.AGREED and now_ms < fare.agreed_ms + ADMITTED_MS and fare.price == price
 
 
-def judge_cancel(fare: Fare) -> Refused | bool:
-    """Whether taking it back changes something."""
+def judge_cancel(fare: Fare, stay: Stay | None = None) -> Refused | bool:
+    """Whether taking it back changes something. Who is in the call has begun it, before the meter has looked too."""
     match fare.state:
-        case FareState.AGREED:
+        case FareState.AGREED if stay is None or not stay.is_in:
             return True
         case FareState.ENDED:
             return False
-        case FareState.RUNNING | FareState.OWING:
+        case _:
             return Refused(
                 reason=Reason.ALREADY_DECIDED, message="The call was answered; hang up, and nothing more is charged."
             )

@@ -101,12 +101,15 @@ class Fares:
             store.add(cur, moved)
         return moved
 
-    def cancel(self, cur: Cursor, key: FareKey, now_ms: int) -> Fare | Refused:
-        """The caller does without the call, or their homeserver was told no."""
+    def cancel(self, cur: Cursor, key: FareKey, now_ms: int, stay: Stay | None = None) -> Fare | Refused:
+        """The caller does without the call, or their homeserver was told no.
+
+        ``stay`` says whether they are in the call by now, for a fare of a link.
+        """
         fare = store.find(cur, key)
         if fare is None:
             return rules.unknown(key.fare_id)
-        acts = rules.judge_cancel(fare)
+        acts = rules.judge_cancel(fare, stay)
         if isinstance(acts, Refused) or not acts:
             return acts if isinstance(acts, Refused) else fare
         return self._close(cur, replace(fare, reason=CallState.CANCELLED.value), now_ms)
@@ -136,7 +139,8 @@ class Fares:
             if fare.callee == payee and rules.lets_in(fare, price, now_ms):
                 if fare.room_id not in (None, room_id) and fare.state is FareState.RUNNING:
                     continue
-                store.found_room(cur, fare.key, room_id)
+                if fare.room_id != room_id:
+                    store.found_room(cur, fare.key, room_id)
                 return True
         return False
 

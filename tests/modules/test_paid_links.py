@@ -413,6 +413,42 @@ class TestOnOneHomeserver:
         house.advance(30)
         assert (house.fare()["state"], house.fare()["cost"] >= 29) == ("running", True)
 
+    def test_who_has_come_in_takes_nothing_back_though_the_meter_has_not_looked_yet(self, house: House) -> None:
+        made = self.made(house)
+        self.pay(house, made["link"])
+        house.call("POST", f"call_links/{made['link']}/join", ALICE)
+        house.send(ALICE, made["room_id"], MEMBER, {"application": "m.call"}, state_key=f"_{ALICE}_A")
+        with pytest.raises(SynapseError) as error:
+            house.call("POST", f"paid_calls/{ID}/cancel", ALICE)
+        assert code_of(error) == ("ALREADY_DECIDED", 409)
+        house.advance(30)
+        assert (house.fare()["state"], house.fare()["cost"] >= 29) == ("running", True)
+
+    def test_who_takes_it_back_when_the_gate_has_let_them_pass_is_taken_out_of_the_call(self, house: House) -> None:
+        made = self.made(house)
+        room = made["room_id"]
+        self.pay(house, made["link"])
+        house.call("POST", f"call_links/{made['link']}/join", ALICE)
+        assert house.call("POST", f"paid_calls/{ID}/cancel", ALICE)["state"] == "ended"
+        # The gate has passed it before; it is stored only now.
+        house.set_state(room, ALICE, MEMBER, f"_{ALICE}_A", {"application": "m.call"})
+        house.advance(3)
+        assert [event.content for event in house.sent(room, MEMBER)][-1] == {}
+        assert house.has(ALICE) == 10_000
+
+    def test_a_token_of_the_sfu_is_void_when_the_price_was_taken_back(self, house: House) -> None:
+        sfu = FakeLiveKit(house)
+        made = self.made(house)
+        self.pay(house, made["link"])
+        house.call("POST", f"call_links/{made['link']}/join", ALICE)
+        token = sfu_get(house, ALICE, made["room_id"])
+        house.advance(1)
+        house.call("POST", f"paid_calls/{ID}/cancel", ALICE)
+        house.advance(1)
+        sfu.enter(token)
+        house.advance(3)
+        assert sfu.people() == set()
+
     def test_it_is_listed_with_its_price_and_paid_within_a_homeserver(self, house: House) -> None:
         made = self.made(house)
         assert house.call("GET", "call_links", CAROL)["links"][0]["price"] == PRICE

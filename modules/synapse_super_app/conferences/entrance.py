@@ -61,6 +61,10 @@ class Passes(Protocol):
         """Whether somebody of ours has confirmed what the call of a room asks, whosever link leads into it."""
         ...
 
+    async def see_out(self, room_id: RoomId, person: UserId) -> None:
+        """Take one of ours out of the call of a room, unless they have confirmed what it asks."""
+        ...
+
 
 class Entrance:
     def __init__(self, runtime: Runtime, halls: Halls) -> None:
@@ -121,7 +125,10 @@ class Entrance:
         return {event_type: self._gated(handlers[event_type]) for event_type in events.MEMBER_TYPES}
 
     def followed(self, handlers: Mapping[str, EventHandler]) -> Mapping[str, EventHandler]:
-        """The followers of memberships in calls, which show out whom another homeserver let in unpaid."""
+        """The followers of memberships in calls, which show out who has come in unpaid.
+
+        Another homeserver let them in, or one of ours took back what they had confirmed once they had passed the gate.
+        """
         return {event_type: self._following(handlers[event_type]) for event_type in events.MEMBER_TYPES}
 
     def _gated(self, handler: GateHandler) -> GateHandler:
@@ -148,7 +155,7 @@ class Entrance:
     def _following(self, handler: EventHandler) -> EventHandler:
         async def following(event: EventBase) -> None:
             await handler(event)
-            if not self._runtime.api.is_mine(event.sender) and self._comes(event):
+            if self._comes(event):
                 await self._show_out_unpaid(RoomId(event.room_id), UserId(event.sender))
 
         return following
@@ -158,15 +165,20 @@ class Entrance:
         terms = hall.link
         if terms is None or self.ask_of(hall, user_id) is None:
             return
+        is_ours = self._runtime.api.is_mine(user_id)
 
-        def look(cur: Cursor) -> Link | None:
-            unpaid = self.unpaid(cur, hall, room_id, user_id)
-            return None if unpaid is None else self._our_link(cur, terms, room_id)
+        def look(cur: Cursor) -> tuple[bool, Link | None]:
+            is_unpaid = self.unpaid(cur, hall, room_id, user_id) is not None
+            return is_unpaid, self._our_link(cur, terms, room_id)
 
-        link = await self._runtime.database.run("calls_entry", look)
-        if link is not None and self._runtime.rollout.dry_run:
+        is_unpaid, link = await self._runtime.database.run("calls_entry", look)
+        if not is_unpaid:
+            return
+        if self._runtime.rollout.dry_run:
             self._runtime.rollout.would_refuse("call", Reason.PRICE_NOT_CONFIRMED.value)
-        elif link is not None:
+        elif is_ours and self.passes is not None:
+            await self.passes.see_out(room_id, user_id)
+        elif not is_ours and link is not None:
             await self.remove(room_id, link.host, user_id)
 
     def _comes(self, event: EventBase) -> bool:

@@ -39,7 +39,7 @@ class Conferences:
             return
         seats = Seats(runtime)
         desk = Desk(runtime, livekit, halls, seats, self.entrance)
-        self._keeper = Keeper(runtime, livekit, halls, seats)
+        self._keeper = Keeper(runtime, livekit, halls, seats, self.entrance)
         self._resource = LiveKitResource(runtime, livekit, desk, self._keeper)
         runtime.api.register_web_resource(LIVEKIT_PREFIX, self._resource)
         runtime.private.answer_proxied(PROXY_PREFIX, LIVEKIT_PREFIX, self._resource.answer)

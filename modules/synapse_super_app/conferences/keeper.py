@@ -6,16 +6,18 @@ restart or an SFU that did not answer is made good by the next look. Runs in the
 
 import logging
 from collections import defaultdict
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 
 from prometheus_client import Counter
 
 from super_app.conferences import service, store
-from super_app.conferences.model import REFRESHED_MS, Care, Grant, Identity, Leave, Seat, SfuRoom
+from super_app.conferences.model import REFRESHED_MS, Care, Grant, Hall, Identity, Leave, Seat, SfuRoom
 from super_app.conferences.rules import care_of, grant_of
 from super_app.db import Cursor
 from super_app.ids import EventId, RoomId, UserId
+from synapse_super_app.conferences.entrance import Entrance
 from synapse_super_app.conferences.halls import Halls
 from synapse_super_app.conferences.livekit import LiveKit, present_of
 from synapse_super_app.conferences.seats import Seats
@@ -41,7 +43,7 @@ class _Sight:
     """What the database says now."""
 
     gone: tuple[Seat, ...]
-    """Who has a seat and is no more in the Matrix room."""
+    """Who has a seat and is no more in the Matrix room, or is in a call that costs money without paying for it."""
     changed: tuple[tuple[Seat, Grant], ...]
     """Whose role lets them send something else now."""
     leaves: tuple[Leave, ...]
@@ -50,11 +52,12 @@ class _Sight:
 
 
 class Keeper:
-    def __init__(self, runtime: Runtime, livekit: LiveKit, halls: Halls, seats: Seats) -> None:
+    def __init__(self, runtime: Runtime, livekit: LiveKit, halls: Halls, seats: Seats, entrance: Entrance) -> None:
         self._runtime = runtime
         self._livekit = livekit
         self._halls = halls
         self._seats = seats
+        self._entrance = entrance
         self._counted_ms = 0
         self._looking = False
         self._again = False
@@ -169,6 +172,8 @@ class Keeper:
             gone += [seat for seat in seats if seat.user_id not in joined]
             if not isinstance(halls, frozenset):
                 stay = [seat for seat in seats if seat.user_id in joined and seat.participant is not None]
+                unpaid = self._unpaid(cur, halls[room_id], room_id, {seat.user_id for seat in stay})
+                gone += [seat for seat in stay if seat.user_id in unpaid]
                 changed += [
                     (seat, grant)
                     for seat in stay
@@ -192,6 +197,12 @@ class Keeper:
         await self._runtime.database.run(
             "conferences_regrant", lambda cur: store.regrant(cur, seat.sfu_room, seat.identity, grant)
         )
+
+    def _unpaid(self, cur: Cursor, hall: Hall, room_id: RoomId, people: AbstractSet[UserId]) -> AbstractSet[UserId]:
+        """Who took back what they had confirmed, or used it up, and kept the token that they had for it."""
+        if self._runtime.rollout.dry_run:
+            return frozenset()
+        return {user_id for user_id in people if self._entrance.unpaid(cur, hall, room_id, user_id) is not None}
 
     async def _remove(self, seat: Seat, why: str = "not_in_room") -> None:
         """Remove somebody from the call. Who is no more in the room is removed at the next look if this fails."""

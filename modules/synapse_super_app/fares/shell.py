@@ -36,7 +36,7 @@ from super_app.safeguards.service import Safeguards
 from synapse_super_app.calls.own_policy import OwnPolicy
 from synapse_super_app.calls.screening import thawed
 from synapse_super_app.fares import bodies
-from synapse_super_app.fares.visits import CallLinks, Entrances, Visits
+from synapse_super_app.fares.visits import CallLinks, Entrances, ShowOut, Visits
 from synapse_super_app.http.at_once import AtOnce
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.http.routes import Call, Route, Sessions
@@ -68,8 +68,6 @@ _MAX_AGE_MS: Final = 300_000
 _RING_PATIENCE_MS: Final = 1_000
 _ASK_TIMEOUT_MS: Final = 5_000
 _HANG_UP_AGAIN_MS: Final = 5_000
-ShowOut = Callable[[RoomId, frozenset[UserId]], Awaitable[None]]
-"""Removes people from the call of a room at the SFU of this homeserver, if they are in it and it has one."""
 _MAX_UNDER_WAY: Final = 100
 """Requests of one origin at a time."""
 
@@ -132,7 +130,14 @@ class FaresShell:
             guards=safeguards,
             is_halted=residents.payments_are_halted,
         )
-        self.visits = Visits(runtime=runtime, fares=self.fares, assets=self._assets, links=links, entrance=entrance)
+        self.visits = Visits(
+            runtime=runtime,
+            fares=self.fares,
+            assets=self._assets,
+            links=links,
+            entrance=entrance,
+            show_out=show_out,
+        )
         payments.pay_out_of(self.fares)
         safeguards.count_aside(self.fares.aside_minor)
         self._known: OrderedDict[tuple[UserId, UserId], tuple[int, Money | None]] = OrderedDict()
@@ -521,8 +526,21 @@ class FaresShell:
         return price if isinstance(price, Refused) else rules.price_changed(fare.callee, price)
 
     async def _let_go(self, key: FareKey) -> Fare | Refused:
+        known = await self._runtime.database.run("fare_find", lambda cur: store.find(cur, key))
+        stay = None if known is None or known.link_id is None else await self.visits.stay_of(known)
         now_ms = self._runtime.now_ms()
-        return await self._writer.run("fare_cancel", lambda cur: self.fares.cancel(cur, key, now_ms))
+        cancelled = await self._writer.run("fare_cancel", lambda cur: self.fares.cancel(cur, key, now_ms, stay))
+        if isinstance(cancelled, Refused):
+            # Whoever has come in meanwhile is charged from then on.
+            self._reload_ms = 0
+        else:
+            await self._see_out(cancelled)
+        return cancelled
+
+    async def _see_out(self, fare: Fare) -> None:
+        """Nobody stays in the call behind a link whose fare has ended: they may have come in at that very moment."""
+        if fare.state is FareState.ENDED and fare.room_id is not None:
+            await self.visits.see_out(fare.room_id, fare.caller)
 
     async def _cancel(self, call: Call) -> bodies.PaidCallJson | Refused:
         cancelled = await self._let_go(await self._key(call))
@@ -716,6 +734,7 @@ class FaresShell:
             )
             await self._tell(Ending(fare=stepped.fare, left_ms=max(0, left_ms)))
         if stepped.fare.state is FareState.ENDED:
+            await self._see_out(stepped.fare)
             reason = stepped.fare.reason or "hung_up"
             _ended_total.labels(reason if reason in (*_SETTLED_REASONS, "hung_up") else "unpaid").inc()
 
@@ -763,8 +782,7 @@ class FaresShell:
         """Take somebody of ours out of the call behind a link. What fails is tried again with the next look."""
         if fare.room_id is not None:
             _hung_up_total.labels("caller").inc()
-            await self.visits.leave_call(fare.room_id, fare.caller)
-            await self._show_out(fare.room_id, frozenset({fare.caller}))
+            await self.visits.take_out(fare.room_id, fare.caller)
 
     async def _tell(self, ending: Ending) -> None:
         for listener in self._listeners:

@@ -7,7 +7,7 @@ and a restart loses nothing.
 
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from super_app.calls import events
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _STICKS_MS: Final = 3_600_000
 """How long a sticky membership that was left has to say so: as long as one can stick."""
 _NOBODY: Final = Stay(is_in=False)
+ShowOut = Callable[[RoomId, frozenset[UserId]], Awaitable[None]]
+"""Removes people from the call of a room at the SFU of this homeserver, if it has one."""
 
 
 class CallLinks(Protocol):
@@ -61,12 +63,14 @@ class Visits:
         assets: Mapping[AssetCode, Asset],
         links: CallLinks,
         entrance: Entrances,
+        show_out: ShowOut,
     ) -> None:
         self._runtime = runtime
         self._fares = fares
         self._assets = assets
         self._links = links
         self._entrance = entrance
+        self._show_out = show_out
 
     # What conferences ask.
 
@@ -145,6 +149,22 @@ class Visits:
         """Show somebody out who is not paid for."""
         if terms.room_id is not None:
             await self._entrance.remove(terms.room_id, terms.callee, terms.caller)
+
+    async def see_out(self, room_id: RoomId, person: UserId) -> None:
+        """Take one of ours out of the call of a room that costs money, unless they have confirmed what it asks.
+
+        Whoever takes a price back while they come in is past the gate by then.
+        """
+        ask = await self._entrance.asked_in(room_id, person)
+        if ask is None or await self._runtime.database.run(
+            "fare_may_stay", lambda cur: self.may_enter(cur, person, ask, room_id)
+        ):
+            return
+        await self.take_out(room_id, person)
+
+    async def take_out(self, room_id: RoomId, person: UserId) -> None:
+        await self.leave_call(room_id, person)
+        await self._show_out(room_id, frozenset({person}))
 
     async def leave_call(self, room_id: RoomId, person: UserId) -> None:
         """Say in the words of MatrixRTC that one of ours has left the call of a room, with all their devices."""
