@@ -40,6 +40,12 @@ MINUTES: Final = 30
 MINUTES_MAX: Final = 240
 OPEN_MAX: Final = 3
 """How many fares of one caller may be open at once."""
+TERMS_MAX: Final = 20
+"""How many calls that are not over one caller may have agreed to with people of this homeserver."""
+TERMS_OF_SERVER_MAX: Final = 500
+"""And all callers of another homeserver together."""
+LATE_MS: Final = 60_000
+"""By how much a look at a call may be late and still extend it; who was away for longer is charged no more."""
 FAILURES_MAX: Final = 5
 RETRY_MS: Final = (5_000, 30_000, 120_000, 600_000, 1_800_000)
 """After a part could not be paid, the next try."""

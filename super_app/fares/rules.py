@@ -19,6 +19,7 @@ from super_app.fares.model import (
     FAILURES_MAX,
     FIRST_MS,
     GONE_MS,
+    LATE_MS,
     MINUTES_MAX,
     OPEN_MAX,
     PART_DIGITS,
@@ -106,6 +107,15 @@ def too_many_open() -> Refused:
         reason=Reason.LIMIT_EXCEEDED,
         message=f"{OPEN_MAX} calls of yours by the minute are open; end one, or wait until it is over.",
         fields={"limit": OPEN_MAX},
+    )
+
+
+def too_many_agreed(limit: int) -> Refused:
+    return Refused(
+        reason=Reason.LIMIT_EXCEEDED,
+        message=f"{limit} calls by the minute with people of this homeserver are agreed to already; wait until one of "
+        "them is over.",
+        fields={"limit": limit},
     )
 
 
@@ -301,6 +311,11 @@ def extension_minor(fare: Fare, talked_ms: int) -> int:
 
 def is_used_up(fare: Fare, talked_ms: int) -> bool:
     return talked_ms >= covered_ms(fare.price.amount_minor, fare.funds_minor)
+
+
+def is_late(fare: Fare, talked_ms: int) -> bool:
+    """Whether nobody looked for so long that what was talked beyond the money is not the caller's to pay."""
+    return talked_ms >= covered_ms(fare.price.amount_minor, fare.funds_minor) + LATE_MS
 
 
 def is_running_out(fare: Fare, talked_ms: int) -> bool:

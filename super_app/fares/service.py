@@ -25,6 +25,8 @@ from super_app.fares.model import (
     ASK_FOR_MS,
     INVOICE_PREFIX,
     OPEN_MAX,
+    TERMS_MAX,
+    TERMS_OF_SERVER_MAX,
     USED_UP,
     Fare,
     FareKey,
@@ -198,8 +200,21 @@ class Fares:
 
     # The callee.
 
-    def accept(self, cur: Cursor, terms: Terms) -> Terms:
-        """The callee is to be paid so for one ring of a caller. Again it is what was agreed first."""
+    def accept(self, cur: Cursor, terms: Terms) -> Terms | Refused:
+        """The callee is to be paid so for one ring of a caller. Again it is what was agreed first.
+
+        LIMIT_EXCEEDED where the caller, or all of another homeserver, have agreed to as many as are looked after.
+        """
+        known = store.terms_of(cur, terms.caller, terms.fare_id)
+        if known is not None:
+            return known
+        if terms.link_id is not None:
+            store.replace_terms(cur, terms)
+        if store.count_terms(cur, terms.caller) >= TERMS_MAX:
+            return rules.too_many_agreed(TERMS_MAX)
+        server = server_of(terms.caller)
+        if server != self._server_name and store.count_terms_of(cur, server) >= TERMS_OF_SERVER_MAX:
+            return rules.too_many_agreed(TERMS_OF_SERVER_MAX)
         store.add_terms(cur, terms, rules.stem_of(terms.fare_id))
         return store.terms_of(cur, terms.caller, terms.fare_id) or terms
 
@@ -215,22 +230,32 @@ class Fares:
         known = store.terms_of(cur, caller, terms.fare_id)
         if known is None or known.state is TermsState.OVER:
             return None
+        bound, unpaid = self._followed(cur, known, now_ms)
+        if bound != known:
+            store.put_terms(cur, bound)
+        return unpaid
+
+    def is_quiet(self, cur: Cursor, terms: Terms, stay: Stay | None, now_ms: int) -> bool:
+        """Whether following terms would change nothing and end nothing, so that the writer is not asked to."""
+        if stay is None:
+            return self._followed(cur, terms, now_ms) == (terms, None)
+        return rules.follow_stay(terms, stay, now_ms) == terms and not self._is_unpaid(cur, terms, stay, now_ms)
+
+    def _followed(self, cur: Cursor, known: Terms, now_ms: int) -> tuple[Terms, SessionId | None]:
+        """The terms as their call makes them, and its session if it is not paid for."""
         bound, record = self._bound_terms(cur, known)
         over = now_ms >= bound.agreed_ms + AGREED_MS if record is None else not record.state.is_open
         if over:
             bound = replace(bound, state=TermsState.OVER)
-        if bound != known:
-            store.put_terms(cur, bound)
         if record is None or over or record.state is not CallState.ANSWERED:
-            return None
-        if server_of(caller) == self._server_name:
+            return bound, None
+        if server_of(bound.caller) == self._server_name:
             # The meter is in this very database.
-            return None
-        received = store.received_minor(cur, bound.callee_acct, caller, rules.stem_of(bound.fare_id))
+            return bound, None
+        received = store.received_minor(cur, bound.callee_acct, bound.caller, rules.stem_of(bound.fare_id))
         talked_ms = rules.talked(record.answer_ms, now_ms)
-        if rules.is_in_arrears(bound.price.amount_minor, talked_ms, received):
-            return bound.session_id
-        return None
+        is_unpaid = rules.is_in_arrears(bound.price.amount_minor, talked_ms, received)
+        return bound, bound.session_id if is_unpaid else None
 
     def is_admitted(self, cur: Cursor, caller: UserId, link_id: str, price: Money) -> bool:
         """Whether a caller of whatever homeserver has agreed to pay for the call behind a link of ours."""
@@ -244,6 +269,9 @@ class Fares:
         seen = rules.follow_stay(known, stay, now_ms)
         if seen != known:
             store.put_terms(cur, seen)
+        return self._is_unpaid(cur, seen, stay, now_ms)
+
+    def _is_unpaid(self, cur: Cursor, seen: Terms, stay: Stay, now_ms: int) -> bool:
         if rules.outstays(seen, stay, now_ms):
             return True
         # Whoever has left is not shown out, and of one of ours the meter is in this very database.
@@ -424,7 +452,7 @@ class Fares:
 
     def _extended(self, cur: Cursor, fare: Fare, talked_ms: int, now_ms: int) -> Fare:
         more_minor = rules.extension_minor(fare, talked_ms)
-        if more_minor == 0 or rules.is_used_up(fare, talked_ms):
+        if more_minor == 0 or rules.is_late(fare, talked_ms):
             return fare
         money = replace(fare.price, amount_minor=more_minor)
         refused = (

@@ -6,7 +6,7 @@ from typing import LiteralString
 from super_app.calls.model import SessionId
 from super_app.db import Cursor, Row
 from super_app.fares.model import Fare, FareId, FareKey, FareState, Part, PartState, Terms, TermsState
-from super_app.ids import Acct, PaymentId, RoomId, UserId
+from super_app.ids import Acct, PaymentId, RoomId, ServerName, UserId
 from super_app.ledger.model import Violation
 from super_app.money import AssetCode, Money
 
@@ -295,10 +295,38 @@ def terms_of_link(cur: Cursor, caller: UserId, link_id: str) -> tuple[Terms, ...
 
 
 def live_terms(cur: Cursor, limit: int) -> tuple[Terms, ...]:
+    """Those that are not over: first of calls that go on, then of those that may come, the oldest first."""
     cur.execute(
-        "SELECT " + _TERMS + " FROM superapp_fare_terms WHERE state <> 'over' ORDER BY agreed_ms LIMIT ?", (limit,)
+        "SELECT " + _TERMS + " FROM superapp_fare_terms WHERE state <> 'over'"
+        " ORDER BY CASE state WHEN 'running' THEN 0 ELSE 1 END, agreed_ms LIMIT ?",
+        (limit,),
     )
     return tuple(map(_terms, cur.fetchall()))
+
+
+def count_terms(cur: Cursor, caller: UserId) -> int:
+    """How many terms of a caller are not over."""
+    cur.execute("SELECT COUNT(*) FROM superapp_fare_terms WHERE caller = ? AND state <> 'over'", (caller,))
+    return _only(cur)
+
+
+def count_terms_of(cur: Cursor, server: ServerName) -> int:
+    """And of all callers of a homeserver."""
+    ending = f":{server}"
+    cur.execute(
+        "SELECT COUNT(*) FROM superapp_fare_terms WHERE state <> 'over' AND substr(caller, length(caller) - ?) = ?",
+        (len(ending) - 1, ending),
+    )
+    return _only(cur)
+
+
+def replace_terms(cur: Cursor, terms: Terms) -> None:
+    """Terms of the same visit that nobody has used are over."""
+    cur.execute(
+        "UPDATE superapp_fare_terms SET state = 'over' WHERE caller = ? AND callee = ? AND link_id = ?"
+        " AND state = 'open'",
+        (terms.caller, terms.callee, terms.link_id),
+    )
 
 
 def has_terms(cur: Cursor, callee: UserId, payer: UserId, stem: str) -> bool:
@@ -317,9 +345,10 @@ def session_has_terms(cur: Cursor, callee: Acct, session_id: SessionId) -> bool:
 
 
 def put_terms(cur: Cursor, terms: Terms) -> None:
+    """What is over stays so, and what was told stays told, whoever writes at the same time."""
     cur.execute(
-        "UPDATE superapp_fare_terms SET state = ?, session_id = ?, answer_ms = ?, end_ms = ?, told_ms = ?"
-        " WHERE caller = ? AND fare_id = ?",
+        "UPDATE superapp_fare_terms SET state = ?, session_id = ?, answer_ms = ?, end_ms = ?,"
+        " told_ms = COALESCE(told_ms, ?) WHERE caller = ? AND fare_id = ? AND state <> 'over'",
         (
             terms.state,
             terms.session_id,

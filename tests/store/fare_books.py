@@ -113,7 +113,12 @@ class FareBooks(PotBooks):
             agreed_ms=self.now_ms,
             link_id=link_id,
         )
-        return self.transaction(lambda cur: self.fares.accept(cur, terms))
+        return self.transaction(lambda cur: self.accepted(cur, terms))
+
+    def accepted(self, cur: Cursor, terms: Terms) -> Terms:
+        accepted = self.fares.accept(cur, terms)
+        assert not isinstance(accepted, Refused), accepted
+        return accepted
 
     # What calls write.
 

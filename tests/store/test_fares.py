@@ -1,7 +1,9 @@
 """Calls by the minute in the database: what is put aside, paid by the second and given back, whatever happens."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from engines import Database
@@ -25,10 +27,13 @@ from super_app.fares.model import (
     GONE_MS,
     OPEN_MAX,
     RETURN_MS,
+    TERMS_MAX,
+    TERMS_OF_SERVER_MAX,
     USED_UP,
     Fare,
     FareState,
     Stepped,
+    Terms,
     TermsState,
 )
 from super_app.ids import Acct, RoomId, UserId
@@ -383,7 +388,7 @@ class TestCallee:
 
         def told() -> int | None:
             def read(cur: Cursor) -> int | None:
-                return books.fares.talked_ms(cur, terms.caller, books.fares.accept(cur, terms))
+                return books.fares.talked_ms(cur, terms.caller, books.accepted(cur, terms))
 
             return books.transaction(read)
 
@@ -577,7 +582,7 @@ class TestBehindALink:
 
         def told() -> int | None:
             def read(cur: Cursor) -> int | None:
-                return books.fares.talked_ms(cur, terms.caller, books.fares.accept(cur, terms))
+                return books.fares.talked_ms(cur, terms.caller, books.accepted(cur, terms))
 
             return books.transaction(read)
 
@@ -622,3 +627,81 @@ class TestBehindALink:
         assert follow(here())
         assert not follow(AWAY)
         assert books.transaction(lambda cur: store.terms_of_link(cur, terms.caller, LINK)) == (), "it is over"
+
+    def test_nobody_agrees_to_more_than_is_looked_after(self, books: FareBooks, bob: Acct) -> None:
+        first = books.terms(1, ZOE, "bob", 60, LINK)
+
+        def accept(number: int, **changes: Any) -> Terms | Refused:
+            wanted = replace(first, fare_id=books.fare_id(number), **changes)
+            return books.transaction(lambda cur: books.fares.accept(cur, wanted))
+
+        for number in range(2, 2 * TERMS_MAX):
+            accept(number)
+        assert len(books.transaction(lambda cur: store.live_terms(cur, 100))) == 1, "another one takes its place"
+        for number in range(TERMS_MAX - 1):
+            assert isinstance(accept(100 + number, link_id=f"{number:032x}"), Terms)
+        assert reason_of(accept(200, link_id=OTHER_LINK)) is Reason.LIMIT_EXCEEDED
+        assert accept(100, link_id=f"{0:032x}") == replace(first, fare_id=books.fare_id(100), link_id=f"{0:032x}")
+
+        def flood(cur: Cursor) -> Refused | None:
+            for number in range(TERMS_OF_SERVER_MAX):
+                caller = UserId(f"@c{number}:hs2.test")
+                found = books.fares.accept(cur, replace(first, caller=caller, fare_id=books.fare_id(number)))
+                if isinstance(found, Refused):
+                    return found
+            return None
+
+        assert reason_of(books.transaction(flood)) is Reason.LIMIT_EXCEEDED
+        assert len(books.transaction(lambda cur: store.live_terms(cur, 1_000))) == TERMS_OF_SERVER_MAX
+        other = [accept(1, caller=UserId(f"@zoe:{server}")) for server in ("s2.test", "hs1.test", "x-hs2.test")]
+        assert [isinstance(each, Terms) for each in other] == [True, True, True]
+
+    def test_calls_that_go_on_are_looked_at_before_those_that_may_come(self, books: FareBooks, bob: Acct) -> None:
+        books.terms(1, ZOE, "bob", 60, LINK)
+        books.pass_time(1)
+        later = books.terms(2, "@yan:hs2.test", "bob", 60, LINK)
+        books.transaction(lambda cur: books.fares.follow_stay(cur, later, here(), books.now_ms))
+        (seen,) = books.transaction(lambda cur: store.live_terms(cur, 1))
+        assert seen.fare_id == later.fare_id
+
+    def test_nothing_is_written_where_nothing_changes(self, books: FareBooks, bob: Acct) -> None:
+        terms = books.terms(1, ZOE, "bob", 60, LINK)
+
+        def is_quiet(stay: Stay | None) -> bool:
+            (known,) = books.transaction(lambda cur: store.live_terms(cur, 1))
+            return books.transaction(lambda cur: books.fares.is_quiet(cur, known, stay, books.now_ms))
+
+        assert (is_quiet(AWAY), is_quiet(here())) == (True, False)
+        books.transaction(lambda cur: books.fares.follow_stay(cur, terms, here(), books.now_ms))
+        assert (is_quiet(AWAY), is_quiet(here())) == (False, True)
+        books.now_ms += ARREARS_MS
+        assert not is_quiet(here()), "it is not paid for"
+
+    def test_what_is_over_stays_over_whoever_writes_at_the_same_time(self, books: FareBooks, bob: Acct) -> None:
+        terms = books.terms(1, ZOE, "bob", 60, LINK)
+        books.transaction(lambda cur: books.fares.left(cur, terms.caller, terms, books.now_ms))
+
+        def written(state: TermsState) -> Terms | None:
+            # As it was read before, by somebody who writes now.
+            books.transaction(lambda cur: store.put_terms(cur, replace(terms, state=state)))
+            return books.transaction(lambda cur: store.terms_of(cur, terms.caller, terms.fare_id))
+
+        running = written(TermsState.RUNNING)
+        assert running is not None
+        assert running.told_ms == books.now_ms
+        written(TermsState.OVER)
+        over = written(TermsState.RUNNING)
+        assert over is not None
+        assert over.state is TermsState.OVER
+
+    def test_a_look_that_is_late_ends_no_call_of_somebody_with_money(
+        self, books: FareBooks, alice: Acct, bob: Acct
+    ) -> None:
+        books.agree(1, "alice", "bob", 60, link_id=LINK)
+        came_ms = books.now_ms
+        books.step(1, "alice", stay=here(came_ms))
+        for seconds in (100, 200, 299):
+            books.now_ms = came_ms + seconds * 1_000
+            looked = stepped(books.step(1, "alice", stay=here(came_ms)))
+            assert (looked.hang_up, looked.fare.reason) == (False, None)
+        assert books.violations() == ()

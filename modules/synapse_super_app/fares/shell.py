@@ -660,6 +660,8 @@ class FaresShell:
             room_id=room_id,
         )
         accepted = await self._runtime.database.run("fare_accept", lambda cur: self.fares.accept(cur, terms))
+        if isinstance(accepted, Refused):
+            return accepted
         if (accepted.callee, accepted.price, accepted.link_id) != (callee, price, link_id):
             return rules.conflict(fare_id)
         self._reload_ms = 0
@@ -767,12 +769,16 @@ class FaresShell:
             await self._follow_visit(terms)
             return
         now_ms = self._runtime.now_ms()
+        if await self._runtime.database.run("fare_is_quiet", lambda cur: self.fares.is_quiet(cur, terms, None, now_ms)):
+            return
         unpaid = await self._writer.run("fare_follow", lambda cur: self.fares.follow(cur, terms.caller, terms, now_ms))
         if unpaid is not None:
             await self._hang_up(terms.callee_acct, unpaid, terms.callee, "callee")
 
     async def _follow_visit(self, terms: Terms) -> None:
         stay, now_ms = await self.visits.stay_under(terms), self._runtime.now_ms()
+        if await self._runtime.database.run("fare_is_quiet", lambda cur: self.fares.is_quiet(cur, terms, stay, now_ms)):
+            return
         unpaid = await self._writer.run("fare_follow", lambda cur: self.fares.follow_stay(cur, terms, stay, now_ms))
         if unpaid:
             _hung_up_total.labels("callee").inc()
