@@ -260,6 +260,22 @@ def test_a_visit_to_a_call_by_a_link_with_a_price_has_its_card_in_the_room_of_th
     assert (ended[CARD_KEY]["state"], 19 <= ended[CARD_KEY]["paid"] <= 21) == ("ended", True)
 
 
+def test_nobody_else_in_the_room_of_a_call_by_a_link_reads_what_somebody_paid(street: Street) -> None:
+    made = street.call("POST", "call_links", BOB, {"title": "Hour", "price": {"amount": 60, "currency": "EUR"}})
+    room = made["room_id"]
+    street.set_state(room, "@zed:hs9.test", "m.room.member", "@zed:hs9.test", {"membership": "join"})
+    body = {"fare_id": "b" * 32, "link": made["link"], "amount": 60, "currency": "EUR"}
+    street.call("POST", "paid_calls", ALICE, body)
+    street.call("POST", f"call_links/{made['link']}/join", ALICE)
+    member = "org.matrix.msc3401.call.member"
+    street.send(ALICE, room, member, {"application": "m.call"}, state_key=f"_{ALICE}_A")
+    street.advance(20)
+    street.send(ALICE, room, member, {}, state_key=f"_{ALICE}_A")
+    street.advance(6)
+    assert street.call("GET", f"paid_calls/{'b' * 32}", ALICE)["paid"] >= 19
+    assert card_of(street, room, "paid_call") == []
+
+
 @pytest.mark.parametrize(
     ("answer", "state", "said"), [("accept", "returned", "came back"), ("spam", "kept", "was kept")]
 )

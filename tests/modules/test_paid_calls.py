@@ -12,6 +12,7 @@ from test_payments_pair import ALICE, BOB, CONFIG, Pair
 
 from super_app.ids import ServerName
 from super_app.names import FARES_PATH
+from synapse_super_app.fares import shell
 from synapse_super_app.private_api import PutFailed
 
 RING, ANSWER, HANGUP = "org.superapp.call.ring", "m.call.answer", "m.call.hangup"
@@ -311,6 +312,56 @@ class TestElsewhere:
         for _ in range(186):
             pair.hs2.advance(1)
         assert [event.sender for event in pair.hs2.sent(pair.room, HANGUP)][:1] == [BOB]
+
+    def test_a_homeserver_that_does_not_answer_delays_no_other_call(
+        self, pair: CallingPair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put, asked = pair.hs1.private.put, []
+
+        async def silent(server: ServerName, path: str, body: dict[str, Any], timeout_ms: int) -> Any:
+            if not path.endswith("/ended"):
+                return await put(server, path, body, timeout_ms)
+            asked.append(body["fare_id"])
+            await pair.hs1.api.sleep(timeout_ms / 1_000)
+            raise PutFailed("it is silent")
+
+        pair.confirm()
+        pair.ring()
+        pair.answer()
+        pair.talk(20)
+        monkeypatch.setattr(pair.hs1.private, "put", silent)
+        pair.hang_up()
+        pair.advance(1)
+        assert (pair.fare()["state"], asked) == ("owing", [ID])
+        pair.confirm(fare_id=OTHER_ID)
+        pair.ring("call-2")
+        pair.answer("call-2")
+        pair.advance(2)
+        assert pair.hs1.call("GET", f"paid_calls/{OTHER_ID}", ALICE)["state"] == "running", "while it is asked"
+        pair.talk(31)
+        assert asked == [ID], "and not again at once"
+        monkeypatch.setattr(pair.hs1.private, "put", put)
+        pair.talk(5)
+        assert (pair.fare()["state"], pair.fare()["paid"]) == ("ended", 20)
+
+    def test_prices_that_were_asked_are_forgotten_some_day(
+        self, pair: CallingPair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = pair.hs2.private.put_handlers[FARES_PATH]
+        prices: list[str] = []
+
+        async def counted(origin: ServerName, deed: str, body: dict[str, Any]) -> Any:
+            prices.append(deed)
+            return await asked(origin, deed, body)
+
+        monkeypatch.setattr(shell, "_PRICES_MAX", 1)
+        monkeypatch.setitem(pair.hs2.private.put_handlers, FARES_PATH, counted)
+        pair.hs2.register("yan")
+        for who in (BOB, "@yan:hs2.test"):
+            pair.hs1.call("GET", f"call_prices/{who}", ALICE)
+        with pytest.raises(SynapseError):
+            pair.ring()
+        assert prices == ["price"] * 3, "that of bob has made room"
 
     def test_a_homeserver_asks_for_its_own_people_only(self, pair: CallingPair) -> None:
         def ask(deed: str, **body: Any) -> Any:

@@ -479,7 +479,7 @@ class CardsFeature:
 
         def look(cur: Cursor) -> tuple[Fare, Session | None] | None:
             fare = fares.find(cur, key)
-            if fare is None:
+            if fare is None or (fare.link_id is not None and not self._is_between_two(cur, fare)):
                 return None
             return fare, None if fare.session_id is None else calls.locked(cur, fare.session_id)
 
@@ -507,6 +507,11 @@ class CardsFeature:
         }
         event_id = None if session is None else session.superapp_event_id
         return Face(room_id=room_id, sender=fare.caller, said=said, key=_key("paid_call", event_id, pointing))
+
+    def _is_between_two(self, cur: Cursor, fare: Fare) -> bool:
+        """Whether only they who have to do with it read what is said in the room of a call behind a link."""
+        rooms = self._runtime.private.common_rooms(cur, fare.caller, fare.callee)
+        return any(each.only_two and each.room_id == fare.room_id for each in rooms)
 
 
 def _key(kind: str, event_id: EventId | None, pointing: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from super_app.safeguards.service import Safeguards
 from synapse_super_app.calls.own_policy import OwnPolicy
 from synapse_super_app.calls.screening import thawed
 from synapse_super_app.fares import bodies
+from synapse_super_app.fares.asking import Asking
 from synapse_super_app.fares.visits import CallLinks, Entrances, ShowOut, Visits
 from synapse_super_app.http.at_once import AtOnce
 from synapse_super_app.http.refusals import error_of
@@ -142,6 +143,7 @@ class FaresShell:
         safeguards.count_aside(self.fares.aside_minor)
         self._known: OrderedDict[tuple[UserId, UserId], tuple[int, Money | None]] = OrderedDict()
         self._at_once = AtOnce(_MAX_UNDER_WAY)
+        self._asking = Asking(runtime, self._ask_how_long)
         self._hung_up: dict[SessionId, int] = {}
         self._listeners: list[Callable[[Ending], Awaitable[None]]] = []
         self._noted: list[Callable[[], None]] = []
@@ -313,11 +315,14 @@ class FaresShell:
         found = await self._ask_price(callee, caller, _RING_PATIENCE_MS)
         # Whoever does not answer is asked again with the next ring but one: this one is not to wait for ever.
         price = None if isinstance(found, Refused) else found
-        self._known[(callee, caller)] = (now_ms, price)
+        self._remember(callee, caller, price)
+        return price
+
+    def _remember(self, callee: UserId, caller: UserId, price: Money | None) -> None:
+        self._known[(callee, caller)] = (self._runtime.now_ms(), price)
         self._known.move_to_end((callee, caller))
         while len(self._known) > _PRICES_MAX:
             self._known.popitem(last=False)
-        return price
 
     # Prices.
 
@@ -327,7 +332,7 @@ class FaresShell:
             return await self._price_here(callee, caller)
         found = await self._ask_price(callee, caller, _ASK_TIMEOUT_MS)
         if not isinstance(found, Refused):
-            self._known[(callee, caller)] = (self._runtime.now_ms(), found)
+            self._remember(callee, caller, found)
         return found
 
     async def _price_here(self, callee: UserId, caller: UserId) -> Money | None:
@@ -519,10 +524,7 @@ class FaresShell:
         price = self._read_price(answer, fare.callee)
         if fare.link_id is not None:
             return price if isinstance(price, Refused) else rules.entry_changed(price)
-        self._known[(fare.callee, fare.caller)] = (
-            self._runtime.now_ms(),
-            None if isinstance(price, Refused) else price,
-        )
+        self._remember(fare.callee, fare.caller, None if isinstance(price, Refused) else price)
         return price if isinstance(price, Refused) else rules.price_changed(fare.callee, price)
 
     async def _let_go(self, key: FareKey) -> Fare | Refused:
@@ -722,16 +724,18 @@ class FaresShell:
     async def _look_at(self, fare: Fare) -> None:
         stepped = await self._step(fare)
         if stepped is not None and stepped.ask:
-            stepped = await self._ask_how_long(fare)
-        if stepped is None:
-            return
+            self._asking.soon(fare)
+        elif stepped is not None:
+            await self._act_on(stepped)
+
+    async def _act_on(self, stepped: Stepped) -> None:
         now_ms = self._runtime.now_ms()
         if stepped.hang_up and stepped.fare.link_id is not None:
             await self._leave(stepped.fare)
         elif stepped.hang_up:
             await self._hang_up(stepped.fare.owner, stepped.fare.session_id, stepped.fare.caller, "caller")
         if stepped.warn:
-            left_ms = rules.covered_ms(fare.price.amount_minor, stepped.fare.funds_minor) - rules.talked(
+            left_ms = rules.covered_ms(stepped.fare.price.amount_minor, stepped.fare.funds_minor) - rules.talked(
                 stepped.fare.answer_ms, now_ms
             )
             await self._tell(Ending(fare=stepped.fare, left_ms=max(0, left_ms)))
@@ -756,13 +760,19 @@ class FaresShell:
                 noted()
         return found
 
-    async def _ask_how_long(self, fare: Fare) -> Stepped | None:
+    async def _ask_how_long(self, fare: Fare) -> bool:
+        """Whether the callee's homeserver answered; what it says is done at once."""
         answer = await self._ask("ended", fare.callee, fare.caller, {"fare_id": fare.fare_id}, _ASK_TIMEOUT_MS)
         if isinstance(answer, Refused):
-            return None
-        theirs_ms = answer.get("talked_ms")
-        known = type(theirs_ms) is int and theirs_ms >= 0
-        return await self._step(fare, theirs_ms=theirs_ms if known else None, told=True)
+            return False
+        await self._guarded(self._hear_how_long(fare, answer.get("talked_ms")), fare.fare_id)
+        return True
+
+    async def _hear_how_long(self, fare: Fare, theirs_ms: object) -> None:
+        known_ms = theirs_ms if type(theirs_ms) is int and theirs_ms >= 0 else None
+        stepped = await self._step(fare, theirs_ms=known_ms, told=True)
+        if stepped is not None:
+            await self._act_on(stepped)
 
     async def _follow(self, terms: Terms) -> None:
         if terms.link_id is not None:
