@@ -128,12 +128,21 @@ def only(*features: FeatureName) -> dict[str, object]:
 
 def tables_of(package: str) -> set[str]:
     sql = "\n".join(migration.sql for migration in migrations.load(package, Engine.SQLITE))
-    made = set(re.findall(r"^CREATE TABLE (\w+)", sql, re.MULTILINE))
-    renamed = dict(re.findall(r"^ALTER TABLE (\w+) RENAME TO (\w+);", sql, re.MULTILINE))
+    made: set[str] = set()
+    for verb, name, new in re.findall(
+        r"^(CREATE TABLE|DROP TABLE|ALTER TABLE) (\w+)(?: RENAME TO (\w+);)?", sql, re.MULTILINE
+    ):
+        if verb == "CREATE TABLE":
+            made.add(name)
+        elif verb == "DROP TABLE":
+            made.remove(name)
+        elif new:
+            made.remove(name)
+            made.add(new)
     # A full-text index keeps its parts in tables of its own (SQLite, FTS5, "The Data Structures").
     indexes = re.findall(r"^CREATE VIRTUAL TABLE (\w+)", sql, re.MULTILINE)
     parts = {f"{name}{suffix}" for name in indexes for suffix in ("", "_data", "_idx", "_docsize", "_config")}
-    return {renamed.get(name, name) for name in made} | parts
+    return made | parts
 
 
 def feature_of(path: str) -> FeatureName | None:
