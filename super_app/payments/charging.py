@@ -5,6 +5,7 @@ Each function runs in the transaction in which the payment ends, so that both st
 
 from super_app.db import Cursor
 from super_app.errors import Reason, Refused
+from super_app.ids import Acct
 from super_app.ledger import service as ledger
 from super_app.ledger.model import AccountKind, Cause, Hold, Posted, Transfer, TransferId, available, house
 from super_app.payments import store
@@ -44,16 +45,21 @@ def follow_restored(cur: Cursor, before: Payment, after: Payment, now_ms: int) -
         return
     payer = after.payer_acct
     if before.state is State.COMPLETED and payer is not None:
-        currency = after.money.currency
-        back = Transfer(
-            transfer_id=TransferId(f"undo:{hold_of_fee(after.hold_id)}"),
-            debit=house(AccountKind.FEES, currency),
-            credit=available(payer, currency),
-            amount_minor=after.fee_minor,
-            cause=Cause.UNDO,
-            reference=after.hold_id,
-        )
-        if isinstance(ledger.transfer(cur, back, now_ms), Refused):
-            # The house has paid its fees out meanwhile; the operator sees it in the books as a fee without a payment.
+        # What the house has paid out meanwhile it still owes: suspense has what a restore could not fund.
+        sources = (AccountKind.FEES, AccountKind.SUSPENSE)
+        if not any(_given_back(cur, after, payer, source, now_ms) for source in sources):
             return
     store.waive_fee(cur, after.key)
+
+
+def _given_back(cur: Cursor, payment: Payment, payer: Acct, source: AccountKind, now_ms: int) -> bool:
+    currency = payment.money.currency
+    back = Transfer(
+        transfer_id=TransferId(f"undo:{hold_of_fee(payment.hold_id)}"),
+        debit=house(source, currency),
+        credit=available(payer, currency),
+        amount_minor=payment.fee_minor,
+        cause=Cause.UNDO,
+        reference=payment.hold_id,
+    )
+    return not isinstance(ledger.transfer(cur, back, now_ms), Refused)

@@ -13,7 +13,8 @@ from super_app.db import Transaction
 from super_app.errors import Reason, Refused
 from super_app.ids import Acct
 from super_app.ledger import operators
-from super_app.ledger.model import Violation
+from super_app.ledger.model import AccountKind, Violation
+from super_app.money import Money
 from super_app.payments.fees import Fee, Reach
 from super_app.payments.model import ACCEPTANCE_MS, UNBOUND_HOLD_MS, Order, Payment, State
 
@@ -207,6 +208,30 @@ def test_a_fee_that_was_taken_goes_back_when_a_restore_shows_that_nothing_arrive
     books.hears_receipt(order, {})
     _restored(books, order, OutState.VOIDED)
     assert (books.wallet(books.alice), books.house_fees()) == ((500, 0), 0)
+
+
+def test_a_fee_that_has_been_paid_out_meanwhile_comes_back_from_suspense(books: House) -> None:
+    order = books.order(1, "alice", ZOE, 500, fee_minor=20)
+    books.pay(order)
+    books.hears_commit(order)
+    books.hears_receipt(order, {})
+    _fees_paid_out_to_bob(books, 15)
+    for _ in range(2):
+        _restored(books, order, OutState.VOIDED)
+        assert (books.wallet(books.alice), books.house_fees()) == ((500, 0), 5)
+        assert books.find(order).fee_minor == 0
+    (suspense,) = books.transaction(
+        lambda cur: [line for line in operators.trial_balance(cur).lines if line.kind is AccountKind.SUSPENSE]
+    )
+    assert suspense.balance_minor == -20
+
+
+def _fees_paid_out_to_bob(books: House, minor: int) -> None:
+    money = Money(currency=EUR, amount_minor=minor)
+    paid = books.transaction(
+        lambda cur: operators.pay_fees(cur, books.bob, money, reference="out", operator="@root:hs1.test", now_ms=NOW_MS)
+    )
+    assert not isinstance(paid, Refused)
 
 
 def _restored(books: House, order: Order, outcome: OutState) -> None:
