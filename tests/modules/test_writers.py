@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import psycopg2
 import pytest
 from fake_api import FakeHomeserver
 from synapse.module_api.errors import ConfigError, SynapseError
@@ -302,6 +303,22 @@ def test_a_worker_that_starts_relieves_the_main_process_and_nothing_is_lost_or_p
     assert lease(main) == ("main", 4)
     main.advance(60)
     assert lease(main) == ("main", 4)
+
+
+def test_who_asks_the_writer_whose_database_is_away_is_told_to_try_again(processes: Processes) -> None:
+    run = processes.one.api.run_db_interaction
+
+    def fail(desc: str, *arguments: Any, **named: Any) -> Any:
+        if "lease" in desc:
+            return run(desc, *arguments, **named)
+        # What psycopg2 raises where there is no SQLSTATE, as for some connections that break.
+        return defer.fail(psycopg2.DatabaseError("server closed the connection unexpectedly"))
+
+    processes.one.api.run_db_interaction = fail  # type: ignore[method-assign]
+    with refused("STARTING", 503):
+        processes.main.call("GET", "admin/links", ADMIN)
+    processes.one.api.run_db_interaction = run  # type: ignore[method-assign]
+    assert processes.main.call("GET", "admin/links", ADMIN) == {"links": []}
 
 
 def test_who_waits_for_the_writer_goes_on_waiting_while_the_database_is_away(processes: Processes) -> None:

@@ -19,6 +19,7 @@ from super_app.errors import Reason, Refused
 from super_app.ledger.lease import NotTheWriter
 from synapse_super_app.http.refusals import error_of
 from synapse_super_app.ledger.tenure import Seat, Tenure
+from synapse_super_app.ledger.writer import database_is_away
 from synapse_super_app.private_api import InstanceSilent, PrivateApi, outside_log_context
 
 logger = logging.getLogger(__name__)
@@ -168,6 +169,12 @@ class Relay:
             return {"error": {**error.error_dict(None), "status": error.code}}
         except Exception as error:
             logger.exception("%s, asked by another process, failed", name)
+            if database_is_away(error):
+                away = _no_writer(
+                    "The database of this homeserver does not answer. Nothing is lost; try again in a moment, "
+                    "under the same id."
+                )
+                return {"error": {**away.error_dict(None), "status": away.code}}
             return {"failed": type(error).__name__}
 
 

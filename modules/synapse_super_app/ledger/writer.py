@@ -284,7 +284,7 @@ class LedgerWriter:
         except Exception as error:  # noqa: BLE001 - whatever a job raises belongs to the one who waits for it
             self._forget()
             # Each would wait as long again for a database that is away.
-            if len(batch) == 1 or _database_is_away(error):
+            if len(batch) == 1 or database_is_away(error):
                 return batch.failed(_failure())
             logger.warning("A batch of %d ledger jobs failed (%s); it runs again with savepoints", len(batch), error)
         _apart_total.inc(len(batch))
@@ -295,7 +295,7 @@ class LedgerWriter:
             return batch.failed(_failure())
         except Exception as error:  # noqa: BLE001 - as above
             self._forget()
-            if _database_is_away(error):
+            if database_is_away(error):
                 return batch.failed(_failure())
             logger.warning("%d ledger jobs failed with savepoints too (%s); each runs alone", len(batch), error)
         finished: _Finished = []
@@ -399,7 +399,7 @@ class LedgerWriter:
         try:
             row = await make_deferred_yieldable(lane.ask(*service.statement_of(prepared)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the pool finds out what came of it
-            _lost_total.inc(_database_is_away(error))
+            _lost_total.inc(database_is_away(error))
             logger.warning("A batch failed on the ledger's own connection (%s); it runs again by the pool", error)
             return None
         _commit_seconds.observe(perf_counter() - started)
@@ -411,7 +411,7 @@ class LedgerWriter:
             try:
                 answer = await self._runtime.database.run(name, in_transaction)
             except Exception as error:
-                if not _database_is_away(error):
+                if not database_is_away(error):
                     raise
                 _lost_total.inc()
                 logger.warning("The database is away (%s); the ledger tries again in %.1f s", error, pause_s)
@@ -456,17 +456,19 @@ def _tell(finished: _Finished) -> None:
                 done.callback(result)
 
 
-def _database_is_away(error: BaseException) -> bool:
+def database_is_away(error: BaseException) -> bool:
     """Whether the connection broke, so that nobody knows if the transaction was committed.
 
     By name, since drivers share the names of PEP 249 and no base class. psycopg2 gives no SQLSTATE (``pgcode``) for a
-    broken connection, class 57P for a server that stops or starts, and 25P03 where the server ended a transaction in
-    which we had stopped.
+    broken connection, which may also be a plain DatabaseError, class 57P for a server that stops or starts, and 25P03
+    where the server ended a transaction in which we had stopped.
     """
     if "ConnectionLost" in _names(error):  # of Twisted's pool
         return True
     code: object = getattr(error, "pgcode", "not of psycopg2")
     if code == "25P03":
+        return True
+    if code is None and type(error).__name__ == "DatabaseError":
         return True
     return _is_operational(error) and (code is None or str(code).startswith("57P"))
 
