@@ -48,6 +48,7 @@ from super_app.ids import Acct, EventId, RoomId, ServerName, UserId, server_of
 from super_app.names import EventType
 
 _SWEEP_LIMIT: Final = 200
+_OPENINGS: Final = 3
 _RECENT_MAX: Final = 1_000
 _KNOWN_MAX: Final = 5_000
 OFFER_MS: Final = 24 * 3_600_000
@@ -689,13 +690,17 @@ def _find(cur: Cursor, ring: Ring) -> SessionId | None:
 
 def _opened(cur: Cursor, ring: Ring, callee: UserId | None) -> Session:
     """The session that a ring belongs to, made now if there is none, and locked before anything hangs on it."""
-    session_id = _find(cur, ring)
-    if session_id is None:
-        session = _new_session(ring, callee, _free_id(cur, ring))
-        store.add_session(cur, session)
-        session_id = session.session_id
-    found = store.locked(cur, session_id)
-    if found is None:
+    for _ in range(_OPENINGS):
+        session_id = _find(cur, ring)
+        if session_id is None:
+            session = _new_session(ring, callee, _free_id(cur, ring))
+            store.add_session(cur, session)
+            session_id = session.session_id
+        found = store.locked(cur, session_id)
+        # Another process may have made it and not be done, or have undone it, between the two statements.
+        if found is not None:
+            break
+    else:
         raise RuntimeError("a call vanished inside its own transaction")
     return found
 
