@@ -6,7 +6,7 @@ from typing import cast
 from super_app.money import Asset, AssetCode, format_money
 from synapse_super_app.commands.admin_access import add_admin_options, admin, minor_units, person_of, scale_of
 from synapse_super_app.commands.console import CommandFailed, Commands, Progress
-from synapse_super_app.commands.matrix_client import Json, quoted
+from synapse_super_app.commands.matrix_client import Json, MatrixClient, quoted
 
 
 def add_to(commands: Commands) -> None:
@@ -71,16 +71,8 @@ def add_to(commands: Commands) -> None:
 
 def burn(arguments: argparse.Namespace) -> int:
     with admin(arguments) as client:
-        user_id = person_of(client, arguments.person)
-        asset = Asset(code=AssetCode(arguments.currency), scale=scale_of(client, arguments.currency))
-        body = {
-            "user_id": user_id,
-            "amount": minor_units(arguments.amount, asset.code, asset.scale),
-            "currency": asset.code,
-            "reference": arguments.reference,
-        }
-        entry = client.superapp("POST", "admin/burn", body)
-    print(f"{format_money(int(entry['amount']), asset)} of {user_id} are burnt (entry {entry['seq']}).")
+        entry, money, user_id = _moved(client, "admin/burn", arguments)
+    print(f"{money} of {user_id} are burnt (entry {entry['seq']}).")
     return 0
 
 
@@ -96,17 +88,23 @@ def pay_fees(arguments: argparse.Namespace) -> int:
             return 0
         if arguments.currency is None or not arguments.reference:
             raise CommandFailed("pay-fees: name a person, an amount, a currency and a --reference, or none of them")
-        user_id = person_of(client, arguments.person)
-        asset = Asset(code=AssetCode(arguments.currency), scale=scale_of(client, arguments.currency))
-        body = {
-            "user_id": user_id,
-            "amount": minor_units(arguments.amount, asset.code, asset.scale),
-            "currency": asset.code,
-            "reference": arguments.reference,
-        }
-        entry = client.superapp("POST", "admin/fees/pay", body)
-    print(f"{format_money(int(entry['amount']), asset)} of fees are {user_id}'s now (entry {entry['seq']}).")
+        entry, money, user_id = _moved(client, "admin/fees/pay", arguments)
+    print(f"{money} of fees are {user_id}'s now (entry {entry['seq']}).")
     return 0
+
+
+def _moved(client: MatrixClient, path: str, arguments: argparse.Namespace) -> tuple[Json, str, str]:
+    """Have money moved: its entry, how much it was, for people, and whose."""
+    user_id = person_of(client, arguments.person)
+    asset = Asset(code=AssetCode(arguments.currency), scale=scale_of(client, arguments.currency))
+    body = {
+        "user_id": user_id,
+        "amount": minor_units(arguments.amount, asset.code, asset.scale),
+        "currency": asset.code,
+        "reference": arguments.reference,
+    }
+    entry = client.superapp("POST", path, body)
+    return entry, format_money(int(entry["amount"]), asset), user_id
 
 
 def freeze(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """The admin routes of the ledger: what operators do with people's money, and how they look into the books."""
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, LiteralString, Protocol
 
 from super_app.accounts import store as accounts
 from super_app.db import Cursor
@@ -9,7 +9,7 @@ from super_app.errors import Reason, Refused
 from super_app.ids import Acct, UserId, parse_user_id
 from super_app.ledger import journal, operators
 from super_app.ledger.model import HOUSE, AccountKey, AccountKind, Entry, Freeze, Statement
-from super_app.money import AssetCode, check_money
+from super_app.money import AssetCode, Money, check_money
 from synapse_super_app.http.routes import Auth, Call, Route
 from synapse_super_app.ledger import bodies
 from synapse_super_app.ledger.operator_routes import OperatorRoutes
@@ -18,6 +18,20 @@ from synapse_super_app.runtime import Runtime
 
 _KINDS: Final = {kind.value: kind for kind in AccountKind}
 _OF_PEOPLE: Final = (AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.GIFT, AccountKind.CLAIM)
+_OF_A_MOVE: Final = (
+    Reason.INVALID_AMOUNT,
+    Reason.UNKNOWN_CURRENCY,
+    Reason.UNKNOWN_PAYEE,
+    Reason.INSUFFICIENT_FUNDS,
+    Reason.CONFLICT,
+    Reason.ENTRY_ARCHIVED,
+)
+
+
+class _Deed(Protocol):
+    def __call__(
+        self, cur: Cursor, owner: Acct, money: Money, *, reference: str, operator: str, now_ms: int
+    ) -> Entry | Refused: ...
 
 
 class LedgerAdmin(OperatorRoutes):
@@ -35,14 +49,7 @@ class LedgerAdmin(OperatorRoutes):
                 summary="Take money of a person out of the world; the same reference again changes nothing",
                 auth=Auth.ADMIN,
                 body=bodies.BurnBody,
-                reasons=(
-                    Reason.INVALID_AMOUNT,
-                    Reason.UNKNOWN_CURRENCY,
-                    Reason.UNKNOWN_PAYEE,
-                    Reason.INSUFFICIENT_FUNDS,
-                    Reason.CONFLICT,
-                    Reason.ENTRY_ARCHIVED,
-                ),
+                reasons=_OF_A_MOVE,
             ),
             Route(
                 method="GET",
@@ -60,14 +67,7 @@ class LedgerAdmin(OperatorRoutes):
                 summary="Give fees that were earned to a person; the same reference again changes nothing",
                 auth=Auth.ADMIN,
                 body=bodies.PayFeesBody,
-                reasons=(
-                    Reason.INVALID_AMOUNT,
-                    Reason.UNKNOWN_CURRENCY,
-                    Reason.UNKNOWN_PAYEE,
-                    Reason.INSUFFICIENT_FUNDS,
-                    Reason.CONFLICT,
-                    Reason.ENTRY_ARCHIVED,
-                ),
+                reasons=_OF_A_MOVE,
             ),
             Route(
                 method="POST",
@@ -191,22 +191,7 @@ class LedgerAdmin(OperatorRoutes):
         )
 
     async def _burn(self, call: Call) -> bodies.EntryJson | Refused:
-        body: bodies.BurnBody = call.body
-        money = check_money(body.amount, body.currency, self._assets)
-        if isinstance(money, Refused):
-            return money
-        person = await self._person(body.user_id)
-        if isinstance(person, Refused):
-            return person
-        _, acct = person
-        return _entry(
-            await self._write(
-                "burn",
-                lambda cur, now_ms: operators.burn(
-                    cur, acct, money, reference=body.reference, operator=call.user_id, now_ms=now_ms
-                ),
-            )
-        )
+        return await self._move(call, "burn", operators.burn)
 
     async def _fees(self, call: Call) -> bodies.FeesJson:
         found, scales = await self._read("fees", lambda cur: (operators.fees(cur), operators.scales(cur)))
@@ -218,7 +203,11 @@ class LedgerAdmin(OperatorRoutes):
         )
 
     async def _pay_fees(self, call: Call) -> bodies.EntryJson | Refused:
-        body: bodies.PayFeesBody = call.body
+        return await self._move(call, "pay_fees", operators.pay_fees)
+
+    async def _move(self, call: Call, name: LiteralString, deed: _Deed) -> bodies.EntryJson | Refused:
+        """Move the money that the body names, of or to the person whom it names."""
+        body: bodies.BurnBody | bodies.PayFeesBody = call.body
         money = check_money(body.amount, body.currency, self._assets)
         if isinstance(money, Refused):
             return money
@@ -228,8 +217,8 @@ class LedgerAdmin(OperatorRoutes):
         _, acct = person
         return _entry(
             await self._write(
-                "pay_fees",
-                lambda cur, now_ms: operators.pay_fees(
+                name,
+                lambda cur, now_ms: deed(
                     cur, acct, money, reference=body.reference, operator=call.user_id, now_ms=now_ms
                 ),
             )
